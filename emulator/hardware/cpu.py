@@ -1,0 +1,244 @@
+"""One simulated CPU: its TLB, interrupt flag, call queue and the stack of programs that it runs.
+
+It knows nothing of what its programs do. An engine asks for the operation that the topmost program
+waits to have carried out, carries it out (or lets the CPU do so if it concerns the CPU alone) and
+resumes the program with the answer. The same class runs inside a Ray actor and inside the explorer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+from emulator.hardware.operations import (
+    SECOND_HALVES,
+    Cycle,
+    FlushTlb,
+    FlushTlbOne,
+    Iret,
+    LoadCr3,
+    LocalIrqDisable,
+    LocalIrqEnable,
+    Operation,
+    Series,
+    SmpMb,
+    SmpMbAfterAtomic,
+    SmpRmb,
+    SmpWmb,
+    SwitchTo,
+    Touch,
+    Translate,
+    Walk,
+)
+from emulator.hardware.ordering import Architecture, Window
+from emulator.hardware.pte import DIRTY, RW
+from emulator.hardware.tlb import Tlb, TlbShape
+
+Program = Coroutine[Operation, Any, None]
+
+
+class IpiRequest(NamedTuple):
+    """One queued cross-CPU function call (kernel/smp.c: call_single_data)."""
+
+    sender: int
+    number: int
+    function: str
+    arguments: tuple[int, ...]
+    wait: bool
+    sent_ns: int
+
+
+class Context:
+    """A program that can be switched to: the coroutine of one task on one CPU."""
+
+    __slots__ = ("program",)
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+
+class Frame:
+    """One program on the CPU's stack: the task at the bottom, interrupt handlers above it."""
+
+    __slots__ = ("answers", "interrupts_before", "irqs", "operation", "program", "series")
+
+    def __init__(self, program: Program, irqs: bool) -> None:
+        self.program = program
+        self.irqs = irqs  # interrupt flag to restore when this frame ends
+        self.operation: Operation | None = None
+        self.series: tuple[Operation, ...] | None = None
+        self.answers: list[Any] = []
+        # Interrupts this CPU had taken when the operation was reached: Halt waits for one more.
+        self.interrupts_before = 0
+
+
+class Cpu:
+    """State of one CPU. `interrupt_entry` makes the handler program for a batch of queued calls."""
+
+    def __init__(
+        self,
+        number: int,
+        architecture: Architecture,
+        shape: TlbShape,
+        interrupt_entry: Callable[[tuple[IpiRequest, ...]], Program],
+    ) -> None:
+        self.number = number
+        self.tlb = Tlb(shape)
+        self.window = Window(architecture)
+        self.interrupt_entry = interrupt_entry
+        self.mm = 0
+        self.pcid = 0
+        self.irqs = True
+        self.frames: list[Frame] = []
+        self.call_queue: deque[IpiRequest] = deque()
+        self.interrupts_taken = 0
+        self.walks = 0
+        self._local: dict[type[Any], Callable[[Any], Any]] = {
+            SmpMb: self._nothing,
+            SmpRmb: self._nothing,
+            SmpWmb: self._nothing,
+            SmpMbAfterAtomic: self._nothing,
+            Cycle: self._nothing,
+            Iret: self._nothing,
+            LocalIrqDisable: self._irq_disable,
+            LocalIrqEnable: self._irq_enable,
+            LoadCr3: self._load_cr3,
+            FlushTlb: self._flush_tlb,
+            FlushTlbOne: self._flush_tlb_one,
+            Translate: self._translate,
+            Touch: self._touch,
+            SwitchTo: self._switch_to,
+        }
+
+    # --- the stack of programs ---------------------------------------------------------------
+
+    @property
+    def halted(self) -> bool:
+        """The bottom program has ended: this CPU will not do anything any more."""
+        return not self.frames
+
+    @property
+    def operation(self) -> Operation:
+        """What the topmost program waits for; the next member if it is a series."""
+        operation = self.frames[-1].operation
+        assert operation is not None
+        return operation
+
+    def boot(self, program: Program) -> None:
+        """Start the bottom program and run it to its first operation."""
+        self.frames.append(Frame(program, irqs=True))
+        self._advance(None)
+
+    def can_interrupt(self) -> bool:
+        """A queued call can be taken now: interrupts on, and not in the middle of an instruction."""
+        return (
+            self.irqs
+            and bool(self.call_queue)
+            and bool(self.frames)
+            and type(self.frames[-1].operation) not in SECOND_HALVES
+        )
+
+    def take_interrupt(self) -> tuple[IpiRequest, ...]:
+        """Enter the handler for everything queued; interrupts stay off until it returns."""
+        batch = tuple(self.call_queue)
+        self.call_queue.clear()
+        self.interrupts_taken += 1
+        self.frames.append(Frame(self.interrupt_entry(batch), irqs=self.irqs))
+        self.irqs = False
+        self._advance(None)
+        return batch
+
+    def resume(self, answer: Any) -> None:
+        """The topmost program's operation has been carried out: run on to the next one."""
+        frame = self.frames[-1]
+        operation = frame.operation
+        if isinstance(operation, Walk):
+            self.walks += 1
+            if answer:
+                self.tlb.insert(self.pcid, operation.vpn, answer)
+            else:
+                # A page fault drops what the TLB holds for the address (Intel SDM vol. 3A, 4.10.4.1).
+                self.tlb.flush_one(self.pcid, operation.vpn)
+        elif isinstance(operation, Iret):
+            self.frames.pop()
+            self.irqs = frame.irqs
+            return
+        if frame.series is not None:
+            frame.answers.append(answer)
+            if len(frame.answers) < len(frame.series):
+                frame.operation = frame.series[len(frame.answers)]
+                return
+            answer = frame.answers
+        self._advance(answer)
+
+    def resume_series(self, answers: list[Any]) -> None:
+        """As `resume`, with the answers of all remaining members of a series at once."""
+        frame = self.frames[-1]
+        assert frame.series is not None
+        self._advance(frame.answers + answers)
+
+    def _advance(self, answer: Any) -> None:
+        frame = self.frames[-1]
+        frame.series = None
+        frame.interrupts_before = self.interrupts_taken
+        while True:
+            try:
+                operation = frame.program.send(answer)
+            except StopIteration:
+                if len(self.frames) > 1:
+                    frame.operation = Iret()
+                else:
+                    self.frames.pop()
+                return
+            if type(operation) is not Series:
+                frame.operation = operation
+                return
+            if operation.members:
+                frame.series = operation.members
+                frame.answers = []
+                frame.operation = operation.members[0]
+                return
+            answer = []
+
+    # --- operations that concern this CPU alone ----------------------------------------------
+
+    def carry_out(self, operation: Operation) -> Any:
+        """Carry out an operation of `Where.CPU`; the answer."""
+        return self._local[type(operation)](operation)
+
+    def _nothing(self, operation: Operation) -> None:
+        return None
+
+    def _irq_disable(self, operation: LocalIrqDisable) -> None:
+        self.irqs = False
+
+    def _irq_enable(self, operation: LocalIrqEnable) -> None:
+        self.irqs = True
+
+    def _load_cr3(self, operation: LoadCr3) -> None:
+        self.mm = operation.mm
+        self.pcid = operation.pcid
+        if operation.flush:
+            self.tlb.flush_pcid(operation.pcid)
+
+    def _flush_tlb(self, operation: FlushTlb) -> None:
+        self.tlb.flush_pcid(self.pcid)
+
+    def _flush_tlb_one(self, operation: FlushTlbOne) -> None:
+        self.tlb.flush_one(self.pcid, operation.vpn)
+
+    def _translate(self, operation: Translate) -> int:
+        pte = self.tlb.lookup(self.pcid, operation.vpn)
+        if pte is None or (operation.write and pte & (RW | DIRTY) != RW | DIRTY):
+            return 0
+        return pte
+
+    def _touch(self, operation: Touch) -> int:
+        return self.tlb.touch(self.pcid, operation.accesses, operation.start, operation.stop)
+
+    def _switch_to(self, operation: SwitchTo) -> None:
+        context: Context = operation.context
+        if len(self.frames) != 1:
+            raise RuntimeError("switch_to inside an interrupt handler")
+        self.frames[0].program = context.program

@@ -1,0 +1,100 @@
+"""The page-table entry: one integer, as in hardware, so that it travels and compares cheaply.
+
+Only the bit layout and its accessors live here. The layout follows x86-64
+(arch/x86/include/asm/pgtable_types.h): the frame number starts at bit 12, the low
+bits are flags. Software bits that Linux keeps in non-present entries (migration
+entries, include/linux/swapops.h) use bits that the hardware ignores when PRESENT is 0.
+"""
+
+from __future__ import annotations
+
+PAGE_SHIFT = 12
+PMD_ORDER = 9
+PTRS_PER_PMD = 1 << PMD_ORDER
+
+PRESENT = 1 << 0
+RW = 1 << 1
+ACCESSED = 1 << 5
+DIRTY = 1 << 6
+PSE = 1 << 7
+# x86 reuses the global bit for PROT_NONE: it means something only while PRESENT is 0.
+PROTNONE = 1 << 8
+# Bits of a migration entry (PRESENT is 0): what the entry must become at the destination.
+MIGRATION = 1 << 9
+MIGRATION_WRITE = 1 << 10
+# The page behind this entry belongs to this mapping alone (PageAnonExclusive).
+EXCLUSIVE = 1 << 11
+
+FLAGS_MASK = (1 << PAGE_SHIFT) - 1
+
+
+def mk_pte(pfn: int, flags: int) -> int:
+    """Build an entry for frame `pfn` with `flags` (an OR of the constants above)."""
+    return pfn << PAGE_SHIFT | flags
+
+
+def pte_pfn(pte: int) -> int:
+    """Frame number that the entry names."""
+    return pte >> PAGE_SHIFT
+
+
+def pte_none(pte: int) -> bool:
+    """The entry is empty."""
+    return pte == 0
+
+
+def pte_present(pte: int) -> bool:
+    """The entry maps a frame for Linux: hardware-present, or PROT_NONE (`pte_present` of x86)."""
+    return pte & (PRESENT | PROTNONE) != 0
+
+
+def pte_accessible(pte: int) -> bool:
+    """Hardware may have cached this entry (x86 `pte_accessible` without a pending flush)."""
+    return pte & PRESENT != 0
+
+
+def pte_protnone(pte: int) -> bool:
+    """The entry is a NUMA hint: mapped, but inaccessible."""
+    return pte & (PRESENT | PROTNONE) == PROTNONE
+
+
+def pte_write(pte: int) -> bool:
+    """The entry permits writes."""
+    return pte & RW != 0
+
+
+def pte_dirty(pte: int) -> bool:
+    """The entry has been written through."""
+    return pte & DIRTY != 0
+
+
+def pte_young(pte: int) -> bool:
+    """The entry has been accessed since the bit was last cleared."""
+    return pte & ACCESSED != 0
+
+
+def is_migration_entry(pte: int) -> bool:
+    """The entry stands in for a folio that is being moved (`is_migration_entry`)."""
+    return pte & (PRESENT | MIGRATION) == MIGRATION
+
+
+def make_migration_entry(pte: int) -> int:
+    """The migration entry that replaces a mapped entry (make_readable/writable_migration_entry).
+
+    It names the same frame and carries young, dirty and exclusive along, and whether it was writable:
+    a PROT_NONE entry is not, so its page comes back read-only at the destination.
+    """
+    entry = pte & ~(PRESENT | PROTNONE | RW) | MIGRATION
+    return entry | MIGRATION_WRITE if pte & RW else entry
+
+
+def describe(pte: int) -> str:
+    """One short word per entry for witnesses and errors, such as `17:rw,d`."""
+    if pte == 0:
+        return "none"
+    pfn = pte_pfn(pte)
+    if is_migration_entry(pte):
+        return f"{pfn}:migration{',w' if pte & MIGRATION_WRITE else ''}"
+    words = ["none" if pte_protnone(pte) else "rw" if pte & RW else "ro"]
+    words += [word for bit, word in ((DIRTY, "d"), (ACCESSED, "a"), (PSE, "huge")) if pte & bit]
+    return f"{pfn}:{','.join(words)}"

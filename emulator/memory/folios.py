@@ -1,0 +1,298 @@
+"""Folios and everything that counts or lists them: tiers, reference counts, LRU lists, page cache.
+
+A folio's frames carry a *content version*: a number that a write replaces and a copy carries along.
+Reverse mappings are an index over page-table entries, kept by page_table.py. What the kernel would
+call a bug (freeing a free folio, a count below zero) is noted in `faults` instead of stopping the
+machine, so that a check can report it with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from emulator.hardware.operations import (
+    AllocPages,
+    FilemapAdd,
+    FilemapGet,
+    FolioClearFlag,
+    FolioCopy,
+    FolioGet,
+    FolioIsolateLru,
+    FolioMigrateMapping,
+    FolioPut,
+    FolioPutbackLru,
+    FolioRefcount,
+    FolioRmap,
+    FolioSetFlag,
+    FolioTestFlag,
+    FolioTestSetFlag,
+    FolioTryGet,
+    FolioZero,
+    IsolateLru,
+    LruAdd,
+    NrFree,
+    NrLru,
+)
+from emulator.memory.zone import Watermarks, Zone
+
+# Folio flags (include/linux/page-flags.h, the ones that something reads).
+PG_MIGRC = 1 << 0  # the folio has a read copy whose flush is pending
+PG_MIGRC_SRC = 1 << 1  # per-page states of the early postings: source ...
+PG_MIGRC_DST = 1 << 2  # ... and destination
+PG_DIRTY = 1 << 3
+PG_REFERENCED = 1 << 4
+
+
+class Tier(NamedTuple):
+    """One memory node: `pages` frames and the watermarks, in pages."""
+
+    pages: int
+    watermarks: Watermarks
+
+
+class Folio:
+    """One allocated folio (struct folio): counts, flags, where it is mapped and listed."""
+
+    __slots__ = ("flags", "lru", "mapping", "node", "order", "pfn", "refcount", "rmap")
+
+    def __init__(self, pfn: int, order: int, node: int) -> None:
+        self.pfn = pfn
+        self.order = order
+        self.node = node
+        self.refcount = 1
+        self.flags = 0
+        self.mapping: tuple[int, int] | None = None  # (file, page offset) while in the page cache
+        self.lru: bool | None = None  # None: not on a list; else whether that list is the active one
+        self.rmap: dict[tuple[int, int], int] = {}  # (mm, vpn) -> entry naming this folio
+
+
+class Folios:
+    """All frames of the machine, by node."""
+
+    def __init__(self, tiers: Sequence[Tier]) -> None:
+        self.zones: list[Zone] = []
+        start = 1  # frame 0 stays unused: entry 0 means an empty page-table slot
+        for node, tier in enumerate(tiers):
+            self.zones.append(Zone(node, start, tier.pages, tier.watermarks))
+            start += tier.pages
+        self._ends = [zone.start_pfn + zone.pages for zone in self.zones]
+        self.folios: dict[int, Folio] = {}
+        self.content: dict[int, int] = {}
+        self.lru: dict[tuple[int, bool], dict[int, None]] = {
+            (node, active): {} for node in range(len(tiers)) for active in (False, True)
+        }
+        self.page_cache: dict[tuple[int, int], int] = {}
+        self.faults: list[tuple[str, str]] = []
+
+    def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
+        """Operation class to the method that carries it out."""
+        return {
+            AllocPages: self._alloc,
+            NrFree: self._nr_free,
+            FolioGet: self._get,
+            FolioTryGet: self._try_get,
+            FolioPut: self._put,
+            FolioRefcount: self._refcount,
+            FolioTestFlag: self._test_flag,
+            FolioTestSetFlag: self._test_set_flag,
+            FolioSetFlag: self._set_flag,
+            FolioClearFlag: self._clear_flag,
+            FolioRmap: self._rmap,
+            FolioCopy: self._copy,
+            FolioZero: self._zero,
+            FilemapGet: self._filemap_get,
+            FilemapAdd: self._filemap_add,
+            FolioMigrateMapping: self._migrate_mapping,
+            LruAdd: self._lru_add,
+            IsolateLru: self._isolate_lru,
+            FolioIsolateLru: self._folio_isolate_lru,
+            FolioPutbackLru: self._putback_lru,
+            NrLru: self._nr_lru,
+        }
+
+    def node_of(self, pfn: int) -> int:
+        """Node that the frame belongs to (page_to_nid)."""
+        for node, end in enumerate(self._ends):
+            if pfn < end:
+                return node
+        raise ValueError(f"frame {pfn} does not exist; the last one is {self._ends[-1] - 1}")
+
+    def fault(self, rule: str, text: str) -> None:
+        """Note what the kernel would have warned about."""
+        self.faults.append((rule, text))
+
+    def _folio(self, pfn: int, what: str) -> Folio | None:
+        folio = self.folios.get(pfn)
+        if folio is None:
+            self.fault("use of a free folio", f"{what} of frame {pfn}, which is free")
+        return folio
+
+    # --- allocation ----------------------------------------------------------------------------
+
+    def _alloc(self, cpu: int, operation: AllocPages) -> int:
+        zone = self.zones[operation.node]
+        if not zone.zone_watermark_ok(operation.order, operation.mark, operation.extra_free):
+            return -1
+        pfn = zone.rmqueue(operation.order)
+        if pfn is None:
+            return -1
+        self.folios[pfn] = Folio(pfn, operation.order, operation.node)
+        return pfn
+
+    def _nr_free(self, cpu: int, operation: NrFree) -> int:
+        return self.zones[operation.node].nr_free
+
+    def _get(self, cpu: int, operation: FolioGet) -> None:
+        folio = self._folio(operation.pfn, "folio_get")
+        if folio is not None:
+            folio.refcount += 1
+
+    def _try_get(self, cpu: int, operation: FolioTryGet) -> bool:
+        folio = self.folios.get(operation.pfn)
+        if folio is None:
+            return False
+        folio.refcount += 1
+        return True
+
+    def _put(self, cpu: int, operation: FolioPut) -> None:
+        folio = self._folio(operation.pfn, "folio_put")
+        if folio is not None:
+            self._drop(folio)
+
+    def _drop(self, folio: Folio) -> None:
+        folio.refcount -= 1
+        if folio.refcount:
+            return
+        if folio.rmap:
+            mm, vpn = next(iter(folio.rmap))
+            self.fault("freed while mapped", f"frame {folio.pfn} freed, but mm {mm} page {vpn:#x} maps it")
+        if folio.mapping is not None:
+            self.fault("freed while in the page cache", f"frame {folio.pfn} freed, but still {folio.mapping}")
+        if folio.lru is not None:
+            del self.lru[folio.node, folio.lru][folio.pfn]
+        del self.folios[folio.pfn]
+        self.zones[folio.node].free_one_page(folio.pfn, folio.order)
+
+    def _refcount(self, cpu: int, operation: FolioRefcount) -> int:
+        folio = self.folios.get(operation.pfn)
+        return folio.refcount if folio is not None else 0
+
+    # --- flags, reverse map, content --------------------------------------------------------------
+
+    def _test_flag(self, cpu: int, operation: FolioTestFlag) -> bool:
+        folio = self.folios.get(operation.pfn)
+        return folio is not None and folio.flags & operation.flag != 0
+
+    def _test_set_flag(self, cpu: int, operation: FolioTestSetFlag) -> bool:
+        folio = self._folio(operation.pfn, "test_and_set_bit")
+        if folio is None:
+            return False
+        before = folio.flags & operation.flag != 0
+        folio.flags |= operation.flag
+        return before
+
+    def _set_flag(self, cpu: int, operation: FolioSetFlag) -> None:
+        folio = self._folio(operation.pfn, "set_bit")
+        if folio is not None:
+            folio.flags |= operation.flag
+
+    def _clear_flag(self, cpu: int, operation: FolioClearFlag) -> None:
+        folio = self._folio(operation.pfn, "clear_bit")
+        if folio is not None:
+            folio.flags &= ~operation.flag
+
+    def _rmap(self, cpu: int, operation: FolioRmap) -> tuple[tuple[int, int], ...]:
+        folio = self.folios.get(operation.pfn)
+        return tuple(folio.rmap) if folio is not None else ()
+
+    def _copy(self, cpu: int, operation: FolioCopy) -> None:
+        folio = self._folio(operation.src, "folio_copy")
+        pages = 1 << folio.order if folio is not None else 1
+        for page in range(pages):
+            self.content[operation.dst + page] = self.content.get(operation.src + page, 0)
+
+    def _zero(self, cpu: int, operation: FolioZero) -> None:
+        folio = self._folio(operation.pfn, "clear_highpage")
+        pages = 1 << folio.order if folio is not None else 1
+        for page in range(pages):
+            self.content[operation.pfn + page] = 0
+
+    # --- page cache ---------------------------------------------------------------------------------
+
+    def _filemap_get(self, cpu: int, operation: FilemapGet) -> int:
+        pfn = self.page_cache.get((operation.file, operation.pgoff), -1)
+        if pfn >= 0:
+            self.folios[pfn].refcount += 1
+        return pfn
+
+    def _filemap_add(self, cpu: int, operation: FilemapAdd) -> int:
+        slot = (operation.file, operation.pgoff)
+        present = self.page_cache.get(slot, -1)
+        if present >= 0:
+            self.folios[present].refcount += 1
+            return present
+        folio = self._folio(operation.pfn, "filemap_add_folio")
+        if folio is not None:
+            folio.mapping = slot
+            folio.refcount += 1
+            self.page_cache[slot] = operation.pfn
+        return -1
+
+    def _migrate_mapping(self, cpu: int, operation: FolioMigrateMapping) -> bool:
+        src = self._folio(operation.src, "folio_migrate_mapping")
+        dst = self._folio(operation.dst, "folio_migrate_mapping")
+        if src is None or dst is None:
+            return False
+        if src.refcount != 1 + (src.mapping is not None) + operation.extra:
+            return False
+        dst.flags |= src.flags & (PG_DIRTY | PG_REFERENCED)
+        if src.mapping is not None:
+            self.page_cache[src.mapping] = dst.pfn
+            dst.mapping, src.mapping = src.mapping, None
+            dst.refcount += 1
+            src.refcount -= 1
+        return True
+
+    # --- LRU lists: the oldest page first ------------------------------------------------------------
+
+    def _lru_add(self, cpu: int, operation: LruAdd) -> None:
+        folio = self._folio(operation.pfn, "folio_add_lru")
+        if folio is not None and folio.lru is None:
+            folio.lru = operation.active
+            self.lru[folio.node, operation.active][folio.pfn] = None
+
+    def _isolate_lru(self, cpu: int, operation: IsolateLru) -> tuple[int, ...]:
+        listed = self.lru[operation.node, operation.active]
+        taken: list[int] = []
+        for pfn in listed:
+            if len(taken) == operation.nr:
+                break
+            taken.append(pfn)
+        for pfn in taken:
+            del listed[pfn]
+            folio = self.folios[pfn]
+            folio.lru = None
+            folio.refcount += 1
+        return tuple(taken)
+
+    def _folio_isolate_lru(self, cpu: int, operation: FolioIsolateLru) -> bool:
+        folio = self.folios.get(operation.pfn)
+        if folio is None or folio.lru is None:
+            return False
+        del self.lru[folio.node, folio.lru][folio.pfn]
+        folio.lru = None
+        folio.refcount += 1
+        return True
+
+    def _putback_lru(self, cpu: int, operation: FolioPutbackLru) -> None:
+        folio = self._folio(operation.pfn, "folio_putback_lru")
+        if folio is None:
+            return
+        if folio.lru is None:
+            folio.lru = operation.active
+            self.lru[folio.node, operation.active][folio.pfn] = None
+        self._drop(folio)
+
+    def _nr_lru(self, cpu: int, operation: NrLru) -> tuple[int, int]:
+        return len(self.lru[operation.node, True]), len(self.lru[operation.node, False])

@@ -1,0 +1,64 @@
+"""The gate to everything that CPUs share: one operation in, one answer out.
+
+Deterministic and synchronous. Which operation comes next is decided elsewhere; an operation that
+cannot be carried out now (a held lock, a word that has not its value yet) answers `BLOCKED` and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from emulator.hardware.operations import (
+    CmpxchgPte,
+    Lock,
+    Operation,
+    TryToMigratePte,
+    WaitChange,
+    WaitFor,
+    WaitPte,
+    XchgPte,
+    describe,
+)
+from emulator.memory.blocked import BLOCKED
+from emulator.memory.folios import Folios, Tier
+from emulator.memory.page_table import PageTables
+from emulator.memory.words import Words
+
+__all__ = ["BLOCKED", "Memory"]
+
+
+class Memory:
+    """Shared state of one machine with the given memory tiers (node 0 is the fast one)."""
+
+    def __init__(self, tiers: Sequence[Tier]) -> None:
+        self.words = Words()
+        self.folios = Folios(tiers)
+        self.page_tables = PageTables(self.folios, self.words)
+        self._handlers = {
+            **self.words.handlers(),
+            **self.folios.handlers(),
+            **self.page_tables.handlers(),
+        }
+
+    def execute(self, cpu: int, operation: Operation) -> Any:
+        """Carry out one memory operation of `cpu`; its answer, or `BLOCKED`."""
+        handler = self._handlers.get(type(operation))
+        if handler is None:
+            raise TypeError(f"{describe(operation)} is not a memory operation")
+        return handler(cpu, operation)
+
+    def results(self) -> dict[str, Any]:
+        """What is worth reporting at the end: free pages by node."""
+        return {"nr_free": [zone.nr_free for zone in self.folios.zones]}
+
+    def enabled(self, cpu: int, operation: Operation) -> bool:
+        """`execute` would not answer `BLOCKED` now. Only waiting operations are ever disabled."""
+        if isinstance(operation, Lock):
+            return operation.name not in self.words.holders
+        if isinstance(operation, (XchgPte, CmpxchgPte, TryToMigratePte)):
+            return not self.page_tables.locked_out(cpu, operation.mm, operation.vpn)
+        if isinstance(operation, (WaitFor, WaitChange, WaitPte)):
+            return self.execute(cpu, operation) is not BLOCKED
+        return True

@@ -1,0 +1,260 @@
+"""Page tables and memory areas, per mm, and the page walker that reads them.
+
+One entry is one word to everybody who reads it without the page-table lock. Changing an entry also
+moves the page from one folio's reverse map to another's, which the kernel does under that lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from emulator.hardware.operations import (
+    CmpxchgPte,
+    FindVma,
+    GetPte,
+    MappedRange,
+    ReadFrame,
+    SetPte,
+    TestAndClearYoung,
+    TryToMigratePte,
+    VmaInsert,
+    VmaProtect,
+    VmaRemove,
+    WaitPte,
+    Walk,
+    WriteFrame,
+    XchgPte,
+)
+from emulator.hardware.pte import (
+    ACCESSED,
+    DIRTY,
+    PAGE_SHIFT,
+    PMD_ORDER,
+    PRESENT,
+    PROTNONE,
+    RW,
+    is_migration_entry,
+    make_migration_entry,
+)
+from emulator.memory.blocked import BLOCKED
+from emulator.memory.folios import Folios
+from emulator.memory.words import Words
+
+# Flags of a memory area (include/linux/mm.h).
+VM_READ = 1 << 0
+VM_WRITE = 1 << 1
+VM_EXEC = 1 << 2
+VM_SHARED = 1 << 3
+
+
+class Vma(NamedTuple):
+    """One area of an address space: pages [start, end); `file` 0 means anonymous."""
+
+    start: int
+    end: int
+    flags: int
+    file: int
+
+
+def ptl(mm: int, vpn: int) -> str:
+    """Name of the lock over the page-table page that holds this entry (pte_lockptr)."""
+    return f"ptl.{mm}.{vpn >> PMD_ORDER:x}"
+
+
+class Mm:
+    """One address space: its areas, sorted, and its entries."""
+
+    __slots__ = ("areas", "entries")
+
+    def __init__(self) -> None:
+        self.areas: list[Vma] = []
+        self.entries: dict[int, int] = {}
+
+
+class PageTables:
+    """The page tables of every mm of the machine."""
+
+    def __init__(self, folios: Folios, words: Words) -> None:
+        self.folios = folios
+        self.words = words
+        self.mms: dict[int, Mm] = {}
+
+    def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
+        """Operation class to the method that carries it out."""
+        return {
+            GetPte: self._get,
+            SetPte: self._set,
+            XchgPte: self._xchg,
+            CmpxchgPte: self._cmpxchg,
+            TryToMigratePte: self._try_to_migrate,
+            WaitPte: self._wait,
+            TestAndClearYoung: self._test_and_clear_young,
+            FindVma: self._find_vma,
+            VmaInsert: self._vma_insert,
+            VmaRemove: self._vma_remove,
+            VmaProtect: self._vma_protect,
+            MappedRange: self._mapped_range,
+            Walk: self._walk,
+            ReadFrame: self._read_frame,
+            WriteFrame: self._write_frame,
+        }
+
+    def mm(self, number: int) -> Mm:
+        """The address space with this number; made at first use."""
+        found = self.mms.get(number)
+        if found is None:
+            found = self.mms[number] = Mm()
+        return found
+
+    def entry(self, mm: int, vpn: int) -> int:
+        """The entry as it is now."""
+        return self.mm(mm).entries.get(vpn, 0)
+
+    # --- entries -------------------------------------------------------------------------------
+
+    def _replace(self, mm: int, vpn: int, entry: int) -> int:
+        entries = self.mm(mm).entries
+        old = entries.get(vpn, 0)
+        if entry:
+            entries[vpn] = entry
+        elif old:
+            del entries[vpn]
+        if old >> PAGE_SHIFT != entry >> PAGE_SHIFT:
+            folios = self.folios.folios
+            if old:
+                folio = folios.get(old >> PAGE_SHIFT)
+                if folio is not None:
+                    folio.rmap.pop((mm, vpn), None)
+            if entry:
+                folio = folios.get(entry >> PAGE_SHIFT)
+                if folio is None:
+                    self.folios.fault(
+                        "free frame mapped",
+                        f"mm {mm} page {vpn:#x} maps frame {entry >> PAGE_SHIFT}, which is free",
+                    )
+        if entry:
+            folio = self.folios.folios.get(entry >> PAGE_SHIFT)
+            if folio is not None:
+                folio.rmap[mm, vpn] = entry
+        return old
+
+    def _get(self, cpu: int, operation: GetPte) -> int:
+        return self.mm(operation.mm).entries.get(operation.vpn, 0)
+
+    def _set(self, cpu: int, operation: SetPte) -> None:
+        self._replace(operation.mm, operation.vpn, operation.pte)
+
+    def locked_out(self, cpu: int, mm: int, vpn: int) -> bool:
+        return bool(self.words.holders) and self.words.held_by_other(cpu, ptl(mm, vpn))
+
+    def _xchg(self, cpu: int, operation: XchgPte) -> Any:
+        if self.locked_out(cpu, operation.mm, operation.vpn):
+            return BLOCKED
+        return self._replace(operation.mm, operation.vpn, operation.pte)
+
+    def _cmpxchg(self, cpu: int, operation: CmpxchgPte) -> Any:
+        if self.locked_out(cpu, operation.mm, operation.vpn):
+            return BLOCKED
+        seen = self.entry(operation.mm, operation.vpn)
+        if seen == operation.old:
+            self._replace(operation.mm, operation.vpn, operation.new)
+        return seen
+
+    def _try_to_migrate(self, cpu: int, operation: TryToMigratePte) -> Any:
+        if self.locked_out(cpu, operation.mm, operation.vpn):
+            return BLOCKED
+        entry = self.entry(operation.mm, operation.vpn)
+        if not entry & (PRESENT | PROTNONE) or entry >> PAGE_SHIFT != operation.pfn:
+            return 0
+        self._replace(operation.mm, operation.vpn, make_migration_entry(entry))
+        return entry
+
+    def _wait(self, cpu: int, operation: WaitPte) -> Any:
+        entry = self.entry(operation.mm, operation.vpn)
+        return BLOCKED if entry == operation.pte else entry
+
+    def _test_and_clear_young(self, cpu: int, operation: TestAndClearYoung) -> bool:
+        entry = self.entry(operation.mm, operation.vpn)
+        if not entry & (PRESENT | PROTNONE) or not entry & ACCESSED:
+            return False
+        self._replace(operation.mm, operation.vpn, entry & ~ACCESSED)
+        return True
+
+    # --- areas ---------------------------------------------------------------------------------
+
+    def _find_vma(self, cpu: int, operation: FindVma) -> tuple[int, ...]:
+        areas = self.mm(operation.mm).areas
+        at = bisect_right(areas, operation.vpn, key=lambda area: area.start) - 1
+        if at < 0 or areas[at].end <= operation.vpn:
+            return ()
+        return tuple(areas[at])
+
+    def _vma_insert(self, cpu: int, operation: VmaInsert) -> bool:
+        areas = self.mm(operation.mm).areas
+        if any(area.start < operation.end and operation.start < area.end for area in areas):
+            return False
+        areas.append(Vma(operation.start, operation.end, operation.flags, operation.file))
+        areas.sort()
+        return True
+
+    def _split(self, mm: int, start: int, end: int) -> tuple[list[Vma], list[Vma]]:
+        """Areas cut at the borders of [start, end): those outside, those inside."""
+        outside: list[Vma] = []
+        inside: list[Vma] = []
+        for area in self.mm(mm).areas:
+            for low, high in (
+                (area.start, min(area.end, start)),
+                (max(area.start, start), min(area.end, end)),
+                (max(area.start, end), area.end),
+            ):
+                if low < high:
+                    part = area._replace(start=low, end=high)
+                    (inside if start <= low and high <= end else outside).append(part)
+        return outside, inside
+
+    def _vma_remove(self, cpu: int, operation: VmaRemove) -> int:
+        outside, inside = self._split(operation.mm, operation.start, operation.end)
+        self.mm(operation.mm).areas = sorted(outside)
+        return sum(area.end - area.start for area in inside)
+
+    def _vma_protect(self, cpu: int, operation: VmaProtect) -> int:
+        outside, inside = self._split(operation.mm, operation.start, operation.end)
+        changed = [area._replace(flags=operation.flags) for area in inside]
+        self.mm(operation.mm).areas = sorted(outside + changed)
+        return sum(area.end - area.start for area in inside)
+
+    def _mapped_range(self, cpu: int, operation: MappedRange) -> tuple[tuple[int, int], ...]:
+        entries = self.mm(operation.mm).entries
+        if operation.end - operation.start > len(entries):
+            return tuple(
+                sorted(item for item in entries.items() if operation.start <= item[0] < operation.end)
+            )
+        return tuple((vpn, entries[vpn]) for vpn in range(operation.start, operation.end) if vpn in entries)
+
+    # --- hardware ------------------------------------------------------------------------------
+
+    def _walk(self, cpu: int, operation: Walk) -> int:
+        entry = self.mm(operation.mm).entries.get(operation.vpn, 0)
+        if not entry & PRESENT or (operation.write and not entry & RW):
+            return 0
+        walked = entry | (ACCESSED | DIRTY if operation.write else ACCESSED)
+        if walked != entry:
+            self._replace(operation.mm, operation.vpn, walked)
+        return walked
+
+    def _read_frame(self, cpu: int, operation: ReadFrame) -> int:
+        return self.folios.content.get(operation.pfn, 0)
+
+    def _write_frame(self, cpu: int, operation: WriteFrame) -> None:
+        self.folios.content[operation.pfn] = operation.value
+
+    def migration_entries(self) -> list[tuple[int, int]]:
+        """(mm, vpn) of every migration entry that exists now; none should when nothing migrates."""
+        return [
+            (number, vpn)
+            for number, mm in self.mms.items()
+            for vpn, entry in mm.entries.items()
+            if is_migration_entry(entry)
+        ]

@@ -1,0 +1,138 @@
+"""Named words with atomics, locks, and the lock-less lists: what CPUs coordinate through.
+
+A word exists from its first use and starts at 0. A lock knows which CPU holds it, and nothing
+else: who waits is the engine's business, because waiting is an operation that is not enabled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from emulator.hardware.operations import (
+    AtomicAdd,
+    AtomicAnd,
+    AtomicCmpxchg,
+    AtomicOr,
+    AtomicXchg,
+    LlistAdd,
+    LlistDelAll,
+    LlistEmpty,
+    Load,
+    Lock,
+    Store,
+    Trylock,
+    Unlock,
+    WaitChange,
+    WaitFor,
+)
+from emulator.memory.blocked import BLOCKED
+from emulator.memory.llist import LockLessList
+
+Node = tuple[Any, ...]
+
+
+class Words:
+    """All named words, locks and lock-less lists of one machine."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+        self.lists: dict[str, LockLessList[Node]] = {}
+        self.holders: dict[str, int] = {}
+
+    def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
+        """Operation class to the method that carries it out."""
+        return {
+            Load: self._load,
+            Store: self._store,
+            AtomicAdd: self._add,
+            AtomicOr: self._or,
+            AtomicAnd: self._and,
+            AtomicXchg: self._xchg,
+            AtomicCmpxchg: self._cmpxchg,
+            WaitFor: self._wait_for,
+            WaitChange: self._wait_change,
+            Lock: self._lock,
+            Trylock: self._trylock,
+            Unlock: self._unlock,
+            LlistAdd: self._llist_add,
+            LlistDelAll: self._llist_del_all,
+            LlistEmpty: self._llist_empty,
+        }
+
+    def held_by_other(self, cpu: int, name: str) -> bool:
+        """Another CPU than `cpu` holds this lock."""
+        return self.holders.get(name, cpu) != cpu
+
+    def _load(self, cpu: int, operation: Load) -> int:
+        return self.values.get(operation.word, 0)
+
+    def _store(self, cpu: int, operation: Store) -> None:
+        self.values[operation.word] = operation.value
+
+    def _add(self, cpu: int, operation: AtomicAdd) -> int:
+        value = self.values.get(operation.word, 0) + operation.delta
+        self.values[operation.word] = value
+        return value
+
+    def _or(self, cpu: int, operation: AtomicOr) -> int:
+        old = self.values.get(operation.word, 0)
+        self.values[operation.word] = old | operation.mask
+        return old
+
+    def _and(self, cpu: int, operation: AtomicAnd) -> int:
+        old = self.values.get(operation.word, 0)
+        self.values[operation.word] = old & operation.mask
+        return old
+
+    def _xchg(self, cpu: int, operation: AtomicXchg) -> int:
+        old = self.values.get(operation.word, 0)
+        self.values[operation.word] = operation.value
+        return old
+
+    def _cmpxchg(self, cpu: int, operation: AtomicCmpxchg) -> int:
+        old = self.values.get(operation.word, 0)
+        if old == operation.old:
+            self.values[operation.word] = operation.new
+        return old
+
+    def _wait_for(self, cpu: int, operation: WaitFor) -> Any:
+        value = self.values.get(operation.word, 0)
+        return value if value == operation.value else BLOCKED
+
+    def _wait_change(self, cpu: int, operation: WaitChange) -> Any:
+        value = self.values.get(operation.word, 0)
+        return BLOCKED if value == operation.value else value
+
+    def _lock(self, cpu: int, operation: Lock) -> Any:
+        if operation.name in self.holders:
+            return BLOCKED
+        self.holders[operation.name] = cpu
+        return None
+
+    def _trylock(self, cpu: int, operation: Trylock) -> bool:
+        if operation.name in self.holders:
+            return False
+        self.holders[operation.name] = cpu
+        return True
+
+    def _unlock(self, cpu: int, operation: Unlock) -> None:
+        if self.holders.pop(operation.name, None) is None:
+            raise RuntimeError(f"unlock of {operation.name}, which is not locked")
+
+    def _list(self, name: str) -> LockLessList[Node]:
+        found = self.lists.get(name)
+        if found is None:
+            found = self.lists[name] = LockLessList()
+        return found
+
+    def _llist_add(self, cpu: int, operation: LlistAdd) -> bool:
+        return self._list(operation.name).add(operation.node)
+
+    def _llist_del_all(self, cpu: int, operation: LlistDelAll) -> tuple[Node, ...]:
+        found = self.lists.get(operation.name)
+        return found.del_all() if found is not None else ()
+
+    def _llist_empty(self, cpu: int, operation: LlistEmpty) -> bool:
+        found = self.lists.get(operation.name)
+        return found is None or found.empty()

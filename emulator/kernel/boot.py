@@ -1,0 +1,109 @@
+"""From power-on to power-off: what each CPU boots, the threads it runs, and the orderly end.
+
+CPU 0 makes the address spaces and, when every thread is through, tears them down, performs what is
+still owed and stops the others. kswapd of the fast tier is bound to the last CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from emulator.hardware.cpu import Context, Program
+from emulator.hardware.operations import AtomicAdd, Store, VmaInsert, WaitFor
+from emulator.kernel.mmu_gather import exit_mmap
+from emulator.kernel.mmzone import FAST_NODE, KSWAPD_STOPPED, kswapd_cpu, kswapd_pid
+from emulator.kernel.percpu import INIT_MM, PerCpu, Task
+from emulator.kernel.sched import (
+    call_on,
+    cpu_startup_entry,
+    kthread_stop_ipi,
+    scheduler_ipi,
+    task_program,
+    wait_event,
+)
+from emulator.kernel.user import run_accesses
+from emulator.kernel.vmscan import kswapd
+from emulator.memory.page_table import Vma
+
+BOOTED = "booted"
+THREADS_DONE = "threads_done"
+FIRST_USER_PID = 100
+
+
+class Thread(NamedTuple):
+    """One user thread: its address space and its accesses (vpn << 1 | is_write), in chunks."""
+
+    mm: int
+    chunks: Callable[[], Iterable[Sequence[int]]]
+
+
+class UserSpace(Protocol):
+    """What runs on the machine, as far as the kernel has to know."""
+
+    sample_every: int
+
+    def areas(self) -> dict[int, tuple[Vma, ...]]:
+        """The areas of every mm."""
+
+    def threads(self, cpu: int) -> list[Thread]:
+        """The threads of one CPU."""
+
+    def thread_count(self) -> int:
+        """All threads of all CPUs."""
+
+
+def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
+    """The bottom program of a CPU; the CPU halts for good when it ends."""
+
+    async def start_kernel() -> None:
+        areas = user.areas()
+        if cpu.number == 0:
+            for mm, vmas in areas.items():
+                for vma in vmas:
+                    await VmaInsert(mm, *vma)
+            await Store(BOOTED, 1)
+        await WaitFor(BOOTED, 1)
+        if cpu.number == kswapd_cpu(cpu):
+            daemon = Task(kswapd_pid(FAST_NODE), f"kswapd{FAST_NODE}", INIT_MM)
+            cpu.add_task(daemon, task_program(cpu, daemon, kswapd(cpu, daemon, FAST_NODE)))
+        threads = user.threads(cpu.number)
+        left = len(threads)
+
+        async def run_thread(thread: Thread) -> None:
+            nonlocal left
+            numa_areas = tuple((vma.start, vma.end) for vma in areas[thread.mm])
+            await run_accesses(cpu, thread.chunks(), user.sample_every, numa_areas)
+            await AtomicAdd(THREADS_DONE, 1)
+            left -= 1
+            if cpu.number == 0 and not left:
+                start_shutdown()
+
+        def start_shutdown() -> None:
+            task = Task(FIRST_USER_PID - 1, "shutdown", INIT_MM)
+            cpu.add_task(task, task_program(cpu, task, shutdown(cpu, user, areas)))
+
+        for number, thread in enumerate(threads):
+            task = Task(FIRST_USER_PID + number, f"thread{cpu.number}.{number}", thread.mm)
+            cpu.add_task(task, task_program(cpu, task, run_thread(thread)))
+        if cpu.number == 0 and not threads:
+            start_shutdown()
+        await cpu_startup_entry(cpu)
+
+    program = start_kernel()
+    cpu.idle.context = Context(program)
+    return program
+
+
+async def shutdown(cpu: PerCpu, user: UserSpace, areas: dict[int, tuple[Vma, ...]]) -> None:
+    """Wait for every thread, then stop kswapd, free the address spaces, drain, stop the CPUs."""
+    await wait_event(cpu, THREADS_DONE, user.thread_count())
+    await call_on(cpu, kswapd_cpu(cpu), kthread_stop_ipi, kswapd_pid(FAST_NODE))
+    await wait_event(cpu, KSWAPD_STOPPED, 1)
+    for mm, vmas in areas.items():
+        await exit_mmap(cpu, mm, tuple((vma.start, vma.end) for vma in vmas))
+    await cpu.policy.drain(cpu)
+    for other in range(cpu.parameters.cpus):
+        if other != cpu.number:
+            await call_on(cpu, other, scheduler_ipi, -1)
+    await call_on(cpu, cpu.number, scheduler_ipi, -1)

@@ -1,0 +1,39 @@
+"""The NUMA balancing scanner (kernel/sched/fair.c: task_numa_work, v6.6).
+
+Each mm has one scan position; whichever of its threads is due next moves it on. The period counts
+the thread's accesses, because a live run has no other notion of a task's time that is its own.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import AtomicAdd
+from emulator.kernel.mprotect import change_prot_numa
+from emulator.kernel.percpu import PerCpu
+
+
+async def task_numa_work(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...]) -> None:
+    """Make the next `numa_scan_pages` pages of the mm's areas inaccessible, if this thread is due.
+
+    `areas`: pages [start, end) of the areas that vma_migratable and not read-only shared files.
+    """
+    parameters = cpu.parameters
+    if not parameters.numa_scan_pages or cpu.accesses < cpu.numa_scan_at:
+        return
+    cpu.numa_scan_at = cpu.accesses + parameters.numa_scan_period_accesses
+    total = sum(end - start for start, end in areas)
+    if not total:
+        return
+    step = min(parameters.numa_scan_pages, total)
+    position = (await AtomicAdd(f"numa_scan_offset.{mm}", step) - step) % total
+    cpu.count("numa_scans")
+    for start, end in areas:
+        if position >= end - start:
+            position -= end - start
+            continue
+        first = start + position
+        last = min(first + step, end)
+        await change_prot_numa(cpu, mm, first, last)
+        step -= last - first
+        position = 0
+        if not step:
+            return

@@ -1,0 +1,175 @@
+"""Page faults (mm/memory.c, v6.6): demand paging, copy-on-write, NUMA hints.
+
+A fault looks at the entry without a lock, prepares, and replaces the entry only if it still is what
+it was (pte_same under the page-table lock); otherwise it drops its work and the access is retried.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import (
+    CmpxchgPte,
+    FilemapAdd,
+    FilemapGet,
+    FindVma,
+    FolioCopy,
+    FolioPut,
+    FolioRefcount,
+    FolioZero,
+    GetPte,
+    Lock,
+    LruAdd,
+    Series,
+    SetPte,
+    Unlock,
+    WaitPte,
+    XchgPte,
+)
+from emulator.hardware.pte import (
+    ACCESSED,
+    DIRTY,
+    EXCLUSIVE,
+    PRESENT,
+    PROTNONE,
+    RW,
+    is_migration_entry,
+    mk_pte,
+    pte_pfn,
+    pte_protnone,
+)
+from emulator.kernel.migrate import migrate_misplaced_folio
+from emulator.kernel.mmzone import FAST_NODE
+from emulator.kernel.page_alloc import alloc_pages
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma, ptl
+
+ANONYMOUS = 0
+
+
+class SegmentationFault(Exception):
+    """A program used an address outside its areas, or wrote where it may not (SIGSEGV)."""
+
+
+async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
+    """handle_mm_fault: make progress on one fault; the access is then tried again.
+
+    Raises SegmentationFault for an access that the areas do not allow.
+    """
+    cpu.count("pgfault")
+    found, pte = await Series((FindVma(mm, vpn), GetPte(mm, vpn)))
+    vma = Vma(*found) if found else None
+    if vma is None or (write and not vma.flags & VM_WRITE):
+        raise SegmentationFault(
+            f"CPU {cpu.number}: {'write to' if write else 'read of'} page {vpn:#x} of mm {mm}, "
+            f"{'outside every area' if vma is None else 'in an area without write permission'}"
+        )
+    if pte == 0:
+        await do_no_page(cpu, mm, vpn, write, vma)
+    elif is_migration_entry(pte):
+        # migration_entry_wait
+        await WaitPte(mm, vpn, pte)
+    elif pte_protnone(pte):
+        await do_numa_page(cpu, mm, vpn, pte, vma)
+    elif write and not pte & RW:
+        await do_wp_page(cpu, mm, vpn, pte, vma)
+    # Else another CPU has resolved it meanwhile: a spurious fault.
+
+
+async def _map(mm: int, vpn: int, pfn: int, flags: int) -> bool:
+    """Map a frame where nothing is mapped; the mapping takes over the caller's reference."""
+    if await CmpxchgPte(mm, vpn, 0, mk_pte(pfn, flags)) == 0:
+        return True
+    await FolioPut(pfn)
+    return False
+
+
+async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> None:
+    """do_anonymous_page, do_read_fault, do_cow_fault or do_shared_fault."""
+    writable = PRESENT | ACCESSED | RW | DIRTY
+    if vma.file == ANONYMOUS:
+        # A read gets a page of its own too, mapped read-only: there is no shared zero page here.
+        pfn = await alloc_pages(cpu, 0)
+        await FolioZero(pfn)
+        await LruAdd(pfn, False)
+        await _map(mm, vpn, pfn, (writable if write else PRESENT | ACCESSED) | EXCLUSIVE)
+        return
+    pfn = await filemap_fault(cpu, vma.file, vpn - vma.start)
+    if not write:
+        await _map(mm, vpn, pfn, PRESENT | ACCESSED)
+    elif vma.flags & VM_SHARED:
+        await cpu.policy.before_writable(cpu, pfn)
+        await _map(mm, vpn, pfn, writable)
+    else:
+        copy = await alloc_pages(cpu, 0)
+        await FolioCopy(pfn, copy)
+        await LruAdd(copy, False)
+        await FolioPut(pfn)
+        await _map(mm, vpn, copy, writable | EXCLUSIVE)
+
+
+async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:
+    """filemap_fault: the page-cache frame, read in if need be, with a reference for the caller."""
+    pfn = await FilemapGet(file, pgoff)
+    if pfn >= 0:
+        return pfn
+    pfn = await alloc_pages(cpu, 0)
+    await FolioZero(pfn)
+    present = await FilemapAdd(file, pgoff, pfn)
+    if present >= 0:
+        await FolioPut(pfn)
+        return present
+    cpu.count("pgmajfault")
+    await LruAdd(pfn, False)
+    return pfn
+
+
+async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:
+    """do_wp_page: a write through a read-only entry. Reuse the page if it is ours alone, else copy."""
+    pfn = pte_pfn(pte)
+    await cpu.policy.before_writable(cpu, pfn)
+    anonymous = vma.file == ANONYMOUS or pte & EXCLUSIVE
+    if vma.flags & VM_SHARED or pte & EXCLUSIVE or (anonymous and await FolioRefcount(pfn) == 1):
+        # wp_page_reuse: more rights need no flush; a CPU with the old entry faults and finds the new.
+        await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED)
+        return
+    await wp_page_copy(cpu, mm, vpn, pte)
+
+
+async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
+    """wp_page_copy: a private copy takes the page's place; no CPU may read the old page after that."""
+    old = pte_pfn(pte)
+    copy = await alloc_pages(cpu, 0)
+    await FolioCopy(old, copy)
+    await LruAdd(copy, False)
+    lock = ptl(mm, vpn)
+    await Lock(lock)
+    if await GetPte(mm, vpn) != pte:
+        await Unlock(lock)
+        await FolioPut(copy)
+        return
+    # ptep_clear_flush: everybody must miss before the copy can be written.
+    await XchgPte(mm, vpn, 0)
+    await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
+    await SetPte(mm, vpn, mk_pte(copy, PRESENT | ACCESSED | RW | DIRTY | EXCLUSIVE))
+    await Unlock(lock)
+    cpu.count("pgcow")
+    await FolioPut(old)
+
+
+async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:
+    """do_numa_page: a NUMA hint fault. Promote the folio, or give the access back where it is.
+
+    An entry that stays gets its write permission back if its page is exclusive and dirty
+    (can_change_pte_writable); one that moves comes back read-only, because PROT_NONE dropped it.
+    """
+    cpu.count("numa_hint_faults")
+    pfn = pte_pfn(pte)
+    if cpu.parameters.nid(pfn) != FAST_NODE:
+        if await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
+            return
+    else:
+        cpu.count("numa_hint_faults_local")
+    restored = pte & ~PROTNONE | PRESENT | ACCESSED
+    if vma.flags & VM_WRITE and not vma.flags & VM_SHARED and pte & EXCLUSIVE and pte & DIRTY:
+        restored |= RW
+    await CmpxchgPte(mm, vpn, pte, restored)

@@ -1,0 +1,127 @@
+"""Page migration (mm/migrate.c, v6.4-6.6): unmap a batch, flush once, move the batch.
+
+Unmapping everything before flushing is what mainline does since 7e12beb8ca2a; a comparison without
+it would flatter any deferral.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from emulator.hardware.operations import (
+    FolioCopy,
+    FolioIsolateLru,
+    FolioMigrateMapping,
+    FolioPut,
+    FolioPutbackLru,
+    LruAdd,
+)
+from emulator.kernel.mmzone import (
+    WMARK_HIGH,
+    get_page_from_freelist,
+    wakeup_kswapd,
+    zone_watermark_ok,
+)
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.rmap import (
+    MigrationEntry,
+    remove_migration_ptes,
+    try_to_migrate,
+    try_to_unmap_flush,
+)
+from emulator.policies.policy import MR_NUMA_MISPLACED
+
+
+class Unmapped(NamedTuple):
+    """One folio between its two phases: unmapped, not yet moved."""
+
+    src: int
+    dst: int
+    left: list[MigrationEntry]
+
+
+async def migrate_pages(
+    cpu: PerCpu, folios: list[int], target: int, reason: str, active: bool = False
+) -> tuple[list[int], list[int]]:
+    """migrate_pages: move isolated folios to node `target`, in batches (NR_MAX_BATCHED_MIGRATION).
+
+    Returns the frames that the moved ones were, and those that stayed, which are still isolated.
+    """
+    moved: list[int] = []
+    failed: list[int] = []
+    step = cpu.parameters.migrate_batch
+    for start in range(0, len(folios), step):
+        batch = folios[start : start + step]
+        done = await migrate_pages_batch(cpu, batch, target, reason, active)
+        moved += done
+        if len(done) < len(batch):
+            gone = set(done)
+            failed += [pfn for pfn in batch if pfn not in gone]
+    cpu.count("pgmigrate_success", len(moved))
+    cpu.count("pgmigrate_fail", len(failed))
+    return moved, failed
+
+
+async def migrate_pages_batch(
+    cpu: PerCpu, folios: list[int], target: int, reason: str, active: bool
+) -> list[int]:
+    """migrate_pages_batch: the frames that were moved away from."""
+    policy = cpu.policy
+    await policy.migrate_begin(cpu, reason)
+    unmapped: list[Unmapped] = []
+    for src in folios:
+        # alloc_demote_folio, alloc_misplaced_dst_folio: this node only, no reclaim for it.
+        dst = await get_page_from_freelist(cpu, (target,), 0, WMARK_HIGH if target == 0 else 0)
+        if dst < 0:
+            break
+        await policy.before_unmap(cpu, src)
+        left = await try_to_migrate(cpu, src)
+        await policy.after_unmap(cpu, src, dst)
+        unmapped.append(Unmapped(src, dst, left))
+    await policy.unmap_done(cpu)
+    await try_to_unmap_flush(cpu)
+    await policy.after_flush(cpu)
+    moved = []
+    for folio in unmapped:
+        if await _move(cpu, folio, active):
+            moved.append(folio.src)
+    await policy.migrate_end(cpu)
+    return moved
+
+
+async def _move(cpu: PerCpu, folio: Unmapped, active: bool) -> bool:
+    """migrate_folio_move: copy and map the destination, or map the source again."""
+    policy = cpu.policy
+    src, dst, left = folio
+    if not await FolioMigrateMapping(src, dst, await policy.extra_references(cpu, src, dst)):
+        await policy.folio_not_moved(cpu, src, dst)
+        await remove_migration_ptes(cpu, left, src)
+        await FolioPut(dst)
+        return False
+    await FolioCopy(src, dst)
+    await LruAdd(dst, active)
+    await remove_migration_ptes(cpu, left, dst)
+    await policy.folio_moved(cpu, src, dst)
+    await FolioPut(dst)
+    await FolioPut(src)
+    return True
+
+
+async def migrate_misplaced_folio(cpu: PerCpu, pfn: int, target: int) -> bool:
+    """migrate_misplaced_folio: promote the folio behind a NUMA hint fault, if there is room.
+
+    Room means the high watermark (migrate_balanced_pgdat); without it kswapd is woken, which is how
+    promotion drives demotion (numamigrate_isolate_folio).
+    """
+    if not await zone_watermark_ok(cpu, target, 1, WMARK_HIGH):
+        await wakeup_kswapd(cpu, target)
+        return False
+    if not await FolioIsolateLru(pfn):
+        return False
+    moved, failed = await migrate_pages(cpu, [pfn], target, MR_NUMA_MISPLACED, active=True)
+    for stayed in failed:
+        await FolioPutbackLru(stayed, True)
+    if moved:
+        cpu.count("numa_pages_migrated")
+        cpu.count("pgpromote_success")
+    return bool(moved)

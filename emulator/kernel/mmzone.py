@@ -1,0 +1,68 @@
+"""Zones as the kernel sees them: watermarks, the free lists, and the waking of kswapd.
+
+mm/page_alloc.c and include/linux/mmzone.h, v6.6. A watermark check counts what the policy has
+pending as free, because a flush would free it at once; whether such a page can be had is another
+question, and the policy is asked when it cannot.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import AllocPages, AtomicXchg, NrFree
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.sched import wake_up_process
+
+FAST_NODE = 0
+
+WMARK_MIN = 1
+WMARK_LOW = 2
+WMARK_HIGH = 3
+WMARK_PROMO = 4
+
+KSWAPD_WAITING = "kswapd_waiting"
+KSWAPD_STOPPED = "kswapd_stopped"
+
+
+def wmark_pages(cpu: PerCpu, node: int, mark: int) -> int:
+    """The watermark of a node in pages; 0 for none. WMARK_PROMO lies one step above high."""
+    marks = cpu.parameters.watermarks[node]
+    if mark == WMARK_PROMO:
+        return marks.high + (marks.high - marks.low)
+    return (0, marks.min, marks.low, marks.high)[mark]
+
+
+def kswapd_cpu(cpu: PerCpu) -> int:
+    """The CPU that kswapd is bound to: the last one."""
+    return cpu.parameters.cpus - 1
+
+
+def kswapd_pid(node: int) -> int:
+    """pid of a node's kswapd."""
+    return 1 + node
+
+
+async def zone_watermark_ok(cpu: PerCpu, node: int, pages: int, mark: int) -> bool:
+    """Would the watermark still hold after taking `pages` pages?"""
+    free = await NrFree(node) + await cpu.policy.pending_pages(cpu, node)
+    return free - pages >= wmark_pages(cpu, node, mark)
+
+
+async def wakeup_kswapd(cpu: PerCpu, node: int) -> None:
+    """wakeup_kswapd: interrupt its CPU only if it sleeps, and only once."""
+    if node == FAST_NODE and await AtomicXchg(f"{KSWAPD_WAITING}.{node}", 0):
+        cpu.count("kswapd_wakeups")
+        await wake_up_process(cpu, kswapd_cpu(cpu), kswapd_pid(node))
+
+
+async def get_page_from_freelist(cpu: PerCpu, nodes: tuple[int, ...], order: int, mark: int) -> int:
+    """get_page_from_freelist: the first node whose watermark holds; a frame, or -1."""
+    for node in nodes:
+        pages = wmark_pages(cpu, node, mark)
+        pending = await cpu.policy.pending_pages(cpu, node)
+        pfn = await AllocPages(node, order, pages, pending)
+        if pfn < 0 and await cpu.policy.watermark_failed(cpu, node):
+            pending = await cpu.policy.pending_pages(cpu, node)
+            pfn = await AllocPages(node, order, pages, pending)
+        if pfn >= 0:
+            cpu.count("pgalloc_normal", 1 << order)
+            return pfn
+    return -1

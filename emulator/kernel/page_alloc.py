@@ -1,0 +1,55 @@
+"""Page allocation (mm/page_alloc.c, v6.6): the fallback list and the slow path.
+
+Where the policy's pending pages meet an allocation that cannot be satisfied without them.
+"""
+
+from __future__ import annotations
+
+from emulator.kernel.mmzone import WMARK_LOW, WMARK_MIN, get_page_from_freelist, wakeup_kswapd
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.vmscan import try_to_free_pages
+
+
+class OutOfMemory(Exception):
+    """No node can satisfy an allocation that may not fail (the kernel's OOM killer would run)."""
+
+
+async def alloc_pages(cpu: PerCpu, order: int, nodes: tuple[int, ...] = ()) -> int:
+    """__alloc_pages for user memory: the fast tier first, then the others; a frame.
+
+    Raises OutOfMemory if not even the slow path finds one.
+    """
+    nodes = nodes or tuple(range(len(cpu.parameters.watermarks)))
+    pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_LOW)
+    if pfn < 0 and await cpu.policy.allocation_failed(cpu, order):
+        pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_LOW)
+    if pfn < 0:
+        pfn = await alloc_pages_slowpath(cpu, order, nodes)
+    if pfn < 0:
+        cpu.count("allocation_failures")
+        raise OutOfMemory(
+            f"CPU {cpu.number}: order-{order} allocation failed on nodes {', '.join(map(str, nodes))}: "
+            "the tiers are too small for what the workload maps"
+        )
+    return pfn
+
+
+async def alloc_pages_slowpath(cpu: PerCpu, order: int, nodes: tuple[int, ...]) -> int:
+    """__alloc_pages_slowpath: wake kswapd, try down to min, reclaim, try without watermarks."""
+    for node in nodes:
+        await wakeup_kswapd(cpu, node)
+    await cpu.policy.slowpath_enter(cpu)
+    try:
+        pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
+        if pfn >= 0:
+            return pfn
+        await cpu.policy.slowpath_retry_failed(cpu)
+        cpu.count("allocstall_normal")
+        await try_to_free_pages(cpu, nodes[0])
+        pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
+        if pfn >= 0:
+            return pfn
+        # Last resort before the OOM killer: the reserves (ALLOC_NO_WATERMARKS).
+        return await get_page_from_freelist(cpu, nodes, order, 0)
+    finally:
+        await cpu.policy.slowpath_leave(cpu)

@@ -1,0 +1,175 @@
+"""What one CPU of the kernel keeps for itself: its current task, run queue, TLB state and counters.
+
+Nothing here is visible to another CPU. What is shared has a name instead: the word names of this
+file are the only place where they are spelt.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from emulator.hardware.cpu import Context, Program
+from emulator.memory.zone import Watermarks
+
+if TYPE_CHECKING:
+    from emulator.policies.policy import Policy
+
+INIT_MM = 0
+TLB_NR_DYN_ASIDS = 6
+MAX_CPUS = 64
+ALL_CPUS = (1 << MAX_CPUS) - 1
+
+
+def tlb_gen_word(mm: int) -> str:
+    """mm->context.tlb_gen."""
+    return f"tlb_gen.{mm}"
+
+
+def cpumask_word(mm: int) -> str:
+    """mm_cpumask(mm), one bit per CPU."""
+    return f"mm_cpumask.{mm}"
+
+
+def is_lazy_word(cpu: int) -> str:
+    """cpu_tlbstate_shared.is_lazy of a CPU."""
+    return f"is_lazy.{cpu}"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelParameters:
+    """Tunables, under the kernel's names. Sizes in pages, `watermarks` and `starts` by node.
+
+    `starts` holds each node's first frame and, last, the frame after the end of memory.
+    """
+
+    cpus: int
+    watermarks: tuple[Watermarks, ...]
+    starts: tuple[int, ...]
+    swap_cluster_max: int = 32
+    migrate_batch: int = 512
+    tlb_single_page_flush_ceiling: int = 33
+    numa_scan_pages: int = 256
+    numa_scan_period_accesses: int = 20_000
+    migration_entry_ad: bool = True
+
+    def nid(self, pfn: int) -> int:
+        """page_to_nid."""
+        node = 0
+        while pfn >= self.starts[node + 1]:
+            node += 1
+        return node
+
+
+class TlbUbc:
+    """struct tlbflush_unmap_batch: the flush that a task owes for what it has unmapped."""
+
+    __slots__ = ("cpumask", "nr_flush_required", "writable")
+
+    def __init__(self) -> None:
+        self.cpumask = 0
+        self.nr_flush_required = 0
+        self.writable = False
+
+    def fold(self, other: TlbUbc) -> None:
+        """Take over what another batch owes and leave that one empty."""
+        self.cpumask |= other.cpumask
+        self.nr_flush_required += other.nr_flush_required
+        self.writable = self.writable or other.writable
+        other.clear()
+
+    def clear(self) -> None:
+        """Nothing is owed any more."""
+        self.cpumask = 0
+        self.nr_flush_required = 0
+        self.writable = False
+
+
+class Task:
+    """struct task_struct as far as memory management reads it. `mm` 0 is a kernel thread."""
+
+    __slots__ = ("context", "mm", "mreq", "name", "pid", "runnable", "should_stop", "tlb_ubc", "tlb_ubc_ro")
+
+    def __init__(self, pid: int, name: str, mm: int) -> None:
+        self.pid = pid
+        self.name = name
+        self.mm = mm
+        self.context: Context | None = None
+        self.runnable = True
+        self.should_stop = False
+        self.tlb_ubc = TlbUbc()
+        # What only read-only translations are owed; policies that do not tell never fill it.
+        self.tlb_ubc_ro = TlbUbc()
+        self.mreq: Any = None  # the policy's request under construction
+
+
+class TlbContext:
+    """struct tlb_context: which mm an ASID slot holds, and how far its flushes have come."""
+
+    __slots__ = ("mm", "tlb_gen")
+
+    def __init__(self) -> None:
+        self.mm = -1
+        self.tlb_gen = 0
+
+
+class TlbState:
+    """struct tlb_state of one CPU."""
+
+    __slots__ = ("ctxs", "is_lazy", "loaded_mm", "loaded_mm_asid", "next_asid")
+
+    def __init__(self) -> None:
+        self.loaded_mm = INIT_MM
+        self.loaded_mm_asid = 0
+        self.next_asid = 1
+        self.is_lazy = False
+        self.ctxs = [TlbContext() for _ in range(TLB_NR_DYN_ASIDS)]
+        self.ctxs[0].mm = INIT_MM
+
+
+class PerCpu:
+    """Everything private to one CPU; every kernel function takes it first."""
+
+    def __init__(self, number: int, parameters: KernelParameters, policy: Policy) -> None:
+        self.number = number
+        self.bit = 1 << number
+        self.parameters = parameters
+        self.policy = policy
+        self.tlbstate = TlbState()
+        self.idle = Task(0, "swapper", INIT_MM)
+        self.current = self.idle
+        self.tasks: dict[int, Task] = {}
+        self.runqueue: deque[Task] = deque()
+        self.stopping = False
+        self.vmstat: dict[str, int] = {}
+        self.tlb_interrupts = 0  # this CPU's column of the TLB row in /proc/interrupts
+        self.accesses = 0
+        self.checked_accesses = 0
+        self.numa_scan_at = parameters.numa_scan_period_accesses
+        self._versions = 0
+
+    def count(self, counter: str, delta: int = 1) -> None:
+        """count_vm_events on this CPU."""
+        self.vmstat[counter] = self.vmstat.get(counter, 0) + delta
+
+    def new_version(self) -> int:
+        """A content version that no other write of the run has."""
+        self._versions += 1
+        return self._versions * MAX_CPUS + self.number
+
+    def results(self) -> dict[str, Any]:
+        """What this CPU has to report at the end: counters, interrupts, accesses."""
+        return {
+            "vmstat": dict(self.vmstat),
+            "tlb_interrupts": self.tlb_interrupts,
+            "accesses": self.accesses,
+            "checked_accesses": self.checked_accesses,
+        }
+
+    def add_task(self, task: Task, program: Program) -> None:
+        """Make a task of this CPU, ready to run `program`."""
+        task.context = Context(program)
+        self.tasks[task.pid] = task
+        if task.runnable:
+            self.runqueue.append(task)

@@ -1,0 +1,119 @@
+"""Which task runs on a CPU: a round-robin run queue, sleeping, waking, and the idle loop.
+
+Only what TLB flushing can see of a scheduler: address spaces are switched, kernel threads run
+lazily on the last one, an idle CPU halts until somebody interrupts it.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.cpu import Program
+from emulator.hardware.operations import (
+    Halt,
+    Load,
+    LocalIrqDisable,
+    LocalIrqEnable,
+    SendIpi,
+    SwitchTo,
+    WaitFor,
+)
+from emulator.kernel.percpu import INIT_MM, PerCpu, Task
+from emulator.kernel.smp import IpiFunction, ipi_function
+from emulator.kernel.tlb import enter_lazy_tlb, switch_mm_irqs_off
+
+
+@ipi_function
+async def scheduler_ipi(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
+    """Make a sleeping task of this CPU runnable (the reschedule vector); -1 ends the idle loop."""
+    (pid,) = arguments
+    if pid < 0:
+        cpu.stopping = True
+        return
+    _make_runnable(cpu, cpu.tasks[pid])
+
+
+@ipi_function
+async def kthread_stop_ipi(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
+    """kthread_stop's part on the CPU of the thread: mark it and wake it."""
+    task = cpu.tasks[arguments[0]]
+    task.should_stop = True
+    _make_runnable(cpu, task)
+
+
+def _make_runnable(cpu: PerCpu, task: Task) -> None:
+    """ttwu: a task that still is on its CPU, on its way to sleep, just goes on."""
+    if not task.runnable:
+        task.runnable = True
+        if task is not cpu.current:
+            cpu.runqueue.appendleft(task)
+
+
+async def wake_up_process(cpu: PerCpu, target: int, pid: int) -> None:
+    """wake_up_process for a task of CPU `target`; does not wait for it."""
+    await call_on(cpu, target, scheduler_ipi, pid)
+
+
+async def call_on(cpu: PerCpu, target: int, function: IpiFunction, argument: int) -> None:
+    """Run a one-argument function on CPU `target`, without waiting for it."""
+    if target == cpu.number:
+        await LocalIrqDisable()
+        await function(cpu, (argument,))
+        await LocalIrqEnable()
+    else:
+        await SendIpi((target,), function.__name__, (argument,), False)
+
+
+async def schedule(cpu: PerCpu) -> None:
+    """Let the next runnable task have this CPU; returns when the caller is chosen again."""
+    # Interrupts off before choosing: a wake-up between the choice and the switch would be lost.
+    await LocalIrqDisable()
+    previous = cpu.current
+    if previous is not cpu.idle and previous.runnable:
+        cpu.runqueue.append(previous)
+    chosen = cpu.runqueue.popleft() if cpu.runqueue else cpu.idle
+    if chosen is previous:
+        await LocalIrqEnable()
+        return
+    if chosen.mm == INIT_MM:
+        await enter_lazy_tlb(cpu)
+    else:
+        await switch_mm_irqs_off(cpu, chosen.mm)
+    cpu.current = chosen
+    await SwitchTo(chosen.context)
+    await LocalIrqEnable()
+
+
+async def wait_event(cpu: PerCpu, word: str, value: int) -> None:
+    """wait_event on a word: other tasks of this CPU run meanwhile; without any it just waits."""
+    while await Load(word) != value:
+        if cpu.runqueue:
+            await schedule(cpu)
+        else:
+            await WaitFor(word, value)
+
+
+async def cond_resched(cpu: PerCpu) -> None:
+    """Give way if somebody else is runnable."""
+    if cpu.runqueue:
+        await schedule(cpu)
+
+
+def task_program(cpu: PerCpu, task: Task, body: Program) -> Program:
+    """What a new task runs: schedule_tail, its body, do_exit."""
+
+    async def run() -> None:
+        await LocalIrqEnable()
+        await body
+        task.runnable = False
+        del cpu.tasks[task.pid]
+        await schedule(cpu)
+
+    return run()
+
+
+async def cpu_startup_entry(cpu: PerCpu) -> None:
+    """The idle loop, bottom program of every CPU; ends when this CPU is told to stop."""
+    while not cpu.stopping or cpu.tasks:
+        if cpu.runqueue:
+            await schedule(cpu)
+        else:
+            await Halt()

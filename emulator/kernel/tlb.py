@@ -1,0 +1,176 @@
+"""TLB flushing and address-space switching of x86 Linux (arch/x86/mm/tlb.c, v6.4-6.6).
+
+Each mm has a generation that counts the changes to its page tables; each ASID slot of a CPU notes
+how far it has caught up. A flush raises the generation and interrupts whoever may hold entries.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import (
+    AtomicAdd,
+    AtomicAnd,
+    AtomicOr,
+    FlushTlb,
+    FlushTlbOne,
+    Load,
+    LoadCr3,
+    LocalIrqDisable,
+    LocalIrqEnable,
+    SmpMb,
+    Store,
+)
+from emulator.kernel.percpu import (
+    ALL_CPUS,
+    INIT_MM,
+    TLB_NR_DYN_ASIDS,
+    PerCpu,
+    TlbUbc,
+    cpumask_word,
+    is_lazy_word,
+    tlb_gen_word,
+)
+from emulator.kernel.smp import ipi_function, on_each_cpu_cond_mask
+
+TLB_FLUSH_ALL = -1
+TLB_GENERATION_INVALID = 0
+
+
+async def inc_mm_tlb_gen(mm: int) -> int:
+    """inc_mm_tlb_gen: one more change that every CPU of the mm has to catch up with."""
+    return await AtomicAdd(tlb_gen_word(mm), 1)
+
+
+async def flush_tlb_local(cpu: PerCpu) -> None:
+    """flush_tlb_local: drop every entry of the loaded ASID, with the policy's notes around it."""
+    token = await cpu.policy.local_flush_begin(cpu)
+    await FlushTlb()
+    await cpu.policy.local_flush_end(cpu, token)
+
+
+@ipi_function
+async def flush_tlb_func(cpu: PerCpu, info: tuple[int, ...]) -> None:
+    """flush_tlb_func: catch up with a change, as little as the generations allow.
+
+    `info` is struct flush_tlb_info: (mm or -1 for any, first page, end page or TLB_FLUSH_ALL,
+    new_tlb_gen, initiating CPU). Runs with interrupts off.
+    """
+    mm, start, end, new_tlb_gen, initiating_cpu = info
+    state = cpu.tlbstate
+    local = initiating_cpu == cpu.number
+    if not local:
+        cpu.tlb_interrupts += 1
+        cpu.count("nr_tlb_remote_flush_received")
+        if mm >= 0 and mm != state.loaded_mm:
+            return
+    if state.loaded_mm == INIT_MM:
+        return
+    if state.is_lazy:
+        # Nobody here uses the mm: leaving it spares this CPU the next interrupt as well.
+        await switch_mm_irqs_off(cpu, INIT_MM)
+        return
+    context = state.ctxs[state.loaded_mm_asid]
+    if new_tlb_gen != TLB_GENERATION_INVALID and new_tlb_gen <= context.tlb_gen:
+        return
+    mm_tlb_gen = await Load(tlb_gen_word(state.loaded_mm))
+    if context.tlb_gen == mm_tlb_gen:
+        return
+    if end != TLB_FLUSH_ALL and new_tlb_gen == context.tlb_gen + 1 and new_tlb_gen == mm_tlb_gen:
+        for vpn in range(start, end):
+            await FlushTlbOne(vpn)
+        if local:
+            cpu.count("nr_tlb_local_flush_one", end - start)
+    else:
+        await flush_tlb_local(cpu)
+        if local:
+            cpu.count("nr_tlb_local_flush_all")
+    context.tlb_gen = mm_tlb_gen
+
+
+async def flush_tlb_multi(cpu: PerCpu, mask: int, info: tuple[int, ...], freed_tables: bool) -> None:
+    """native_flush_tlb_multi: lazy CPUs may sleep on unless page tables are freed under them."""
+    cpu.count("nr_tlb_remote_flush")
+    await on_each_cpu_cond_mask(cpu, flush_tlb_func, info, mask, skip_lazy=not freed_tables)
+
+
+async def flush_tlb_mm_range(cpu: PerCpu, mm: int, start: int, end: int, freed_tables: bool = False) -> None:
+    """flush_tlb_mm_range over pages [start, end), or everything if `end` is TLB_FLUSH_ALL."""
+    if end == TLB_FLUSH_ALL or end - start > cpu.parameters.tlb_single_page_flush_ceiling:
+        start, end = 0, TLB_FLUSH_ALL
+    new_tlb_gen = await inc_mm_tlb_gen(mm)
+    info = (mm, start, end, new_tlb_gen, cpu.number)
+    mask = await Load(cpumask_word(mm))
+    if mask & ~cpu.bit:
+        await flush_tlb_multi(cpu, mask, info, freed_tables)
+    elif cpu.tlbstate.loaded_mm == mm:
+        await LocalIrqDisable()
+        await flush_tlb_func(cpu, info)
+        await LocalIrqEnable()
+
+
+async def arch_tlbbatch_flush(cpu: PerCpu, batch: TlbUbc) -> None:
+    """arch_tlbbatch_flush: what reclaim and migration owe, whole TLBs, whatever mm is loaded."""
+    info = (-1, 0, TLB_FLUSH_ALL, TLB_GENERATION_INVALID, cpu.number)
+    if batch.cpumask & ~cpu.bit:
+        await flush_tlb_multi(cpu, batch.cpumask, info, freed_tables=False)
+    elif batch.cpumask & cpu.bit:
+        await LocalIrqDisable()
+        await flush_tlb_func(cpu, info)
+        await LocalIrqEnable()
+    batch.cpumask = 0
+
+
+def _choose_new_asid(cpu: PerCpu, mm: int, next_tlb_gen: int) -> tuple[int, bool]:
+    """choose_new_asid: the slot that holds the mm, or the next one round robin; and need_flush."""
+    state = cpu.tlbstate
+    for asid, context in enumerate(state.ctxs):
+        if context.mm == mm:
+            return asid, context.tlb_gen < next_tlb_gen
+    asid = state.next_asid % TLB_NR_DYN_ASIDS
+    state.next_asid = asid + 1
+    return asid, True
+
+
+async def switch_mm_irqs_off(cpu: PerCpu, mm: int) -> None:
+    """switch_mm_irqs_off: load another address space, flushing what its slot has missed.
+
+    The CPU's bit goes into the new mm's mask before the generation is read: a flusher either sees
+    the bit and interrupts, or has raised the generation that is read here.
+    """
+    state = cpu.tlbstate
+    previous = state.loaded_mm
+    was_lazy = state.is_lazy
+    if was_lazy:
+        state.is_lazy = False
+        await Store(is_lazy_word(cpu.number), 0)
+    if previous == mm:
+        if not was_lazy:
+            return
+        # While lazy this CPU was skipped. Pairs with the full barrier of inc_mm_tlb_gen: either the
+        # flusher sees is_lazy clear, or the new generation is seen here.
+        await SmpMb()
+        next_tlb_gen = await Load(tlb_gen_word(mm))
+        asid = state.loaded_mm_asid
+        if state.ctxs[asid].tlb_gen == next_tlb_gen:
+            return
+        need_flush = True
+    else:
+        if previous != INIT_MM:
+            await AtomicAnd(cpumask_word(previous), ALL_CPUS ^ cpu.bit)
+        if mm != INIT_MM:
+            await AtomicOr(cpumask_word(mm), cpu.bit)
+        next_tlb_gen = await Load(tlb_gen_word(mm))
+        asid, need_flush = _choose_new_asid(cpu, mm, next_tlb_gen)
+    if need_flush:
+        state.ctxs[asid].mm = mm
+        state.ctxs[asid].tlb_gen = next_tlb_gen
+        cpu.count("tlb_flush_on_task_switch")
+    await LoadCr3(mm, asid + 1, need_flush)
+    state.loaded_mm = mm
+    state.loaded_mm_asid = asid
+
+
+async def enter_lazy_tlb(cpu: PerCpu) -> None:
+    """enter_lazy_tlb: a kernel thread borrows the loaded mm; flushes need not interrupt for it."""
+    if cpu.tlbstate.loaded_mm != INIT_MM and not cpu.tlbstate.is_lazy:
+        cpu.tlbstate.is_lazy = True
+        await Store(is_lazy_word(cpu.number), 1)

@@ -1,0 +1,92 @@
+"""User mode: what a thread's accesses do to the TLB, and the faults they raise.
+
+Most accesses of a workload are *touches*: they go through the TLB and cost no operation of their own
+when they hit. Some are *checked*: the frame's content version is read or written in memory, so that
+a stale translation shows. Every fill is checked by the walk itself, every first write through an
+entry is a checked write, and of the hits one in `sample_every` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from emulator.hardware.operations import ReadFrame, Touch, Translate, Walk, WriteFrame
+from emulator.hardware.pte import pte_pfn
+from emulator.kernel.fair import task_numa_work
+from emulator.kernel.memory import handle_mm_fault
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.sched import cond_resched
+
+
+async def user_read(cpu: PerCpu, vpn: int) -> int:
+    """A checked read of one page: its content version."""
+    mm = cpu.tlbstate.loaded_mm
+    while True:
+        pte = await Translate(vpn, False) or await Walk(mm, vpn, False)
+        if pte:
+            return await ReadFrame(mm, vpn, pte_pfn(pte))
+        await handle_mm_fault(cpu, mm, vpn, False)
+
+
+async def user_write(cpu: PerCpu, vpn: int, value: int) -> None:
+    """A checked write of one page: `value` becomes its content version."""
+    mm = cpu.tlbstate.loaded_mm
+    while True:
+        pte = await Translate(vpn, True) or await Walk(mm, vpn, True)
+        if pte:
+            await WriteFrame(mm, vpn, pte_pfn(pte), value)
+            return
+        await handle_mm_fault(cpu, mm, vpn, True)
+
+
+async def _fill(cpu: PerCpu, vpn: int, write: bool) -> None:
+    """An access that may miss: the walk checks what it fills, a write is a checked one."""
+    mm = cpu.tlbstate.loaded_mm
+    while True:
+        if await Translate(vpn, write):
+            return
+        pte = await Walk(mm, vpn, write)
+        if pte:
+            if write:
+                await WriteFrame(mm, vpn, pte_pfn(pte), cpu.new_version())
+                cpu.checked_accesses += 1
+            return
+        await handle_mm_fault(cpu, mm, vpn, write)
+
+
+async def run_accesses(
+    cpu: PerCpu,
+    chunks: Iterable[Sequence[int]],
+    sample_every: int,
+    numa_areas: tuple[tuple[int, int], ...],
+) -> None:
+    """One thread's user mode: chunks of accesses, each `vpn << 1 | is_write`, one after another.
+
+    `sample_every` of N checks every Nth access; `numa_areas` are what the NUMA scanner may mark.
+    """
+    mm = cpu.tlbstate.loaded_mm
+    until_sample = sample_every
+    for accesses in chunks:
+        at = 0
+        end = len(accesses)
+        while at < end:
+            stop = min(end, at + until_sample)
+            reached = await Touch(accesses, at, stop)
+            done = reached - at
+            if reached < stop:
+                access = accesses[reached]
+                await _fill(cpu, access >> 1, bool(access & 1))
+                done += 1
+            cpu.accesses += done
+            at += done
+            until_sample -= done
+            if not until_sample:
+                until_sample = sample_every
+                cpu.checked_accesses += 1
+                access = accesses[at - 1]
+                if access & 1:
+                    await user_write(cpu, access >> 1, cpu.new_version())
+                else:
+                    await user_read(cpu, access >> 1)
+        await task_numa_work(cpu, mm, numa_areas)
+        await cond_resched(cpu)

@@ -1,0 +1,11 @@
+"""Mainline Linux: one flush per unmap batch, performed before any folio of the batch is moved."""
+
+from __future__ import annotations
+
+from emulator.policies.policy import Policy
+
+
+class Immediate(Policy):
+    """All hooks as they are: batching and lazy TLB belong to the kernel paths themselves."""
+
+    name = "immediate"

@@ -1,0 +1,166 @@
+"""MIGRC as posted in v3 (<20231030072540.38631-1-byungchul@sk.com>, linux-mm, October 2023).
+
+One page flag on both folios, one list of requests per node, no cap; an entry that is dirty is not
+deferred for, nor a folio that already is under MIGRC. A failing watermark flushes; the allocation
+slow path pauses deferral. One departure: where the posting drops a half-built request when a pause
+begins in the middle of a batch (which would leak the folios already marked), this stops marking and
+finishes the request for those.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emulator.hardware.operations import (
+    AtomicAdd,
+    FolioClearFlag,
+    FolioGet,
+    FolioPut,
+    FolioSetFlag,
+    FolioTestFlag,
+    LlistAdd,
+    LlistEmpty,
+    Load,
+)
+from emulator.hardware.pte import pte_dirty, pte_write
+from emulator.memory.folios import PG_MIGRC
+from emulator.policies.migrc import (
+    GENERATION_BITS,
+    Migrc,
+    Request,
+    RequestUnderConstruction,
+    migrates_for_tiering,
+    pending_word,
+)
+
+if TYPE_CHECKING:
+    from emulator.kernel.percpu import PerCpu, Task, TlbUbc
+
+MIGRC_STOP = "migrc_stop"
+
+
+def requests_list(node: int) -> str:
+    """NODE_DATA(node)->migrc_reqs."""
+    return f"migrc_reqs.{node}"
+
+
+class MigrcV3(Migrc):
+    """`migrc`, `migrc:v3`."""
+
+    name = "migrc:v3"
+
+    def __init__(self, bits: int = GENERATION_BITS) -> None:
+        super().__init__(bits)
+        self._pausing: set[int] = set()
+
+    async def _paused(self) -> bool:
+        return await Load(MIGRC_STOP) != 0
+
+    def _lists(self, cpu: PerCpu) -> tuple[str, ...]:
+        return tuple(requests_list(node) for node in range(len(cpu.parameters.watermarks)))
+
+    def batch_for(self, task: Task, pte: int) -> TlbUbc:
+        """Read-only and clean: may be deferred. Everything else is owed as in mainline."""
+        if not pte_write(pte) and not pte_dirty(pte):
+            return task.tlb_ubc_ro
+        return super().batch_for(task, pte)
+
+    async def migrate_begin(self, cpu: PerCpu, reason: str) -> None:
+        """migrc_req_start."""
+        if migrates_for_tiering(cpu, reason) and not await self._paused():
+            cpu.current.mreq = RequestUnderConstruction()
+
+    async def before_unmap(self, cpu: PerCpu, src: int) -> None:
+        """Remember what the ordinary batch owes, to see whether this folio adds to it."""
+        request = cpu.current.mreq
+        if request is not None:
+            request.nr_required = cpu.current.tlb_ubc.nr_flush_required
+
+    async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """migrc_mark_folios if only read-only mappings were found; else the flush is owed at once."""
+        task = cpu.current
+        request: RequestUnderConstruction | None = task.mreq
+        if (
+            request is not None
+            and task.tlb_ubc.nr_flush_required == request.nr_required
+            and task.tlb_ubc_ro.nr_flush_required
+            and not await FolioTestFlag(src, PG_MIGRC)
+            and not await self._paused()
+        ):
+            await FolioGet(src)
+            await FolioSetFlag(src, PG_MIGRC)
+            await FolioSetFlag(dst, PG_MIGRC)
+            request.batch.fold(task.tlb_ubc_ro)
+            request.marked[src] = dst
+        task.tlb_ubc.fold(task.tlb_ubc_ro)
+
+    async def unmap_done(self, cpu: PerCpu) -> None:
+        """migrc_unmap_done."""
+        request = cpu.current.mreq
+        if request is not None:
+            request.gen = await self.next_generation()
+
+    async def extra_references(self, cpu: PerCpu, src: int, dst: int) -> int:
+        """migrc_marked_folios: the reference taken when the folio was marked."""
+        request = cpu.current.mreq
+        return int(request is not None and src in request.marked)
+
+    async def folio_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """migrc_expand_req."""
+        request = cpu.current.mreq
+        if request is not None and src in request.marked:
+            request.folios.append(src)
+            await AtomicAdd(pending_word(cpu.parameters.nid(src)), 1)
+            cpu.count("migrc_deferred")
+
+    async def folio_not_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """migrc_undo_folios."""
+        request = cpu.current.mreq
+        if request is not None and request.marked.pop(src, None) is not None:
+            await FolioClearFlag(src, PG_MIGRC)
+            await FolioClearFlag(dst, PG_MIGRC)
+            await FolioPut(src)
+
+    async def migrate_end(self, cpu: PerCpu) -> None:
+        """migrc_req_end_if_started: from here on others can flush and free what this batch deferred."""
+        request: RequestUnderConstruction | None = cpu.current.mreq
+        cpu.current.mreq = None
+        if request is not None and request.folios:
+            node = cpu.parameters.nid(request.folios[0])
+            hung = Request(request.gen, request.batch.cpumask, tuple(request.folios))
+            await LlistAdd(requests_list(node), hung)
+
+    async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
+        """migrc_try_flush_free_folios over all nodes: whether anything was pending."""
+        folios = await self.flush_lists(cpu, self._lists(cpu))
+        for pfn in folios:
+            await self.release(cpu, pfn)
+        return bool(folios)
+
+    async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
+        """do_wp_page: give up deferring before the folio can differ from its read copy."""
+        if await FolioTestFlag(pfn, PG_MIGRC):
+            await FolioClearFlag(pfn, PG_MIGRC)
+            cpu.count("migrc_write_faults")
+            await self.try_flush_free_folios(cpu)
+
+    async def watermark_failed(self, cpu: PerCpu, node: int) -> bool:
+        """get_page_from_freelist: free what is pending and look again."""
+        return await self.try_flush_free_folios(cpu)
+
+    async def slowpath_retry_failed(self, cpu: PerCpu) -> None:
+        """migrc_stop_pending: no more deferral while somebody is this short of memory."""
+        self._pausing.add(cpu.current.pid)
+        await AtomicAdd(MIGRC_STOP, 1)
+
+    async def slowpath_leave(self, cpu: PerCpu) -> None:
+        """migrc_resume_pending."""
+        if cpu.current.pid in self._pausing:
+            self._pausing.remove(cpu.current.pid)
+            await AtomicAdd(MIGRC_STOP, -1)
+
+    async def drain(self, cpu: PerCpu) -> None:
+        """Flush until every list is empty."""
+        for name in self._lists(cpu):
+            while not await LlistEmpty(name):
+                await self.try_flush_free_folios(cpu)

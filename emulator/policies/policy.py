@@ -1,0 +1,104 @@
+"""The hooks: every place where the kernel asks when a TLB flush that it owes shall happen.
+
+This class is also the answer of mainline Linux: flush when the kernel says so. A policy overrides
+what it does differently. Hooks are called by `emulator.kernel` and may await operations; the CPU
+that runs them comes first. Hooks that are plain functions decide something without touching memory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emulator.hardware.pte import pte_dirty
+
+if TYPE_CHECKING:
+    from emulator.kernel.percpu import PerCpu, Task, TlbUbc
+
+MR_DEMOTION = "demotion"
+MR_NUMA_MISPLACED = "numa_misplaced"
+
+
+class Policy:
+    """One policy object lives on each CPU; what CPUs share belongs into named words and lists."""
+
+    name = "policy"
+
+    # --- unmapping -------------------------------------------------------------------------------
+
+    def batch_for(self, task: Task, pte: int) -> TlbUbc:
+        """set_tlb_ubc_flush_pending: the batch that the flush for an unmapped `pte` is owed to."""
+        if pte_dirty(pte):
+            task.tlb_ubc.writable = True
+        return task.tlb_ubc
+
+    # --- migration, in the order of migrate_pages_batch --------------------------------------------
+
+    async def migrate_begin(self, cpu: PerCpu, reason: str) -> None:
+        """A batch starts; `reason` is MR_DEMOTION or MR_NUMA_MISPLACED."""
+
+    async def before_unmap(self, cpu: PerCpu, src: int) -> None:
+        """The folio `src` is about to be unmapped."""
+
+    async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """`src` is unmapped everywhere, and `dst` is there to take its content."""
+
+    async def unmap_done(self, cpu: PerCpu) -> None:
+        """All folios of the batch are unmapped; the ordinary flush of the batch comes next."""
+
+    async def after_flush(self, cpu: PerCpu) -> None:
+        """The ordinary flush of the batch is done; folios are moved next."""
+
+    async def extra_references(self, cpu: PerCpu, src: int, dst: int) -> int:
+        """References that the policy itself holds on `src` while it is moved."""
+        return 0
+
+    async def folio_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """`src` has been copied and every mapping names `dst` now."""
+
+    async def folio_not_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """The move failed after `after_unmap`; mappings name `src` again next."""
+
+    async def migrate_end(self, cpu: PerCpu) -> None:
+        """The batch is through."""
+
+    # --- mappings that become writable -------------------------------------------------------------
+
+    async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
+        """A mapping of the folio is about to become writable, or its page to be replaced by a copy."""
+
+    # --- local flushes -------------------------------------------------------------------------------
+
+    async def local_flush_begin(self, cpu: PerCpu) -> int:
+        """This CPU is about to flush its TLB; the answer is given to `local_flush_end`."""
+        return 0
+
+    async def local_flush_end(self, cpu: PerCpu, token: int) -> None:
+        """This CPU has flushed its TLB."""
+
+    # --- allocation ------------------------------------------------------------------------------------
+
+    async def pending_pages(self, cpu: PerCpu, node: int) -> int:
+        """Pages of the node that a flush would free; watermark checks count them as free."""
+        return 0
+
+    async def watermark_failed(self, cpu: PerCpu, node: int) -> bool:
+        """The watermark of the node does not hold; whether something was freed and a retry is due."""
+        return False
+
+    async def allocation_failed(self, cpu: PerCpu, order: int) -> bool:
+        """The fast path found nothing; whether something was freed and a retry is due."""
+        return False
+
+    async def slowpath_enter(self, cpu: PerCpu) -> None:
+        """__alloc_pages_slowpath begins."""
+
+    async def slowpath_retry_failed(self, cpu: PerCpu) -> None:
+        """The first attempt inside the slow path failed: reclaim comes next."""
+
+    async def slowpath_leave(self, cpu: PerCpu) -> None:
+        """__alloc_pages_slowpath ends, whatever came out."""
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    async def drain(self, cpu: PerCpu) -> None:
+        """Perform everything that is still owed."""

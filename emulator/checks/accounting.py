@@ -1,0 +1,71 @@
+"""Accounting: every frame is free, in use or pending, exactly once, and nothing is owed at the end.
+
+What the allocator and the folios themselves found impossible on the way (a folio freed while mapped,
+a reference dropped from a free folio) is reported here as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from emulator.checks.violation import MAX_KEPT, Violation
+from emulator.hardware.operations import Operation
+from emulator.hardware.pte import is_migration_entry
+from emulator.memory.memory import Memory
+
+LEAK = "frame accounting"
+REFERENCES = "reference count"
+UNFINISHED = "work left at the end"
+
+
+class Accounting:
+    """Looks at the whole memory once, when every CPU has halted."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.violations: list[Violation] = []
+
+    def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
+        """Faults on the way are noted by memory itself."""
+
+    def _report(self, rule: str, text: str) -> None:
+        if len(self.violations) < MAX_KEPT:
+            self.violations.append(Violation(rule=rule, cpu=-1, text=text))
+
+    def results(self) -> dict[str, Any]:
+        """Figures for the report."""
+        return {}
+
+    def finish(self) -> None:
+        """Audit the final state."""
+        folios = self.memory.folios
+        for rule, text in folios.faults:
+            self._report(rule, text)
+        for zone in folios.zones:
+            used = sum(1 << folio.order for folio in folios.folios.values() if folio.node == zone.node)
+            if zone.nr_free + used != zone.pages:
+                self._report(
+                    LEAK, f"node {zone.node}: {zone.nr_free} free + {used} in use, of {zone.pages} pages"
+                )
+        for folio in folios.folios.values():
+            mapped = sum(1 for entry in folio.rmap.values() if not is_migration_entry(entry))
+            expected = mapped + (folio.mapping is not None)
+            if folio.refcount != expected:
+                self._report(
+                    REFERENCES,
+                    f"frame {folio.pfn} has {folio.refcount} references, but {mapped} mappings and "
+                    f"{'a' if folio.mapping else 'no'} page-cache slot account for {expected}",
+                )
+            elif not expected:
+                self._report(LEAK, f"frame {folio.pfn} is neither free nor used by anybody")
+        for mm, vpn in self.memory.page_tables.migration_entries():
+            self._report(UNFINISHED, f"page {vpn:#x} of mm {mm} still is a migration entry")
+        words = self.memory.words
+        for name, value in words.values.items():
+            if name.startswith("migrc_pending_nr.") and value:
+                self._report(UNFINISHED, f"{name} is {value}, not 0")
+        for name, nodes in words.lists.items():
+            if len(nodes):
+                self._report(UNFINISHED, f"list {name} still has {len(nodes)} requests")
+        for name, holder in words.holders.items():
+            self._report(UNFINISHED, f"lock {name} is still held by CPU {holder}")

@@ -1,0 +1,154 @@
+"""Coherence: what an access through a translation finds is what the page's mapping would find.
+
+Every access that reaches memory names the frame that its translation led to. If the page table
+names another frame by now, the access went through a stale translation: legal only while the old
+frame is a read copy of the new one with the same content version, and never for a write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from emulator.checks.violation import MAX_KEPT, Violation
+from emulator.hardware.operations import (
+    AllocPages,
+    CmpxchgPte,
+    FolioCopy,
+    Operation,
+    ReadFrame,
+    SetPte,
+    Walk,
+    WriteFrame,
+    XchgPte,
+)
+from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present
+from emulator.memory.memory import Memory
+
+OVERWRITTEN = "read of an overwritten version"
+FOREIGN = "read of a frame that is not the page's"
+FREE = "access to a free frame"
+LOST_WRITE = "write into a retired source frame"
+FILL = "translation filled from a free frame"
+
+
+class Coherence:
+    """Watches the operations of all CPUs in the order in which memory performs them."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.violations: list[Violation] = []
+        self.checked = 0
+        self._copies: dict[int, int] = {}  # source frame -> the frame that took its content over
+        self._cleared: dict[tuple[int, int], int] = {}  # (mm, vpn) -> frame named before it was cleared
+        self._handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
+            Walk: self._walk,
+            ReadFrame: self._read,
+            WriteFrame: self._write,
+            FolioCopy: self._copied,
+            AllocPages: self._allocated,
+            XchgPte: self._exchanged,
+            SetPte: self._set,
+            CmpxchgPte: self._compared,
+        }
+
+    def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
+        """Judge one performed operation."""
+        handler = self._handlers.get(type(operation))
+        if handler is not None:
+            handler(cpu, operation, answer)
+
+    def results(self) -> dict[str, Any]:
+        """Figures for the report."""
+        return {"checked_operations": self.checked}
+
+    def finish(self) -> None:
+        """Nothing is left to judge at the end."""
+
+    def _report(self, rule: str, cpu: int, text: str) -> None:
+        if len(self.violations) < MAX_KEPT:
+            self.violations.append(Violation(rule=rule, cpu=cpu, text=text))
+
+    def _allocated_frame(self, pfn: int) -> bool:
+        folios = self.memory.folios
+        return not folios.zones[folios.node_of(pfn)].is_free(pfn)
+
+    def _walk(self, cpu: int, operation: Walk, answer: int) -> None:
+        if answer:
+            self.checked += 1
+            if not self._allocated_frame(pte_pfn(answer)):
+                where = f"page {operation.vpn:#x} of mm {operation.mm}"
+                self._report(FILL, cpu, f"{where} names frame {pte_pfn(answer)}, which is free")
+
+    def _read(self, cpu: int, operation: ReadFrame, answer: int) -> None:
+        self.checked += 1
+        stale = self._stale(cpu, operation, "read")
+        if stale is None:
+            return
+        named, text = stale
+        current = self.memory.folios.content.get(named, 0)
+        if not self._is_copy(operation.pfn, named):
+            self._report(FOREIGN, cpu, text)
+        elif answer != current:
+            self._report(OVERWRITTEN, cpu, f"{text}: version {answer}, by now {current}")
+
+    def _write(self, cpu: int, operation: WriteFrame, answer: None) -> None:
+        self.checked += 1
+        stale = self._stale(cpu, operation, "write")
+        if stale is not None:
+            self._report(LOST_WRITE, cpu, stale[1])
+
+    def _stale(self, cpu: int, operation: ReadFrame | WriteFrame, what: str) -> tuple[int, str] | None:
+        """The frame that the page table names instead, and the words for it; None if all is well."""
+        pfn = operation.pfn
+        where = (operation.mm, operation.vpn)
+        text = f"{what} of page {operation.vpn:#x} of mm {operation.mm} reached frame {pfn}"
+        if not self._allocated_frame(pfn):
+            self._report(FREE, cpu, f"{text}, which is free")
+            return None
+        entry = self.memory.page_tables.entry(*where)
+        if pte_present(entry) or is_migration_entry(entry):
+            named = pte_pfn(entry)
+            if named != pfn:
+                return named, f"{text}, but its entry names frame {named}"
+            if is_migration_entry(entry) and pfn in self._copies and what == "write":
+                return pfn, f"{text}, whose content has already been copied to frame {self._copies[pfn]}"
+            return None
+        # Cleared, and its flush may still be under way: what was named last is still the page's.
+        last = self._cleared.get(where)
+        if last == pfn or last is None:
+            return None
+        return last, f"{text}, but its entry, now empty, last named frame {last}"
+
+    def _is_copy(self, src: int, named: int) -> bool:
+        for _ in range(len(self._copies)):
+            copy = self._copies.get(src)
+            if copy is None or copy == named:
+                return copy == named
+            src = copy
+        return False
+
+    # --- what changes the picture --------------------------------------------------------------------
+
+    def _copied(self, cpu: int, operation: FolioCopy, answer: None) -> None:
+        self._copies[operation.src] = operation.dst
+
+    def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
+        for page in range(1 << operation.order):
+            self._copies.pop(answer + page, None)
+
+    def _exchanged(self, cpu: int, operation: XchgPte, answer: int) -> None:
+        if not operation.pte and answer:
+            self._cleared[operation.mm, operation.vpn] = pte_pfn(answer)
+
+    def _set(self, cpu: int, operation: SetPte, answer: None) -> None:
+        self._mapped(operation.pte)
+
+    def _compared(self, cpu: int, operation: CmpxchgPte, answer: int) -> None:
+        if answer == operation.old:
+            self._mapped(operation.new)
+
+    def _mapped(self, entry: int) -> None:
+        # A migration that failed after the copy maps its source again: it is nobody's retired copy.
+        if pte_present(entry):
+            self._copies.pop(pte_pfn(entry), None)

@@ -1,0 +1,5 @@
+"""`python -m scenarios` is the command `migrc`."""
+
+from scenarios.cli import main
+
+main()

@@ -1,0 +1,264 @@
+"""The command `migrc`: its verbs, its options, its exit codes, and errors in one line.
+
+Exit codes: 0 all is well, 1 a check found a violation, 2 bad input, 130 Ctrl-C. Standard output carries the
+result and nothing else; progress and errors go to standard error. Whatever starts processes is imported only
+by the verb that needs it, so that help and listings are quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+from scenarios.errors import UsageProblem
+from scenarios.traces.command import trace as trace_command
+from scenarios.workload import MAX_CPUS, did_you_mean, list_workloads, load_workload
+
+VIOLATION: Final = 1
+BAD_INPUT: Final = 2
+INTERRUPTED: Final = 130
+
+POLICIES: Final = {
+    "immediate": "mainline Linux: batched unmap flush, lazy TLB, tlb_gen",
+    "migrc": "the MIGRC patches, v3: the flush of a read-only migration is put off",
+    "migrc:rfc2": "the MIGRC patches, RFC v2: with a cap on pending pages",
+    "MODULE:CLASS": "your own policy class",
+}
+"""What `--policy` takes."""
+
+ARCHITECTURES: Final = {
+    "sc": "sequential consistency: nothing overtakes anything",
+    "x86": "TSO: a store may wait while later loads go ahead",
+}
+"""What `--arch` takes."""
+
+Progress = Callable[[str, float, str], None]
+"""Called with a policy, the fraction of its run that is done, and a few words."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command with `arguments` (default: those of the process) and exit with its code."""
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int:
+    try:
+        return int(migrc.main(arguments, prog_name="migrc", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as problem:
+        problem.show()
+        return BAD_INPUT
+    except click.ClickException as problem:
+        # click shows its own errors with two lines of usage above them; ours are one line, all alike.
+        UsageProblem(" ".join(problem.format_message().split())).show()
+        return BAD_INPUT
+    except click.Abort:
+        click.echo("migrc: interrupted", err=True)
+        return INTERRUPTED
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    try:
+        number = version("migrc-emulator")
+    except PackageNotFoundError:
+        number = "(not installed, run from its source)"
+    click.echo(f"migrc {number}")
+    context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def migrc() -> None:
+    """Emulate Linux TLB shootdowns on tiered memory, immediate and deferred (MIGRC)."""
+
+
+migrc.add_command(trace_command)
+
+
+@migrc.command()
+@click.argument("scenario")
+@click.option(
+    "--cpus",
+    type=click.IntRange(1, MAX_CPUS),
+    default=4,
+    show_default=True,
+    help="Simulated CPUs, one Ray actor each.",
+)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    default=("immediate", "migrc"),
+    show_default=True,
+    metavar="P",
+    help="When flushes are done; repeat to compare. See `migrc list`.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of all that is random."
+)
+@click.option(
+    "--arch",
+    type=click.Choice(list(ARCHITECTURES)),
+    default="x86",
+    show_default=True,
+    help="Which effects may overtake which.",
+)
+@click.option("--address", metavar="HOST:PORT", help="Use this Ray cluster instead of starting Ray here.")
+@click.option(
+    "--trace", type=click.Path(path_type=Path), metavar="FILE", help="For replay: the trace to replay."
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Replace a value of the workload; repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the report.")
+@click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+@click.pass_context
+def run(
+    context: click.Context,
+    scenario: str,
+    cpus: int,
+    policies: tuple[str, ...],
+    seed: int,
+    arch: str,
+    address: str | None,
+    trace: Path | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    dashboard: bool,
+    quiet: bool,
+) -> None:
+    """Run SCENARIO live: a shipped name, or the path of a workload's TOML file.
+
+    Every policy runs the same accesses, one after the other; the report puts them side by side.
+    """
+    workload = load_workload(scenario, overrides)
+    workload.check(cpus)
+    trace_file = workload.trace_file(trace)
+    _check_policies(policies)
+
+    # Ray takes a second to import, so not before the input is known to be good.
+    from scenarios.report.live import print_report
+    from scenarios.run import run_workload
+
+    with _showing_progress(quiet) as progress:
+        document, pictures = run_workload(
+            workload,
+            cpus=cpus,
+            policies=list(policies),
+            seed=seed,
+            arch=arch,
+            address=address,
+            trace=trace_file,
+            dashboard=dashboard,
+            progress=progress,
+        )
+    try:
+        if as_json:
+            click.echo(json.dumps(document, indent=2))
+        else:
+            print_report(document, pictures, sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise UsageProblem(f"the result cannot be written: {problem.strerror}") from None
+    if any(result["violations"] for result in document["runs"]):
+        context.exit(VIOLATION)
+
+
+@migrc.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Accepted as by every verb; a listing does not depend on it.",
+)
+def list_command(as_json: bool, seed: int | None) -> None:
+    """Show what can be run: scenarios, policies, architectures."""
+    workloads = list_workloads()
+    if as_json:
+        listing = {
+            "scenarios": [
+                {"name": one.name, "kind": one.kind, "description": one.description} for one in workloads
+            ],
+            "policies": [{"name": name, "description": text} for name, text in POLICIES.items()],
+            "archs": [{"name": name, "description": text} for name, text in ARCHITECTURES.items()],
+        }
+        click.echo(json.dumps(listing, indent=2))
+        return
+    sections = {
+        "scenarios": {one.name: one.description for one in workloads},
+        "policies (--policy)": POLICIES,
+        "architectures (--arch)": ARCHITECTURES,
+    }
+    width = max(len(name) for rows in sections.values() for name in rows)
+    blocks = (
+        "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows.items())])
+        for title, rows in sections.items()
+    )
+    click.echo("\n\n".join(blocks))
+
+
+def _check_policies(policies: Sequence[str]) -> None:
+    """Names without a colon must be known, and no policy runs twice. What `a:b` means, the run finds out."""
+    for number, name in enumerate(policies):
+        if ":" not in name and name not in POLICIES:
+            raise UsageProblem(f"--policy: unknown policy {name!r}; {did_you_mean(name, POLICIES)}")
+        if name in policies[:number]:
+            raise UsageProblem(f"--policy: {name} is given twice; each policy once")
+
+
+@contextmanager
+def _showing_progress(quiet: bool) -> Iterator[Progress]:
+    """A bar for each policy if standard error is a terminal, else one line when a policy has finished."""
+    if quiet:
+        yield lambda policy, fraction, text: None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        tasks: dict[str, TaskID] = {}
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[text]}", markup=False),
+        )
+        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+
+            def draw(policy: str, fraction: float, text: str) -> None:
+                if policy not in tasks:
+                    tasks[policy] = bars.add_task(policy, total=1.0, text=text)
+                bars.update(tasks[policy], completed=fraction, text=text)
+
+            yield draw
+    else:
+        finished: set[str] = set()
+
+        def tell(policy: str, fraction: float, text: str) -> None:
+            if fraction >= 1 and policy not in finished:
+                finished.add(policy)
+                click.echo(f"migrc: {policy}: {text}", err=True)
+
+        yield tell

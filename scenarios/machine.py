@@ -1,0 +1,86 @@
+"""A workload made into a machine: memory, checks and CPUs, the same for every engine.
+
+A machine travels to the processes that run its parts, so it holds only what describes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from emulator.checks.accounting import Accounting
+from emulator.checks.coherence import Coherence
+from emulator.hardware.cpu import Cpu, Program
+from emulator.hardware.ordering import ARCHITECTURES
+from emulator.hardware.tlb import TlbShape
+from emulator.kernel.boot import UserSpace, boot_program
+from emulator.kernel.percpu import KernelParameters, PerCpu
+from emulator.kernel.smp import interrupt_entry
+from emulator.measure.pending import PendingPeak
+from emulator.memory.folios import Tier
+from emulator.memory.memory import Memory
+from emulator.memory.zone import setup_per_zone_wmarks
+from emulator.policies.policy import Policy
+from scenarios.workload import Workload
+
+
+@dataclass(frozen=True)
+class ScenarioMachine:
+    """One workload on `cpus` CPUs under one policy."""
+
+    cpus: int
+    architecture: str
+    parameters: KernelParameters
+    tiers: tuple[Tier, ...]
+    shape: TlbShape
+    policy: Callable[[], Policy]
+    user: UserSpace
+
+    def memory(self) -> Memory:
+        """The shared memory, as at power-on."""
+        return Memory(self.tiers)
+
+    def checks(self, memory: Memory) -> list[Any]:
+        """What watches the memory's operations: the checks, and the pending meter last."""
+        return [Coherence(memory), Accounting(memory), PendingPeak()]
+
+    def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
+        """One CPU, the program that it boots, and its kernel's private data."""
+        kernel = PerCpu(number, self.parameters, self.policy())
+        cpu = Cpu(number, ARCHITECTURES[self.architecture], self.shape, interrupt_entry(kernel))
+        return cpu, boot_program(kernel, self.user), kernel
+
+
+def fast_min_free_pages(pages: int) -> int:
+    """The fast tier's min watermark when the workload leaves it open: 1/64 of the tier, at least 8.
+
+    Linux takes a square root of the whole machine's memory (init_per_zone_wmark_min), which for tiers as
+    small as ours would leave no distance between the watermarks at all.
+    """
+    return max(8, pages // 64)
+
+
+def build_machine(
+    workload: Workload, cpus: int, architecture: str, policy: Callable[[], Policy], user: UserSpace
+) -> ScenarioMachine:
+    """Put a validated workload together with the programs that run on it."""
+    memory, kernel = workload.memory, workload.kernel
+    fast_min = memory.min_free_pages or fast_min_free_pages(memory.fast_pages)
+    tiers = (
+        Tier(memory.fast_pages, setup_per_zone_wmarks(memory.fast_pages, fast_min)),
+        Tier(memory.slow_pages, setup_per_zone_wmarks(memory.slow_pages, 1)),
+    )
+    parameters = KernelParameters(
+        cpus=cpus,
+        watermarks=tuple(tier.watermarks for tier in tiers),
+        starts=(1, 1 + memory.fast_pages, 1 + memory.fast_pages + memory.slow_pages),
+        swap_cluster_max=kernel.swap_cluster_max,
+        migrate_batch=kernel.migrate_batch,
+        tlb_single_page_flush_ceiling=kernel.tlb_single_page_flush_ceiling,
+        numa_scan_pages=kernel.numa_scan_pages,
+        numa_scan_period_accesses=kernel.numa_scan_period_accesses,
+        migration_entry_ad=kernel.migration_entry_ad,
+    )
+    shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))
+    return ScenarioMachine(cpus, architecture, parameters, tiers, shape, policy, user)

@@ -1,0 +1,376 @@
+"""What a run is made of, read from a TOML file: the tiers, the TLB, the kernel's settings and the threads.
+
+The models are the only description of the format; a file is wrong in exactly the ways that they say. Every
+problem becomes one line, `FILE: KEY: what is wrong; what would be right`. Nothing here starts anything.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from scenarios.errors import UsageProblem
+
+MAX_CPUS: Final = 64
+MAX_PAGES: Final = 4_000_000
+MIN_TIER_PAGES: Final = 64
+PAGES_PER_CPU: Final = 16
+
+_SHIPPED: Final = Path(__file__).parent / "workloads"
+_MAX_FILE_BYTES: Final = 1 << 20
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Memory(_Section):
+    """`[memory]`: the two tiers, in pages of 4 KiB.
+
+    `min_free_pages` is the fast tier's min watermark; absent: computed from the tier's size as Linux does.
+    """
+
+    fast_pages: int = Field(default=1024, ge=MIN_TIER_PAGES, le=MAX_PAGES)
+    slow_pages: int = Field(default=4096, ge=MIN_TIER_PAGES, le=MAX_PAGES)
+    min_free_pages: int | None = Field(default=None, ge=1, le=MAX_PAGES)
+
+
+class Tlb(_Section):
+    """`[tlb]`: entries and ways of the two levels. Entries divided by ways, the sets, is a power of two."""
+
+    l1_entries: int = Field(default=64, ge=1, le=65536)
+    l1_ways: int = Field(default=4, ge=1, le=65536)
+    l2_entries: int = Field(default=1536, ge=1, le=65536)
+    l2_ways: int = Field(default=12, ge=1, le=65536)
+
+
+class Kernel(_Section):
+    """`[kernel]`: what an administrator or a kernel build could set.
+
+    `numa_scan_pages` entries are made PROT_NONE by each scan (0: no scans), one scan every
+    `numa_scan_period_accesses` accesses of a thread. `swap_cluster_max` pages go to one reclaim batch,
+    `migrate_batch` to one `migrate_pages` batch. Flushing more than `tlb_single_page_flush_ceiling` pages
+    flushes everything. `migration_entry_ad`: migration entries keep the accessed and dirty bits (since v6.1).
+    """
+
+    numa_scan_pages: int = Field(default=256, ge=0, le=MAX_PAGES)
+    numa_scan_period_accesses: int = Field(default=5_000, ge=1, le=10**12)
+    swap_cluster_max: int = Field(default=32, ge=1, le=4096)
+    tlb_single_page_flush_ceiling: int = Field(default=33, ge=0, le=MAX_PAGES)
+    migrate_batch: int = Field(default=512, ge=1, le=4096)
+    migration_entry_ad: bool = True
+
+
+class Threads(_Section):
+    """`[threads]`: who accesses what.
+
+    Each CPU runs `per_cpu` threads, dealt out to `processes` address spaces. All map one file-like, read-only
+    table of `table_pages`; each process has an anonymous heap of `heap_pages`. A thread makes `accesses`: a
+    share `heap_share` goes to the heap, `write_share` of those are writes, the rest reads the table. In each
+    region a share `hot_share` falls into a window of `hot_pages`, which moves on by `drift_pages` every
+    `drift_every` accesses.
+    """
+
+    accesses: int = Field(default=200_000, ge=1, le=10**12)
+    table_pages: int = Field(default=1024, ge=0, le=MAX_PAGES)
+    heap_pages: int = Field(default=512, ge=0, le=MAX_PAGES)
+    hot_pages: int = Field(default=512, ge=1, le=MAX_PAGES)
+    drift_every: int = Field(default=10_000, ge=1, le=10**12)
+    drift_pages: int = Field(default=32, ge=0, le=MAX_PAGES)
+    hot_share: Share = 0.9
+    heap_share: Share = 0.3
+    write_share: Share = 0.05
+    per_cpu: int = Field(default=1, ge=1, le=64)
+    processes: int = Field(default=1, ge=1, le=1024)
+
+
+class Checks(_Section):
+    """`[checks]`: of the accesses that hit the TLB, one in `sample_every` is checked. Fills always are."""
+
+    sample_every: int = Field(default=1000, ge=1, le=10**9)
+
+
+class Replay(_Section):
+    """`[replay]`: which recorded page accesses the threads repeat.
+
+    `trace` is relative to the workload's file; `--trace` goes before it. A thread stops after
+    `accesses_per_thread` (absent: at the end of the trace). Without `instruction_fetches` or `writes` those
+    accesses are left out.
+    """
+
+    trace: str | None = Field(default=None, min_length=1)
+    accesses_per_thread: int | None = Field(default=None, ge=1, le=10**12)
+    instruction_fetches: bool = True
+    writes: bool = True
+
+
+class Workload(_Section):
+    """One scenario that the live engine can run. `load_workload` reads it from a file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    description: str = Field(default="", max_length=1000)
+    kind: Literal["tiering", "replay"]
+    memory: Memory = Memory()
+    tlb: Tlb = Tlb()
+    kernel: Kernel = Kernel()
+    threads: Threads = Threads()
+    checks: Checks = Checks()
+    replay: Replay = Replay()
+
+    _file: str = PrivateAttr("workload")
+    _folder: Path = PrivateAttr(Path())
+
+    @model_validator(mode="after")
+    def _relations(self) -> Workload:
+        for key, problem in _contradictions(self):
+            raise PydanticCustomError("relation", "{problem}", {"key": key, "problem": problem})
+        return self
+
+    def check(self, cpus: int) -> None:
+        """UsageProblem if this workload cannot run on `cpus` simulated CPUs."""
+        needed = cpus * PAGES_PER_CPU
+        if self.memory.fast_pages < needed:
+            raise self._problem(
+                "memory.fast_pages",
+                f"{self.memory.fast_pages} pages are too few to boot {cpus} CPUs; "
+                f"{needed} or more ({PAGES_PER_CPU} for each CPU)",
+            )
+        threads = cpus * self.threads.per_cpu
+        if self.threads.processes > threads:
+            raise self._problem(
+                "threads.processes",
+                f"{self.threads.processes} processes need a thread each, but {cpus} CPUs run {threads}; "
+                f"{threads} or fewer, or more CPUs",
+            )
+
+    def trace_file(self, option: Path | None) -> Path | None:
+        """The trace to replay: `option` (from `--trace`), else `replay.trace`; None for a kind without one.
+
+        UsageProblem if the kind wants a trace and there is none, or has no use for the one given.
+        """
+        if self.kind != "replay":
+            if option is not None:
+                raise UsageProblem(
+                    f"--trace: scenario {self.name} replays no trace; leave it out, or run replay"
+                )
+            return None
+        if option is not None:
+            if not option.is_file():
+                raise UsageProblem(f"--trace: {option}: no such file; a trace made by migrc trace import")
+            return option
+        if self.replay.trace is None:
+            raise self._problem("replay.trace", "no trace to replay; name one here or with --trace FILE")
+        trace = self._folder / self.replay.trace
+        if not trace.is_file():
+            raise self._problem("replay.trace", f"{trace}: no such file; a trace made by migrc trace import")
+        return trace
+
+    def _problem(self, key: str, text: str) -> UsageProblem:
+        return UsageProblem(f"{self._file}: {key}: {text}")
+
+
+def list_workloads() -> list[Workload]:
+    """The workloads that come with the program, by name."""
+    return [load_workload(name) for name in _shipped_names()]
+
+
+def load_workload(name_or_path: str, overrides: Sequence[str] = ()) -> Workload:
+    """Read a workload by its shipped name, or from a file if the text has a `/` or ends in `.toml`.
+
+    `overrides` are `section.key=value`, as given to `--set`; the value is TOML, or a bare word for a text.
+    Raises UsageProblem, one line, for anything that is wrong.
+    """
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        path, label = Path(name_or_path), name_or_path
+    else:
+        known = _shipped_names()
+        if name_or_path not in known:
+            hint = did_you_mean(name_or_path, known)
+            raise UsageProblem(f"unknown scenario {name_or_path!r}; {hint}, or the path of a .toml file")
+        path, label = _SHIPPED / f"{name_or_path}.toml", name_or_path
+    document = _read(path, label)
+    overridden = [_override(document, text) for text in overrides]
+    try:
+        workload = Workload.model_validate(document)
+    except ValidationError as error:
+        raise _one_line(error, label, overridden) from None
+    workload._file = label
+    workload._folder = path.parent
+    return workload
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean X?` with the closest known word, if one is close, then all of them: `known: ...`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(names)}"
+
+
+def _contradictions(workload: Workload) -> Iterator[tuple[str, str]]:
+    """Pairs of key and problem, for values that are each possible but not together."""
+    memory, tlb, threads = workload.memory, workload.tlb, workload.threads
+    for level, entries, ways in (("l1", tlb.l1_entries, tlb.l1_ways), ("l2", tlb.l2_entries, tlb.l2_ways)):
+        sets = entries // ways
+        if entries % ways or sets & (sets - 1):
+            right = ways << max((entries // ways).bit_length() - 1, 0)
+            yield (
+                f"tlb.{level}_entries",
+                f"{entries} entries in {ways} ways do not make a power of two of sets; "
+                f"{right} would, or other {level}_ways",
+            )
+    total = memory.fast_pages + memory.slow_pages
+    if total > MAX_PAGES:
+        yield (
+            "memory.slow_pages",
+            f"both tiers together have {total} pages; {MAX_PAGES} or fewer (fast_pages + slow_pages)",
+        )
+    if memory.min_free_pages is not None and 3 * memory.min_free_pages > memory.fast_pages:
+        # The high watermark is 3/2 of min; half of the tier must remain usable above it.
+        yield (
+            "memory.min_free_pages",
+            f"{memory.min_free_pages} pages of watermark leave too little of {memory.fast_pages} fast pages; "
+            f"{memory.fast_pages // 3} or fewer, or more fast_pages",
+        )
+    if workload.kind == "replay":
+        for key in sorted(threads.model_fields_set - {"per_cpu", "processes"}):
+            yield f"threads.{key}", "a replay takes its accesses from the trace; remove it"
+        return
+    if "replay" in workload.model_fields_set:
+        yield "replay", f'has no meaning for kind = "{workload.kind}"; remove it, or kind = "replay"'
+    used = threads.table_pages + threads.processes * threads.heap_pages
+    if used > total * 7 // 8:
+        # No swap: what does not fit cannot be reclaimed. An eighth is left for watermarks and moving pages.
+        yield (
+            "threads.heap_pages",
+            f"table and {threads.processes} heaps have {used} pages, which do not fit into tiers of {total}; "
+            f"{total * 7 // 8} or fewer in all, or larger tiers",
+        )
+    if threads.heap_share > 0 and not threads.heap_pages:
+        yield "threads.heap_share", f"{threads.heap_share} of accesses to a heap of 0 pages; 0, or heap_pages"
+    if threads.heap_share < 1 and not threads.table_pages:
+        yield (
+            "threads.heap_share",
+            f"{threads.heap_share} leaves accesses to a table of 0 pages; 1, or table_pages",
+        )
+    largest = max(threads.table_pages, threads.heap_pages)
+    if threads.hot_pages > largest:
+        yield (
+            "threads.hot_pages",
+            f"{threads.hot_pages} hot pages in regions of at most {largest}; {largest} or fewer",
+        )
+
+
+def _shipped_names() -> list[str]:
+    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+
+
+def _read(path: Path, label: str) -> dict[str, Any]:
+    try:
+        if not path.is_file():
+            raise UsageProblem(f"{label}: no such file; {did_you_mean(path.stem, _shipped_names())}")
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise UsageProblem(f"{label}: larger than 1 MiB; a workload is a small TOML file")
+        return tomllib.loads(path.read_bytes().decode())
+    except (OSError, ValueError) as problem:
+        # ValueError covers an embedded NUL in the name, UTF-8, TOML, and integers too long for Python.
+        reason = problem.strerror if isinstance(problem, OSError) else str(problem)
+        raise UsageProblem(f"{label}: not readable as TOML: {reason}; a UTF-8 TOML file") from None
+    except RecursionError:
+        raise UsageProblem(f"{label}: nested too deeply; sections and keys as in `migrc list`") from None
+
+
+def _override(document: dict[str, Any], text: str) -> str:
+    """Put `section.key=value` into the document; returns `section.key`."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    words = key.split(".")
+    if not equals or not all(words) or len(words) > 2:
+        raise UsageProblem(f"--set {text}: not understood; section.key=value, such as memory.fast_pages=2048")
+    target = document
+    if len(words) == 2:
+        target = document.setdefault(words[0], {})
+        if not isinstance(target, dict):
+            raise UsageProblem(f"--set {text}: {words[0]} is a single value, not a section; {words[0]}=value")
+    target[words[-1]] = _toml_value(value.strip())
+    return key
+
+
+def _toml_value(text: str) -> object:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _one_line(error: ValidationError, label: str, overridden: Sequence[str]) -> UsageProblem:
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = str(first.get("ctx", {}).get("key") or ".".join(_printable(str(word)) for word in first["loc"]))
+    from_option = any(given == key or given.startswith(key + ".") for given in overridden)
+    where = f"--set {key}" if from_option else f"{label}: {key}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return UsageProblem(f"{where}: {_explain(first)}{more}")
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """What is wrong and what would be right, in our words where pydantic's are about Python."""
+    context: Mapping[str, Any] = problem.get("ctx", {})
+    given = _short(problem["input"])
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"unknown key; {did_you_mean(str(problem['loc'][-1]), _keys_beside(problem['loc']))}"
+        case "missing":
+            return "missing; every workload has it"
+        case "relation":
+            return problem["msg"]
+        case "greater_than_equal":
+            return f"{given} is too small; {context['ge']} or more"
+        case "less_than_equal":
+            return f"{given} is too large; {context['le']} or less"
+        case "int_type" | "int_from_float" | "int_parsing_size":
+            return f"{given} is no whole number; such as 64"
+        case "float_type" | "finite_number":
+            return f"{given} is no number; such as 0.5"
+        case "bool_type":
+            return f"{given} is neither true nor false; one of them, without quotes"
+        case "string_type":
+            return f'{given} is no text; such as "name"'
+        case "literal_error":
+            return f"{given} is not possible; {context['expected']}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{given} where a section belongs; [{problem['loc'][-1]}] with keys"
+        case "string_pattern_mismatch":
+            return f"{given} is no name; letters, digits, and _ . - inside, at most 64"
+        case _:
+            message = problem["msg"]
+            return f"{given}: {message[:1].lower()}{message[1:]}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Workload
+    for word in location[:-1]:
+        annotation = model.model_fields[str(word)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return list(model.model_fields)
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "this value"
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _printable(word: str) -> str:
+    return word if word.isprintable() and len(word) <= 60 else _short(word)

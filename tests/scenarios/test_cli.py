@@ -1,0 +1,220 @@
+"""The command line: what it prints where, its exit codes, and one line for every kind of bad input.
+
+The engine is replaced by one that answers at once, so no test here starts Ray.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from emulator.measure.histogram import Histogram
+from emulator.measure.vmstat import merge
+from scenarios.cli import ARCHITECTURES, POLICIES, main
+from scenarios.errors import UsageProblem
+from scenarios.workload import Workload
+
+
+class Engine:
+    """Stands in for `scenarios.run`: each policy has finished before it started."""
+
+    def __init__(self) -> None:
+        self.violations: list[str] = []
+        self.raises: BaseException | None = None
+
+    def run_workload(self, workload: Workload, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.raises:
+            raise self.raises
+        runs = []
+        for policy in options["policies"]:
+            options["progress"](policy, 0.5, "half")
+            options["progress"](policy, 1.0, "all accesses done")
+            options["progress"](policy, 1.0, "all accesses done")
+            runs.append(
+                {
+                    "policy": policy,
+                    "vmstat": merge([]),
+                    "interrupts": {"TLB": [0] * options["cpus"]},
+                    "ipi_latency_ns": dict.fromkeys(
+                        ("delivery", "handler", "round_trip"), Histogram().summary()
+                    ),
+                    "accesses": 10,
+                    "elapsed_ns": 5,
+                    "pending_peak": 0,
+                    "violations": self.violations,
+                }
+            )
+        document = {
+            "scenario": workload.name,
+            "engine": "live",
+            "arch": options["arch"],
+            "cpus": options["cpus"],
+            "seed": options["seed"],
+            "runs": runs,
+        }
+        return document, {}
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    engine = Engine()
+    module = ModuleType("scenarios.run")
+    module.run_workload = engine.run_workload  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "scenarios.run", module)
+    return engine
+
+
+def exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_json_is_one_document_on_standard_output(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("run", "tiering", "--json", "--seed", "9", "--cpus", "3", "--arch", "sc") == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert [run["policy"] for run in document["runs"]] == ["immediate", "migrc"]
+    assert (document["seed"], document["cpus"], document["arch"]) == (9, 3, "sc")
+    assert err.splitlines() == [
+        "migrc: immediate: all accesses done",
+        "migrc: migrc: all accesses done",
+    ]
+
+
+def test_the_report_goes_to_standard_output(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("run", "tiering", "--policy", "migrc:rfc2", "--quiet") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("tiering: live engine, x86, 4 CPUs, seed 0\n")
+    assert "TLB shootdowns (migrc:rfc2)" in out
+    assert err == ""
+
+
+def test_a_violation_is_exit_code_1(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.violations = ["stale read"]
+    assert exit_code("run", "tiering", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["runs"][0]["violations"] == ["stale read"]
+    assert exit_code("run", "tiering") == 1
+    assert "  stale read\n" in capsys.readouterr().out
+
+
+def test_ctrl_c_is_exit_code_130(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.raises = KeyboardInterrupt()
+    assert exit_code("run", "tiering", "--json") == 130
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.strip() == "migrc: interrupted"
+
+
+def test_what_the_engine_refuses_is_bad_input(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.raises = UsageProblem("--address: 10.0.0.1:6379 is\nunreachable")
+    assert exit_code("run", "tiering") == 2
+    assert capsys.readouterr() == ("", "migrc: error: --address: 10.0.0.1:6379 is unreachable\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["run", "teering"], "did you mean tiering?"),
+        (["run"], "SCENARIO"),
+        (["run", "tiering", "--cpus", "65"], "--cpus"),
+        (["run", "tiering", "--cpus", "0"], "--cpus"),
+        (["run", "tiering", "--cpus", "many"], "--cpus"),
+        (["run", "tiering", "--seed", "-1"], "--seed"),
+        (["run", "tiering", "--arch", "arm64"], "--arch"),
+        (["run", "tiering", "--policy", "imediate"], "did you mean immediate?"),
+        (["run", "tiering", "--policy", "migrc", "--policy", "migrc"], "given twice"),
+        (["run", "tiering", "--set", "memory.fast_pages=-1"], "--set memory.fast_pages: -1 is too small"),
+        (["run", "tiering", "--set", "memory.fast_pages=400", "--cpus", "64"], "too few to boot 64 CPUs"),
+        (["run", "tiering", "--trace", "x"], "replays no trace"),
+        (["run", "replay", "--trace", "/nowhere/x"], "no such file"),
+        (["run", "tiering", "more"], "more"),
+        (["run", "tiering", "--jsn"], "--jsn"),
+        (["rn", "tiering"], "rn"),
+        (["list", "--jsn"], "--jsn"),
+        (["--cpus"], "--cpus"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    engine: Engine, capsys: pytest.CaptureFixture[str], arguments: list[str], part: str
+) -> None:
+    assert exit_code(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("migrc: error: ")
+    assert err.count("\n") == 1
+    assert part in err
+
+
+def test_a_result_that_cannot_be_written_is_said(
+    engine: Engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert exit_code("run", "tiering", "--json", "--quiet") == 2
+        monkeypatch.undo()
+        with pytest.raises(OSError):
+            full.close()
+    assert capsys.readouterr().err == (
+        "migrc: error: the result cannot be written: No space left on device\n"
+    )
+
+
+def test_list_shows_everything_that_options_take(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("list", "--json", "--seed", "3") == 0
+    listing = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in listing["scenarios"]] == ["replay", "tiering"]
+    assert [one["name"] for one in listing["policies"]] == list(POLICIES)
+    assert [one["name"] for one in listing["archs"]] == list(ARCHITECTURES)
+    assert exit_code("list") == 0
+    text = capsys.readouterr().out
+    for name in ["tiering", "replay", *POLICIES, *ARCHITECTURES]:
+        assert f"  {name} " in text
+
+
+def test_no_arguments_show_the_help_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code() == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["trace", "--help"]])
+def test_help_and_version_are_good(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(*arguments) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "teering"]])
+def test_ray_is_not_imported_before_there_is_something_to_run(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from scenarios.cli import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "finally:\n"
+        "    assert not {'ray', 'zmq', 'scenarios.run'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "AssertionError" not in done.stderr
+    assert done.returncode == (2 if arguments == ["run", "teering"] else 0)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scenarios", "list"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("scenarios\n")

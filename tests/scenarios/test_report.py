@@ -1,0 +1,115 @@
+"""The report of a fixed run is the golden file, letter by letter; `MIGRC_GOLDEN=write` writes it anew."""
+
+import io
+import os
+from pathlib import Path
+
+from emulator.measure import vmstat
+from emulator.measure.histogram import Histogram
+from scenarios.report.live import LATENCIES, Document, Run, print_report
+
+GOLDEN = Path(__file__).parent / "golden" / "live_report.txt"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def histogram_of(*values: int) -> Histogram:
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+    return histogram
+
+
+def run_of(policy: str, scale: int, pictures: dict[str, Histogram], violations: list[object]) -> Run:
+    counters = {name: 0 for name in vmstat.COUNTERS}
+    counters[vmstat.NR_TLB_REMOTE_FLUSH] = 72_370 // scale
+    counters[vmstat.NR_TLB_REMOTE_FLUSH_RECEIVED] = 213_711 // scale
+    counters[vmstat.MIGRC_SKIPPED] = 17 * (scale - 1)
+    return {
+        "policy": policy,
+        "vmstat": counters,
+        "interrupts": {"TLB": [71_000 // scale, 71_237 // scale, 71_474 // scale, 0]},
+        "ipi_latency_ns": {name: pictures[name].summary() for name in LATENCIES},
+        "accesses": 800_000,
+        "elapsed_ns": 33_500_000_000 // scale,
+        "pending_peak": 512 * (scale - 1),
+        "violations": violations,
+        "check_sampling": {"sample_every": 1000, "checked": 790},
+    }
+
+
+def document_of(*violations: object) -> tuple[Document, dict[str, dict[str, Histogram]]]:
+    pictures = {
+        "immediate": {
+            "delivery": histogram_of(*range(20_000, 200_000, 1_000)),
+            "handler": histogram_of(*range(900, 9_000, 45)),
+            "round_trip": histogram_of(*range(150_000, 1_500_000, 7_500)),
+        },
+        "migrc": {
+            "delivery": histogram_of(*range(20_000, 200_000, 9_000)),
+            "handler": histogram_of(950),
+            "round_trip": Histogram(),
+        },
+    }
+    runs = [
+        run_of("immediate", 1, pictures["immediate"], []),
+        run_of("migrc", 3, pictures["migrc"], list(violations)),
+    ]
+    return (
+        {"scenario": "tiering", "engine": "live", "arch": "x86", "cpus": 4, "seed": 7, "runs": runs},
+        pictures,
+    )
+
+
+def report_of(document: Document, pictures: dict[str, dict[str, Histogram]]) -> str:
+    file = io.StringIO()
+    print_report(document, pictures, file)
+    return file.getvalue()
+
+
+def test_the_report_is_the_golden_file() -> None:
+    report = report_of(*document_of("stale read of [page] 7 on CPU 2", {"check": "accounting", "pfn": 9}))
+    if os.environ.get("MIGRC_GOLDEN") == "write":
+        GOLDEN.write_text(report)
+    assert report == GOLDEN.read_text()
+
+
+def test_away_from_a_terminal_there_are_no_escapes_and_no_trailing_padding() -> None:
+    report = report_of(*document_of())
+    assert "\x1b" not in report
+    assert report.isascii()
+    assert [line for line in report.splitlines() if line != line.rstrip()] == []
+
+
+def test_on_a_terminal_the_figures_are_the_same() -> None:
+    terminal = Terminal()
+    document, pictures = document_of()
+    print_report(document, pictures, terminal)
+    for figure in ("72,370", "213,711", "33.5 s", "TLB shootdowns (migrc)"):
+        assert figure in terminal.getvalue()
+
+
+def test_sixty_four_cpus_stand_in_one_row() -> None:
+    document, pictures = document_of()
+    for run in document["runs"]:
+        run["interrupts"]["TLB"] = list(range(64))
+    rows = [line for line in report_of(document, pictures).splitlines() if line.startswith("TLB:")]
+    assert len(rows) == 2
+    assert rows[0].split()[1:65] == [str(cpu) for cpu in range(64)]
+
+
+def test_a_single_policy_has_no_ratio() -> None:
+    document, pictures = document_of()
+    del document["runs"][1]
+    assert "ratio" not in report_of(document, pictures)
+
+
+def test_many_violations_are_counted_and_the_first_shown() -> None:
+    report = report_of(*document_of(*(f"violation {number}" for number in range(50))))
+    assert "migrc: 50 violations" in report
+    assert "violation 19" in report
+    assert "violation 20" not in report
+    assert "and 30 more" in report

@@ -7,13 +7,14 @@ every policy sees the same ones.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from emulator.kernel.boot import Thread
 from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
-from scenarios.traces.format import FETCH, WRITE, read_trace
+from scenarios.traces.format import FETCH, WRITE, Block, TraceError, read_trace
 from scenarios.workload import Workload
 
 CHUNK = 1000
@@ -49,6 +50,10 @@ class TieringUserSpace:
     def thread_count(self) -> int:
         """All threads of all CPUs."""
         return self.cpus * self.workload.threads.per_cpu
+
+    def expected_accesses(self) -> int:
+        """What all threads will have accessed at the end."""
+        return self.thread_count() * self.workload.threads.accesses
 
     def threads(self, cpu: int) -> list[Thread]:
         """This CPU's threads, dealt out to the processes in turn."""
@@ -94,13 +99,39 @@ class _TieringChunks:
 class ReplayUserSpace:
     """Every thread repeats a recorded program's page accesses, each from another place in the trace.
 
-    The recorded program's pages form one anonymous area per gap-free stretch of its address space.
+    The recorded program's pages form one anonymous area per gap-free stretch of its address space. The
+    whole trace (its file, not its accesses) travels to the actors: they may be on other nodes.
     """
 
     workload: Workload
     cpus: int
     seed: int
-    trace: Path
+    blocks: tuple[Block, ...]
+    stretches: tuple[Vma, ...]
+
+    @classmethod
+    def from_trace(cls, workload: Workload, cpus: int, seed: int, path: Path) -> ReplayUserSpace:
+        """Read the trace. Raises TraceError if the file is none, or is damaged."""
+        replay = workload.replay
+        blocks = []
+        for block in read_trace(path).blocks():
+            kept = [
+                run
+                for run in zip(block.pages, block.kinds, block.counts, strict=True)
+                if (replay.instruction_fetches or run[1] != FETCH) and (replay.writes or run[1] != WRITE)
+            ]
+            if kept:
+                pages, kinds, counts = zip(*kept, strict=True)
+                blocks.append(Block(array("Q", pages), array("B", kinds), array("I", counts)))
+        if not blocks:
+            raise TraceError(f"{path}: no access is left to replay; allow writes or instruction fetches")
+        stretches: list[Vma] = []
+        for page in sorted({page for block in blocks for page in block.pages}):
+            if stretches and stretches[-1].end == page:
+                stretches[-1] = stretches[-1]._replace(end=page + 1)
+            else:
+                stretches.append(Vma(page, page + 1, PRIVATE_WRITABLE, 0))
+        return cls(workload, cpus, seed, tuple(blocks), tuple(stretches))
 
     @property
     def sample_every(self) -> int:
@@ -109,27 +140,23 @@ class ReplayUserSpace:
 
     def areas(self) -> dict[int, tuple[Vma, ...]]:
         """The same areas for every process."""
-        pages = sorted({page for block in read_trace(self.trace).blocks() for page in block.pages})
-        found: list[Vma] = []
-        for page in pages:
-            if found and found[-1].end == page:
-                found[-1] = found[-1]._replace(end=page + 1)
-            else:
-                found.append(Vma(page, page + 1, PRIVATE_WRITABLE, 0))
-        return {mm: tuple(found) for mm in range(1, self.workload.threads.processes + 1)}
+        return dict.fromkeys(range(1, self.workload.threads.processes + 1), self.stretches)
 
     def thread_count(self) -> int:
         """All threads of all CPUs."""
         return self.cpus * self.workload.threads.per_cpu
 
+    def expected_accesses(self) -> int:
+        """What all threads will have accessed at the end."""
+        whole = sum(sum(block.counts) for block in self.blocks)
+        limit = self.workload.replay.accesses_per_thread
+        return self.thread_count() * (whole if limit is None else min(limit, whole))
+
     def threads(self, cpu: int) -> list[Thread]:
         """This CPU's threads, dealt out to the processes in turn."""
         settings = self.workload.threads
         numbers = range(cpu * settings.per_cpu, (cpu + 1) * settings.per_cpu)
-        return [Thread(1 + number % settings.processes, self._chunks(number)) for number in numbers]
-
-    def _chunks(self, number: int) -> _ReplayChunks:
-        return _ReplayChunks(self, number)
+        return [Thread(1 + number % settings.processes, _ReplayChunks(self, number)) for number in numbers]
 
 
 @dataclass(frozen=True)
@@ -138,37 +165,39 @@ class _ReplayChunks:
     thread: int
 
     def __call__(self) -> Iterator[Sequence[int]]:
-        replay = self.user.workload.replay
-        limit = replay.accesses_per_thread
+        limit = self.user.workload.replay.accesses_per_thread
         made = 0
-        for chunk in self._rotated():
+        for chunk in self._chunks():
             if limit is not None and made + len(chunk) >= limit:
                 yield chunk[: limit - made]
                 return
             made += len(chunk)
             yield chunk
 
-    def _rotated(self) -> Iterable[Sequence[int]]:
-        # Threads start at different blocks: in step they would all fault on the same pages together.
-        trace = read_trace(self.user.trace)
-        count = trace.block_count
-        first = (self.user.seed + self.thread) % count if count else 0
-        for low, high in ((first, count), (0, first)):
-            for number, block in enumerate(trace.blocks()):
-                if low <= number < high:
-                    yield from self._accesses(block.pages, block.kinds, block.counts)
+    def _chunks(self) -> Iterator[Sequence[int]]:
+        # Threads start at different places: in step they would all fault on the same pages together.
+        blocks = self.user.blocks
+        rng = random.Random(f"{self.user.seed}/{self.thread}")
+        first = rng.randrange(len(blocks))
+        start = rng.randrange(len(blocks[first].pages))
+        yield from self._runs(blocks[first], start, len(blocks[first].pages))
+        for number in range(1, len(blocks)):
+            block = blocks[(first + number) % len(blocks)]
+            yield from self._runs(block, 0, len(block.pages))
+        yield from self._runs(blocks[first], 0, start)
 
-    def _accesses(
-        self, pages: Sequence[int], kinds: Sequence[int], counts: Sequence[int]
-    ) -> Iterator[Sequence[int]]:
-        replay = self.user.workload.replay
+    def _runs(self, block: Block, low: int, high: int) -> Iterator[Sequence[int]]:
         chunk: list[int] = []
-        for page, kind, count in zip(pages, kinds, counts, strict=True):
-            if (kind == FETCH and not replay.instruction_fetches) or (kind == WRITE and not replay.writes):
-                continue
-            chunk += [page << 1 | (kind == WRITE)] * count
-            if len(chunk) >= CHUNK:
-                yield chunk
-                chunk = []
+        for page, kind, count in zip(
+            block.pages[low:high], block.kinds[low:high], block.counts[low:high], strict=True
+        ):
+            access = page << 1 | (kind == WRITE)
+            while count:
+                part = min(count, CHUNK)
+                chunk += [access] * part
+                count -= part
+                if len(chunk) >= CHUNK:
+                    yield chunk
+                    chunk = []
         if chunk:
             yield chunk

@@ -72,11 +72,11 @@ class Kernel(_Section):
 class Threads(_Section):
     """`[threads]`: who accesses what.
 
-    Each CPU runs `per_cpu` threads, dealt out to `processes` address spaces. All map one file-like, read-only
-    table of `table_pages`; each process has an anonymous heap of `heap_pages`. A thread makes `accesses`: a
-    share `heap_share` goes to the heap, `write_share` of those are writes, the rest reads the table. In each
-    region a share `hot_share` falls into a window of `hot_pages`, which moves on by `drift_pages` every
-    `drift_every` accesses.
+    Each CPU runs `per_cpu` threads, dealt out to `processes` address spaces. All map one file privately,
+    the table of `table_pages`, and only read it; each process has an anonymous heap of `heap_pages`. A
+    thread makes `accesses`: a share `heap_share` goes to the heap, `write_share` of those are writes, the
+    rest reads the table. In each region a share `hot_share` falls into a window of `hot_pages`, which moves
+    on by `drift_pages` every `drift_every` accesses.
     """
 
     accesses: int = Field(default=200_000, ge=1, le=10**12)

@@ -9,80 +9,48 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-NR_TLB_REMOTE_FLUSH: Final = "nr_tlb_remote_flush"
-"""Once per flush call that targets another CPU (arch/x86/mm/tlb.c: native_flush_tlb_multi)."""
+KERNEL_COUNTERS: Final[Mapping[str, str]] = {
+    "nr_tlb_remote_flush": "once per flush call that targets another CPU (native_flush_tlb_multi)",
+    "nr_tlb_remote_flush_received": "on each target at handler entry, before early returns (flush_tlb_func)",
+    "nr_tlb_local_flush_all": "per whole flush on the initiator's own path (flush_tlb_func)",
+    "nr_tlb_local_flush_one": "per page invalidated singly on the initiator's own path (flush_tlb_func)",
+    "pgmigrate_success": "per page moved, for any reason (migrate_pages)",
+    "pgmigrate_fail": "per page that could not be moved and stayed (migrate_pages)",
+    "pgdemote_kswapd": "per page that kswapd moved to the slow tier (demote_folio_list)",
+    "pgdemote_direct": "per page that direct reclaim moved to the slow tier (demote_folio_list)",
+    "pgpromote_success": "per page that a hint fault moved to the fast tier (migrate_misplaced_folio)",
+    "numa_pages_migrated": "per page that a hint fault moved to another node (migrate_misplaced_folio)",
+    "numa_hint_faults": "per fault on a PROT_NONE entry (do_numa_page)",
+    "numa_hint_faults_local": "those of them whose page is in the fast tier already",
+    "numa_pte_updates": "per entry that the scanner made PROT_NONE (change_prot_numa)",
+    "pgfault": "per page fault, hint and write faults included (handle_mm_fault)",
+    "pgmajfault": "per page read into the page cache (filemap_fault)",
+    "pgalloc_normal": "per page allocated, in either tier (get_page_from_freelist)",
+    "allocstall_normal": "per allocation that had to reclaim by itself (try_to_free_pages)",
+    "pgscan": "per inactive page looked at by reclaim (shrink_inactive_list)",
+    "pgactivate": "per page found used and kept (shrink_folio_list)",
+    "pgdeactivate": "per page moved to the inactive list (shrink_active_list)",
+}
+"""Counters that /proc/vmstat has, in the order of reports, each with the place where it ticks.
 
-NR_TLB_REMOTE_FLUSH_RECEIVED: Final = "nr_tlb_remote_flush_received"
-"""On each target at handler entry, before any early return (arch/x86/mm/tlb.c: flush_tlb_func)."""
+`pgscan` is the sum of what Linux counts as pgscan_kswapd and pgscan_direct.
+"""
 
-NR_TLB_LOCAL_FLUSH_ALL: Final = "nr_tlb_local_flush_all"
-"""Once per whole flush on the initiator's own, not remote, path (arch/x86/mm/tlb.c: flush_tlb_func)."""
-
-NR_TLB_LOCAL_FLUSH_ONE: Final = "nr_tlb_local_flush_one"
-"""Per page invalidated singly on the initiator's own path (arch/x86/mm/tlb.c: flush_tlb_func)."""
-
-PGMIGRATE_SUCCESS: Final = "pgmigrate_success"
-"""Per page moved, for any reason (mm/migrate.c: migrate_pages)."""
-
-PGDEMOTE_KSWAPD: Final = "pgdemote_kswapd"
-"""Per page that kswapd moved to the slow tier (mm/vmscan.c: demote_folio_list)."""
-
-PGPROMOTE_SUCCESS: Final = "pgpromote_success"
-"""Per page that a hint fault moved to the fast tier (mm/migrate.c: migrate_misplaced_page)."""
-
-NUMA_PAGES_MIGRATED: Final = "numa_pages_migrated"
-"""Per page that a hint fault moved to another node (mm/migrate.c: migrate_misplaced_page)."""
-
-NUMA_HINT_FAULTS: Final = "numa_hint_faults"
-"""Per page whose PROT_NONE hint faulted (mm/memory.c: numa_migrate_prep)."""
-
-NUMA_PTE_UPDATES: Final = "numa_pte_updates"
-"""Per entry that the scanner made PROT_NONE (mm/mempolicy.c: change_prot_numa)."""
-
-PGMIGRATE_FAIL: Final = "pgmigrate_fail"
-"""Per page that could not be moved and stayed (mm/migrate.c: migrate_pages)."""
-
-PGFAULT: Final = "pgfault"
-"""Per page fault, hint faults and write faults included (mm/memory.c: handle_mm_fault)."""
-
-PGALLOC_NORMAL: Final = "pgalloc_normal"
-"""Per page allocated, in either tier (mm/page_alloc.c: rmqueue)."""
-
-PGFREE: Final = "pgfree"
-"""Per page given back to its zone (mm/page_alloc.c: free_unref_page and __free_pages_ok)."""
-
-ALLOCSTALL_NORMAL: Final = "allocstall_normal"
-"""Per allocation that had to reclaim by itself (mm/vmscan.c: do_try_to_free_pages)."""
-
-MIGRC_SKIPPED: Final = "migrc_skipped"
-"""Per CPU that a deferred flush need not interrupt because it had flushed since. Not in Linux."""
-
-DTLB_WALKS: Final = "dtlb_walks"
-"""Per page walk, after a miss in both TLB levels. On hardware: dtlb_load_misses.miss_causes_a_walk."""
-
-KERNEL_COUNTERS: Final = (
-    NR_TLB_REMOTE_FLUSH,
-    NR_TLB_REMOTE_FLUSH_RECEIVED,
-    NR_TLB_LOCAL_FLUSH_ALL,
-    NR_TLB_LOCAL_FLUSH_ONE,
-    PGMIGRATE_SUCCESS,
-    PGDEMOTE_KSWAPD,
-    PGPROMOTE_SUCCESS,
-    NUMA_PAGES_MIGRATED,
-    NUMA_HINT_FAULTS,
-    NUMA_PTE_UPDATES,
-    PGMIGRATE_FAIL,
-    PGFAULT,
-    PGALLOC_NORMAL,
-    PGFREE,
-    ALLOCSTALL_NORMAL,
-)
-"""Counters that /proc/vmstat has, in the order of reports."""
-
-OWN_COUNTERS: Final = (MIGRC_SKIPPED, DTLB_WALKS)
+OWN_COUNTERS: Final[Mapping[str, str]] = {
+    "migrc_deferred": "per folio whose flush was put off",
+    "migrc_flushes": "per list of requests that was flushed",
+    "migrc_skipped": "per CPU not interrupted for a request because it had flushed since",
+    "migrc_write_faults": "per write fault on a folio under MIGRC, which gives up deferring",
+    "tlb_flush_on_task_switch": "per flush on switching address spaces (tracepoint tlb_flush, reason 0)",
+    "kswapd_wakeups": "per wake-up of a sleeping kswapd",
+    "numa_scans": "per scan of the NUMA balancer (task_numa_work)",
+    "pgcow": "per page copied on a write fault (wp_page_copy)",
+    "allocation_failures": "per allocation that nothing could satisfy",
+    "dtlb_walks": "per page walk, after a miss in both TLB levels or to set the dirty bit",
+}
 """Counters that /proc/vmstat does not have, in the order of reports."""
 
-COUNTERS: Final = KERNEL_COUNTERS + OWN_COUNTERS
+COUNTERS: Final = (*KERNEL_COUNTERS, *OWN_COUNTERS)
 """Every counter, in the order of reports."""
 
 

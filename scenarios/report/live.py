@@ -35,10 +35,14 @@ Pictures = Mapping[str, Mapping[str, Histogram]]
 
 
 class CheckSampling(TypedDict):
-    """One TLB hit in `sample_every` was checked; `checked` of them were in this run."""
+    """One access in `sample_every` was checked in memory, `checked` in this run.
+
+    `operations` counts everything that was judged: those, every fill, and first writes through an entry.
+    """
 
     sample_every: int
     checked: int
+    operations: int
 
 
 class Run(TypedDict):
@@ -138,8 +142,10 @@ def _totals(runs: Sequence[Run]) -> Table:
     if all("check_sampling" in run for run in runs):
         every = [run["check_sampling"]["sample_every"] for run in runs]
         checked = [run["check_sampling"]["checked"] for run in runs]
+        operations = [run["check_sampling"]["operations"] for run in runs]
         _row(table, "TLB hits: one checked in", every, _number)
         _row(table, "TLB hits checked", checked, _number)
+        _row(table, "accesses checked, fills included", operations, _number)
     _row(table, "violations", [len(run["violations"]) for run in runs], _number)
     return table
 

@@ -168,7 +168,7 @@ def test_what_is_no_file_is_refused(name: str) -> None:
 
 
 def test_a_fast_tier_too_small_for_the_cpus_does_not_boot() -> None:
-    workload = load_workload("tiering", ["memory.fast_pages=256", "threads.hot_pages=64"])
+    workload = load_workload("tiering", ["memory.fast_pages=256", "memory.min_free_pages=16"])
     workload.check(16)
     with pytest.raises(
         UsageProblem, match=r"^tiering: memory.fast_pages: 256 pages are too few to boot 17 CPUs"
@@ -203,7 +203,7 @@ def test_the_trace_comes_from_the_option_or_stands_beside_the_file(tmp_path: Pat
 
 def test_a_trace_is_asked_for_where_there_is_none_and_refused_where_it_has_no_use(tmp_path: Path) -> None:
     with pytest.raises(UsageProblem, match=r"replay.trace: no trace to replay; .*--trace FILE"):
-        load_workload("replay", ["replay.writes=false"]).trace_file(None)
+        load_workload(str(write(tmp_path, 'name = "mine"\nkind = "replay"\n'))).trace_file(None)
     assert load_workload("tiering").trace_file(None) is None
     with pytest.raises(UsageProblem, match=r"--trace: scenario tiering replays no trace"):
         load_workload("tiering").trace_file(tmp_path)

@@ -1,0 +1,80 @@
+"""What both kinds of actor have in common: open an inbox, run one machine, tell the driver how it went.
+
+An actor is reused for one run after another. Each run gets a new inbox, so that a message which an aborted
+run left under way can never reach the next one.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+from typing import Any
+
+import ray
+import zmq
+
+from actors import cluster, wire
+from actors.errors import fault_of
+from actors.machine import Machine
+from actors.mailbox import Directory, Endpoint, Mailbox
+
+
+class Stopped(Exception):
+    """The driver has said that the run is over."""
+
+
+class MachineActor:
+    """An actor numbered as its CPU, or `wire.MEMORY`."""
+
+    def __init__(self, number: int) -> None:
+        # Ctrl-C goes to the whole foreground process group; ending actors is the driver's part.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.number = number
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._mailbox: Mailbox | None = None
+
+    def open(self, endpoint: Endpoint | None) -> Endpoint:
+        """Open the inbox for the next run, at `endpoint` or (tcp) where there is room; where it is."""
+        if self._mailbox is not None:
+            self._mailbox.close()
+        if endpoint is not None:
+            self._mailbox = Mailbox(self._context, endpoint)
+            return endpoint
+        self._mailbox = Mailbox(self._context, None, cluster.node_address())
+        return self._mailbox.endpoint._replace(node=ray.get_runtime_context().get_node_id())
+
+    def run(self, machine: bytes, directory: Directory) -> Any:
+        """Take part in one run of the pickled machine until the driver ends it; the results.
+
+        Nothing is raised: what goes wrong is sent to the driver at once, because the other actors only
+        end when it says so.
+        """
+        assert self._mailbox is not None
+        mailbox, self._mailbox = self._mailbox, None
+        driver = mailbox.connect_driver(directory.driver)
+        pack = wire.make_packer()
+        try:
+            loop = self.make_loop(ray.cloudpickle.loads(machine), mailbox, directory)
+            driver.send(pack((wire.READY, self.number)))
+            message = wire.unpack(mailbox.inbox.recv())
+            # Whatever the machine consists of lives as long as the run.
+            gc.collect()
+            gc.freeze()
+            loop.run(message)
+            return loop.results()
+        except BaseException as problem:  # a program may raise anything, SystemExit included
+            if not isinstance(problem, Stopped):
+                concerned = self.concerned()
+                driver.send(pack((wire.FAILED, self.number, concerned, *fault_of(problem))))
+            return None
+        finally:
+            gc.unfreeze()
+            mailbox.close()
+
+    def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory) -> Any:
+        """What this actor does between start and end."""
+        raise NotImplementedError
+
+    def concerned(self) -> int:
+        """The CPU that was being served when something went wrong."""
+        return self.number

@@ -1,0 +1,212 @@
+"""Ray for one session: started on this machine in a private directory, or somebody's cluster.
+
+Whatever is started here is gone afterwards, its directory included, whichever way the session ends. Signals
+that arrive while Ray starts or stops wait until that is done: half a Ray is what nobody could clean up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, Final
+
+import ray
+
+from actors.errors import SessionError
+
+_MARK: Final = "MIGRC_SESSION_DIRECTORY"
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_CONNECT_S: Final = 5.0
+_ANSWER_S: Final = 8.0
+_GONE_S: Final = 10.0
+# Ray puts up to 70 bytes of its own behind this, and a Unix socket's path ends at 107.
+_LONGEST_PARENT: Final = 20
+# The smallest that Ray takes is 75 MiB; one pickled machine is all that goes through it.
+_OBJECT_STORE_BYTES: Final = 80 * 2**20
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM during the block; they have their effect right after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+
+    before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if caught:
+            signal.raise_signal(caught[0])
+
+
+@contextlib.contextmanager
+def termination_unwinds() -> Iterator[None]:
+    """SIGTERM raises SystemExit in the block, so that it leaves the way that Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def start_here(dashboard: bool) -> str:
+    """Start Ray on this machine; its private directory. SessionError if it does not start."""
+    if ray.is_initialized():
+        raise SessionError("Ray is already running in this process; end it first or give its address")
+    parent = tempfile.gettempdir()
+    directory = tempfile.mkdtemp(prefix="migrc-", dir=parent if len(parent) <= _LONGEST_PARENT else "/tmp")
+    environment = {
+        _MARK: directory,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    keep_quiet()
+    try:
+        with _own_signals():
+            ray.init(
+                # Not None: that would follow RAY_ADDRESS.
+                address="local",
+                include_dashboard=dashboard,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=directory,
+            )
+    except Exception as problem:
+        stop_here(directory)
+        raise SessionError(f"Ray does not start on this machine: {_first_line(problem)}") from problem
+    except BaseException:
+        stop_here(directory)
+        raise
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    return directory
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep Ray from handling SIGTERM in its own way: it would exit in the middle of starting."""
+    theirs = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = theirs
+
+
+def keep_quiet() -> None:
+    """Keep what Ray has to say about its workers out of standard output, which may be somebody's JSON.
+
+    `log_to_driver=False` does not cover messages of the raylet, such as the one that 8 workers are many for
+    2 processors, and there is no switch that does; hence the reach into Ray.
+    """
+    if hasattr(ray._private.worker, "print_to_stdstream"):
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+def stop_here(directory: str) -> None:
+    """End the Ray that `start_here` started; return when its last process and file are gone."""
+    with contextlib.suppress(Exception):
+        ray.shutdown()
+    deadline = time.monotonic() + _GONE_S
+    while left := _processes(directory):
+        if time.monotonic() > deadline:
+            for process in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            deadline = time.monotonic() + _GONE_S
+        time.sleep(0.01)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _processes(directory: str) -> list[int]:
+    """Processes that inherited this session's mark, other than this one; zombies do not count."""
+    mark = f"{_MARK}={directory}".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
+            if mark in file.read().split(b"\0"):
+                found.append(int(name))
+    return found
+
+
+def join(address: str) -> None:
+    """Connect to the cluster at `address` (`host:port`). SessionError if there is none, within 15 seconds."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
+        raise SessionError(f"cluster address {address!r}: it must be HOST:PORT, as in 10.0.0.1:6379")
+    if ray.is_initialized():
+        raise SessionError("Ray is already running in this process; end it first")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as problem:
+        raise SessionError(f"no Ray cluster at {address}: {problem.strerror or problem}") from None
+    # Whatever listens there may not be Ray, and Ray's own client would wait for a minute to find out.
+    try:
+        probe: subprocess.CompletedProcess[Any] = subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_ANSWER_S,
+            check=False,
+        )
+        if probe.returncode:
+            raise SessionError(f"no Ray cluster at {address}: it does not answer as Ray of this version does")
+        keep_quiet()
+        with _own_signals():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except subprocess.TimeoutExpired:
+        raise SessionError(f"no Ray cluster at {address}: no answer within {_ANSWER_S:.0f} s") from None
+    except SessionError:
+        raise
+    except Exception as problem:
+        raise SessionError(f"cannot use the Ray cluster at {address}: {_first_line(problem)}") from problem
+
+
+def node_address() -> str:
+    """IP address by which other nodes reach this one."""
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def leave() -> None:
+    """Disconnect from the cluster."""
+    with contextlib.suppress(Exception):
+        ray.shutdown()
+
+
+def _first_line(problem: BaseException) -> str:
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]

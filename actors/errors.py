@@ -1,0 +1,65 @@
+"""What can end a live run early, as the driver sees it.
+
+One line for the user each. Both travel: an actor describes what went wrong as plain values, and the
+driver raises it. Nothing here is raised for a mistake of our own; that stays a traceback.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import NamedTuple
+
+
+class SessionError(Exception):
+    """The machine itself failed: no cluster, an actor died, or nothing moves any more."""
+
+
+class Fault(NamedTuple):
+    """An exception in an actor, in plain values: where its innermost frame was."""
+
+    kind: str
+    message: str
+    file: str
+    line: int
+    function: str
+
+
+class ProgramError(Exception):
+    """A program raised while CPU `cpu` ran it (-1: while the machine was put together)."""
+
+    def __init__(self, cpu: int, fault: Fault) -> None:
+        place = f"{fault.file}:{fault.line} in {fault.function}" if fault.file else "unknown place"
+        who = f"CPU {cpu}" if cpu >= 0 else "the machine"
+        super().__init__(f"{who}: {fault.kind}: {fault.message} ({place})")
+        self.cpu = cpu
+        self.fault = fault
+
+    @property
+    def type(self) -> str:
+        """Name of the exception's class."""
+        return self.fault.kind
+
+    @property
+    def message(self) -> str:
+        """What the exception said."""
+        return self.fault.message
+
+    @property
+    def file(self) -> str:
+        """Source file of the innermost frame."""
+        return self.fault.file
+
+    @property
+    def line(self) -> int:
+        """Line number of the innermost frame."""
+        return self.fault.line
+
+
+def fault_of(problem: BaseException) -> Fault:
+    """Describe `problem` by its innermost frame, which is where a user's own code went wrong."""
+    frames = traceback.extract_tb(problem.__traceback__)
+    message = str(problem) or "(no message)"
+    if not frames:
+        return Fault(type(problem).__name__, message, "", 0, "")
+    innermost = frames[-1]
+    return Fault(type(problem).__name__, message, innermost.filename, innermost.lineno or 0, innermost.name)

@@ -1,0 +1,141 @@
+"""The memory actor: a thin loop around the gate to shared memory.
+
+Operations arrive in messages, are carried out one after the other, and whoever waits for answers gets them in
+one message. An operation that is not enabled is remembered with its CPU; once another CPU's operations have
+enabled it the CPU is told to ask again. It is never carried out on the CPU's behalf, because the CPU may have
+gone into an interrupt handler meanwhile and must not have executed it before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from actors import wire
+from actors.actor import MachineActor
+from actors.machine import Machine
+from actors.mailbox import Directory, Mailbox
+from emulator.hardware.operations import NUMBERS, Lock, Operation, WaitChange, WaitFor, WaitPte
+from emulator.memory.blocked import BLOCKED
+
+# Whether one of these is enabled does not depend on who asks.
+_SAME_FOR_ALL: frozenset[type[Any]] = frozenset({Lock, WaitFor, WaitChange, WaitPte})
+
+# Operations of different classes with the same fields are equal tuples.
+_Key = tuple[type[Any], Operation]
+
+
+class MemoryLoop:
+    """Serves the CPUs of one run from one `Memory`."""
+
+    def __init__(self, machine: Machine, mailbox: Mailbox, directory: Directory) -> None:
+        self.memory = machine.memory()
+        self.checks = machine.checks(self.memory)
+        self.serving = -1
+        self._mailbox = mailbox
+        self._directory = directory
+        self._pack = wire.make_packer()
+        self._send = [mailbox.connect(endpoint).send for endpoint in directory.cpus]
+        # Who waits for what, in order of arrival; and to whom a lock that became free was offered.
+        self._waiting: dict[_Key, list[int]] = {}
+        self._offered: dict[_Key, int] = {}
+
+    def run(self, message: Any) -> None:
+        """Serve until the driver says that all CPUs have ended. `message` is the first one received."""
+        recv = self._mailbox.inbox.recv
+        unpack = wire.unpack
+        pack = self._pack
+        send = self._send
+        execute = self.memory.execute
+        observers = [check.observe for check in self.checks]
+        while True:
+            cpu = message[0]
+            if cpu == wire.DRIVER:
+                if message[1] == wire.STOP:
+                    return
+            else:
+                self.serving = cpu
+                wanted = message[1]
+                answers: list[Any] = [wire.ANSWER]
+                first_wanted = len(message) - 2 * wanted
+                if self._offered:
+                    self._offered = {lock: to for lock, to in self._offered.items() if to != cpu}
+                for index in range(2, len(message), 2):
+                    operation = wire.make_operation(message[index], message[index + 1])
+                    answer = execute(cpu, operation)
+                    if answer is BLOCKED:
+                        if wanted <= 0:
+                            raise RuntimeError(
+                                f"{wire.operation_text(operation)} blocks, but nobody waits for it"
+                            )
+                        answers[0] = wire.BLOCKED
+                        waiting = self._waiting.setdefault((type(operation), operation), [])
+                        if cpu not in waiting:
+                            waiting.append(cpu)
+                        break
+                    for observe in observers:
+                        observe(cpu, operation, answer)
+                    if index >= first_wanted:
+                        answers.append(answer)
+                if wanted >= 0:
+                    send[cpu](pack(answers))
+                if self._waiting:
+                    self._wake()
+            message = unpack(recv())
+
+    def _wake(self) -> None:
+        """Tell CPUs whose operation is enabled by now to ask again."""
+        enabled = self.memory.enabled
+        done: list[_Key] = []
+        for key, cpus in self._waiting.items():
+            kind, operation = key
+            if kind is Lock:
+                # Only one can have it, so only one is told, the longest waiting. It either takes the lock or
+                # hands the offer on: any message of its ends the offer, and `_wake` comes here again.
+                if key not in self._offered and enabled(cpus[0], operation):
+                    cpu = cpus.pop(0)
+                    self._offered[key] = cpu
+                    self._retry(cpu, operation)
+            elif kind in _SAME_FOR_ALL:
+                if enabled(cpus[0], operation):
+                    for cpu in cpus:
+                        self._retry(cpu, operation)
+                    cpus.clear()
+            else:
+                for cpu in [cpu for cpu in cpus if enabled(cpu, operation)]:
+                    cpus.remove(cpu)
+                    self._retry(cpu, operation)
+            if not cpus:
+                done.append(key)
+        for key in done:
+            del self._waiting[key]
+
+    def _retry(self, cpu: int, operation: Operation) -> None:
+        self._send[cpu](self._pack((wire.RETRY, NUMBERS[type(operation)], operation)))
+
+    def results(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The memory's results, and the violations of all checks."""
+        for check in self.checks:
+            check.finish()
+        figures = dict(self.memory.results())
+        for check in self.checks:
+            figures.update(check.results())
+        return figures, [violation for check in self.checks for violation in check.violations]
+
+
+class _MemoryActor(MachineActor):
+    """Owns what the CPUs share."""
+
+    _loop: MemoryLoop | None = None
+
+    def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory) -> MemoryLoop:
+        self._loop = None
+        self._loop = MemoryLoop(machine, mailbox, directory)
+        return self._loop
+
+    def concerned(self) -> int:
+        return self._loop.serving if self._loop is not None else self.number
+
+
+MemoryActor = ray.remote(num_cpus=0, max_restarts=0)(_MemoryActor)

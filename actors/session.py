@@ -1,0 +1,377 @@
+"""One session on Ray: runs machines on actors, one after the other, and leaves nothing behind.
+
+The driver takes no part in a run. It tells every actor to start once all are ready, listens on its own inbox
+for progress, ends and failures, and ends the run. Actors are kept for the next run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import Any, Final, Literal
+
+import ray
+import zmq
+
+from actors import cluster, wire
+from actors.cpu_actor import CpuActor, CpuReport
+from actors.errors import Fault, ProgramError, SessionError
+from actors.machine import Machine
+from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
+from actors.memory_actor import MemoryActor
+from emulator.measure.histogram import Histogram
+
+__all__ = ["Fault", "LiveResult", "LiveSession", "ProgramError", "SessionError", "register"]
+
+Transport = Literal["ipc", "tcp"]
+Progress = Callable[[dict[str, Any]], None]
+
+_LOOK_MS: Final = 250
+_ABORT_S: Final = 3.0
+_RESULTS_S: Final = 60.0
+_WAITS_S: Final = 2.0
+# Starting one more actor takes a second or so on a small machine, longer where many start at once.
+_START_PATIENCE_S: Final = 120.0
+
+
+def register(module: ModuleType) -> None:
+    """Send classes and functions of `module` along with a machine, for actors that cannot import it."""
+    ray.cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
+
+
+@dataclass(slots=True, frozen=True)
+class LiveResult:
+    """What one run found. Times in ns; `elapsed_ns` is from the start of all CPUs to the end of the last.
+
+    `cpus` has one kernel result for each CPU, in order, and so has `tlb_interrupts`. `delivery` is empty
+    where no two CPUs share a node.
+    """
+
+    cpus: list[dict[str, Any]]
+    tlb_interrupts: list[int]
+    memory: dict[str, Any]
+    violations: list[dict[str, Any]]
+    accesses: int
+    elapsed_ns: int
+    delivery: Histogram
+    handler: Histogram
+    round_trip: Histogram
+
+
+class LiveSession:
+    """Ray for as long as the `with` block lasts: on this machine, or the cluster at `address`.
+
+    SessionError if there is no such cluster. In the block SIGTERM raises SystemExit, so that it cleans up as
+    Ctrl-C does. `transport` is tcp with CURVE by default where there is an address, else ipc.
+    """
+
+    def __init__(
+        self, address: str | None = None, dashboard: bool = False, transport: Transport | None = None
+    ):
+        self._address = address
+        self._dashboard = dashboard
+        self._tcp = (transport or ("tcp" if address else "ipc")) == "tcp"
+        if address and not self._tcp:
+            raise ValueError("ipc reaches one machine only; a cluster needs tcp")
+        self.directory = ""  # where everything that this session puts on disk is; empty on a cluster
+        self._joined = False
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._memory: Any = None
+        self._cpus: dict[int, Any] = {}
+        self._runs = 0
+        self._signals = contextlib.ExitStack()
+
+    def __enter__(self) -> LiveSession:
+        self._signals.enter_context(cluster.termination_unwinds())
+        try:
+            with cluster.signals_wait():
+                if self._address:
+                    cluster.join(self._address)
+                    self._joined = True
+                else:
+                    self.directory = cluster.start_here(self._dashboard)
+                self._context = zmq.Context(io_threads=1)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            with cluster.signals_wait():
+                if self._context is not None:
+                    self._context.destroy(linger=0)
+                    self._context = None
+                if self.directory:
+                    cluster.stop_here(self.directory)
+                    self.directory = ""
+                if self._joined:
+                    self._joined = False
+                    self._kill([self._memory, *self._cpus.values()])
+                    cluster.leave()
+                self._memory = None
+                self._cpus = {}
+        finally:
+            self._signals.close()
+
+    def run(self, machine: Machine, progress: Progress | None = None, patience_s: float = 60.0) -> LiveResult:
+        """Run `machine` to its end.
+
+        `progress` is called a few times a second with the total of `accesses`, the accesses of each CPU in
+        `cpus`, how many have `halted`, and `elapsed_ns`. ProgramError if a program raises; SessionError if an
+        actor dies, or if for `patience_s` seconds no CPU gets anywhere.
+        """
+        if self._context is None:
+            raise SessionError("the session is not open")
+        self._runs += 1
+        run = _Run(self._prepare(machine), self._context, machine.cpus, progress, patience_s)
+        try:
+            return run.result()
+        except Exception:
+            self._forget(run.abort())
+            raise
+        except BaseException:
+            run.close()
+            # Somebody is waiting at the terminal: no time for goodbyes.
+            self._kill([self._memory, *self._cpus.values()])
+            self._memory = None
+            self._cpus = {}
+            raise
+        finally:
+            run.close()
+
+    def _prepare(self, machine: Machine) -> _Cast:
+        """Actors with open inboxes for `machine`, and their calls under way."""
+        assert self._context is not None
+        where = {"scheduling_strategy": "SPREAD"} if self._address else {}
+        if self._memory is None:
+            self._memory = MemoryActor.options(**where).remote(wire.MEMORY)
+        for number in range(machine.cpus):
+            if number not in self._cpus:
+                self._cpus[number] = CpuActor.options(**where).remote(number)
+        cpus = [self._cpus[number] for number in range(machine.cpus)]
+        actors = [self._memory, *cpus]
+        pickled = ray.put(ray.cloudpickle.dumps(machine))  # type: ignore[no-untyped-call]
+        if self._tcp:
+            mailbox = Mailbox(self._context, None, cluster.node_address())
+            try:
+                places: list[Endpoint] = ray.get([actor.open.remote(None) for actor in actors])
+            except ray.exceptions.RayError as problem:
+                mailbox.close()
+                raise SessionError(f"an actor does not start: {_first_line(problem)}") from None
+        else:
+            names = ["m", *(f"c{number}" for number in range(machine.cpus))]
+            places = [ipc_endpoint(self.directory, f"{self._runs}{name}") for name in names]
+            mailbox = Mailbox(self._context, ipc_endpoint(self.directory, f"{self._runs}d"))
+            for actor, place in zip(actors, places, strict=True):
+                actor.open.remote(place)
+        directory = Directory(mailbox.endpoint, places[0], tuple(places[1:]))
+        calls = [actor.run.remote(pickled, directory) for actor in actors]
+        return _Cast(mailbox, directory, actors, calls)
+
+    def _forget(self, lost: list[Any]) -> None:
+        """Do not use these actors again."""
+        self._kill(lost)
+        if self._memory in lost:
+            self._memory = None
+        self._cpus = {number: actor for number, actor in self._cpus.items() if actor not in lost}
+
+    @staticmethod
+    def _kill(actors: list[Any]) -> None:
+        for actor in actors:
+            if actor is not None:
+                with contextlib.suppress(Exception):
+                    ray.kill(actor)
+
+
+@dataclass(slots=True, frozen=True)
+class _Cast:
+    """The actors of one run, the memory actor first, and the pending result of each."""
+
+    mailbox: Mailbox
+    directory: Directory
+    actors: list[Any]
+    calls: list[Any]
+
+
+class _Run:
+    """One run as the driver sees it."""
+
+    def __init__(
+        self,
+        cast: _Cast,
+        context: zmq.Context[zmq.Socket[bytes]],
+        cpus: int,
+        progress: Progress | None,
+        patience_s: float,
+    ) -> None:
+        self._cast = cast
+        self._context = context
+        self._pack = wire.make_packer()
+        self._progress = progress
+        self._patience_s = patience_s
+        self._accesses = dict.fromkeys(range(cpus), 0)
+        self._ready: set[int] = set()
+        self._halted: set[int] = set()
+        self._waits: dict[int, str] = {}
+        self._started_ns = 0
+        self._looked_s = 0.0
+
+    def result(self) -> LiveResult:
+        """Start, watch, end."""
+        self._await_all(self._ready, len(self._cast.actors), _START_PATIENCE_S, self._unready)
+        self._started_ns = time.monotonic_ns()
+        self._tell_all(wire.GO)
+        self._await_all(self._halted, len(self._accesses), self._patience_s, self._stuck)
+        elapsed_ns = time.monotonic_ns() - self._started_ns
+        self._tell_all(wire.STOP)
+        try:
+            memory, *reports = ray.get(self._cast.calls, timeout=_RESULTS_S)
+        except ray.exceptions.RayError as problem:
+            raise SessionError(f"an actor died at the end of the run: {_first_line(problem)}") from None
+        if memory is None or None in reports:
+            # A last word of failure is on its way.
+            while message := self._receive(2_000):
+                self._take(message)
+            raise SessionError("an actor ended without results")
+        return self._merge(memory, reports, elapsed_ns)
+
+    def abort(self) -> list[Any]:
+        """End the run early; the actors that did not come along."""
+        self._tell_all(wire.STOP)
+        done, _ = ray.wait(self._cast.calls, num_returns=len(self._cast.calls), timeout=_ABORT_S)
+        lost = []
+        for actor, call in zip(self._cast.actors, self._cast.calls, strict=True):
+            if call not in done:
+                lost.append(actor)
+                continue
+            try:
+                ray.get(call)
+            except ray.exceptions.RayError:
+                lost.append(actor)
+        return lost
+
+    def close(self) -> None:
+        """Close the driver's inbox."""
+        self._cast.mailbox.close()
+
+    def _tell_all(self, kind: int) -> None:
+        directory = self._cast.directory
+        connect = self._cast.mailbox.connect_driver
+        connect(directory.memory).send(self._pack((wire.DRIVER, kind)))
+        for endpoint in directory.cpus:
+            connect(endpoint).send(self._pack((kind,)))
+
+    def _receive(self, timeout_ms: int) -> Any:
+        inbox = self._cast.mailbox.inbox
+        return wire.unpack(inbox.recv()) if inbox.poll(timeout_ms) else None
+
+    def _await_all(
+        self, numbers: set[int], count: int, patience_s: float, problem: Callable[[], SessionError]
+    ) -> None:
+        """Listen until `numbers` has `count` members; raise `problem()` after `patience_s` of silence."""
+        heard_s = time.monotonic()
+        while len(numbers) < count:
+            message = self._receive(_LOOK_MS)
+            now = time.monotonic()
+            if message is not None:
+                heard_s = now
+                self._take(message)
+            elif now - heard_s > patience_s:
+                raise problem()
+            if now - self._looked_s > _LOOK_MS / 1000:
+                self._looked_s = now
+                self._look()
+
+    def _take(self, message: Any) -> None:
+        kind, number, *rest = message
+        if kind == wire.READY:
+            self._ready.add(number)
+        elif kind == wire.PROGRESS:
+            self._accesses[number] = rest[0]
+        elif kind == wire.HALTED:
+            self._halted.add(number)
+            self._accesses[number] = rest[0]
+        elif kind == wire.WAITS:
+            self._waits[number] = rest[0]
+        elif kind == wire.FAILED:
+            raise ProgramError(rest[0], Fault(*rest[1:]))
+
+    def _look(self) -> None:
+        """Report progress, and see whether all actors are still there."""
+        if self._progress is not None and self._started_ns:
+            self._progress(
+                {
+                    "accesses": sum(self._accesses.values()),
+                    "cpus": list(self._accesses.values()),
+                    "halted": len(self._halted),
+                    "elapsed_ns": time.monotonic_ns() - self._started_ns,
+                }
+            )
+        done, _ = ray.wait(self._cast.calls, num_returns=len(self._cast.calls), timeout=0)
+        if not done:
+            return
+        # Nobody ends before the driver says so, except after a failure, of which word may be on its way.
+        while message := self._receive(500):
+            self._take(message)
+        for call in done:
+            index = self._cast.calls.index(call)
+            name = f"the actor of CPU {index - 1}" if index else "the memory actor"
+            try:
+                ray.get(call)
+            except ray.exceptions.RayActorError:
+                raise SessionError(f"{name} died") from None
+            except ray.exceptions.RayError as problem:
+                raise SessionError(f"{name} failed: {_first_line(problem)}") from None
+            raise SessionError(f"{name} ended early")
+
+    def _unready(self) -> SessionError:
+        missing = len(self._cast.actors) - len(self._ready)
+        return SessionError(f"{missing} of {len(self._cast.actors)} actors did not start in time")
+
+    def _stuck(self) -> SessionError:
+        """Ask every CPU what it waits for."""
+        pack = self._pack
+        for endpoint in self._cast.directory.cpus:
+            self._cast.mailbox.connect_driver(endpoint).send(pack((wire.WHERE,)))
+        deadline = time.monotonic() + _WAITS_S
+        while len(self._waits) < len(self._accesses) and time.monotonic() < deadline:
+            message = self._receive(100)
+            if message is not None:
+                self._take(message)
+        states = [
+            f"CPU {number}: {self._waits.get(number, 'busy in its own code, does not answer')}"
+            for number in sorted(self._accesses)
+        ]
+        return SessionError(
+            f"no CPU got anywhere for {self._patience_s:g} s; they wait for: " + "; ".join(states)
+        )
+
+    def _merge(self, memory: Any, reports: list[CpuReport], elapsed_ns: int) -> LiveResult:
+        merged = {}
+        for name in ("delivery", "handler", "round_trip"):
+            merged[name] = Histogram()
+            for report in reports:
+                merged[name].merge(Histogram.decode(getattr(report, name)))
+        results, violations = memory
+        return LiveResult(
+            cpus=[report.results for report in reports],
+            tlb_interrupts=[report.tlb_interrupts for report in reports],
+            memory=results,
+            violations=violations,
+            accesses=sum(report.accesses for report in reports),
+            elapsed_ns=elapsed_ns,
+            **merged,
+        )
+
+
+def _first_line(problem: BaseException) -> str:
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]

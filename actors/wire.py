@@ -1,0 +1,93 @@
+"""Messages between actors as MessagePack: operations by their number in the table, everything else plain.
+
+One message is one frame is one array. To the memory actor: the CPU, how many answers it waits for (-1: none,
+0: only word that all is done), then number and fields of each operation. To a CPU: a kind, then what belongs
+to it. Tuples arrive as tuples, so that operations stay hashable, and integers may have any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgpack
+
+from emulator.hardware.operations import CLASSES, NUMBERS, TABLE, Operation, Touch, Where, describe
+
+# To a CPU.
+ANSWER: Final = 0  # the answers waited for
+BLOCKED: Final = 1  # the answers before the operation that is not enabled
+RETRY: Final = 2  # number and fields of an operation that may be enabled now
+IPI: Final = 3  # the fields of an IpiRequest
+ACK: Final = 4  # request number, acknowledging CPU
+# To any actor, from the driver.
+GO: Final = 5
+STOP: Final = 6
+WHERE: Final = 7  # say what you wait for
+# To the driver; the second field is the actor's number, `MEMORY` for the memory actor.
+READY: Final = 8
+PROGRESS: Final = 9  # accesses so far
+WAITS: Final = 10  # text
+HALTED: Final = 11
+FAILED: Final = 12  # CPU concerned, then the fields of a Fault
+
+MEMORY: Final = -1
+DRIVER: Final = -2  # in the place of a CPU number in a message to the memory actor
+
+NO_ANSWER: Final = -1
+
+_BIG_INTEGER: Final = 1
+
+# MessagePack has 64-bit integers; a mask that clears the bit of CPU 63 needs one more.
+
+
+def _pack_rest(value: Any) -> Any:
+    if isinstance(value, int):
+        return msgpack.ExtType(_BIG_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    raise TypeError(f"{type(value).__name__} cannot travel between actors: {value!r:.80}")
+
+
+def _unpack_rest(code: int, data: bytes) -> Any:
+    if code != _BIG_INTEGER:
+        raise ValueError(f"unknown MessagePack extension {code}")
+    return int.from_bytes(data, "big", signed=True)
+
+
+def make_packer() -> Callable[[Any], bytes]:
+    """A function that encodes one message. Each thread needs its own: it keeps its buffer."""
+    pack: Callable[[Any], bytes] = msgpack.Packer(default=_pack_rest).pack
+    return pack
+
+
+def unpack(frame: bytes) -> Any:
+    """Decode one message."""
+    return msgpack.unpackb(frame, use_list=False, strict_map_key=False, ext_hook=_unpack_rest)
+
+
+# How to make an operation from its fields, by number; None for what never leaves its CPU.
+MAKE: tuple[Callable[[Any], Any] | None, ...] = tuple(
+    kind._make if TABLE[kind].where is Where.MEMORY else None for kind in CLASSES
+)
+
+
+def make_operation(number: int, fields: tuple[Any, ...]) -> Operation:
+    """The operation with this number. ValueError if it is not one that memory carries out."""
+    make = MAKE[number] if 0 <= number < len(MAKE) else None
+    if make is None:
+        raise ValueError(f"operation number {number} is not one for the memory actor")
+    operation: Operation = make(fields)
+    return operation
+
+
+def append_operation(message: list[Any], operation: Operation) -> None:
+    """Add an operation to a message for the memory actor."""
+    message.append(NUMBERS[type(operation)])
+    message.append(operation)
+
+
+def operation_text(operation: Operation) -> str:
+    """The operation on one short line; a touch of a million pages included."""
+    if isinstance(operation, Touch):
+        return f"Touch({operation.start}..{operation.stop} of {len(operation.accesses)} accesses)"
+    text = describe(operation)
+    return text if len(text) <= 120 else text[:117] + "..."

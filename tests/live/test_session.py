@@ -1,0 +1,145 @@
+"""How a session begins and ends: other transports, clusters that are not there, interrupted drivers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actors.session import LiveSession, SessionError
+
+pytestmark = pytest.mark.live
+
+HERE = Path(__file__).parent
+WHOLE_RUN = HERE / "whole_run.py"
+INTERRUPTED = HERE / "interrupted.py"
+
+
+def processes_marked(mark: str) -> list[str]:
+    """Command lines of processes whose environment holds the mark."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError):
+                environment = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+                if mark.encode() in environment:
+                    found.append(Path(f"/proc/{name}/cmdline").read_text().replace("\0", " "))
+    return found
+
+
+@contextlib.contextmanager
+def driver(program: Path, name: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A driver in a process group of its own; the mark that its offspring carries."""
+    mark = f"LIVE_TEST={name}-{os.getpid()}"
+    key, value = mark.split("=")
+    process = subprocess.Popen(
+        [sys.executable, str(program), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, key: value},
+        start_new_session=True,
+    )
+    try:
+        yield process, mark
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def private_directories() -> set[Path]:
+    return set(Path("/tmp").glob("migrc-*"))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("moment", ["starting", "running"])
+def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str) -> None:
+    before = private_directories()
+    with driver(INTERRUPTED, f"{name}-{moment}") as (process, mark):
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(moment):
+                break
+        if moment == "starting":
+            # Somewhere in the middle of Ray's start: once it has made its directory.
+            while not private_directories() - before:
+                time.sleep(0.01)
+        if name == "SIGINT":
+            # As a terminal does it: the actors get it, too.
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode not in (0, None)
+        assert processes_marked(mark) == []
+        assert private_directories() <= before
+
+
+def test_a_whole_run_over_tcp_with_curve_prints_nothing_of_its_own() -> None:
+    before = private_directories()
+    with driver(WHOLE_RUN, "whole", "tcp") as (process, mark):
+        output, errors = process.communicate(timeout=90)
+        assert (process.returncode, output.split(), errors) == (0, ["160", "24", "0"], "")
+        assert processes_marked(mark) == []
+        assert private_directories() <= before
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:", "10.0.0.1:99999", "ray://10.0.0.1:10001"])
+def test_a_malformed_address_is_refused(address: str) -> None:
+    with pytest.raises(SessionError, match="it must be HOST:PORT") as caught, LiveSession(address):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def refused_in_a_process(address: str) -> str:
+    # In a process of its own, because this one has a Ray already.
+    code = (
+        "import sys; from actors.session import LiveSession, SessionError\n"
+        "try:\n"
+        f"    LiveSession({address!r}).__enter__()\n"
+        "except SessionError as problem:\n"
+        "    print(problem)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=40, cwd=HERE.parent.parent
+    )
+    assert found.stderr == ""
+    return found.stdout
+
+
+def test_an_address_where_nobody_listens_is_reported() -> None:
+    assert refused_in_a_process(f"127.0.0.1:{closed_port()}").startswith("no Ray cluster at 127.0.0.1:")
+
+
+def test_an_address_where_somebody_else_listens_is_reported() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        accepting = threading.Thread(target=swallow, args=(listener,), daemon=True)
+        accepting.start()
+        line = refused_in_a_process(f"127.0.0.1:{listener.getsockname()[1]}")
+    assert line.startswith("no Ray cluster at 127.0.0.1:")
+    assert line.count("\n") == 1
+
+
+def swallow(listener: socket.socket) -> None:
+    kept = []
+    with contextlib.suppress(OSError):
+        while True:
+            kept.append(listener.accept())

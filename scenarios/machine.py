@@ -16,12 +16,12 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import UserSpace, boot_program
 from emulator.kernel.percpu import KernelParameters, PerCpu
+from emulator.kernel.policy import Policy
 from emulator.kernel.smp import interrupt_entry
 from emulator.measure.pending import PendingPeak
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import setup_per_zone_wmarks
-from emulator.policies.policy import Policy
 from scenarios.workload import Workload
 
 

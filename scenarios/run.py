@@ -13,10 +13,10 @@ from pathlib import Path
 
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
 from emulator.kernel.boot import UserSpace
+from emulator.kernel.policy import Policy
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
 from emulator.policies.catalogue import POLICIES, UnknownPolicy, find_policy
-from emulator.policies.policy import Policy
 from scenarios.errors import UsageProblem
 from scenarios.machine import build_machine
 from scenarios.report.live import CheckSampling, Document, Run

@@ -56,9 +56,10 @@ class Kernel(_Section):
     """`[kernel]`: what an administrator or a kernel build could set.
 
     `numa_scan_pages` entries are made PROT_NONE by each scan (0: no scans), one scan every
-    `numa_scan_period_accesses` accesses of a thread. `swap_cluster_max` pages go to one reclaim batch,
-    `migrate_batch` to one `migrate_pages` batch. Flushing more than `tlb_single_page_flush_ceiling` pages
-    flushes everything. `migration_entry_ad`: migration entries keep the accessed and dirty bits (since v6.1).
+    `numa_scan_period_accesses` accesses of a thread, whichever thread of the process gets there first.
+    `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch.
+    Flushing more than `tlb_single_page_flush_ceiling` pages flushes everything. `migration_entry_ad`:
+    migration entries keep the accessed and dirty bits (since v6.1).
     """
 
     numa_scan_pages: int = Field(default=256, ge=0, le=MAX_PAGES)

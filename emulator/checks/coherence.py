@@ -18,6 +18,7 @@ from emulator.hardware.operations import (
     Operation,
     ReadFrame,
     SetPte,
+    TryToMigratePte,
     Walk,
     WriteFrame,
     XchgPte,
@@ -30,6 +31,9 @@ FOREIGN = "read of a frame that is not the page's"
 FREE = "access to a free frame"
 LOST_WRITE = "write into a retired source frame"
 FILL = "translation filled from a free frame"
+CONTENT = "mapped without the page's content"
+CACHE = "read of a version that the file page does not have"
+SPLIT = "page cache left behind by a migration"
 
 
 class Coherence:
@@ -40,6 +44,11 @@ class Coherence:
         self.violations: list[Violation] = []
         self.checked = 0
         self._copies: dict[int, int] = {}  # source frame -> the frame that took its content over
+        self._origin: dict[
+            int, int
+        ] = {}  # the reverse, for every copy made: frame -> what was copied into it
+        self._written: set[int] = set()  # frames written since something was copied into them
+        self._file_versions: dict[tuple[int, int], int] = {}  # (file, pgoff) -> version last written
         self._cleared: dict[tuple[int, int], int] = {}  # (mm, vpn) -> frame named before it was cleared
         self._handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
             Walk: self._walk,
@@ -48,6 +57,7 @@ class Coherence:
             FolioCopy: self._copied,
             AllocPages: self._allocated,
             XchgPte: self._exchanged,
+            TryToMigratePte: self._unmapped,
             SetPte: self._set,
             CmpxchgPte: self._compared,
         }
@@ -84,6 +94,7 @@ class Coherence:
         self.checked += 1
         stale = self._stale(cpu, operation, "read")
         if stale is None:
+            self._expect_file_version(cpu, operation, answer)
             return
         named, text = stale
         current = self.memory.folios.content.get(named, 0)
@@ -94,9 +105,24 @@ class Coherence:
 
     def _write(self, cpu: int, operation: WriteFrame, answer: None) -> None:
         self.checked += 1
+        self._written.add(operation.pfn)
         stale = self._stale(cpu, operation, "write")
         if stale is not None:
             self._report(LOST_WRITE, cpu, stale[1])
+            return
+        folio = self.memory.folios.folios.get(operation.pfn)
+        if folio is not None and folio.mapping is not None:
+            self._file_versions[folio.mapping] = operation.value
+
+    def _expect_file_version(self, cpu: int, operation: ReadFrame, answer: int) -> None:
+        folio = self.memory.folios.folios.get(operation.pfn)
+        if folio is None or folio.mapping is None:
+            return
+        should = self._file_versions.get(folio.mapping, 0)
+        if answer != should:
+            file, pgoff = folio.mapping
+            text = f"page {pgoff} of file {file} in frame {operation.pfn} has version {answer}, not {should}"
+            self._report(CACHE, cpu, text)
 
     def _stale(self, cpu: int, operation: ReadFrame | WriteFrame, what: str) -> tuple[int, str] | None:
         """The frame that the page table names instead, and the words for it; None if all is well."""
@@ -132,21 +158,60 @@ class Coherence:
 
     def _copied(self, cpu: int, operation: FolioCopy, answer: None) -> None:
         self._copies[operation.src] = operation.dst
+        self._origin[operation.dst] = operation.src
+        self._written.discard(operation.dst)
 
     def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
         for page in range(1 << operation.order):
             self._copies.pop(answer + page, None)
+            self._origin.pop(answer + page, None)
+
+    def _unmapped(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:
+        # What was copied from it earlier, for a private mapping's write, has nothing to do with this move.
+        if answer:
+            self._copies.pop(operation.pfn, None)
 
     def _exchanged(self, cpu: int, operation: XchgPte, answer: int) -> None:
         if not operation.pte and answer:
             self._cleared[operation.mm, operation.vpn] = pte_pfn(answer)
 
     def _set(self, cpu: int, operation: SetPte, answer: None) -> None:
+        # wp_page_copy: a copy takes the place of the entry that was cleared.
+        last = self._cleared.get((operation.mm, operation.vpn))
+        if last is not None and pte_present(operation.pte):
+            self._expect_copy(cpu, operation.mm, operation.vpn, last, pte_pfn(operation.pte))
         self._mapped(operation.pte)
 
     def _compared(self, cpu: int, operation: CmpxchgPte, answer: int) -> None:
         if answer == operation.old:
+            if is_migration_entry(answer) and pte_present(operation.new):
+                self._remapped(cpu, operation, pte_pfn(answer), pte_pfn(operation.new))
             self._mapped(operation.new)
+
+    def _remapped(self, cpu: int, operation: CmpxchgPte, src: int, dst: int) -> None:
+        """A migration entry is resolved: at the destination everything must have arrived."""
+        if src == dst:
+            return
+        # Another mapping of the folio may be back already, and have been written through.
+        if self._expect_copy(cpu, operation.mm, operation.vpn, src, dst) and dst not in self._written:
+            content = self.memory.folios.content
+            has, should = content.get(dst, 0), content.get(src, 0)
+            if has != should:
+                where = f"page {operation.vpn:#x} of mm {operation.mm} moved from frame {src} to {dst}"
+                self._report(CONTENT, cpu, f"{where}, which has version {has}, not {should}")
+        folio = self.memory.folios.folios.get(src)
+        if folio is not None and folio.mapping is not None:
+            file, pgoff = folio.mapping
+            self._report(
+                SPLIT, cpu, f"page {pgoff} of file {file} moved to frame {dst}, its cache still names {src}"
+            )
+
+    def _expect_copy(self, cpu: int, mm: int, vpn: int, src: int, dst: int) -> bool:
+        if src == dst or self._origin.get(dst) == src:
+            return True
+        text = f"page {vpn:#x} of mm {mm} moved from frame {src} to {dst}, but nothing was copied"
+        self._report(CONTENT, cpu, text)
+        return False
 
     def _mapped(self, entry: int) -> None:
         # A migration that failed after the copy maps its source again: it is nobody's retired copy.

@@ -757,7 +757,7 @@ class Series(NamedTuple):
     """Operations issued back to back, none needing another's answer: the answers, in order.
 
     Each member is a step of its own; others may come between. An engine may send them together.
-    Members are memory operations that are always enabled.
+    Members are memory operations; one that is not enabled holds up those after it.
     """
 
     members: tuple[Operation, ...]

@@ -41,7 +41,9 @@ class Thread(NamedTuple):
 class UserSpace(Protocol):
     """What runs on the machine, as far as the kernel has to know."""
 
-    sample_every: int
+    @property
+    def sample_every(self) -> int:
+        """Of the accesses of a thread, one in so many is checked in memory."""
 
     def areas(self) -> dict[int, tuple[Vma, ...]]:
         """The areas of every mm."""
@@ -51,6 +53,9 @@ class UserSpace(Protocol):
 
     def thread_count(self) -> int:
         """All threads of all CPUs."""
+
+    def expected_accesses(self) -> int:
+        """What all threads together will have accessed at the end."""
 
 
 def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
@@ -75,6 +80,9 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
             numa_areas = tuple((vma.start, vma.end) for vma in areas[thread.mm])
             await run_accesses(cpu, thread.chunks(), user.sample_every, numa_areas)
             await AtomicAdd(THREADS_DONE, 1)
+            # The join at the end of a parallel region, with active waiting as OpenMP does: the CPU stays in
+            # user mode, so that a flush still has to interrupt it.
+            await wait_event(cpu, THREADS_DONE, user.thread_count())
             left -= 1
             if cpu.number == 0 and not left:
                 start_shutdown()

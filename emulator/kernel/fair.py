@@ -1,12 +1,13 @@
 """The NUMA balancing scanner (kernel/sched/fair.c: task_numa_work, v6.6).
 
-Each mm has one scan position; whichever of its threads is due next moves it on. The period counts
-the thread's accesses, because a live run has no other notion of a task's time that is its own.
+Each mm has one scan position and one time of its next scan; the first of its threads to find it due
+wins the right to scan. A thread's time is the number of its accesses, because that is the only
+notion of time that every engine has.
 """
 
 from __future__ import annotations
 
-from emulator.hardware.operations import AtomicAdd
+from emulator.hardware.operations import AtomicAdd, AtomicCmpxchg, Load
 from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu
 
@@ -19,7 +20,12 @@ async def task_numa_work(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...
     parameters = cpu.parameters
     if not parameters.numa_scan_pages or cpu.accesses < cpu.numa_scan_at:
         return
-    cpu.numa_scan_at = cpu.accesses + parameters.numa_scan_period_accesses
+    period = cpu.accesses // parameters.numa_scan_period_accesses
+    cpu.numa_scan_at = (period + 1) * parameters.numa_scan_period_accesses
+    # Of the threads that get here in the same period one wins (mm->numa_next_scan).
+    last = await Load(f"numa_scan_period.{mm}")
+    if period <= last or await AtomicCmpxchg(f"numa_scan_period.{mm}", last, period) != last:
+        return
     total = sum(end - start for start, end in areas)
     if not total:
         return

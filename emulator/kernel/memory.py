@@ -14,6 +14,7 @@ from emulator.hardware.operations import (
     FolioCopy,
     FolioPut,
     FolioRefcount,
+    FolioTryGet,
     FolioZero,
     GetPte,
     Lock,
@@ -126,17 +127,27 @@ async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:
 async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:
     """do_wp_page: a write through a read-only entry. Reuse the page if it is ours alone, else copy."""
     pfn = pte_pfn(pte)
-    await cpu.policy.before_writable(cpu, pfn)
-    anonymous = vma.file == ANONYMOUS or pte & EXCLUSIVE
-    if vma.flags & VM_SHARED or pte & EXCLUSIVE or (anonymous and await FolioRefcount(pfn) == 1):
-        # wp_page_reuse: more rights need no flush; a CPU with the old entry faults and finds the new.
-        await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED)
+    # The kernel is here with the page-table lock held, and the mapping keeps the folio. Without it: a
+    # reference first, then see whether the entry still names the folio.
+    found, seen = await Series((FolioTryGet(pfn), GetPte(mm, vpn)))
+    if not found:
         return
-    await wp_page_copy(cpu, mm, vpn, pte)
+    if seen == pte:
+        await cpu.policy.before_writable(cpu, pfn)
+        anonymous = vma.file == ANONYMOUS or pte & EXCLUSIVE
+        if vma.flags & VM_SHARED or pte & EXCLUSIVE or (anonymous and await FolioRefcount(pfn) == 2):
+            # wp_page_reuse: more rights need no flush; a CPU with the old entry faults and finds the new.
+            await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED)
+        else:
+            await wp_page_copy(cpu, mm, vpn, pte)
+    await FolioPut(pfn)
 
 
 async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
-    """wp_page_copy: a private copy takes the page's place; no CPU may read the old page after that."""
+    """wp_page_copy: a private copy takes the page's place; no CPU may read the old page after that.
+
+    The caller holds a reference on the old folio, so that it is neither moved nor freed while it is copied.
+    """
     old = pte_pfn(pte)
     copy = await alloc_pages(cpu, 0)
     await FolioCopy(old, copy)
@@ -159,16 +170,18 @@ async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
 async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:
     """do_numa_page: a NUMA hint fault. Promote the folio, or give the access back where it is.
 
-    An entry that stays gets its write permission back if its page is exclusive and dirty
-    (can_change_pte_writable); one that moves comes back read-only, because PROT_NONE dropped it.
+    An entry in the top tier gets its write permission back if its page is exclusive and dirty
+    (can_change_pte_writable). One that moves comes back read-only, because PROT_NONE dropped it, and so
+    does one whose move failed (do_numa_page of v6.4-6.6: `writable = false` before the attempt).
     """
     cpu.count("numa_hint_faults")
     pfn = pte_pfn(pte)
     if cpu.parameters.nid(pfn) != FAST_NODE:
         if await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
             return
-    else:
-        cpu.count("numa_hint_faults_local")
+        await CmpxchgPte(mm, vpn, pte, pte & ~PROTNONE | PRESENT | ACCESSED)
+        return
+    cpu.count("numa_hint_faults_local")
     restored = pte & ~PROTNONE | PRESENT | ACCESSED
     if vma.flags & VM_WRITE and not vma.flags & VM_SHARED and pte & EXCLUSIVE and pte & DIRTY:
         restored |= RW

@@ -23,13 +23,13 @@ from emulator.kernel.mmzone import (
     zone_watermark_ok,
 )
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.rmap import (
     MigrationEntry,
     remove_migration_ptes,
     try_to_migrate,
     try_to_unmap_flush,
 )
-from emulator.policies.policy import MR_NUMA_MISPLACED
 
 
 class Unmapped(NamedTuple):
@@ -93,12 +93,14 @@ async def _move(cpu: PerCpu, folio: Unmapped, active: bool) -> bool:
     """migrate_folio_move: copy and map the destination, or map the source again."""
     policy = cpu.policy
     src, dst, left = folio
+    # The copy first: once the page cache names the destination, others map it. (Mainline does it in this
+    # order since v6.11; before, the destination's folio lock kept them out.)
+    await FolioCopy(src, dst)
     if not await FolioMigrateMapping(src, dst, await policy.extra_references(cpu, src, dst)):
         await policy.folio_not_moved(cpu, src, dst)
         await remove_migration_ptes(cpu, left, src)
         await FolioPut(dst)
         return False
-    await FolioCopy(src, dst)
     await LruAdd(dst, active)
     await remove_migration_ptes(cpu, left, dst)
     await policy.folio_moved(cpu, src, dst)

@@ -5,10 +5,10 @@ All entries of the range first, then one range flush.
 
 from __future__ import annotations
 
-from emulator.hardware.operations import CmpxchgPte, MappedRange, Series
+from emulator.hardware.operations import AtomicAdd, CmpxchgPte, MappedRange, Series
 from emulator.hardware.pte import PRESENT, PROTNONE, RW, pte_pfn
 from emulator.kernel.mmzone import FAST_NODE
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.tlb import flush_tlb_mm_range
 
 
@@ -26,6 +26,10 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     ]
     if not marked:
         return 0
+    # tlb_gather_mmu: until the flush below is done, an inaccessible entry may still be cached. Whoever
+    # unmaps one meanwhile has to see this (set_tlb_ubc_flush_pending).
+    pending = tlb_flush_pending_word(mm)
+    await AtomicAdd(pending, 1)
     seen = await Series(
         tuple(CmpxchgPte(mm, vpn, entry, entry & ~(PRESENT | RW) | PROTNONE) for vpn, entry in marked)
     )
@@ -33,4 +37,5 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     if changed:
         cpu.count("numa_pte_updates", len(changed))
         await flush_tlb_mm_range(cpu, mm, changed[0], changed[-1] + 1)
+    await AtomicAdd(pending, -1)
     return len(changed)

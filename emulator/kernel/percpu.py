@@ -14,7 +14,7 @@ from emulator.hardware.cpu import Context, Program
 from emulator.memory.zone import Watermarks
 
 if TYPE_CHECKING:
-    from emulator.policies.policy import Policy
+    from emulator.kernel.policy import Policy
 
 INIT_MM = 0
 TLB_NR_DYN_ASIDS = 6
@@ -30,6 +30,11 @@ def tlb_gen_word(mm: int) -> str:
 def cpumask_word(mm: int) -> str:
     """mm_cpumask(mm), one bit per CPU."""
     return f"mm_cpumask.{mm}"
+
+
+def tlb_flush_pending_word(mm: int) -> str:
+    """mm->tlb_flush_pending: how many have changed entries of the mm whose flush is still to come."""
+    return f"tlb_flush_pending.{mm}"
 
 
 def is_lazy_word(cpu: int) -> str:
@@ -142,10 +147,11 @@ class PerCpu:
         self.tasks: dict[int, Task] = {}
         self.runqueue: deque[Task] = deque()
         self.stopping = False
+        self.need_resched = False
         self.vmstat: dict[str, int] = {}
         self.tlb_interrupts = 0  # this CPU's column of the TLB row in /proc/interrupts
         self.accesses = 0
-        self.checked_accesses = 0
+        self.sampled_hits = 0
         self.numa_scan_at = parameters.numa_scan_period_accesses
         self._versions = 0
 
@@ -164,7 +170,7 @@ class PerCpu:
             "vmstat": dict(self.vmstat),
             "tlb_interrupts": self.tlb_interrupts,
             "accesses": self.accesses,
-            "checked_accesses": self.checked_accesses,
+            "sampled_hits": self.sampled_hits,
         }
 
     def add_task(self, task: Task, program: Program) -> None:

@@ -29,8 +29,8 @@ from emulator.hardware.pte import (
     mk_pte,
     pte_accessible,
 )
-from emulator.kernel.percpu import PerCpu, cpumask_word
-from emulator.kernel.tlb import arch_tlbbatch_flush, inc_mm_tlb_gen
+from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_pending_word
+from emulator.kernel.tlb import arch_tlbbatch_flush, flush_tlb_mm_range, inc_mm_tlb_gen
 
 
 class MigrationEntry(NamedTuple):
@@ -44,9 +44,10 @@ class MigrationEntry(NamedTuple):
 async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
     """set_tlb_ubc_flush_pending: note the flush owed for an unmapped entry.
 
-    An inaccessible entry (PROT_NONE) cannot be cached and owes nothing (4d4b6d66db63).
+    An inaccessible entry (PROT_NONE) cannot be cached and owes nothing (4d4b6d66db63), unless the flush
+    of whoever made it inaccessible is still to come (arch/x86/include/asm/pgtable.h: pte_accessible).
     """
-    if not pte_accessible(pte):
+    if not pte_accessible(pte) and not await Load(tlb_flush_pending_word(mm)):
         return
     batch = cpu.policy.batch_for(cpu.current, pte)
     # arch_tlbbatch_add_mm: the generation first, so that a CPU which loads the mm after the mask was
@@ -57,14 +58,22 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
 
 
 async def try_to_migrate(cpu: PerCpu, pfn: int) -> list[MigrationEntry]:
-    """try_to_migrate: replace every mapping of the folio by a migration entry."""
+    """try_to_migrate: replace every mapping of the folio by a migration entry.
+
+    The flush is put off to the end of the batch only where another CPU takes part in it; an mm that
+    runs here alone is flushed page by page at once (should_defer_flush).
+    """
     left = []
     for mm, vpn in await FolioRmap(pfn):
-        old = await TryToMigratePte(mm, vpn, pfn)
-        if old:
+        mask, old = await Series((Load(cpumask_word(mm)), TryToMigratePte(mm, vpn, pfn)))
+        if not old:
+            continue
+        if mask & ~cpu.bit:
             await set_tlb_ubc_flush_pending(cpu, mm, old)
-            await FolioPut(pfn)
-            left.append(MigrationEntry(mm, vpn, make_migration_entry(old)))
+        elif pte_accessible(old):
+            await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
+        await FolioPut(pfn)
+        left.append(MigrationEntry(mm, vpn, make_migration_entry(old)))
     return left
 
 

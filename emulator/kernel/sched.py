@@ -28,7 +28,10 @@ async def scheduler_ipi(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
     if pid < 0:
         cpu.stopping = True
         return
-    _make_runnable(cpu, cpu.tasks[pid])
+    task = cpu.tasks.get(pid)
+    # A wake-up may be on its way while its task ends.
+    if task is not None:
+        _make_runnable(cpu, task)
 
 
 @ipi_function
@@ -45,6 +48,7 @@ def _make_runnable(cpu: PerCpu, task: Task) -> None:
         task.runnable = True
         if task is not cpu.current:
             cpu.runqueue.appendleft(task)
+            cpu.need_resched = True
 
 
 async def wake_up_process(cpu: PerCpu, target: int, pid: int) -> None:
@@ -66,6 +70,7 @@ async def schedule(cpu: PerCpu) -> None:
     """Let the next runnable task have this CPU; returns when the caller is chosen again."""
     # Interrupts off before choosing: a wake-up between the choice and the switch would be lost.
     await LocalIrqDisable()
+    cpu.need_resched = False
     previous = cpu.current
     if previous is not cpu.idle and previous.runnable:
         cpu.runqueue.append(previous)

@@ -45,11 +45,11 @@ async def _fill(cpu: PerCpu, vpn: int, write: bool) -> None:
     while True:
         if await Translate(vpn, write):
             return
+        cpu.count("dtlb_walks")
         pte = await Walk(mm, vpn, write)
         if pte:
             if write:
                 await WriteFrame(mm, vpn, pte_pfn(pte), cpu.new_version())
-                cpu.checked_accesses += 1
             return
         await handle_mm_fault(cpu, mm, vpn, write)
 
@@ -80,9 +80,12 @@ async def run_accesses(
             cpu.accesses += done
             at += done
             until_sample -= done
+            if cpu.need_resched:
+                # exit_to_user_mode_loop: an interrupt has woken somebody who goes first.
+                await cond_resched(cpu)
             if not until_sample:
                 until_sample = sample_every
-                cpu.checked_accesses += 1
+                cpu.sampled_hits += 1
                 access = accesses[at - 1]
                 if access & 1:
                     await user_write(cpu, access >> 1, cpu.new_version())

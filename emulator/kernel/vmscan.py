@@ -23,9 +23,9 @@ from emulator.kernel.mmzone import (
     zone_watermark_ok,
 )
 from emulator.kernel.percpu import PerCpu, Task
+from emulator.kernel.policy import MR_DEMOTION
 from emulator.kernel.rmap import folio_referenced
 from emulator.kernel.sched import cond_resched, schedule
-from emulator.policies.policy import MR_DEMOTION
 
 SLOW_NODE = 1
 MAX_RECLAIM_RETRIES = 16

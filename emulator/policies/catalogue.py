@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
+from emulator.kernel.policy import Policy
 from emulator.policies.immediate import Immediate
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
-from emulator.policies.policy import Policy
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "immediate": Immediate,
@@ -45,6 +45,6 @@ def find_policy(name: str) -> Callable[[], Policy]:
     if not isinstance(found, type) or not issubclass(found, Policy):
         raise UnknownPolicy(
             f"policy {name}: {class_name} in {module_name} is not a class derived from "
-            "emulator.policies.policy.Policy"
+            "emulator.kernel.policy.Policy"
         )
     return found

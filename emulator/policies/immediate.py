@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.policies.policy import Policy
+from emulator.kernel.policy import Policy
 
 
 class Immediate(Policy):

@@ -20,9 +20,9 @@ from emulator.hardware.operations import (
     Store,
 )
 from emulator.kernel.percpu import TlbUbc
+from emulator.kernel.policy import MR_DEMOTION, MR_NUMA_MISPLACED, Policy
 from emulator.kernel.smp import cpus_of
 from emulator.kernel.tlb import arch_tlbbatch_flush
-from emulator.policies.policy import MR_DEMOTION, MR_NUMA_MISPLACED, Policy
 
 if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu
@@ -67,6 +67,7 @@ class Migrc(Policy):
 
     def __init__(self, bits: int = GENERATION_BITS) -> None:
         self.bits = bits
+        self._noted = 0
 
     # --- generations -------------------------------------------------------------------------------
 
@@ -89,9 +90,10 @@ class Migrc(Policy):
         """Note it only after the flush; the note never moves back."""
         # Keeps the flush before the note. Pairs with the flusher's reading of the note.
         await SmpMb()
-        done = migrc_done_word(cpu.number)
-        if self.before(await Load(done), token):
-            await Store(done, token)
+        # Nobody else writes this CPU's note, so what was stored last need not be read back.
+        if self.before(self._noted, token):
+            self._noted = token
+            await Store(migrc_done_word(cpu.number), token)
 
     # --- flushing what is pending ----------------------------------------------------------------------
 

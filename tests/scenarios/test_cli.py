@@ -130,7 +130,7 @@ def test_what_the_engine_refuses_is_bad_input(engine: Engine, capsys: pytest.Cap
         (["run", "tiering", "--policy", "imediate"], "did you mean immediate?"),
         (["run", "tiering", "--policy", "migrc", "--policy", "migrc"], "given twice"),
         (["run", "tiering", "--set", "memory.fast_pages=-1"], "--set memory.fast_pages: -1 is too small"),
-        (["run", "tiering", "--set", "memory.fast_pages=400", "--cpus", "64"], "too few to boot 64 CPUs"),
+        (["run", "tiering", "--set", "memory.fast_pages=800", "--cpus", "64"], "too few to boot 64 CPUs"),
         (["run", "tiering", "--trace", "x"], "replays no trace"),
         (["run", "replay", "--trace", "/nowhere/x"], "no such file"),
         (["run", "tiering", "more"], "more"),

@@ -19,12 +19,13 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import ray
 
 from actors.errors import SessionError
 
+_AUTH_MODE: Final = "RAY_AUTH_MODE"
 _MARK: Final = "MIGRC_SESSION_DIRECTORY"
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _CONNECT_S: Final = 5.0
@@ -176,15 +177,22 @@ def join(address: str) -> None:
         raise SessionError(f"no Ray cluster at {address}: {problem.strerror or problem}") from None
     # Whatever listens there may not be Ray, and Ray's own client would wait for a minute to find out.
     try:
-        probe: subprocess.CompletedProcess[Any] = subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_ANSWER_S,
-            check=False,
-        )
-        if probe.returncode:
+        refused = _probe(address)
+        if "AuthenticationError" in refused and _AUTH_MODE not in os.environ:
+            # Ray uses the token that lies on this machine for clusters that it finds by itself, but not for
+            # an address that it is given.
+            os.environ[_AUTH_MODE] = "token"
+            refused = _probe(address)
+            # Older versions have no such mode and never come here.
+            config = getattr(ray._raylet, "Config", None)
+            if not refused and config is not None:
+                config.initialize("")
+        if "AuthenticationError" in refused:
+            raise SessionError(
+                f"the Ray cluster at {address} wants its token; "
+                "put it into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            )
+        if refused:
             raise SessionError(f"no Ray cluster at {address}: it does not answer as Ray of this version does")
         keep_quiet()
         with _own_signals():
@@ -195,6 +203,19 @@ def join(address: str) -> None:
         raise
     except Exception as problem:
         raise SessionError(f"cannot use the Ray cluster at {address}: {_first_line(problem)}") from problem
+
+
+def _probe(address: str) -> str:
+    """Ask for a sign of life; what went wrong, empty if nothing did."""
+    probe = subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=_ANSWER_S,
+        check=False,
+    )
+    return probe.stderr.decode(errors="replace") or "no answer" if probe.returncode else ""
 
 
 def node_address() -> str:

@@ -1,0 +1,82 @@
+"""`--address`: the same run on a Ray cluster that somebody else started, over tcp with CURVE keys."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+MARK = "MIGRC_TEST_CLUSTER"
+HANG_S = 180
+
+
+def processes(mark: str) -> list[int]:
+    """Processes that inherited the mark; Ray puts some of its own into other process groups."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="mc", dir="/tmp", ignore_cleanup_errors=True) as directory:
+        command = [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2",
+            f"--port={port}", f"--temp-dir={directory}", "--include-dashboard=false",
+            "--node-ip-address=127.0.0.1", "--disable-usage-stats",
+        ]  # fmt: skip
+        log = Path(directory, "start.log")
+        with log.open("w") as output:
+            starter = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, MARK: directory},
+                start_new_session=True,
+            )
+        try:
+            deadline = time.monotonic() + HANG_S
+            while "Ray runtime started" not in log.read_text():
+                assert starter.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+            yield f"127.0.0.1:{port}"
+        finally:
+            while left := processes(directory):
+                for process in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                starter.wait(HANG_S)
+                time.sleep(0.05)
+
+
+def test_a_run_on_a_cluster_finds_what_a_run_here_finds(address: str) -> None:
+    command = [
+        sys.executable, "-m", "scenarios", "run", "tiering", "--address", address, "--json", "--cpus", "2",
+        "--policy", "migrc", "--set", "threads.accesses=5000",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(done.stdout)["runs"]
+    assert run["accesses"] == 10_000
+    assert run["violations"] == []

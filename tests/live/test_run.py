@@ -1,0 +1,114 @@
+"""`migrc run` from end to end: real actors, the document, exit codes, and a user's own policies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+HANG_S = 300
+
+# Small tiers and a hot set that moves fast, so that a short run demotes and promotes.
+SMALL = (
+    "memory.fast_pages=128",
+    "memory.slow_pages=512",
+    "memory.min_free_pages=24",
+    "threads.table_pages=192",
+    "threads.heap_pages=32",
+    "threads.hot_pages=24",
+    "threads.drift_every=1000",
+    "threads.drift_pages=16",
+    "threads.accesses=20000",
+    "kernel.numa_scan_pages=256",
+    "kernel.numa_scan_period_accesses=500",
+    "checks.sample_every=50",
+)
+
+
+def migrc(
+    *arguments: str, folder: Path, settings: tuple[str, ...] = SMALL
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scenarios", "run", *arguments]
+    for setting in settings:
+        command += ["--set", setting]
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+
+
+def runs_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    document = json.loads(done.stdout)
+    assert list(document) == ["scenario", "engine", "arch", "cpus", "seed", "runs"]
+    runs: list[dict[str, Any]] = document["runs"]
+    return runs
+
+
+def test_both_policies_make_the_same_accesses_and_migrc_defers(tmp_path: Path) -> None:
+    done = migrc("tiering", "--cpus", "3", "--seed", "5", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    immediate, deferred = runs_of(done)
+    assert immediate["accesses"] == deferred["accesses"] == 3 * 20_000
+    assert immediate["violations"] == deferred["violations"] == []
+    for run in (immediate, deferred):
+        received = run["vmstat"]["nr_tlb_remote_flush_received"]
+        assert sum(run["interrupts"]["TLB"]) == received > 0
+        assert len(run["interrupts"]["TLB"]) == 3
+        assert run["vmstat"]["pgdemote_kswapd"] > 0
+        # kswapd's wake-ups are interrupts as well, and the only other ones.
+        assert run["ipi_latency_ns"]["delivery"]["count"] >= received
+        assert run["ipi_latency_ns"]["round_trip"]["count"] <= received
+    assert immediate["pending_peak"] == 0
+    assert deferred["pending_peak"] > 0
+    assert deferred["vmstat"]["migrc_deferred"] > 0
+
+
+def test_a_recorded_program_is_replayed(tmp_path: Path) -> None:
+    settings = ("replay.accesses_per_thread=20000",)
+    done = migrc("replay", "--cpus", "2", "--policy", "migrc", "--json", folder=tmp_path, settings=settings)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs_of(done)
+    assert run["accesses"] == 2 * 20_000
+    assert run["violations"] == []
+
+
+def test_a_violation_is_printed_and_the_exit_code_is_1(tmp_path: Path) -> None:
+    (tmp_path / "leaky.py").write_text(
+        "from emulator.hardware.operations import FolioGet\n"
+        "from emulator.kernel.policy import Policy\n\n\n"
+        "class Leaky(Policy):\n"
+        "    async def folio_moved(self, cpu, src, dst):\n"
+        "        await FolioGet(dst)\n"
+    )
+    done = migrc("tiering", "--cpus", "2", "--policy", "leaky:Leaky", folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "reference count" in done.stdout
+
+
+def test_a_policy_that_raises_in_the_middle_is_one_line_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "from emulator.kernel.policy import Policy\n\n\n"
+        "class Broken(Policy):\n"
+        "    async def unmap_done(self, cpu):\n"
+        "        raise KeyError('nobody home')\n"
+    )
+    done = migrc("tiering", "--cpus", "2", "--policy", "broken:Broken", "--json", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("migrc: error: ")
+    assert "broken.py:6" in line
+    assert "nobody home" in line

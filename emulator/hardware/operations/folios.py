@@ -1,0 +1,218 @@
+"""Operations on the allocator, folios, LRU lists and the page cache."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from emulator.hardware.operations import Operation
+
+
+class AllocPages(NamedTuple):
+    """rmqueue if the watermark holds with `extra_free` pages counted as free: head frame (reference
+    count 1), or -1."""
+
+    node: int
+    order: int
+    mark: int
+    extra_free: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class NrFree(NamedTuple):
+    """zone_page_state(NR_FREE_PAGES)."""
+
+    node: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class FolioGet(NamedTuple):
+    """folio_get."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class FolioTryGet(NamedTuple):
+    """folio_try_get: false if the count is 0."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
+class FolioPut(NamedTuple):
+    """folio_put: frees the folio to the buddy allocator when the count reaches 0."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class FolioRefcount(NamedTuple):
+    """folio_ref_count."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class FolioTestFlag(NamedTuple):
+    """folio_test_*."""
+
+    pfn: int
+    flag: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
+class FolioTestSetFlag(NamedTuple):
+    """folio_test_set_*: whether it was set before."""
+
+    pfn: int
+    flag: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
+class FolioSetFlag(NamedTuple):
+    """folio_set_*."""
+
+    pfn: int
+    flag: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class FolioClearFlag(NamedTuple):
+    """folio_clear_*."""
+
+    pfn: int
+    flag: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class FolioRmap(NamedTuple):
+    """rmap_walk: every (mm, vpn) whose entry names the folio."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+        return (yield self)
+
+
+class FolioCopy(NamedTuple):
+    """folio_copy: the content version goes along."""
+
+    src: int
+    dst: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class FolioZero(NamedTuple):
+    """clear_highpage: content version 0."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class FilemapGet(NamedTuple):
+    """filemap_get_folio: the cached frame with a reference taken, or -1."""
+
+    file: int
+    pgoff: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class FilemapAdd(NamedTuple):
+    """filemap_add_folio: -1, or the frame that was there first (with a reference taken). The cache
+    holds a reference."""
+
+    file: int
+    pgoff: int
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class FolioMigrateMapping(NamedTuple):
+    """folio_migrate_mapping: false if the source has other references than the isolating one, its page
+    cache's and `extra`; else the page-cache slot, if any, and its reference go over."""
+
+    src: int
+    dst: int
+    extra: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
+class LruAdd(NamedTuple):
+    """folio_add_lru."""
+
+    pfn: int
+    active: bool
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class IsolateLru(NamedTuple):
+    """isolate_lru_folios: oldest first, a reference taken on each."""
+
+    node: int
+    active: bool
+    nr: int
+
+    def __await__(self) -> Generator[Operation, tuple[int, ...], tuple[int, ...]]:
+        return (yield self)
+
+
+class FolioIsolateLru(NamedTuple):
+    """folio_isolate_lru: false if it was not on a list; takes a reference."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
+class FolioPutbackLru(NamedTuple):
+    """folio_putback_lru: back on a list, the reference dropped."""
+
+    pfn: int
+    active: bool
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class NrLru(NamedTuple):
+    """(active, inactive) pages of the node."""
+
+    node: int
+
+    def __await__(self) -> Generator[Operation, tuple[int, int], tuple[int, int]]:
+        return (yield self)

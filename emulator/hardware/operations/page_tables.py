@@ -1,0 +1,179 @@
+"""Operations on page tables and areas, and the accesses that the hardware makes through them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from emulator.hardware.operations import Operation
+
+
+class GetPte(NamedTuple):
+    """ptep_get: the entry, without the page-table lock."""
+
+    mm: int
+    vpn: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class SetPte(NamedTuple):
+    """set_pte_at: a plain store."""
+
+    mm: int
+    vpn: int
+    pte: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class XchgPte(NamedTuple):
+    """ptep_get_and_clear when `pte` is 0; the old entry. Not enabled while another CPU holds the page-
+    table lock."""
+
+    mm: int
+    vpn: int
+    pte: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class CmpxchgPte(NamedTuple):
+    """Under the page-table lock: replace the entry if it still is `old` (pte_same); the entry seen."""
+
+    mm: int
+    vpn: int
+    old: int
+    new: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class TryToMigratePte(NamedTuple):
+    """One step of try_to_migrate_one under the page-table lock: if the entry maps `pfn`, clear it and
+    leave a migration entry; the old entry, else 0. To walkers both are non-present, so nobody
+    sees two steps."""
+
+    mm: int
+    vpn: int
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class WaitPte(NamedTuple):
+    """migration_entry_wait: not enabled while the entry is `pte`."""
+
+    mm: int
+    vpn: int
+    pte: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class TestAndClearYoung(NamedTuple):
+    """ptep_test_and_clear_young; false for a non-present entry. x86 does not flush for it."""
+
+    mm: int
+    vpn: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
+class FindVma(NamedTuple):
+    """find_vma: (start, end, flags, file) of the area holding `vpn`, or ()."""
+
+    mm: int
+    vpn: int
+
+    def __await__(self) -> Generator[Operation, tuple[int, ...], tuple[int, ...]]:
+        return (yield self)
+
+
+class VmaInsert(NamedTuple):
+    """mmap: add an area of pages [start, end); false if it overlaps another."""
+
+    mm: int
+    start: int
+    end: int
+    flags: int
+    file: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
+class VmaRemove(NamedTuple):
+    """munmap's area tree part: forget areas inside [start, end); how many pages that were."""
+
+    mm: int
+    start: int
+    end: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class VmaProtect(NamedTuple):
+    """mprotect's area tree part: set flags of areas inside [start, end); how many pages."""
+
+    mm: int
+    start: int
+    end: int
+    flags: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class MappedRange(NamedTuple):
+    """(vpn, entry) of the non-empty entries in [start, end): the walk over a range's page tables."""
+
+    mm: int
+    start: int
+    end: int
+
+    def __await__(self) -> Generator[Operation, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
+        return (yield self)
+
+
+class Walk(NamedTuple):
+    """The page walker: sets ACCESSED (and DIRTY on a write), answers the entry, or 0 for a page fault."""
+
+    mm: int
+    vpn: int
+    write: bool
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class ReadFrame(NamedTuple):
+    """The use of a translation by a load: content version of the frame."""
+
+    mm: int
+    vpn: int
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class WriteFrame(NamedTuple):
+    """The use of a translation by a store: `value` becomes the content version."""
+
+    mm: int
+    vpn: int
+    pfn: int
+    value: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self

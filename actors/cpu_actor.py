@@ -89,6 +89,7 @@ class CpuLoop:
         self._blocked: set[Frame] = set()
         self._woken: set[Frame] = set()
         self._requests = 0
+        self._senders: dict[int, Callable[[bytes], Any]] = {}
         self._unacknowledged: dict[int, list[int]] = {}
         # Handlers that run (when entered, what for), and those that have returned (and when).
         self._entered: list[tuple[int, tuple[IpiRequest, ...]]] = []
@@ -353,7 +354,7 @@ class CpuLoop:
             if target == self.number:
                 self.cpu.call_queue.append(request)
             else:
-                self._mailbox.connect(self._directory.cpus[target]).send(message)
+                self._sender(target)(message)
         self.cpu.resume(number)
 
     def _ack_ipi(self, frame: Frame, operation: AckIpi) -> None:
@@ -362,9 +363,14 @@ class CpuLoop:
         if sender == self.number:
             self._acknowledged(request)
         else:
-            peer = self._mailbox.connect(self._directory.cpus[sender])
-            peer.send(self._pack((wire.ACK, request, self.number)))
+            self._sender(sender)(self._pack((wire.ACK, request, self.number)))
         self.cpu.resume(None)
+
+    def _sender(self, cpu: int) -> Callable[[bytes], Any]:
+        send = self._senders.get(cpu)
+        if send is None:
+            send = self._senders[cpu] = self._mailbox.connect(self._directory.cpus[cpu]).send
+        return send
 
     def _acknowledged(self, request: int) -> None:
         missing = self._unacknowledged[request]
@@ -374,10 +380,14 @@ class CpuLoop:
             self.round_trip.record(time.monotonic_ns() - missing[1])
 
     def _wait_acks(self, frame: Frame, operation: WaitAcks) -> None:
-        if operation.request in self._unacknowledged:
+        cpu = self.cpu
+        missing = self._unacknowledged
+        # The last acknowledgement ends the flush: nothing but the inbox is looked at until it is there.
+        while operation.request in missing:
+            if cpu.call_queue and cpu.can_interrupt():
+                return
             self._sleep()
-        else:
-            self.cpu.resume(None)
+        cpu.resume(None)
 
     def _halt(self, frame: Frame, operation: Halt) -> None:
         if frame in self._woken:

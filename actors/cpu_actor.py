@@ -334,8 +334,11 @@ class CpuLoop:
     def _record_entries(self) -> None:
         # Not at each return: recording takes longer than the handler, while somebody waits for this CPU.
         for entered, batch, returned in self._entries:
-            self.handler.record(returned - entered)
-            for request in batch:
+            # A wake-up of the scheduler is an interrupt as well, but not one that these histograms are about.
+            calls = [request for request in batch if request.wait]
+            if calls:
+                self.handler.record(returned - entered)
+            for request in calls:
                 if self._near[request.sender]:
                     self.delivery.record(entered - request.sent_ns)
         self._entries.clear()

@@ -1,16 +1,18 @@
 """The command `migrc`: its verbs, its options, its exit codes, and errors in one line.
 
-Exit codes: 0 all is well, 1 a check found a violation, 2 bad input, 130 Ctrl-C. Standard output carries the
-result and nothing else; progress and errors go to standard error. Whatever starts processes is imported only
-by the verb that needs it, so that help and listings are quick.
+Exit codes: 0 all is well, 1 a check found a violation, 2 bad input, 130 Ctrl-C, 141 the reader of the output
+has gone. Standard output carries the result and nothing else; progress and errors go to standard error.
+Whatever starts processes is imported only by the verb that needs it, so that help and listings are quick.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
@@ -24,6 +26,7 @@ from scenarios.workload import MAX_CPUS, did_you_mean, list_workloads, load_work
 VIOLATION: Final = 1
 BAD_INPUT: Final = 2
 INTERRUPTED: Final = 130
+READER_GONE: Final = 141
 
 POLICIES: Final = {
     "immediate": "mainline Linux: batched unmap flush, lazy TLB, tlb_gen",
@@ -49,8 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _exit_code(arguments: Sequence[str] | None) -> int:
+    if sys.stdout is None:
+        UsageProblem("standard output is closed; there is nowhere to put the result").show()
+        return BAD_INPUT
     try:
-        return int(migrc.main(arguments, prog_name="migrc", standalone_mode=False) or 0)
+        code = int(migrc.main(arguments, prog_name="migrc", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
     except click.exceptions.NoArgsIsHelpError as problem:
         problem.show()
         return BAD_INPUT
@@ -61,6 +69,16 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     except click.Abort:
         click.echo("migrc: interrupted", err=True)
         return INTERRUPTED
+    except OSError as problem:
+        if problem.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+            raise
+        # What is still buffered would fail again when the interpreter ends.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if problem.errno == errno.EPIPE:
+            return READER_GONE
+        UsageProblem(f"standard output cannot be written: {problem.strerror}").show()
+        return BAD_INPUT
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -155,6 +173,8 @@ def run(
     workload.check(cpus)
     trace_file = workload.trace_file(trace)
     _check_policies(policies)
+    if address is not None and not address.strip():
+        raise UsageProblem("--address: it is empty; HOST:PORT of a Ray cluster, or leave it out")
 
     # Ray takes a second to import, so not before the input is known to be good.
     from scenarios.report.live import print_report

@@ -57,6 +57,8 @@ def user_space(workload: Workload, cpus: int, seed: int, trace: Path | None) -> 
         user = ReplayUserSpace.from_trace(workload, cpus, seed, trace.resolve())
     except TraceError as problem:
         raise UsageProblem(str(problem)) from None
+    except OSError as problem:
+        raise UsageProblem(f"{trace}: {problem.strerror}; a trace made by migrc trace import") from None
     pages = sum(area.end - area.start for areas in user.areas().values() for area in areas)
     room = workload.memory.fast_pages + workload.memory.slow_pages
     if pages > room * 7 // 8:
@@ -87,10 +89,12 @@ def run_workload(
     user = user_space(workload, cpus, seed, trace)
     expected = user.expected_accesses()
     runs: list[Run] = []
+    running = ""
     pictures: dict[str, dict[str, Histogram]] = {}
     try:
         with LiveSession(address, dashboard) as session:
             for name, factory in factories.items():
+                running = f"policy {name}: "
                 machine = build_machine(workload, cpus, arch, factory, user)
 
                 def report(state: dict[str, int], name: str = name) -> None:
@@ -106,9 +110,9 @@ def run_workload(
                     "round_trip": result.round_trip,
                 }
     except SessionError as problem:
-        raise UsageProblem(str(problem)) from None
+        raise UsageProblem(f"{running}{problem}") from None
     except ProgramError as problem:
-        raise UsageProblem(f"policy {name}: {problem}") from None
+        raise UsageProblem(f"{running}{problem}") from None
     document = Document(scenario=workload.name, engine="live", arch=arch, cpus=cpus, seed=seed, runs=runs)
     return document, pictures
 

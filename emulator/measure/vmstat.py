@@ -55,14 +55,15 @@ COUNTERS: Final = (*KERNEL_COUNTERS, *OWN_COUNTERS)
 
 
 def merge(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Sum the counters of several CPUs. Every counter is in the result, zero where nobody ticked it.
+    """Sum the counters of several CPUs.
 
-    Raises ValueError for a name that is not in `COUNTERS`: a misspelt counter must not vanish.
+    Every known counter is in the result, zero where nobody ticked it; those that a user's own policy ticks
+    follow by name.
     """
     total = dict.fromkeys(COUNTERS, 0)
+    own: dict[str, int] = {}
     for part in parts:
         for name, count in part.items():
-            if name not in total:
-                raise ValueError(f"{name!r} is no counter; known are {', '.join(COUNTERS)}")
-            total[name] += count
-    return total
+            into = total if name in total else own
+            into[name] = into.get(name, 0) + count
+    return total | dict(sorted(own.items()))

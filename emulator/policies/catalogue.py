@@ -37,7 +37,7 @@ def find_policy(name: str) -> Callable[[], Policy]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise UnknownPolicy(f"policy {name}: no module named {error.name}; {known}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnknownPolicy(
             f"policy {name}: importing {module_name} raised {type(error).__name__}: {error}"
         ) from error

@@ -143,9 +143,9 @@ def _totals(runs: Sequence[Run]) -> Table:
         every = [run["check_sampling"]["sample_every"] for run in runs]
         checked = [run["check_sampling"]["checked"] for run in runs]
         operations = [run["check_sampling"]["operations"] for run in runs]
-        _row(table, "TLB hits: one checked in", every, _number)
-        _row(table, "TLB hits checked", checked, _number)
-        _row(table, "accesses checked, fills included", operations, _number)
+        _row(table, "one access is checked in every", every, _number)
+        _row(table, "accesses checked that way", checked, _number)
+        _row(table, "operations checked, fills included", operations, _number)
     _row(table, "violations", [len(run["violations"]) for run in runs], _number)
     return table
 

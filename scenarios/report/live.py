@@ -145,7 +145,7 @@ def _totals(runs: Sequence[Run]) -> Table:
         operations = [run["check_sampling"]["operations"] for run in runs]
         _row(table, "one access is checked in every", every, _number)
         _row(table, "accesses checked that way", checked, _number)
-        _row(table, "operations checked, fills included", operations, _number)
+        _row(table, "checks made, fills included", operations, _number)
     _row(table, "violations", [len(run["violations"]) for run in runs], _number)
     return table
 

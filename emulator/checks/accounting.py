@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.checks.violation import MAX_KEPT, Violation
+from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware.operations import Operation
 from emulator.hardware.pte import is_migration_entry
 from emulator.memory.memory import Memory
@@ -24,11 +24,13 @@ class Accounting:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.violations: list[Violation] = []
+        self.found = 0
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         """Faults on the way are noted by memory itself."""
 
     def _report(self, rule: str, text: str) -> None:
+        self.found += 1
         if len(self.violations) < MAX_KEPT:
             self.violations.append(Violation(rule=rule, cpu=-1, text=text))
 
@@ -69,3 +71,4 @@ class Accounting:
                 self._report(UNFINISHED, f"list {name} still has {len(nodes)} requests")
         for name, holder in words.holders.items():
             self._report(UNFINISHED, f"lock {name} is still held by CPU {holder}")
+        self.violations += not_kept(self.found)

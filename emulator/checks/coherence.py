@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.checks.violation import MAX_KEPT, Violation
+from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware.operations import (
     AllocPages,
     CmpxchgPte,
@@ -42,6 +42,7 @@ class Coherence:
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.violations: list[Violation] = []
+        self.found = 0
         self.checked = 0
         self._copies: dict[int, int] = {}  # source frame -> the frame that took its content over
         self._origin: dict[
@@ -73,9 +74,11 @@ class Coherence:
         return {"checked_operations": self.checked}
 
     def finish(self) -> None:
-        """Nothing is left to judge at the end."""
+        """Say how many violations are not listed; nothing else is left to judge at the end."""
+        self.violations += not_kept(self.found)
 
     def _report(self, rule: str, cpu: int, text: str) -> None:
+        self.found += 1
         if len(self.violations) < MAX_KEPT:
             self.violations.append(Violation(rule=rule, cpu=cpu, text=text))
 

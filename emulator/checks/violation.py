@@ -15,3 +15,10 @@ class Violation(TypedDict):
 
 # One fault tends to repeat itself; the first ones tell the story.
 MAX_KEPT = 100
+
+
+def not_kept(found: int) -> list[Violation]:
+    """The last entry of a list that was cut at MAX_KEPT: how many more there were; none if it was not."""
+    if found <= MAX_KEPT:
+        return []
+    return [Violation(rule="not listed", cpu=-1, text=f"{found - MAX_KEPT} more violations were found")]

@@ -38,6 +38,13 @@ class Accounting:
         """Figures for the report."""
         return {}
 
+    def state(self) -> tuple[()]:
+        """It remembers nothing on the way."""
+        return ()
+
+    def restore(self, state: tuple[()]) -> None:
+        """There is nothing to put back."""
+
     def finish(self) -> None:
         """Audit the final state."""
         folios = self.memory.folios
@@ -49,7 +56,7 @@ class Accounting:
                 self._report(
                     LEAK, f"node {zone.node}: {zone.nr_free} free + {used} in use, of {zone.pages} pages"
                 )
-        for folio in folios.folios.values():
+        for _, folio in sorted(folios.folios.items()):
             mapped = sum(1 for entry in folio.rmap.values() if not is_migration_entry(entry))
             expected = mapped + (folio.mapping is not None)
             if folio.refcount != expected:
@@ -60,15 +67,15 @@ class Accounting:
                 )
             elif not expected:
                 self._report(LEAK, f"frame {folio.pfn} is neither free nor used by anybody")
-        for mm, vpn in self.memory.page_tables.migration_entries():
+        for mm, vpn in sorted(self.memory.page_tables.migration_entries()):
             self._report(UNFINISHED, f"page {vpn:#x} of mm {mm} still is a migration entry")
         words = self.memory.words
-        for name, value in words.values.items():
+        for name, value in sorted(words.values.items()):
             if name.startswith("migrc_pending_nr.") and value:
                 self._report(UNFINISHED, f"{name} is {value}, not 0")
-        for name, nodes in words.lists.items():
+        for name, nodes in sorted(words.lists.items()):
             if len(nodes):
                 self._report(UNFINISHED, f"list {name} still has {len(nodes)} requests")
-        for name, holder in words.holders.items():
+        for name, holder in sorted(words.holders.items()):
             self._report(UNFINISHED, f"lock {name} is still held by CPU {holder}")
         self.violations += not_kept(self.found)

@@ -73,6 +73,25 @@ class Coherence:
         """Figures for the report."""
         return {"checked_operations": self.checked}
 
+    def state(self) -> tuple[Any, ...]:
+        """All that later judgements depend on, as a hashable value."""
+        return (
+            frozenset(self._copies.items()),
+            frozenset(self._origin.items()),
+            frozenset(self._written),
+            frozenset(self._file_versions.items()),
+            frozenset(self._cleared.items()),
+        )
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Put back what `state` answered."""
+        copies, origin, written, file_versions, cleared = state
+        self._copies = dict(copies)
+        self._origin = dict(origin)
+        self._written = set(written)
+        self._file_versions = dict(file_versions)
+        self._cleared = dict(cleared)
+
     def finish(self) -> None:
         """Say how many violations are not listed; nothing else is left to judge at the end."""
         self.violations += not_kept(self.found)

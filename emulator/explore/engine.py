@@ -1,58 +1,33 @@
 """The local engine: all CPUs of a machine in one process, one step at a time.
 
 It knows what could happen next and carries out the one that its caller chooses. Who goes next is the
-caller's business; with the same choices everything else repeats itself exactly.
+caller's business; with the same choices everything else repeats itself exactly. This is the plain
+engine that replays and tells; searches use a faster one (`learned`) that must agree with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from emulator.hardware.cpu import Cpu, IpiRequest
-from emulator.hardware.operations import (
-    TABLE,
-    AckIpi,
-    Halt,
-    Operation,
-    Order,
-    SendIpi,
-    WaitAcks,
-    Where,
-    describe,
-)
+from emulator.explore.shared import Observer, Shared
+from emulator.hardware.cpu import Choice, Cpu, Kind, Transition
+from emulator.hardware.operations import Idle, Operation, describe
 from emulator.memory.memory import BLOCKED, Memory
 
-
-class Kind(IntEnum):
-    """What a transition is."""
-
-    STEP = 0  # the CPU's topmost program carries out its operation
-    INTERRUPT = 1  # the CPU takes its queued calls
-    PERFORM = 2  # the oldest effect in the CPU's window reaches memory
+__all__ = ["Deadlock", "Kind", "LocalEngine", "Observer", "Transition", "Watcher"]
 
 
-class Transition(NamedTuple):
-    """One thing that can happen next."""
-
-    kind: Kind
-    cpu: int
-
-
-class Observer(Protocol):
-    """Somebody who watches what memory performs: a check or a measurement."""
+class Watcher(Protocol):
+    """Somebody who watches transitions rather than memory: a check of what happens before what."""
 
     violations: list[Any]
 
-    def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
-        """One performed operation."""
-
-    def finish(self) -> None:
-        """Every CPU has halted."""
-
-    def results(self) -> dict[str, Any]:
-        """Figures for a report, plain values."""
+    def happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
+        """One transition. `operation` is what it carried out (None for an interrupt, whose answer is the
+        batch); `issued` says that it only went into the CPU's window."""
 
 
 class Deadlock(Exception):
@@ -62,37 +37,56 @@ class Deadlock(Exception):
 class LocalEngine:
     """Runs booted CPUs against one memory."""
 
-    def __init__(self, memory: Memory, cpus: Sequence[Cpu], observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        cpus: Sequence[Cpu],
+        observers: Sequence[Observer] = (),
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
         self.memory = memory
         self.cpus = cpus
         self.observers = observers
+        self.watchers = watchers
+        self.shared = Shared(memory, len(cpus), observers)
         self.steps = 0
-        self._requests = [0] * len(cpus)
-        self._missing: dict[tuple[int, int], int] = {}  # (sender, request) -> acknowledgements to come
+
+    def _choice(self, transition: Transition) -> Choice:
+        for choice in self.cpus[transition.cpu].choices():
+            if choice.transition == transition:
+                return choice
+        raise ValueError(f"{transition} is not possible here")
 
     def transitions(self) -> list[Transition]:
         """Everything that can happen next, in a fixed order."""
-        possible = []
-        for cpu in self.cpus:
-            if cpu.frames:
-                if self._can_step(cpu):
-                    possible.append(Transition(Kind.STEP, cpu.number))
-                if cpu.can_interrupt():
-                    possible.append(Transition(Kind.INTERRUPT, cpu.number))
-            if cpu.window.pending and self.memory.enabled(cpu.number, cpu.window.pending[0]):
-                possible.append(Transition(Kind.PERFORM, cpu.number))
-        return possible
+        return [
+            choice.transition
+            for cpu in self.cpus
+            for choice in cpu.choices()
+            if choice.operation is None or self._enabled(cpu, choice)
+        ]
+
+    def _enabled(self, cpu: Cpu, choice: Choice) -> bool:
+        assert choice.operation is not None
+        if choice.transition.kind is Kind.WALK:
+            # A walk that would find nothing, or what the TLB has, is no event.
+            entry = self.memory.page_tables.entry(cpu.mm, choice.transition.at)
+            return cpu.would_cache(choice.transition.at, entry)
+        return self.shared.enabled(cpu.number, choice.operation)
 
     def finished(self) -> bool:
-        """Every CPU has halted for good and every effect has been performed."""
-        return all(cpu.halted and not cpu.window.pending for cpu in self.cpus)
+        """Every CPU has ended its program, every call is taken and every effect has been performed."""
+        return self.shared.quiet() and all(
+            not cpu.window.pending and (cpu.halted or (len(cpu.frames) == 1 and type(cpu.operation) is Idle))
+            for cpu in self.cpus
+        )
 
     def deadlock(self) -> Deadlock:
         """The error for a state without transitions that is not finished."""
         waiting = [
             f"CPU {cpu.number} {'with interrupts off ' if not cpu.irqs else ''}at {describe(cpu.operation)}"
             for cpu in self.cpus
-            if cpu.frames
+            if cpu.frames and type(cpu.operation) is not Idle
         ]
         return Deadlock(f"nothing can happen any more: {'; '.join(waiting)}")
 
@@ -101,75 +95,22 @@ class LocalEngine:
         for observer in self.observers:
             observer.finish()
 
-    def take(self, transition: Transition) -> None:
-        """Carry out one of `transitions()`."""
-        self.steps += 1
+    def take(self, transition: Transition) -> Any:
+        """Carry out one of `transitions()`; what was answered. ValueError if it is not one of them."""
+        choice = self._choice(transition)
         cpu = self.cpus[transition.cpu]
-        if transition.kind is Kind.STEP:
-            self._step(cpu)
-        elif transition.kind is Kind.INTERRUPT:
-            cpu.take_interrupt()
-        else:
-            self._perform(cpu, cpu.window.pending.popleft())
-
-    def _can_step(self, cpu: Cpu) -> bool:
-        operation = cpu.operation
-        row = TABLE[type(operation)]
-        if cpu.window.blocks(row.order):
-            return False
-        if row.where is Where.MEMORY:
-            return cpu.window.keeps(row.order) or self.memory.enabled(cpu.number, operation)
-        if isinstance(operation, WaitAcks):
-            return not self._missing.get((cpu.number, operation.request))
-        if isinstance(operation, Halt):
-            return cpu.interrupts_taken > cpu.frames[-1].interrupts_before
-        return True
-
-    def _step(self, cpu: Cpu) -> None:
-        operation = cpu.operation
-        row = TABLE[type(operation)]
-        if cpu.window.keeps(row.order):
-            cpu.window.pending.append(operation)
-            cpu.resume(None)
-        elif row.where is Where.MEMORY:
-            answer = cpu.window.forward(operation) if row.order is Order.LOAD else None
-            if answer is None:
-                answer = self._execute(cpu.number, operation)
-            cpu.resume(answer)
-        elif row.where is Where.CPU:
-            cpu.resume(cpu.carry_out(operation))
-        elif isinstance(operation, SendIpi):
-            cpu.resume(self._send(cpu, operation))
-        elif isinstance(operation, AckIpi):
-            self._acknowledge(operation)
-            cpu.resume(None)
-        else:
-            cpu.resume(None)
-
-    def _perform(self, cpu: Cpu, operation: Operation) -> None:
-        if isinstance(operation, AckIpi):
-            self._acknowledge(operation)
-        else:
-            self._execute(cpu.number, operation)
-
-    def _execute(self, cpu: int, operation: Operation) -> Any:
-        answer = self.memory.execute(cpu, operation)
-        if answer is BLOCKED:
-            raise RuntimeError(f"CPU {cpu}: {describe(operation)} was carried out though not enabled")
-        for observer in self.observers:
-            observer.observe(cpu, operation, answer)
+        if choice.transition.kind is Kind.WALK and not self._enabled(cpu, choice):
+            raise ValueError(f"{transition} would find nothing new")
+        answer = None
+        operation = choice.operation
+        if operation is not None:
+            answer = self.shared.execute(cpu.number, operation)
+            if answer is BLOCKED:
+                raise ValueError(f"{transition} has to wait: {operation}")
+        self.steps += 1
+        if self.watchers:
+            done, issued = cpu.about(transition)
+            for watcher in self.watchers:
+                watcher.happened(transition, done, issued, answer)
+        cpu.take(transition, answer)
         return answer
-
-    def _send(self, cpu: Cpu, operation: SendIpi) -> int:
-        self._requests[cpu.number] += 1
-        number = self._requests[cpu.number]
-        if operation.wait:
-            self._missing[cpu.number, number] = len(operation.targets)
-        for target in operation.targets:
-            self.cpus[target].call_queue.append(
-                IpiRequest(cpu.number, number, operation.function, operation.arguments, operation.wait, 0)
-            )
-        return number
-
-    def _acknowledge(self, operation: AckIpi) -> None:
-        self._missing[operation.sender, operation.request] -= 1

@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 from emulator.hardware.operations import (
     SECOND_HALVES,
+    TABLE,
+    BeginLoad,
     Cycle,
+    EndLoad,
     FlushTlb,
     FlushTlbOne,
+    Halt,
+    Idle,
     Iret,
     LoadCr3,
     LocalIrqDisable,
     LocalIrqEnable,
     Operation,
+    Order,
+    SendIpi,
     Series,
     SmpMb,
     SmpMbAfterAtomic,
@@ -29,10 +37,12 @@ from emulator.hardware.operations import (
     SwitchTo,
     Touch,
     Translate,
+    WaitAcks,
     Walk,
+    Where,
 )
-from emulator.hardware.ordering import Architecture, Window
-from emulator.hardware.pte import DIRTY, RW
+from emulator.hardware.ordering import Architecture, PendingLoad, Window
+from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW
 from emulator.hardware.tlb import Tlb, TlbShape
 
 Program = Coroutine[Operation, Any, None]
@@ -58,10 +68,40 @@ class Context:
         self.program = program
 
 
+class Kind(IntEnum):
+    """What may happen next on a CPU."""
+
+    STEP = 0  # the topmost program's operation is carried out
+    INTERRUPT = 1  # the CPU takes its queued calls
+    PERFORM = 2  # an effect in the CPU's window reaches memory
+    WALK = 3  # the walker fetches a translation that no program asked for
+
+
+class Transition(NamedTuple):
+    """One thing that may happen next: `at` is a position in the window, or the page of a walk."""
+
+    kind: Kind
+    cpu: int
+    at: int = 0
+
+
+class TakeCalls(NamedTuple):
+    """The interrupt itself, as far as what is shared knows of it: the queued calls of a CPU."""
+
+    cpu: int
+
+
+class Choice(NamedTuple):
+    """A transition and what it asks of what is shared; None if it concerns this CPU alone."""
+
+    transition: Transition
+    operation: Operation | TakeCalls | None
+
+
 class Frame:
     """One program on the CPU's stack: the task at the bottom, interrupt handlers above it."""
 
-    __slots__ = ("answers", "interrupts_before", "irqs", "operation", "program", "series")
+    __slots__ = ("answers", "begun", "interrupts_before", "irqs", "operation", "program", "series")
 
     def __init__(self, program: Program, irqs: bool) -> None:
         self.program = program
@@ -69,6 +109,7 @@ class Frame:
         self.operation: Operation | None = None
         self.series: tuple[Operation, ...] | None = None
         self.answers: list[Any] = []
+        self.begun = False  # the operation is a load whose value is asked for later
         # Interrupts this CPU had taken when the operation was reached: Halt waits for one more.
         self.interrupts_before = 0
 
@@ -94,12 +135,15 @@ class Cpu:
         self.call_queue: deque[IpiRequest] = deque()
         self.interrupts_taken = 0
         self.walks = 0
+        # Pages that the walker may fetch at any moment, without a program's asking.
+        self.speculated: tuple[int, ...] = ()
         self._local: dict[type[Any], Callable[[Any], Any]] = {
             SmpMb: self._nothing,
             SmpRmb: self._nothing,
             SmpWmb: self._nothing,
             SmpMbAfterAtomic: self._nothing,
             Cycle: self._nothing,
+            EndLoad: self._end_load,
             Iret: self._nothing,
             LocalIrqDisable: self._irq_disable,
             LocalIrqEnable: self._irq_enable,
@@ -164,6 +208,9 @@ class Cpu:
             self.frames.pop()
             self.irqs = frame.irqs
             return
+        if frame.begun:
+            frame.begun = False
+            answer = self.window.keep_value(answer)
         if frame.series is not None:
             frame.answers.append(answer)
             if len(frame.answers) < len(frame.series):
@@ -191,6 +238,10 @@ class Cpu:
                 else:
                     self.frames.pop()
                 return
+            if type(operation) is BeginLoad:
+                frame.operation = operation.load
+                frame.begun = True
+                return
             if type(operation) is not Series:
                 frame.operation = operation
                 return
@@ -201,6 +252,125 @@ class Cpu:
                 return
             answer = []
 
+    # --- what may happen next ----------------------------------------------------------------
+
+    def choices(self) -> list[Choice]:
+        """Everything that may happen next here, if what is shared lets it; in a fixed order.
+
+        For engines that step CPUs one transition at a time; the call queue is theirs to keep.
+        """
+        found: list[Choice] = []
+        number = self.number
+        window = self.window
+        if self.frames:
+            operation = self.operation
+            if self._may_issue(operation):
+                asked = None if self._carried_out_here(operation) else operation
+                found.append(Choice(Transition(Kind.STEP, number), asked))
+            if self.irqs and type(operation) not in SECOND_HALVES and not window.blocks(Order.IPI_TAKE):
+                found.append(Choice(Transition(Kind.INTERRUPT, number), TakeCalls(number)))
+        for at in window.performable():
+            effect = window.pending[at]
+            asked = effect.load if isinstance(effect, PendingLoad) else effect
+            found.append(Choice(Transition(Kind.PERFORM, number, at), asked))
+        if self.mm:
+            for vpn in self.speculated:
+                found.append(Choice(Transition(Kind.WALK, number, vpn), Walk(self.mm, vpn, False)))
+        return found
+
+    def take(self, transition: Transition, answer: Any) -> None:
+        """One of `choices()` has happened, with this answer from what is shared."""
+        kind = transition.kind
+        if kind is Kind.STEP:
+            self._step(answer)
+        elif kind is Kind.INTERRUPT:
+            self.call_queue.extend(answer)
+            self.take_interrupt()
+        elif kind is Kind.PERFORM:
+            effect = self.window.remove(transition.at)
+            if isinstance(effect, PendingLoad):
+                self.window.values[effect.handle] = answer
+        elif answer:
+            self.tlb.insert(self.pcid, transition.at, answer)
+
+    def about(self, transition: Transition) -> tuple[Operation | None, bool]:
+        """What a transition is about to carry out, for those who watch: the operation (None for an
+        interrupt), and whether it only goes into the window."""
+        kind = transition.kind
+        if kind is Kind.STEP:
+            operation = self.operation
+            order = TABLE[type(operation)].order
+            begun = self.frames[-1].begun and self.window.architecture.loads_wait
+            issued = self.window.keeps(order) or (begun and self.window.forward(operation) is None)
+            return operation, issued
+        if kind is Kind.PERFORM:
+            effect = self.window.pending[transition.at]
+            return (effect.load if isinstance(effect, PendingLoad) else effect), False
+        if kind is Kind.WALK:
+            return Walk(self.mm, transition.at, False), False
+        return None, False
+
+    def would_cache(self, vpn: int, entry: int) -> bool:
+        """A walk that finds `entry` would put something new into the TLB."""
+        if not entry & PRESENT:
+            return False
+        return self.tlb.peek(self.pcid, vpn) != entry | ACCESSED
+
+    def _may_issue(self, operation: Operation) -> bool:
+        """The ordering rules let the topmost program's operation go ahead."""
+        window = self.window
+        order = TABLE[type(operation)].order
+        if window.pending:
+            if window.blocks(order):
+                return False
+            # A younger load of one location does not overtake an older one, unless both wait.
+            waits = self.frames[-1].begun and window.architecture.loads_wait
+            if order is Order.LOAD and not waits and window.holds_load_of(operation):
+                return False
+        if isinstance(operation, EndLoad):
+            return operation.handle in window.values
+        if isinstance(operation, Halt):
+            return self.interrupts_taken > self.frames[-1].interrupts_before
+        return not isinstance(operation, Idle)
+
+    def _carried_out_here(self, operation: Operation) -> bool:
+        """Carrying it out asks nothing of what is shared, for now at least."""
+        if isinstance(operation, (SendIpi, WaitAcks)):
+            return False
+        row = TABLE[type(operation)]
+        window = self.window
+        if window.keeps(row.order) or row.where is Where.CPU or isinstance(operation, Halt):
+            return True
+        if row.order is Order.LOAD:
+            if self.frames[-1].begun and window.architecture.loads_wait:
+                return True
+            return bool(window.pending) and window.forward(operation) is not None
+        return False
+
+    def _step(self, answer: Any) -> None:
+        operation = self.operation
+        if not self._carried_out_here(operation):
+            self.resume(answer)
+            return
+        row = TABLE[type(operation)]
+        window = self.window
+        if window.keeps(row.order):
+            window.pending.append(operation)
+            self.resume(None)
+        elif row.order is Order.LOAD:
+            forwarded = window.forward(operation)
+            if forwarded is None:
+                self.frames[-1].begun = False
+                self._advance(window.begin(operation))
+            else:
+                self.resume(forwarded)
+        elif row.where is Where.CPU:
+            if window.marks(row.order):
+                window.pending.append(operation)
+            self.resume(self.carry_out(operation))
+        else:
+            self.resume(None)
+
     # --- operations that concern this CPU alone ----------------------------------------------
 
     def carry_out(self, operation: Operation) -> Any:
@@ -209,6 +379,9 @@ class Cpu:
 
     def _nothing(self, operation: Operation) -> None:
         return None
+
+    def _end_load(self, operation: EndLoad) -> int:
+        return self.window.values.pop(operation.handle)
 
     def _irq_disable(self, operation: LocalIrqDisable) -> None:
         self.irqs = False

@@ -1,23 +1,26 @@
 """Memory ordering: one table row per architecture, and the window of effects still to perform.
 
-A CPU's *window* holds effects that its program has issued but that memory has not seen yet. The
-row of an architecture says what may wait there and what has to find the window empty. Nothing
-else in the emulator knows one architecture from another.
+A CPU's *window* holds effects that its program has issued but that memory has not seen yet: stores,
+acknowledgements and loads whose value nothing needs yet. The row of an architecture says what may wait
+there, in which order it leaves, and what has to find it empty. Nothing else in the emulator knows one
+architecture from another.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emulator.hardware.operations import (
+    AckIpi,
     GetPte,
     Load,
     Operation,
     Order,
     ReadFrame,
     SetPte,
+    SmpWmb,
     Store,
+    Unlock,
     WriteFrame,
 )
 
@@ -25,62 +28,202 @@ from emulator.hardware.operations import (
 class Architecture(NamedTuple):
     """What may be pending on one CPU, and what waits for it.
 
-    `stores_wait`: a store may be performed after its instruction retired, first in first out.
+    `stores_wait`: a store may be performed after its instruction retired; `in_order`: first in first out.
+    `loads_wait`: a load that nothing depends on yet may be performed later.
     `drains`: kinds of operation that are carried out only with an empty window.
+    `plain_orders`: a plain store publishes all that its CPU did and saw before, a plain load acquires it;
+    where it does not, only barriers do. What is said of IRET concerns the window only.
     `source`: the manual's section for each claim.
     """
 
     name: str
     stores_wait: bool
+    in_order: bool
+    loads_wait: bool
     drains: frozenset[Order]
+    plain_orders: bool
     source: str
 
 
 _SC = Architecture(
     "sc",
     stores_wait=False,
+    in_order=True,
+    loads_wait=False,
     drains=frozenset(),
+    plain_orders=True,
     source="Lamport 1979: every effect is performed as it is issued",
 )
 
 _X86 = Architecture(
     "x86",
     stores_wait=True,
-    drains=frozenset({Order.LOCKED, Order.MB, Order.TLB, Order.IPI_SEND, Order.IRET}),
+    in_order=True,
+    loads_wait=False,
+    drains=frozenset({Order.LOCKED, Order.MB, Order.TLB, Order.IPI_SEND, Order.IPI_TAKE, Order.IRET}),
+    plain_orders=True,
     source=(
         "Intel SDM vol. 3A: 9.2.3.4 (a load may pass an older store to another location), "
         "9.2.3.5 (a processor sees its own stores early), 9.2.3.9 (locked instructions have a total "
         "order and drain the buffer), 9.3 (MOV to CR3, INVLPG and IRET serialize); an IPI over x2APIC is "
         "preceded by MFENCE;LFENCE (arch/x86/include/asm/barrier.h: weak_wrmsr_fence). smp_wmb, "
-        "smp_rmb and smp_mb__after_atomic are compiler barriers (same file)"
+        "smp_rmb and smp_mb__after_atomic are compiler barriers (same file). The handler of a call takes "
+        "its queue with a locked exchange (kernel/smp.c: __flush_smp_call_function_queue)"
     ),
 )
 
-ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in (_SC, _X86)}
+_RISCV = Architecture(
+    "riscv",
+    stores_wait=True,
+    in_order=False,
+    loads_wait=True,
+    drains=frozenset({Order.LOCKED, Order.MB, Order.AFTER_ATOMIC, Order.IPI_SEND, Order.IPI_TAKE}),
+    plain_orders=False,
+    source=(
+        "RISC-V unprivileged ISA, RVWMO: preserved program order rules 1-3 (same address), 4 (fences), "
+        "5-7 (acquire, release), 9-11 (dependencies); nothing else is ordered. Privileged ISA, SFENCE.VMA: "
+        "orders earlier stores visible to the hart before its later implicit references, and no explicit "
+        "access. Traps and xRET order nothing. arch/riscv/include/asm/barrier.h: smp_mb is fence rw,rw, "
+        "smp_rmb fence r,r, smp_wmb fence w,w, a store-release fence rw,w before the store; "
+        "smp_mb__after_atomic is the generic smp_mb (include/asm-generic/barrier.h). Value-returning "
+        "atomics are fully ordered (Documentation/atomic_t.txt); all atomics are taken as such. The call "
+        "queue is added to by cmpxchg and taken by xchg, both fully ordered (lib/llist.c)"
+    ),
+)
+
+ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in (_SC, _X86, _RISCV)}
+
+
+class PendingLoad(NamedTuple):
+    """A load in the window, and the handle that its program will ask by."""
+
+    load: Operation
+    handle: int
+
+
+# What waits in a window: stores as they are, begun loads, and the mark that smp_wmb leaves.
+Effect = Any
+
+_LOADS = (PendingLoad,)
+_RELEASES = (AckIpi, Unlock)
+
+
+def location(operation: Any) -> tuple[Any, ...]:
+    """What a plain access reads or writes; accesses to one location keep their order."""
+    if isinstance(operation, (Load, Store)):
+        return ("word", operation.word)
+    if isinstance(operation, (GetPte, SetPte)):
+        return ("pte", operation.mm, operation.vpn)
+    if isinstance(operation, (ReadFrame, WriteFrame)):
+        return ("frame", operation.pfn)
+    return (type(operation).__name__, *operation)
 
 
 class Window:
     """Effects issued by one CPU and not yet performed, oldest first."""
 
-    __slots__ = ("architecture", "pending")
+    __slots__ = ("architecture", "pending", "values")
 
     def __init__(self, architecture: Architecture) -> None:
         self.architecture = architecture
-        self.pending: deque[Operation] = deque()
+        self.pending: list[Effect] = []
+        # Values of begun loads that have been performed and not yet asked for, by handle.
+        self.values: dict[int, int] = {}
 
     def keeps(self, order: Order) -> bool:
         """An operation of this kind may wait here instead of being performed at once."""
         return self.architecture.stores_wait and order in (Order.STORE, Order.ACK)
 
+    def marks(self, order: Order) -> bool:
+        """The operation leaves a mark: stores after it stay behind those before it."""
+        return (
+            order is Order.WMB
+            and not self.architecture.in_order
+            and any(not isinstance(effect, _LOADS) for effect in self.pending)
+        )
+
     def blocks(self, order: Order) -> bool:
-        """An operation of this kind has to wait until the window is empty."""
-        return bool(self.pending) and order in self.architecture.drains
+        """An operation of this kind has to wait for what is pending."""
+        if not self.pending:
+            return False
+        if order in self.architecture.drains:
+            return True
+        if order is Order.RMB:
+            return any(isinstance(effect, _LOADS) for effect in self.pending)
+        if order is Order.TLB:
+            # The hart's own page-table stores come before its translations after the fence.
+            return any(isinstance(effect, SetPte) for effect in self.pending)
+        return False
+
+    def performable(self) -> tuple[int, ...]:
+        """Which of the pending effects may be performed next, by position."""
+        pending = self.pending
+        if not pending:
+            return ()
+        if self.architecture.in_order:
+            return (0,)
+        found = []
+        for at, effect in enumerate(pending):
+            if type(effect) is SmpWmb:
+                continue
+            earlier = pending[:at]
+            if isinstance(effect, _RELEASES):
+                if any(type(other) is not SmpWmb for other in earlier):
+                    continue
+            else:
+                load = isinstance(effect, _LOADS)
+                if not load and any(type(other) is SmpWmb for other in earlier):
+                    continue
+                where = location(effect.load if load else effect)
+                if any(
+                    location(other.load if isinstance(other, _LOADS) else other) == where
+                    for other in earlier
+                    if type(other) is not SmpWmb
+                ):
+                    continue
+            found.append(at)
+        return tuple(found)
+
+    def remove(self, at: int) -> Effect:
+        """The effect at this position has been performed."""
+        effect = self.pending.pop(at)
+        if not self.architecture.in_order:
+            # A mark with no store before it has done its work.
+            stores = [
+                number
+                for number, other in enumerate(self.pending)
+                if type(other) is not SmpWmb and not isinstance(other, _LOADS)
+            ]
+            first = stores[0] if stores else len(self.pending)
+            self.pending = [
+                other for at, other in enumerate(self.pending) if type(other) is not SmpWmb or at > first
+            ]
+        return effect
+
+    def begin(self, load: Operation) -> int:
+        """Let a load wait; its handle."""
+        handle = self._handle()
+        self.pending.append(PendingLoad(load, handle))
+        return handle
+
+    def keep_value(self, value: int) -> int:
+        """A begun load was performed at once; its handle."""
+        handle = self._handle()
+        self.values[handle] = value
+        return handle
+
+    def _handle(self) -> int:
+        used = {effect.handle for effect in self.pending if isinstance(effect, _LOADS)} | set(self.values)
+        handle = 0
+        while handle in used:
+            handle += 1
+        return handle
 
     def forward(self, operation: Operation) -> int | None:
         """What a load sees of this CPU's own pending stores; None if memory has to answer.
 
-        Store-to-load forwarding (Intel SDM vol. 3A, 9.2.3.5). The page walker does not come here: it
-        reads memory.
+        Store-to-load forwarding (Intel SDM vol. 3A, 9.2.3.5; RVWMO's load value axiom). The page walker does
+        not come here: it reads memory.
         """
         if isinstance(operation, Load):
             for pending in reversed(self.pending):
@@ -95,3 +238,8 @@ class Window:
                 if isinstance(pending, WriteFrame) and pending.pfn == operation.pfn:
                     return pending.value
         return None
+
+    def holds_load_of(self, operation: Operation) -> bool:
+        """An older load of the same location still waits: a younger one may not overtake it."""
+        where = location(operation)
+        return any(isinstance(effect, _LOADS) and location(effect.load) == where for effect in self.pending)

@@ -86,6 +86,17 @@ class Tlb:
         l1_set[key] = pte
         return pte
 
+    def peek(self, pcid: int, vpn: int) -> int | None:
+        """What `lookup` would find, changing nothing."""
+        key = pcid << _PCID_SHIFT | vpn
+        keys = [(key, vpn), _huge_key(key, vpn)]
+        for level, mask in ((self._l1, self._l1_mask), (self._l2, self._l2_mask)):
+            for candidate, page in keys:
+                pte = level[page & mask].get(candidate)
+                if pte is not None:
+                    return pte
+        return None
+
     def insert(self, pcid: int, vpn: int, pte: int) -> None:
         """Cache `pte` for page `vpn` in both levels as the newest, in place of that page's older entry.
 
@@ -167,6 +178,13 @@ class Tlb:
             key, vpn = _huge_key(key, vpn)
             self._l1[vpn & self._l1_mask].pop(key, None)
             self._l2[vpn & self._l2_mask].pop(key, None)
+
+    def state(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """All that decides what it will answer: per non-empty set of each level its entries in LRU order."""
+        return tuple(
+            tuple((at, *ways.items()) for at, ways in sorted(level.items()) if ways)  # type: ignore[misc]
+            for level in (self._l1, self._l2)
+        )
 
     def entries(self) -> Iterator[tuple[int, int, int]]:
         """Yield (pcid, vpn, pte) in ascending order for all that a lookup could use.

@@ -66,6 +66,19 @@ class Folio:
         self.lru: bool | None = None  # None: not on a list; else whether that list is the active one
         self.rmap: dict[tuple[int, int], int] = {}  # (mm, vpn) -> entry naming this folio
 
+    def state(self) -> tuple[Any, ...]:
+        """All fields as a hashable value."""
+        rmap = tuple(self.rmap.items())
+        return (self.pfn, self.order, self.node, self.refcount, self.flags, self.mapping, self.lru, rmap)
+
+    @classmethod
+    def restored(cls, state: tuple[Any, ...]) -> Folio:
+        """The folio whose `state` this was."""
+        folio = cls(*state[:3])
+        folio.refcount, folio.flags, folio.mapping, folio.lru = state[3:7]
+        folio.rmap = dict(state[7])
+        return folio
+
 
 class Folios:
     """All frames of the machine, by node."""
@@ -122,6 +135,29 @@ class Folios:
         """Note what the kernel would have warned about."""
         self.faults.append((rule, text))
 
+    def state(self) -> tuple[Any, ...]:
+        """All that decides what comes next, as a hashable value; orders that a caller can see are kept."""
+        return (
+            tuple([zone.state() for zone in self.zones]),
+            frozenset([item for item in self.content.items() if item[1]]),
+            frozenset([folio.state() for folio in self.folios.values()]),
+            tuple([tuple(listed) for listed in self.lru.values()]),
+            frozenset(self.page_cache.items()),
+            tuple(self.faults),
+        )
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Put back what `state` answered."""
+        zones, content, folios, lru, page_cache, faults = state
+        for zone, kept in zip(self.zones, zones, strict=True):
+            zone.restore(kept)
+        self.content = dict(content)
+        self.folios = {kept[0]: Folio.restored(kept) for kept in folios}
+        for which, listed in zip(self.lru, lru, strict=True):
+            self.lru[which] = dict.fromkeys(listed)
+        self.page_cache = dict(page_cache)
+        self.faults = list(faults)
+
     def _folio(self, pfn: int, what: str) -> Folio | None:
         folio = self.folios.get(pfn)
         if folio is None:
@@ -155,15 +191,15 @@ class Folios:
         folio.refcount += 1
         return True
 
-    def _put(self, cpu: int, operation: FolioPut) -> None:
+    def _put(self, cpu: int, operation: FolioPut) -> bool:
         folio = self._folio(operation.pfn, "folio_put")
-        if folio is not None:
-            self._drop(folio)
+        return folio is not None and self._drop(folio)
 
-    def _drop(self, folio: Folio) -> None:
+    def _drop(self, folio: Folio) -> bool:
+        """Drop a reference; whether it was the last and the folio has gone back to the allocator."""
         folio.refcount -= 1
         if folio.refcount:
-            return
+            return False
         if folio.rmap:
             mm, vpn = next(iter(folio.rmap))
             self.fault("freed while mapped", f"frame {folio.pfn} freed, but mm {mm} page {vpn:#x} maps it")
@@ -173,6 +209,7 @@ class Folios:
             del self.lru[folio.node, folio.lru][folio.pfn]
         del self.folios[folio.pfn]
         self.zones[folio.node].free_one_page(folio.pfn, folio.order)
+        return True
 
     def _refcount(self, cpu: int, operation: FolioRefcount) -> int:
         folio = self.folios.get(operation.pfn)
@@ -285,14 +322,14 @@ class Folios:
         folio.refcount += 1
         return True
 
-    def _putback_lru(self, cpu: int, operation: FolioPutbackLru) -> None:
+    def _putback_lru(self, cpu: int, operation: FolioPutbackLru) -> bool:
         folio = self._folio(operation.pfn, "folio_putback_lru")
         if folio is None:
-            return
+            return False
         if folio.lru is None:
             folio.lru = operation.active
             self.lru[folio.node, operation.active][folio.pfn] = None
-        self._drop(folio)
+        return self._drop(folio)
 
     def _nr_lru(self, cpu: int, operation: NrLru) -> tuple[int, int]:
         return len(self.lru[operation.node, True]), len(self.lru[operation.node, False])

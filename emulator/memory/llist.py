@@ -44,9 +44,9 @@ class LockLessList(Generic[T]):
 
     __slots__ = ("_oldest_first",)
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Sequence[T] = ()) -> None:
         # Appending to a Python list is cheap, inserting in front of it is not.
-        self._oldest_first: list[T] = []
+        self._oldest_first: list[T] = list(reversed(nodes))
 
     def add(self, node: T) -> bool:
         """Put `node` first; True if the list was empty (llist_add), so that one adder knows to start work."""

@@ -49,6 +49,17 @@ class Memory:
             raise TypeError(f"{describe(operation)} is not a memory operation")
         return handler(cpu, operation)
 
+    def state(self) -> tuple[Any, ...]:
+        """All that decides how memory will answer, as a hashable value."""
+        return self.words.state(), self.folios.state(), self.page_tables.state()
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Put back what `state` answered, of this memory or of one with the same tiers."""
+        words, folios, page_tables = state
+        self.words.restore(words)
+        self.folios.restore(folios)
+        self.page_tables.restore(page_tables)
+
     def results(self) -> dict[str, Any]:
         """What is worth reporting at the end: free pages by node."""
         return {"nr_free": [zone.nr_free for zone in self.folios.zones]}

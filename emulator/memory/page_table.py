@@ -108,6 +108,24 @@ class PageTables:
             found = self.mms[number] = Mm()
         return found
 
+    def state(self) -> frozenset[tuple[Any, ...]]:
+        """Areas and entries of every mm, as a hashable value."""
+        return frozenset(
+            [
+                (number, tuple(mm.areas), frozenset(mm.entries.items()))
+                for number, mm in self.mms.items()
+                if mm.areas or mm.entries
+            ]
+        )
+
+    def restore(self, state: frozenset[tuple[Any, ...]]) -> None:
+        """Put back what `state` answered. Reverse maps are the folios'."""
+        self.mms = {}
+        for number, areas, entries in state:
+            mm = self.mm(number)
+            mm.areas = list(areas)
+            mm.entries = dict(entries)
+
     def entry(self, mm: int, vpn: int) -> int:
         """The entry as it is now."""
         return self.mm(mm).entries.get(vpn, 0)

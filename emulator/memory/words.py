@@ -60,6 +60,21 @@ class Words:
             LlistEmpty: self._llist_empty,
         }
 
+    def state(self) -> tuple[Any, ...]:
+        """Values other than 0, lists that are not empty, and who holds what; hashable."""
+        return (
+            frozenset([item for item in self.values.items() if item[1]]),
+            frozenset([(name, nodes.state()) for name, nodes in self.lists.items() if len(nodes)]),
+            frozenset(self.holders.items()),
+        )
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Put back what `state` answered."""
+        values, lists, holders = state
+        self.values = dict(values)
+        self.lists = {name: LockLessList(nodes) for name, nodes in lists}
+        self.holders = dict(holders)
+
     def held_by_other(self, cpu: int, name: str) -> bool:
         """Another CPU than `cpu` holds this lock."""
         return self.holders.get(name, cpu) != cpu

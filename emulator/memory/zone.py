@@ -194,6 +194,18 @@ class Zone:
         """
         return tuple(tuple(heads) for heads in self._free_area)
 
+    def restore(self, state: tuple[object, ...]) -> None:
+        """Put back what `state` answered, of this zone or of one with the same shape."""
+        self._free_area = tuple(dict.fromkeys(heads) for heads in state)  # type: ignore[call-overload]
+        self._allocated = bytearray(b"\x01" * self.pages)
+        self.nr_free = 0
+        for order, heads in enumerate(self._free_area):
+            size = 1 << order
+            for pfn in heads:
+                index = pfn - self.start_pfn
+                self._allocated[index : index + size] = bytes(size)
+                self.nr_free += size
+
 
 def _largest_aligned_blocks(start: int, end: int) -> list[tuple[int, int]]:
     """The fewest aligned blocks covering start .. end - 1, as (pfn, order). memblock: __free_pages_memory."""

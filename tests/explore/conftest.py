@@ -1,4 +1,4 @@
-"""Test modules are no package; the small machine that these tests run on is found by its file."""
+"""Test modules are no package; the small machines that these tests run on are found by their files."""
 
 from __future__ import annotations
 
@@ -6,3 +6,4 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "kernel"))
+sys.path.insert(0, str(Path(__file__).parent))

@@ -59,10 +59,13 @@ from emulator.hardware.operations.page_tables import (
 )
 from emulator.hardware.operations.processor import (
     AckIpi,
+    BeginLoad,
     Cycle,
+    EndLoad,
     FlushTlb,
     FlushTlbOne,
     Halt,
+    Idle,
     Iret,
     LoadCr3,
     LocalIrqDisable,
@@ -107,8 +110,10 @@ __all__ = [
     "AtomicCmpxchg",
     "AtomicOr",
     "AtomicXchg",
+    "BeginLoad",
     "CmpxchgPte",
     "Cycle",
+    "EndLoad",
     "FilemapAdd",
     "FilemapGet",
     "FindVma",
@@ -130,6 +135,7 @@ __all__ = [
     "FolioZero",
     "GetPte",
     "Halt",
+    "Idle",
     "Iret",
     "IsolateLru",
     "LlistAdd",
@@ -261,6 +267,9 @@ Operation = (
     | AckIpi
     | Iret
     | Halt
+    | BeginLoad
+    | EndLoad
+    | Idle
     | Series
 )
 
@@ -334,6 +343,9 @@ TABLE: dict[type[Any], Row] = {
     AckIpi: Row(Where.IPI, Order.ACK, False),
     Iret: Row(Where.CPU, Order.IRET, False),
     Halt: Row(Where.IPI, Order.NONE, False),
+    BeginLoad: Row(Where.CPU, Order.NONE, True),
+    EndLoad: Row(Where.CPU, Order.NONE, True),
+    Idle: Row(Where.IPI, Order.NONE, False),
     Series: Row(Where.SERIES, Order.NONE, True),
 }
 

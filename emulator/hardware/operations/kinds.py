@@ -29,6 +29,7 @@ class Order(Enum):
     AFTER_ATOMIC = auto()
     TLB = auto()  # a TLB invalidation or CR3 write
     IPI_SEND = auto()
+    IPI_TAKE = auto()  # taking the queued calls: an interrupt, and the exchange that empties the queue
     ACK = auto()
     ACK_WAIT = auto()
     IRET = auto()

@@ -159,3 +159,31 @@ class Halt(NamedTuple):
 
     def __await__(self) -> Generator[Operation, None, None]:
         yield self
+
+
+class BeginLoad(NamedTuple):
+    """Issue a load whose value nothing needs yet: a handle for `EndLoad`.
+
+    Where loads may wait it is performed at any moment until something that orders it; elsewhere at once.
+    """
+
+    load: Any
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class EndLoad(NamedTuple):
+    """The value of a load begun earlier: not enabled before it has been performed."""
+
+    handle: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class Idle(NamedTuple):
+    """The program is over; never enabled. Interrupts are still taken."""
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self

@@ -1,0 +1,269 @@
+"""Every interleaving, each state once: a depth-first search over the states of a learned machine.
+
+Two reductions. *Visited states*: what can follow from a state does not depend on how it was reached, and
+the state includes everything that a check remembers, so a state met again is not entered again. *Ample
+sets* (Peled, "All from one, one for all", CAV 1993; Clarke et al., "State space reduction using partial
+order techniques", STTT 1999): where one CPU's next transition concerns that CPU alone, nothing that the
+others do can meet it, and no check sees its order among theirs, it is taken first and alone. Programs
+end, so no transition is put off for ever; should a state be met again on the way to itself all the same,
+the last choice is widened to all transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from emulator.checks.violation import Violation
+from emulator.explore.learned import CpuNode, LearnedMachine, Option, Snapshot
+from emulator.hardware.cpu import Kind, Transition
+from emulator.hardware.operations import (
+    Cycle,
+    EndLoad,
+    FlushTlb,
+    FlushTlbOne,
+    Iret,
+    LoadCr3,
+    LocalIrqEnable,
+    SmpMb,
+    SmpMbAfterAtomic,
+    SmpRmb,
+    SmpWmb,
+    Translate,
+)
+
+_ASKED_EVERY = 1024
+# Nothing but the CPU's own barrier state: the same before and after an interrupt.
+_PURE = frozenset({SmpMb, SmpRmb, SmpWmb, SmpMbAfterAtomic, Cycle, EndLoad})
+# Only this CPU's interrupt flag and TLB: alone while no interrupt can come between.
+_PRIVATE = _PURE | {Iret, LocalIrqEnable}
+_TLB = frozenset({FlushTlb, FlushTlbOne, LoadCr3, Translate})
+
+
+@dataclass(slots=True)
+class Exhausted:
+    """What an exhaustive search has found.
+
+    `schedules` were walked to their end or to a known state; they stand for `schedules + saved`
+    executions of the graph that was searched. `steps` counts transitions carried out, `states` distinct
+    states. Not `complete` if it was stopped, or stopped itself at a violation.
+    """
+
+    schedules: int = 0
+    steps: int = 0
+    states: int = 0
+    saved: int = 0
+    complete: bool = False
+    violation: Violation | None = None
+    schedule: tuple[Transition, ...] = ()
+    run: int = 0
+    strategy: str = "exhaustive"
+    cut: int = 0
+    rules: set[str] = field(default_factory=set)
+
+
+def state_key(snapshot: Snapshot) -> int:
+    """A number that two snapshots of one machine share only if they are the same state."""
+    nodes, shared, clocks = snapshot
+    key = shared.number << 32 | clocks.number
+    for node in nodes:
+        key = key << 24 | node.number & 0xFFFFFF
+    return key
+
+
+def ample(node: CpuNode) -> Option | None:
+    """The transition of this CPU state that may be taken before everything else, if there is one."""
+    step = None
+    interruptible = walks = False
+    for option in node.options:
+        kind = option.transition.kind
+        if kind is Kind.STEP:
+            step = option
+        elif kind is Kind.INTERRUPT:
+            interruptible = True
+        elif kind is Kind.WALK:
+            walks = True
+        else:
+            return None
+    if step is None or step.action >= 0:
+        return None
+    operation, issued = step.operation
+    if issued:
+        return None
+    about = type(operation)
+    if about in _PURE:
+        return step
+    if interruptible:
+        return None
+    return step if about in _PRIVATE or (about in _TLB and not walks) else None
+
+
+class _Level:
+    """A state on the way from the start to where the search is."""
+
+    __slots__ = ("at", "executions", "key", "narrowed", "options", "snapshot")
+
+    def __init__(self, key: int, snapshot: Snapshot, options: list[Option], narrowed: bool) -> None:
+        self.key = key
+        self.snapshot = snapshot
+        self.options = options
+        self.narrowed = narrowed
+        self.at = 0
+        self.executions = 0
+
+
+def exhaust(
+    machine: LearnedMachine,
+    stop: Callable[[], bool] = lambda: False,
+    max_states: int = 20_000_000,
+    reduce: bool = True,
+    all_rules: bool = False,
+) -> Exhausted:
+    """Search every interleaving until the first violation, until `stop` says so, or to the end.
+
+    With `all_rules` it goes on behind violations and collects the names of all rules that break.
+    Memory grows by about 150 bytes a state. The machine's learnt states are used and added to.
+    """
+    machine.reset()
+    found = Exhausted()
+    choices: dict[int, Option | None] = {}
+    executions: dict[int, int] = {}  # state -> executions from it to the end
+    on_path: set[int] = set()
+    levels: list[_Level] = []
+
+    def options_of(snapshot: Snapshot) -> tuple[list[Option], bool]:
+        if reduce:
+            for node in snapshot[0]:
+                first = choices.get(id(node), choices)
+                if first is choices:
+                    first = choices[id(node)] = ample(node)
+                if first is not None:
+                    return [first], True  # type: ignore[list-item]
+        machine.resume(snapshot)
+        return machine.options(), False
+
+    def judge(broken: Violation | None) -> bool:
+        """Note a violation; whether to stop."""
+        if broken is None:
+            return False
+        found.rules.add(broken["rule"])
+        if found.violation is None:
+            found.violation = broken
+            found.schedule = tuple([level.options[level.at - 1].transition for level in levels])
+        return not all_rules
+
+    def enter(snapshot: Snapshot, key: int) -> bool:
+        """Go into a new state; whether to stop."""
+        options, narrowed = options_of(snapshot)
+        if not options:
+            found.schedules += 1
+            executions[key] = 1
+            machine.resume(snapshot)
+            return judge(machine.verdict())
+        levels.append(_Level(key, snapshot, options, narrowed))
+        on_path.add(key)
+        return False
+
+    start = machine.snapshot()
+    if enter(start, state_key(start)):
+        return found
+    while levels:
+        level = levels[-1]
+        if level.at == len(level.options):
+            levels.pop()
+            on_path.discard(level.key)
+            executions[level.key] = level.executions
+            if levels:
+                levels[-1].executions += level.executions
+            continue
+        machine.resume(level.snapshot)
+        machine.violation = None
+        machine.path = []
+        option = level.options[level.at]
+        level.at += 1
+        machine.take(option)
+        found.steps += 1
+        if found.steps % _ASKED_EVERY == 0 and (stop() or len(executions) + len(levels) > max_states):
+            break
+        if machine.violation is not None:
+            found.schedules += 1
+            level.executions += 1
+            if judge(machine.violation):
+                break
+            continue
+        snapshot = machine.snapshot()
+        key = state_key(snapshot)
+        known = executions.get(key)
+        if known is not None:
+            found.schedules += 1
+            level.executions += known
+        elif key in on_path:
+            found.schedules += 1
+            if level.narrowed:
+                # The way leads back to itself: what was put off must not be put off for ever.
+                level.narrowed = False
+                machine.resume(level.snapshot)
+                level.options = level.options + [other for other in machine.options() if other is not option]
+        elif enter(snapshot, key):
+            break
+        elif executions.get(key) is not None:
+            level.executions += 1
+    else:
+        found.complete = found.violation is None or all_rules
+    found.states = len(executions) + len(levels)
+    total = executions.get(state_key(start), 0)
+    found.saved = max(0, total - found.schedules)
+    return found
+
+
+def shortest(
+    machine: LearnedMachine,
+    rule: str,
+    stop: Callable[[], bool] = lambda: False,
+    max_states: int = 5_000_000,
+) -> tuple[Transition, ...] | None:
+    """A schedule of fewest steps that breaks `rule`, by breadth; None if there is none or it was stopped."""
+    machine.reset()
+    start = machine.snapshot()
+    seen = {state_key(start)}
+    layer: list[tuple[Snapshot, _Trail | None]] = [(start, None)]
+    taken = 0
+    while layer:
+        following: list[tuple[Snapshot, _Trail | None]] = []
+        for snapshot, trail in layer:
+            machine.resume(snapshot)
+            options = machine.options()
+            if not options:
+                verdict = machine.verdict()
+                if verdict is not None and verdict["rule"] == rule:
+                    return _unwind(trail)
+            for option in options:
+                machine.resume(snapshot)
+                machine.violation = None
+                machine.path = []
+                machine.take(option)
+                taken += 1
+                if taken % _ASKED_EVERY == 0 and (stop() or len(seen) > max_states):
+                    return None
+                if machine.violation is not None:
+                    if machine.violation["rule"] == rule:
+                        return _unwind((option.transition, trail))
+                    continue
+                after = machine.snapshot()
+                key = state_key(after)
+                if key not in seen:
+                    seen.add(key)
+                    following.append((after, (option.transition, trail)))
+        layer = following
+    return None
+
+
+_Trail = tuple[Transition, "_Trail | None"]
+
+
+def _unwind(trail: _Trail | None) -> tuple[Transition, ...]:
+    steps = []
+    while trail is not None:
+        steps.append(trail[0])
+        trail = trail[1]
+    return tuple(reversed(steps))

@@ -1,0 +1,85 @@
+"""Litmus tests for testing the explorer itself: a demotion, its readers, and a policy that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from emulator.explore.litmus import SLOW, Litmus, LitmusMachine, Setup
+from emulator.hardware.operations import AllocPages, FolioIsolateLru, FolioPut, FolioZero, XchgPte
+from emulator.hardware.ordering import ARCHITECTURES
+from emulator.hardware.pte import pte_pfn
+from emulator.kernel.migrate import migrate_pages
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
+from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.kernel.user import user_read, user_write
+from emulator.policies.catalogue import find_policy
+
+PAGE = 0x10
+
+
+def one_page(setup: Setup) -> None:
+    setup.area(PAGE, 4)
+    setup.page(PAGE, version=7)
+    for cpu in range(setup.cpus):
+        setup.cache(cpu, PAGE)
+
+
+async def demotes(cpu: PerCpu) -> None:
+    await FolioIsolateLru(1)
+    await migrate_pages(cpu, [1], SLOW, MR_NUMA_MISPLACED)
+
+
+async def reads_twice(cpu: PerCpu) -> None:
+    await user_read(cpu, PAGE)
+    await user_read(cpu, PAGE)
+
+
+async def writes(cpu: PerCpu) -> None:
+    await user_write(cpu, PAGE, 99)
+
+
+def _reuse(flush: bool) -> Callable[[PerCpu], object]:
+    async def program(cpu: PerCpu) -> None:
+        old = await XchgPte(1, PAGE, 0)
+        if flush:
+            await flush_tlb_mm_range(cpu, 1, PAGE, PAGE + 1, freed_tables=True)
+        await FolioPut(pte_pfn(old))
+        frame = await AllocPages(0, 0, 0, 0)
+        await FolioZero(frame)
+        await FolioPut(frame)
+
+    return program
+
+
+async def reads_until_unmapped(cpu: PerCpu) -> None:
+    from emulator.kernel.memory import SegmentationFault
+
+    try:
+        await user_read(cpu, PAGE)
+        await user_read(cpu, PAGE)
+    except SegmentationFault:
+        pass
+
+
+def unmapped(setup: Setup) -> None:
+    """The area is gone already: who misses faults."""
+    one_page(setup)
+    setup.memory.page_tables.mm(1).areas.clear()
+
+
+def demotion(readers: int = 1, writers: int = 0, speculated: tuple[int, ...] = ()) -> Litmus:
+    programs = (demotes, *[reads_twice] * readers, *[writes] * writers)
+    return Litmus("demotion", "is the page moved safely?", programs, one_page, (), speculated=speculated)
+
+
+def reuse(flush: bool, readers: int = 1) -> Litmus:
+    programs = (_reuse(flush), *[reads_until_unmapped] * readers)
+    return Litmus("reuse", "is the frame flushed before it is reused?", programs, unmapped, ())  # type: ignore[arg-type]
+
+
+def machine(
+    litmus: Litmus, architecture: str = "x86", policy: str | Callable[[], Policy] = "immediate"
+) -> LitmusMachine:
+    make = find_policy(policy) if isinstance(policy, str) else policy
+    return LitmusMachine(litmus, ARCHITECTURES[architecture], make)

@@ -1,0 +1,148 @@
+"""The learned machine is the plain engine, only faster: same options, same answers, same verdicts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from small_litmus import demotion, machine, reuse
+
+from emulator.explore.exhaustive import exhaust, shortest, state_key
+from emulator.explore.learned import LearnedMachine
+from emulator.explore.litmus import LitmusMachine
+from emulator.hardware.cpu import Kind
+
+ARCHITECTURES = ("sc", "x86", "riscv")
+CASES = [
+    (demotion(2), "immediate"),
+    (demotion(1, 1), "migrc:v3"),
+    (demotion(1, 1, speculated=(0x10,)), "migrc:rfc2"),
+    (reuse(False), "immediate"),
+    (reuse(True), "immediate"),
+]
+
+
+def agree(litmus: LitmusMachine, learned: LearnedMachine, rng: random.Random) -> None:
+    """One random run on both engines, step by step."""
+    engine = litmus.engine()
+    learned.reset()
+    while options := learned.options():
+        assert [option.transition for option in options] == engine.transitions()
+        option = rng.choice(options)
+        learned.take(option)
+        engine.take(option.transition)
+        broken = [violation for observer in engine.observers for violation in observer.violations]
+        assert learned.violation == (broken[0] if broken else None)
+        if broken:
+            return
+    assert engine.transitions() == []
+    learned.finish()
+    assert engine.finished() == (learned.violation is None or learned.violation["rule"] != "deadlock")
+    engine.finish()
+    broken = [violation for observer in engine.observers for violation in observer.violations]
+    assert learned.violation == (broken[0] if broken else None)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("litmus", "policy"), CASES)
+def test_every_step_is_the_plain_engines(litmus, policy, architecture) -> None:
+    small = machine(litmus, architecture, policy)
+    learned = LearnedMachine(small)
+    for seed in range(60):
+        agree(small, learned, random.Random(seed))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_is_forgotten_is_learnt_again(architecture: str) -> None:
+    small = machine(demotion(2), architecture, "migrc:v3")
+    learned = LearnedMachine(small, forget_beyond=40)
+    for seed in range(20):
+        agree(small, learned, random.Random(seed))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("litmus", "policy"), CASES)
+def test_reductions_lose_nothing(litmus, policy, architecture) -> None:
+    """Ample sets and visited states: the same rules break and the same counters are reached."""
+    reduced = LearnedMachine(machine(litmus, architecture, policy))
+    full = LearnedMachine(machine(litmus, architecture, policy))
+    small = exhaust(reduced, all_rules=True)
+    large = exhaust(full, reduce=False, all_rules=True)
+    assert small.complete and large.complete
+    assert small.rules == large.rules
+    assert reduced.reached == full.reached
+    assert small.states <= large.states
+    assert small.saved <= large.saved
+
+
+def test_all_executions_are_counted() -> None:
+    """Saved and walked together are all executions: counted here by walking every single one."""
+    learned = LearnedMachine(machine(reuse(True), "sc"))
+
+    def walk() -> int:
+        options = learned.options()
+        if not options:
+            return 1
+        here = learned.snapshot()
+        total = 0
+        for option in options:
+            learned.resume(here)
+            learned.take(option)
+            total += walk()
+        return total
+
+    learned.reset()
+    everything = walk()
+    found = exhaust(learned, reduce=False)
+    assert found.complete
+    assert found.schedules + found.saved == everything
+    assert found.schedules < everything
+
+
+def test_a_search_that_is_stopped_is_not_complete() -> None:
+    learned = LearnedMachine(machine(demotion(3), "x86"))
+    assert not exhaust(learned, stop=lambda: True).complete
+    assert not exhaust(learned, max_states=1000).complete
+
+
+def test_a_violation_comes_with_the_schedule_that_leads_there() -> None:
+    small = machine(reuse(False), "x86")
+    learned = LearnedMachine(small)
+    found = exhaust(learned)
+    assert found.violation is not None
+    for schedule in (found.schedule, shortest(learned, found.violation["rule"])):
+        assert schedule is not None
+        engine = small.engine()
+        for transition in schedule:
+            engine.take(transition)
+        assert found.violation["rule"] in {one["rule"] for one in engine.observers[0].violations}
+        assert len(schedule) <= len(found.schedule)
+
+
+def test_states_differ_when_what_can_follow_differs() -> None:
+    """Random pairs of runs: equal keys mean equal options from there on, whatever is chosen."""
+    learned = LearnedMachine(machine(demotion(1, 1), "riscv", "migrc:v3"))
+    futures: dict[int, list[tuple[int, ...]]] = {}
+    rng = random.Random(1)
+    for _ in range(400):
+        learned.reset()
+        while options := learned.options():
+            key = state_key(learned.snapshot())
+            future = [tuple(option.transition) for option in options]
+            assert futures.setdefault(key, future) == future
+            learned.take(rng.choice(options))
+
+
+def test_walks_ahead_happen_only_where_they_find_something_new() -> None:
+    small = machine(demotion(1, speculated=(0x10, 0x11)), "x86", "migrc:v3")
+    learned = LearnedMachine(small)
+    rng = random.Random(3)
+    walked = 0
+    for _ in range(100):
+        learned.reset()
+        while options := learned.options():
+            assert all(o.transition.at == 0x10 for o in options if o.transition.kind is Kind.WALK)
+            option = rng.choice(options)
+            walked += option.transition.kind is Kind.WALK
+            learned.take(option)
+    assert walked

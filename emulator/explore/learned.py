@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Protocol
 
 from emulator.checks.accounting import Accounting
+from emulator.checks.grace_period import relevant
 from emulator.checks.violation import Violation
 from emulator.explore.fingerprint import Unreadable, fingerprint
 from emulator.explore.litmus import LitmusMachine
@@ -128,25 +129,18 @@ Snapshot = tuple[tuple[CpuNode, ...], SharedNode, ClockNode]
 
 
 class LearnedMachine:
-    """An `Explorer` of one litmus machine. `reached` are the counters that some run has counted.
+    """An `Explorer` of one litmus machine, with all checks. `reached` are the counters some run has counted.
 
-    `make_watcher` makes the check that watches transitions; None for none. `forget_beyond` bounds what
-    is kept of learnt states (about 3 kB each); beyond it learning starts again.
+    `forget_beyond` bounds what is kept of learnt states (about 3 kB each); beyond it learning starts again.
     """
 
-    def __init__(
-        self,
-        machine: LitmusMachine,
-        make_watcher: Callable[[], ClockWatcher] | None = None,
-        forget_beyond: int = 400_000,
-    ) -> None:
+    def __init__(self, machine: LitmusMachine, forget_beyond: int = 400_000) -> None:
         self.machine = machine
         self.cpus = machine.litmus.cpus
         self.reached: set[str] = set()
         self.path: list[Transition] = []
         self.violation: Violation | None = None
         self._forget_beyond = forget_beyond
-        self._make_watcher = make_watcher
         self._forget()
 
     def _forget(self) -> None:
@@ -157,7 +151,7 @@ class LearnedMachine:
             _CpuLearner(number, self.machine, self._sharing, self._event, self.reached)
             for number in range(self.cpus)
         ]
-        self._watching = _ClockLearner(self._make_watcher, self._event_list)
+        self._watching = _ClockLearner(self.machine.watchers(), self._event_list)
         self._start: Snapshot = (
             tuple([learner.start for learner in self._learners]),
             self._sharing.start,
@@ -167,9 +161,9 @@ class LearnedMachine:
 
     def _event(self, key: tuple[Transition, Operation | None, bool, Any]) -> int:
         """Number of what the watcher is told; -1 if it need not be."""
-        if self._make_watcher is None:
-            return _NO_EVENT
         transition, operation, issued, answer = key
+        if operation is not None and not relevant(operation):
+            return _NO_EVENT
         told = (transition, type(operation), operation, issued, answer)
         number = self._events.get(told)
         if number is None:
@@ -445,36 +439,36 @@ class _SharedLearner:
 
 
 class _ClockLearner:
-    """All known states of the watcher, and one real watcher that stands at one of them."""
+    """All known states of the watchers, and the real ones that stand at one of them."""
 
     def __init__(
         self,
-        make_watcher: Callable[[], ClockWatcher] | None,
+        watchers: Sequence[ClockWatcher],
         events: Sequence[tuple[Transition, Operation | None, bool, Any]],
     ) -> None:
         self._events = events
-        self._watcher = make_watcher() if make_watcher is not None else None
+        self._watchers = watchers
         self.nodes: dict[Any, ClockNode] = {}
         self.start = self._live_node = self._node()
 
     def _node(self) -> ClockNode:
-        state = None if self._watcher is None else self._watcher.state()
+        state = tuple([watcher.state() for watcher in self._watchers])
         node = self.nodes.get(state)
         if node is None:
             node = self.nodes[state] = ClockNode(len(self.nodes), state)
         return node
 
     def learn(self, node: ClockNode, event: int) -> tuple[ClockNode, Violation | None]:
-        """What the watcher makes of an event in the state of `node`."""
-        watcher = self._watcher
-        assert watcher is not None
+        """What the watchers make of an event in the state of `node`."""
         if self._live_node is not node:
-            watcher.restore(node.state)
-        watcher.happened(*self._events[event])
+            for watcher, kept in zip(self._watchers, node.state, strict=True):
+                watcher.restore(kept)
         broken = None
-        if watcher.violations:
-            broken = watcher.violations[0]
-            watcher.violations.clear()
+        for watcher in self._watchers:
+            watcher.happened(*self._events[event])
+            if watcher.violations:
+                broken = broken or watcher.violations[0]
+                watcher.violations.clear()
         following = self._live_node = self._node()
         edge = node.edges[event] = (following, broken)
         return edge

@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 from emulator.checks.accounting import Accounting
 from emulator.checks.coherence import Coherence
+from emulator.checks.frugality import Frugality
+from emulator.checks.grace_period import GracePeriod
 from emulator.explore.engine import LocalEngine, Watcher
 from emulator.hardware.cpu import Context, Cpu
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
@@ -259,6 +261,17 @@ class LitmusMachine:
         task.context = Context(program)
         cpu.boot(program)
         return cpu, kernel
+
+    def watchers(self) -> tuple[GracePeriod, Frugality]:
+        """Fresh checks of what happens before what, for a run from the start."""
+        entries = {
+            (mm, vpn): entry
+            for mm, tables in self._start.memory.page_tables.mms.items()
+            for vpn, entry in tables.entries.items()
+        }
+        plain_orders = self.architecture.plain_orders
+        grace = GracePeriod(self.litmus.cpus, plain_orders, self.masks(), self.parameters.nid, entries)
+        return grace, Frugality(grace)
 
     def engine(self, watchers: Sequence[Watcher] = ()) -> LocalEngine:
         """The machine at its start under the plain engine, coherence and accounting watching."""

@@ -1,8 +1,9 @@
-"""Small machines on which something goes wrong in some schedules: what searching and shrinking are tested on."""
+"""Small machines on which something goes wrong in some schedules, to be searched for and shrunk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from emulator.explore.litmus import MM, SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.hardware.operations import (
@@ -23,7 +24,8 @@ from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu, Task, TlbUbc
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
-from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.kernel.smp import on_each_cpu_cond_mask
+from emulator.kernel.tlb import flush_tlb_func, flush_tlb_mm_range
 from emulator.kernel.user import user_read
 from emulator.policies.immediate import Immediate
 
@@ -50,6 +52,13 @@ def cached_everywhere(setup: Setup) -> None:
         setup.cache(cpu, PAGE)
 
 
+class Unwatched(LitmusMachine):
+    """Judged by what memory performs alone: these tests count on which rule breaks first."""
+
+    def watchers(self) -> Any:
+        return ()
+
+
 def machine(
     *programs: Callable[[PerCpu], object],
     setup: Callable[[Setup], None] = empty,
@@ -59,7 +68,7 @@ def machine(
     drain: bool = True,
 ) -> LitmusMachine:
     litmus = Litmus("broken", "?", programs, setup, (), speculated=speculated, drain=drain)  # type: ignore[arg-type]
-    return LitmusMachine(litmus, ARCHITECTURES[architecture], policy)
+    return Unwatched(litmus, ARCHITECTURES[architecture], policy)
 
 
 async def moves(cpu: PerCpu) -> None:
@@ -98,9 +107,21 @@ async def bystander(cpu: PerCpu) -> None:
         await AtomicAdd("elsewhere", 1)
 
 
+async def publishes(cpu: PerCpu) -> None:
+    for number in range(4):
+        await Store(f"other{number}", number)
+    await Store("data", 1)
+    await Store("flag", 1)
+
+
+async def trusts_the_flag(cpu: PerCpu) -> None:
+    if await Load("flag") and not await Load("data"):
+        raise Forbidden("flag before data", "flag is 1, data is 0")
+
+
 async def flushes_with_interrupts_off(cpu: PerCpu) -> None:
     await LocalIrqDisable()
-    await flush_tlb_mm_range(cpu, MM, PAGE, PAGE + 1, freed_tables=True)
+    await on_each_cpu_cond_mask(cpu, flush_tlb_func, (MM, PAGE, PAGE + 1, 2, 0), 0b10, False)
     await LocalIrqEnable()
 
 
@@ -138,3 +159,8 @@ def early_free(readers: int = 1, walked: bool = False) -> LitmusMachine:
 def lost_wakeup() -> LitmusMachine:
     """A deadlock if the waker runs between the sleeper's look and its falling asleep."""
     return machine(sleeps, wakes, bystander)
+
+
+def reorders() -> LitmusMachine:
+    """Stores without a barrier between them: the last one may be performed first."""
+    return machine(publishes, trusts_the_flag, architecture="riscv")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import traceback
 from typing import NamedTuple
 
+from emulator.hardware.cpu import Cpu
+
 
 class SessionError(Exception):
     """The machine itself failed: no cluster, an actor died, or nothing moves any more."""
@@ -63,3 +65,15 @@ def fault_of(problem: BaseException) -> Fault:
         return Fault(type(problem).__name__, message, "", 0, "")
     innermost = frames[-1]
     return Fault(type(problem).__name__, message, innermost.filename, innermost.lineno or 0, innermost.name)
+
+
+def running_cpu(problem: BaseException) -> int:
+    """The simulated CPU whose program raised `problem`, -1 if no CPU was running one."""
+    found = -1
+    trace = problem.__traceback__
+    while trace is not None:
+        who = trace.tb_frame.f_locals.get("self")
+        if isinstance(who, Cpu):
+            found = who.number
+        trace = trace.tb_next
+    return found

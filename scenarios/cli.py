@@ -8,6 +8,7 @@ Whatever starts processes is imported only by the verb that needs it, so that he
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import sys
@@ -19,7 +20,13 @@ from typing import Final, NoReturn
 
 import click
 
+from scenarios.check_command import check as check_command
 from scenarios.errors import UsageProblem
+from scenarios.litmus import LITMUS
+from scenarios.mistakes import MISTAKES
+from scenarios.programs import drop_programs_quietly
+from scenarios.replay_command import replay as replay_command
+from scenarios.replay_command import shrink as shrink_command
 from scenarios.traces.command import trace as trace_command
 from scenarios.workload import MAX_CPUS, did_you_mean, list_workloads, load_workload
 
@@ -34,13 +41,16 @@ POLICIES: Final = {
     "migrc:rfc2": "the MIGRC patches, RFC v2: with a cap on pending pages",
     "MODULE:CLASS": "your own policy class",
 }
-"""What `--policy` takes."""
+"""What `--policy` takes, besides mistakes."""
 
 ARCHITECTURES: Final = {
     "sc": "sequential consistency: nothing overtakes anything",
     "x86": "TSO: a store may wait while later loads go ahead",
+    "riscv": "RVWMO: loads and stores wait, in any order; for check and replay",
 }
 """What `--arch` takes."""
+
+_LIVE_ARCHITECTURES: Final = ("sc", "x86")
 
 Progress = Callable[[str, float, str], None]
 """Called with a policy, the fraction of its run that is done, and a few words."""
@@ -48,6 +58,7 @@ Progress = Callable[[str, float, str], None]
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with `arguments` (default: those of the process) and exit with its code."""
+    drop_programs_quietly()
     sys.exit(_exit_code(arguments))
 
 
@@ -55,6 +66,7 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     if sys.stdout is None:
         UsageProblem("standard output is closed; there is nowhere to put the result").show()
         return BAD_INPUT
+    output = sys.stdout
     try:
         code = int(migrc.main(arguments, prog_name="migrc", standalone_mode=False) or 0)
         sys.stdout.flush()
@@ -66,6 +78,11 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         # click shows its own errors with two lines of usage above them; ours are one line, all alike.
         UsageProblem(" ".join(problem.format_message().split())).show()
         return BAD_INPUT
+    except SystemExit:
+        # click's own answer to a reader that has gone: another standard output, and exit code 1.
+        if sys.stdout is output:
+            raise
+        return READER_GONE
     except click.Abort:
         click.echo("migrc: interrupted", err=True)
         return INTERRUPTED
@@ -106,6 +123,9 @@ def migrc() -> None:
 
 
 migrc.add_command(trace_command)
+migrc.add_command(check_command)
+migrc.add_command(replay_command)
+migrc.add_command(shrink_command)
 
 
 @migrc.command()
@@ -131,7 +151,7 @@ migrc.add_command(trace_command)
 )
 @click.option(
     "--arch",
-    type=click.Choice(list(ARCHITECTURES)),
+    type=click.Choice(_LIVE_ARCHITECTURES),
     default="x86",
     show_default=True,
     help="Which effects may overtake which.",
@@ -214,8 +234,10 @@ def run(
     help="Accepted as by every verb; a listing does not depend on it.",
 )
 def list_command(as_json: bool, seed: int | None) -> None:
-    """Show what can be run: scenarios, policies, architectures."""
+    """Show what can be run: scenarios, litmus tests, policies, mistakes, architectures."""
     workloads = list_workloads()
+    tests = {name: one.question for name, one in LITMUS.items()}
+    mistakes = {name: _first_line(one) for name, one in MISTAKES.items()}
     if as_json:
         listing = {
             "scenarios": [
@@ -223,20 +245,29 @@ def list_command(as_json: bool, seed: int | None) -> None:
             ],
             "policies": [{"name": name, "description": text} for name, text in POLICIES.items()],
             "archs": [{"name": name, "description": text} for name, text in ARCHITECTURES.items()],
+            "litmus": [{"name": name, "description": text} for name, text in tests.items()],
+            "mistakes": [{"name": name, "description": text} for name, text in mistakes.items()],
         }
         click.echo(json.dumps(listing, indent=2))
         return
     sections = {
         "scenarios": {one.name: one.description for one in workloads},
+        "litmus tests (migrc check)": tests,
         "policies (--policy)": POLICIES,
+        "mistakes (--policy, to see a check bark)": mistakes,
         "architectures (--arch)": ARCHITECTURES,
     }
     width = max(len(name) for rows in sections.values() for name in rows)
     blocks = (
         "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows.items())])
         for title, rows in sections.items()
+        if rows
     )
     click.echo("\n\n".join(blocks))
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
 def _check_policies(policies: Sequence[str]) -> None:

@@ -160,7 +160,7 @@ class _Reader:
             else:
                 if type(referent) is not FunctionType or referent.__code__ is not code:
                     held.append(self.read(referent))
-        return ("suspended", id(code), frame.f_lasti, tuple(names), *held)
+        return ("suspended", id(code), frame.f_lasti, tuple(sorted(names)), *held)
 
     def _object(self, kind: type[Any], value: Any) -> Any:
         if kind.__module__ == "builtins" or kind.__flags__ & _IMMUTABLE_TYPE:

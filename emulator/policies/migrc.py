@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from emulator.hardware.operations import (
     AtomicAdd,
+    BeginLoad,
+    EndLoad,
     FolioPut,
     LlistDelAll,
     Load,
@@ -80,20 +82,30 @@ class Migrc(Policy):
         return await AtomicAdd(MIGRC_GEN, 1) % (1 << self.bits)
 
     async def local_flush_begin(self, cpu: PerCpu) -> int:
-        """Read the generation before flushing: later requests are not covered by this flush."""
-        gen = await Load(MIGRC_GEN) % (1 << self.bits)
-        # Keeps the read before the flush. Pairs with the atomic increment after the unmap.
+        """Read the generation before flushing: later requests are not covered by this flush.
+
+        The token is the handle of a load that nothing needs before the note is taken.
+        """
+        handle = await BeginLoad(Load(MIGRC_GEN))
+        await self.barrier_before_flush()
+        return handle
+
+    async def barrier_before_flush(self) -> None:
+        """Keeps the read of the generation before the flush. Pairs with the increment after the unmap."""
         await SmpMb()
-        return gen
 
     async def local_flush_end(self, cpu: PerCpu, token: int) -> None:
         """Note it only after the flush; the note never moves back."""
-        # Keeps the flush before the note. Pairs with the flusher's reading of the note.
-        await SmpMb()
+        await self.barrier_after_flush()
+        gen = await EndLoad(token) % (1 << self.bits)
         # Nobody else writes this CPU's note, so what was stored last need not be read back.
-        if self.before(self._noted, token):
-            self._noted = token
-            await Store(migrc_done_word(cpu.number), token)
+        if self.before(self._noted, gen):
+            self._noted = gen
+            await Store(migrc_done_word(cpu.number), gen)
+
+    async def barrier_after_flush(self) -> None:
+        """Keeps the flush before the note. Pairs with the flusher's reading of the note."""
+        await SmpMb()
 
     # --- flushing what is pending ----------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ The engine is replaced by one that answers at once, so no test here starts Ray.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
 from scenarios.cli import ARCHITECTURES, POLICIES, main
 from scenarios.errors import UsageProblem
+from scenarios.litmus import LITMUS
+from scenarios.mistakes import MISTAKES
 from scenarios.workload import Workload
 
 
@@ -171,9 +174,11 @@ def test_list_shows_everything_that_options_take(capsys: pytest.CaptureFixture[s
     assert [one["name"] for one in listing["scenarios"]] == ["replay", "tiering"]
     assert [one["name"] for one in listing["policies"]] == list(POLICIES)
     assert [one["name"] for one in listing["archs"]] == list(ARCHITECTURES)
+    assert [one["name"] for one in listing["litmus"]] == list(LITMUS)
+    assert [one["name"] for one in listing["mistakes"]] == list(MISTAKES)
     assert exit_code("list") == 0
     text = capsys.readouterr().out
-    for name in ["tiering", "replay", *POLICIES, *ARCHITECTURES]:
+    for name in ["tiering", "replay", *POLICIES, *ARCHITECTURES, *LITMUS, *MISTAKES]:
         assert f"  {name} " in text
 
 
@@ -188,7 +193,7 @@ def test_help_and_version_are_good(arguments: list[str], capsys: pytest.CaptureF
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "teering"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "teering"], ["check", "nix.py"]])
 def test_ray_is_not_imported_before_there_is_something_to_run(arguments: list[str]) -> None:
     program = (
         "import sys\n"
@@ -206,7 +211,22 @@ def test_ray_is_not_imported_before_there_is_something_to_run(arguments: list[st
         check=False,
     )
     assert "AssertionError" not in done.stderr
-    assert done.returncode == (2 if arguments == ["run", "teering"] else 0)
+    assert done.returncode == (2 if len(arguments) == 2 else 0)
+
+
+def test_a_reader_that_has_gone_is_exit_code_141() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "scenarios", "list"],
+            cwd=Path(__file__).parents[2],
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_the_package_runs_as_a_module() -> None:

@@ -1,0 +1,176 @@
+"""A search spread over Ray: every worker searches ranges of run numbers on a machine of its own.
+
+Workers are told names, never programs: a worker imports the function that opens a machine by its dotted
+name and keeps the machine from range to range. Ray runs for as long as the `with` block lasts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import ray
+
+from actors import cluster
+from actors.errors import Fault, SessionError, fault_of, running_cpu
+from emulator.explore.explorer import Explorer
+from emulator.explore.search import Limits, Tally, search
+from emulator.explore.strategies import find_strategy
+
+_LOOK_S = 0.2
+
+
+class Task(NamedTuple):
+    """What to search: `opener` is `module:function`, called with `arguments`; it answers an Explorer."""
+
+    opener: str
+    arguments: tuple[str, ...]
+    strategy: str
+    seed: int
+    steps: int
+
+
+class Range(NamedTuple):
+    """What came out of the runs from `first` on; `reached` are counters, `fault` ended it (CPU or -1)."""
+
+    first: int
+    tally: Tally
+    reached: frozenset[str]
+    fault: tuple[int, Fault] | None = None
+
+
+class WorkerFault(Exception):
+    """A program (of CPU `cpu`), or what opens the machine (-1), raised in a worker."""
+
+    def __init__(self, cpu: int, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.cpu = cpu
+        self.fault = fault
+
+
+@ray.remote(num_cpus=0, max_restarts=0)
+class SearchWorker:
+    """Searches ranges, one after the other; keeps the machine of the last task."""
+
+    def __init__(self, folder: str) -> None:
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        self._opened: tuple[str, tuple[str, ...]] | None = None
+        self._machine: Explorer | None = None
+
+    def search(self, task: Task, first: int, schedules: int, seconds: float | None) -> Range:
+        """The runs from `first` on, with a fresh strategy; what raises is told as values."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        try:
+            machine = self._open(task)
+            tally = search(
+                machine,
+                find_strategy(task.strategy)(),
+                task.seed,
+                Limits(schedules, task.steps),
+                lambda: deadline is not None and time.monotonic() > deadline,
+                first,
+            )
+        except Exception as problem:
+            self._opened = None
+            return Range(first, Tally(), frozenset(), (running_cpu(problem), fault_of(problem)))
+        return Range(first, tally, frozenset(getattr(machine, "reached", ())))
+
+    def _open(self, task: Task) -> Explorer:
+        wanted = (task.opener, task.arguments)
+        if self._machine is None or self._opened != wanted:
+            module, _, function = task.opener.partition(":")
+            self._machine = getattr(importlib.import_module(module), function)(*task.arguments)
+            self._opened = wanted
+        return self._machine
+
+
+class SearchWorkers:
+    """`count` workers on this machine, which find modules in `folder` too. SessionError if Ray fails."""
+
+    def __init__(self, count: int, folder: str) -> None:
+        self._count = count
+        self._folder = folder
+        self._directory = ""
+        self._workers: list[Any] = []
+        self._signals = contextlib.ExitStack()
+
+    def __enter__(self) -> SearchWorkers:
+        self._signals.enter_context(cluster.termination_unwinds())
+        try:
+            with cluster.signals_wait():
+                self._directory = cluster.start_here(dashboard=False)
+                # Ray's decorator is a class to type checkers.
+                make: Any = SearchWorker
+                self._workers = [make.remote(self._folder) for _ in range(self._count)]
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            with cluster.signals_wait():
+                for worker in self._workers:
+                    with contextlib.suppress(Exception):
+                        ray.kill(worker)
+                self._workers = []
+                if self._directory:
+                    cluster.stop_here(self._directory)
+                    self._directory = ""
+        finally:
+            self._signals.close()
+
+    def ranges(
+        self, task: Task, schedules: int, size: int, seconds: float | None, look: Callable[[], None]
+    ) -> Iterator[Range]:
+        """What comes out of the runs 0 to `schedules`, in ranges of `size`, in the order of their numbers.
+
+        Ends with the first range, by number, that holds a violation; what other workers are still at then is
+        not waited for, but their next task comes behind it. `look` is called a few times a second.
+        SessionError if a worker dies, WorkerFault if something raised.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        ahead = iter(range(0, schedules, size))
+        free = list(self._workers)
+        calls: dict[Any, Any] = {}  # call -> worker
+        finished: dict[int, Range] = {}
+        due = 0
+        ended = False
+        try:
+            while True:
+                while free and not ended and (first := next(ahead, None)) is not None:
+                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    worker = free.pop()
+                    length = min(size, schedules - first)
+                    calls[worker.search.remote(task, first, length, left)] = worker
+                if not calls:
+                    return
+                look()
+                for call in ray.wait(list(calls), timeout=_LOOK_S)[0]:
+                    found: Range = ray.get(call)
+                    free.append(calls.pop(call))
+                    finished[found.first] = found
+                    ended = ended or found.tally.violation is not None or found.fault is not None
+                while due in finished:
+                    found = finished.pop(due)
+                    due += size
+                    if found.fault is not None:
+                        raise WorkerFault(*found.fault)
+                    yield found
+                    if found.tally.violation is not None:
+                        return
+                    ended = ended or (deadline is not None and time.monotonic() > deadline)
+        except ray.exceptions.RayError as problem:
+            text = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            raise SessionError(f"a search worker died: {text}") from None

@@ -1,0 +1,256 @@
+"""The grace-period rule: a translation is retired, then flushed wherever it may be cached, then reused.
+
+The one idea: "then" means happens-before, not the order in which one run happened to come out. So a reuse
+is reported as soon as some CPU's flush is not known to come first, whether or not anybody gets to use the
+stale translation in this run. Coherence sees the damage, this sees the missing order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from emulator.checks.happens_before import SILENT, HappensBefore
+from emulator.checks.retirements import NONE, READ, WRITE, Retired, Retirements
+from emulator.checks.violation import MAX_KEPT, Violation
+from emulator.hardware.cpu import Kind, Transition
+from emulator.hardware.operations import (
+    AllocPages,
+    CmpxchgPte,
+    FlushTlb,
+    FlushTlbOne,
+    FolioCopy,
+    FolioMigrateMapping,
+    FolioZero,
+    LoadCr3,
+    Operation,
+    SetPte,
+    TryToMigratePte,
+    VmaInsert,
+    XchgPte,
+)
+from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, make_migration_entry, pte_pfn, pte_present
+
+REUSED = "grace period: frame reused"
+WRITABLE = "grace period: destination made writable"
+COPIED = "grace period: copied while writable"
+RANGE = "grace period: range reused"
+
+
+class Suspicious(NamedTuple):
+    """A copy made while CPU `missing` may still have written the source; it counts if the page moves."""
+
+    retired: Retired
+    missing: int
+
+
+# No event here and nothing that happens-before is made of.
+NEVER_MATTER = SILENT - {FlushTlb, FlushTlbOne, LoadCr3, FolioCopy, FolioZero}
+
+
+def _as_stored_over(entry: int) -> int:
+    """What a plain store finds there: nobody told whether it was accessed or written through meanwhile."""
+    return entry & ~ACCESSED | DIRTY
+
+
+def _where(operation: Any) -> str:
+    return f"page {operation.vpn:#x} of mm {operation.mm}"
+
+
+def relevant(operation: Operation | None) -> bool:
+    """A transition that carries out `operation` may change what the check knows (None: an interrupt)."""
+    return type(operation) not in NEVER_MATTER
+
+
+class GracePeriod:
+    """Watches transitions; reports every reuse that some holder's flush does not happen before.
+
+    `masks`: mm to the CPUs that run it at the start. `nid` is page_to_nid. `entries`: page-table entries at
+    the start, by (mm, vpn); only a plain store over one needs to know it, the other operations answer it.
+
+    Only head frames of larger folios are followed from source to destination.
+    """
+
+    def __init__(
+        self,
+        cpus: int,
+        plain_orders: bool,
+        masks: Mapping[int, int],
+        nid: Callable[[int], int],
+        entries: Mapping[tuple[int, int], int] | None = None,
+    ) -> None:
+        self.before = HappensBefore(cpus, plain_orders, nid)
+        self.facts = Retirements(cpus, self.before, masks)
+        self.violations: list[Violation] = []
+        self._cpus = cpus
+        self._entries = {
+            where: _as_stored_over(entry) for where, entry in (entries or {}).items() if entry & PRESENT
+        }
+        self._copies: dict[int, tuple[Suspicious, ...]] = {}  # destination -> what speaks against the copy
+        self._handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
+            **self.facts.handlers,
+            XchgPte: self._exchange,
+            CmpxchgPte: self._compare,
+            TryToMigratePte: self._unmap,
+            SetPte: self._set,
+            AllocPages: self._allocated,
+            FolioZero: self._zero,
+            FolioCopy: self._copy,
+            FolioMigrateMapping: self._moved,
+            VmaInsert: self._mapped_area,
+        }
+
+    def happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
+        """One transition, as an engine tells its watchers."""
+        kind = type(operation)
+        if kind in NEVER_MATTER:
+            return
+        handler = self._handlers.get(kind) if transition.kind is Kind.STEP else None
+        event = None
+        if handler is not None:
+            event = partial(handler, transition.cpu, operation, answer)
+        self.before.happened(transition, operation, issued, answer, event)
+        if self.facts.retired:
+            self.facts.forget()
+
+    # --- reuses ------------------------------------------------------------------------------------
+
+    def _judge(self, at: int, cpu: int, rule: str, what: str) -> None:
+        missing = self.facts.missing(at, cpu)
+        if missing:
+            self._report(rule, cpu, self.facts.retired[at], missing, what)
+            # Reported once; what it grants beyond reading is another matter.
+            self.facts.replace(at, parts=self.facts.retired[at].parts & ~READ)
+
+    def _report(self, rule: str, cpu: int, retired: Retired, missing: int, what: str) -> None:
+        if len(self.violations) < MAX_KEPT:
+            holders = ", ".join(f"CPU {holder}" for holder in range(self._cpus) if missing >> holder & 1)
+            text = (
+                f"{what}, but page {retired.vpn:#x} of mm {retired.mm} was in frame {retired.frame} until "
+                f"CPU {retired.cpu} retired that, and no flush of it on {holders} happens before"
+            )
+            self.violations.append(Violation(rule=rule, cpu=cpu, text=text))
+
+    def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
+        """The frames go out; a policy may still flush before anybody puts something into them."""
+        if answer < 0:
+            return
+        end = answer + (1 << operation.order)
+        for at, retired in enumerate(self.facts.retired):
+            if answer <= retired.page < end:
+                self.facts.replace(at, page=NONE)
+            if answer <= retired.frame < end:
+                self.facts.replace(at, handed=answer, parts=retired.parts & ~WRITE)
+        for dst in range(answer, end):
+            self._copies.pop(dst, None)
+
+    def _first_use(self, cpu: int, pfn: int, operation: Operation) -> None:
+        """Something is put into a frame, or it is mapped: its old translations must be gone by then."""
+        for at, retired in enumerate(self.facts.retired):
+            if retired.handed != NONE and pfn in (retired.handed, retired.frame):
+                self._judge(at, cpu, REUSED, f"{type(operation).__name__} uses frame {retired.frame} again")
+                self.facts.replace(at, parts=0)
+
+    def _zero(self, cpu: int, operation: FolioZero, answer: Any) -> None:
+        self._first_use(cpu, operation.pfn, operation)
+
+    def _copy(self, cpu: int, operation: FolioCopy, answer: Any) -> None:
+        self._first_use(cpu, operation.dst, operation)
+        found = tuple(
+            Suspicious(retired, missing)
+            for at, retired in enumerate(self.facts.retired)
+            if retired.parts & WRITE
+            and retired.frame == operation.src
+            and (missing := self.facts.missing(at, cpu, reading=True))
+        )
+        if found:
+            self._copies[operation.dst] = found
+
+    def _moved(self, cpu: int, operation: FolioMigrateMapping, answer: bool) -> None:
+        """A migration's copy counts from here on, or is thrown away. (A copy for a write fault never gets
+        here: the source stays a page of its own, and may well be written meanwhile by somebody else.)"""
+        src, dst = operation.src, operation.dst
+        copies = self._copies.pop(dst, ())
+        if not answer:
+            return
+        for at, retired in enumerate(self.facts.retired):
+            if retired.page == src:
+                # Who migrates goes on before its own flush is done; another's may just be under way.
+                deferred = retired.deferred or (retired.cpu == cpu and bool(self.facts.missing(at, cpu)))
+                self.facts.replace(at, page=dst, deferred=deferred)
+        what = f"page in frame {src} moves to frame {dst} with a copy of what may still be written"
+        for suspicious in copies:
+            self._report(COPIED, cpu, suspicious.retired, suspicious.missing, what)
+            for at, retired in enumerate(self.facts.retired):
+                if retired[:4] == suspicious.retired[:4]:
+                    self.facts.replace(at, parts=retired.parts & ~WRITE)
+
+    def _mapped_area(self, cpu: int, operation: VmaInsert, answer: bool) -> None:
+        if not answer:
+            return
+        for at, retired in enumerate(self.facts.retired):
+            inside = retired.mm == operation.mm and operation.start <= retired.vpn < operation.end
+            if inside and retired.parts & READ:
+                what = f"an area of pages {operation.start:#x} to {operation.end - 1:#x} is mapped"
+                self._judge(at, cpu, RANGE, what)
+
+    def _install(self, cpu: int, operation: Any, new: int) -> None:
+        if not pte_present(new):
+            return
+        pfn = pte_pfn(new)
+        self._first_use(cpu, pfn, operation)
+        for at, retired in enumerate(self.facts.retired):
+            here = (retired.mm, retired.vpn) == operation[:2]
+            if here and pfn == retired.frame:
+                # The page is back where it was: what is cached is what is mapped, as far as that goes.
+                if new & PRESENT:
+                    self.facts.replace(at, parts=0 if new & RW else retired.parts & ~READ)
+            elif retired.parts & READ and here and pfn != retired.page:
+                # "A page-table entry whose flush is deferred is not rewritten before that flush", or one CPU
+                # uses the old page there while others use the new one.
+                what = f"{_where(operation)} maps frame {pfn} anew"
+                self._judge(at, cpu, RANGE, what)
+            elif retired.parts & READ and new & RW and pfn == retired.page != retired.frame:
+                what = f"{_where(operation)} makes frame {pfn} writable, with read copy {retired.frame}"
+                self._judge(at, cpu, WRITABLE, what)
+
+    # --- page-table entries --------------------------------------------------------------------------
+
+    def _changed(self, cpu: int, operation: Any, old: int, new: int) -> None:
+        self._install(cpu, operation, new)
+        self.facts.retire(cpu, operation.mm, operation.vpn, old, new)
+        if new & PRESENT:
+            self._entries[operation.mm, operation.vpn] = _as_stored_over(new)
+        else:
+            self._entries.pop((operation.mm, operation.vpn), None)
+
+    def _exchange(self, cpu: int, operation: XchgPte, answer: int) -> None:
+        self._changed(cpu, operation, answer, operation.pte)
+
+    def _compare(self, cpu: int, operation: CmpxchgPte, answer: int) -> None:
+        if answer == operation.old:
+            self._changed(cpu, operation, answer, operation.new)
+
+    def _unmap(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:
+        if answer:
+            self._changed(cpu, operation, answer, make_migration_entry(answer))
+
+    def _set(self, cpu: int, operation: SetPte, answer: Any) -> None:
+        old = self._entries.get((operation.mm, operation.vpn), 0)
+        self._changed(cpu, operation, old, operation.pte)
+
+    # --- the whole as a value --------------------------------------------------------------------
+
+    def state(self) -> tuple[Any, ...]:
+        """All that later judgements depend on, as a hashable value."""
+        return self.facts.state(), frozenset(self._entries.items()), frozenset(self._copies.items())
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Put back what `state` answered; violations found so far stay."""
+        facts, entries, copies = state
+        self.facts.restore(facts)
+        self._entries = dict(entries)
+        self._copies = dict(copies)

@@ -1,0 +1,241 @@
+"""Which translations are retired, who may have them cached, and what is known of the flushes.
+
+The one idea: each retired translation has one event "it was retired" and one per CPU "this CPU has dropped
+it, knowing that it was retired". A flush by a CPU that does not know of the retirement is no such event: it
+is not ordered after the change of the entry, so the walker may have brought the old one back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from emulator.checks.happens_before import HappensBefore
+from emulator.hardware.operations import (
+    AtomicAnd,
+    AtomicOr,
+    FlushTlb,
+    FlushTlbOne,
+    Load,
+    LoadCr3,
+    Store,
+)
+from emulator.hardware.pte import DIRTY, PRESENT, RW, pte_pfn
+from emulator.kernel.percpu import cpumask_word, is_lazy_word, tlb_gen_word
+
+READ = 1  # a stale translation reads the frame
+WRITE = 2  # and writes it
+NONE = -1
+
+_CPUMASK = cpumask_word(0)[:-1]
+_TLB_GEN = tlb_gen_word(0)[:-1]
+
+
+class Retired(NamedTuple):
+    """A translation that page tables no longer grant, but that CPUs `holders` may have cached.
+
+    `parts`: what it still grants that matters, READ | WRITE. `page`: the frame that the page behind it is in
+    by now, NONE once that page is gone. `handed`: first frame of the allocation that `frame` went out with,
+    NONE while it has not been handed out. `deferred`: who retired it has moved the page before the flushes.
+    """
+
+    mm: int
+    vpn: int
+    frame: int
+    cpu: int  # who retired it
+    parts: int
+    holders: int
+    page: int
+    handed: int = NONE
+    deferred: bool = False
+
+
+class Retirements:
+    """The retired translations of a machine with `cpus` CPUs, and their events in `before`.
+
+    `masks`: mm to the CPUs that run it at the start. The bits of the n-th translation start at bit
+    n * (cpus + 1): first "retired", then "dropped" by CPU. Translations stay sorted and the bits of
+    a forgotten one are taken out everywhere, so that the same situation always looks the same.
+    """
+
+    def __init__(self, cpus: int, before: HappensBefore, masks: Mapping[int, int]) -> None:
+        self.before = before
+        self.retired: list[Retired] = []
+        self._cpus = cpus
+        self._width = cpus + 1
+        # CPUs whose user accesses may go through the mm's translations. A CPU in lazy TLB mode is none: the
+        # kernel leaves it out of flushes because it runs no user code, and what it kept it drops on leaving
+        # lazy mode if the generation has moved on (switch_mm_irqs_off).
+        self._users = dict(masks)
+        self._loaded = [0] * cpus
+        for mm, mask in masks.items():
+            for cpu in range(cpus):
+                if mask >> cpu & 1:
+                    self._loaded[cpu] = mm
+        # A CPU that has put itself into the mask or left lazy mode, until it has read the generation.
+        self._joining = [0] * cpus
+        # What loads brought that decide what the CPU does next, see `_load`.
+        self._decided = [0] * cpus
+        self._lazy_words = {is_lazy_word(cpu): cpu for cpu in range(cpus)}
+        # What each of these operations does, between what its CPU learns and what it publishes.
+        self.handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
+            FlushTlb: self._flush,
+            FlushTlbOne: self._flush,
+            LoadCr3: self._load_cr3,
+            AtomicOr: self._or,
+            AtomicAnd: self._and,
+            Store: self._store,
+            Load: self._load,
+        }
+
+    # --- bookkeeping of bits ---------------------------------------------------------------------
+
+    def _bit(self, at: int, cpu: int) -> int:
+        """The event that CPU `cpu` has dropped the translation."""
+        return 1 << at * self._width + 1 + cpu
+
+    def missing(self, at: int, cpu: int, reading: bool = False) -> int:
+        """Holders of the translation at this position whose flush need not come before what CPU `cpu` does
+        now, as a mask. `reading`: it does not store, so that only barriers have ordered it."""
+        known = self.before.now[cpu] | (0 if reading else self._decided[cpu])
+        return self.retired[at].holders & ~(known >> at * self._width + 1)
+
+    def replace(self, at: int, **fields: Any) -> None:
+        """Change fields of the translation at this position; not those that it is sorted by."""
+        self.retired[at] = self.retired[at]._replace(**fields)
+
+    def forget(self) -> None:
+        """Drop what nothing can break any more: no part left, or all flushes known to every CPU."""
+        known = self.before.known_to_all()
+        for at in reversed(range(len(self.retired))):
+            retired = self.retired[at]
+            if not retired.parts or not retired.holders & ~(known >> at * self._width + 1):
+                del self.retired[at]
+                first = at * self._width
+                self.before.remove_bits(first, self._width)
+                low = (1 << first) - 1
+                self._decided = [bits & low | bits >> first + self._width << first for bits in self._decided]
+                known = self.before.known_to_all()
+
+    def retire(self, cpu: int, mm: int, vpn: int, old: int, new: int) -> None:
+        """The entry changes: note what a cached copy of `old` grants and `new` does not."""
+        if not old & PRESENT:
+            return
+        gone = not new & PRESENT or pte_pfn(new) != pte_pfn(old)
+        parts = READ if gone else 0
+        # A cached entry that is not dirty lets nobody write: the CPU walks again to set the bit, and the walk
+        # finds the new entry (Intel SDM vol. 3A, 4.8; RISC-V privileged ISA, Svadu).
+        if old & (RW | DIRTY) == RW | DIRTY and (gone or not new & RW):
+            parts |= WRITE
+        holders = self._users.get(mm, 0)
+        if not parts or not holders:
+            return
+        frame = pte_pfn(old)
+        entry = Retired(mm, vpn, frame, cpu, parts, holders, frame)
+        at = 0
+        while at < len(self.retired) and self.retired[at][:3] <= entry[:3]:
+            at += 1
+        self.retired.insert(at, entry)
+        first = at * self._width
+        self.before.insert_bits(first, self._width)
+        low = (1 << first) - 1
+        self._decided = [bits & low | bits >> first << first + self._width for bits in self._decided]
+        self.before.now[cpu] |= 1 << first
+
+    # --- flushes -----------------------------------------------------------------------------------
+
+    def _drop(self, cpu: int, mm: int, vpn: int | None = None, anyway: bool = False) -> None:
+        """CPU `cpu` drops its translations of the mm. Those whose retirement it does not know of may come
+        back: its flush is not ordered after the change of the entry, unless it stops using any (`anyway`)."""
+        known = self.before.now[cpu] | self._decided[cpu]
+        for at, retired in enumerate(self.retired):
+            if (
+                retired.mm == mm
+                and retired.holders >> cpu & 1
+                and (vpn is None or vpn == retired.vpn)
+                and (anyway or known >> at * self._width & 1)
+            ):
+                if anyway:
+                    self.before.stopped(cpu, self._bit(at, cpu))
+                else:
+                    self.before.now[cpu] |= self._bit(at, cpu)
+
+    def _flush(self, cpu: int, operation: Any, answer: Any) -> None:
+        vpn = operation.vpn if isinstance(operation, FlushTlbOne) else None
+        self._drop(cpu, self._loaded[cpu], vpn)
+
+    def _load_cr3(self, cpu: int, operation: LoadCr3, answer: Any) -> None:
+        self._loaded[cpu] = operation.mm
+        if operation.flush:
+            self._drop(cpu, operation.mm)
+
+    def _leave(self, cpu: int, mm: int) -> None:
+        """No user access of this CPU goes through the mm's translations from here on."""
+        self._users[mm] = self._users.get(mm, 0) & ~(1 << cpu)
+        self._joining[cpu] = 0
+        self._drop(cpu, mm, anyway=True)
+
+    def _or(self, cpu: int, operation: AtomicOr, answer: int) -> None:
+        if operation.word.startswith(_CPUMASK) and operation.mask >> cpu & 1:
+            self._joining[cpu] = int(operation.word[len(_CPUMASK) :])
+
+    def _and(self, cpu: int, operation: AtomicAnd, answer: int) -> None:
+        if operation.word.startswith(_CPUMASK) and not operation.mask >> cpu & 1:
+            self._leave(cpu, int(operation.word[len(_CPUMASK) :]))
+
+    def _store(self, cpu: int, operation: Store, answer: Any) -> None:
+        if self._lazy_words.get(operation.word) == cpu:
+            if operation.value:
+                self._leave(cpu, self._loaded[cpu])
+            else:
+                self._joining[cpu] = self._loaded[cpu]
+
+    def _load(self, cpu: int, operation: Load, answer: Any) -> None:
+        """A CPU reads one of the words that decide whether it flushes, or whom it asks to.
+
+        What is carried out only because of a value comes after the load of it even where a plain load orders
+        nothing: later stores (RVWMO, preserved program order rule 11), and a flush, which orders what the
+        hart sees already (SFENCE.VMA) and is not executed ahead of the branch that leads to it. Later loads
+        do need a barrier, and so does a flush that comes in any case.
+        """
+        word = operation.word
+        if answer is None or not (word.startswith((_TLB_GEN, _CPUMASK)) or word in self._lazy_words):
+            return
+        told = self.before.carried_by(word)
+        self._decided[cpu] |= told
+        if not word.startswith(_TLB_GEN):
+            return
+        mm = int(operation.word[len(_TLB_GEN) :])
+        if self._joining[cpu] != mm or not mm:
+            return
+        # From here on it relies on being interrupted: also for changes made before, of which the generation
+        # does not tell it yet, because it may have kept their translations from an earlier stay. (What
+        # it held when it left counts as dropped even so; a stale access after that is coherence's to see.)
+        self._joining[cpu] = 0
+        self._users[mm] = self._users.get(mm, 0) | 1 << cpu
+        for at, retired in enumerate(self.retired):
+            if retired.mm == mm and not told >> at * self._width & 1:
+                self.replace(at, holders=retired.holders | 1 << cpu)
+
+    # --- the whole as a value --------------------------------------------------------------------
+
+    def state(self) -> tuple[Any, ...]:
+        """All of it, what CPUs know included, as a hashable value."""
+        return (
+            self.before.state(),
+            tuple(self.retired),
+            frozenset([item for item in self._users.items() if item[1]]),
+            tuple(self._loaded),
+            tuple(self._joining),
+            tuple([bits & ~now for bits, now in zip(self._decided, self.before.now, strict=True)]),
+        )
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Put back what `state` answered."""
+        before, retired, users, loaded, joining, decided = state
+        self.before.restore(before)
+        self.retired = list(retired)
+        self._users = dict(users)
+        self._loaded = list(loaded)
+        self._joining = list(joining)
+        self._decided = list(decided)

@@ -1,0 +1,245 @@
+"""The engine room of `migrc check`: search one machine, confirm, shorten and save what is found, judge it.
+
+Runs are searched in ranges of fixed size, each with a fresh strategy, here as in worker processes: the same
+seed finds the same witness however many workers there are, unless time runs out first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from emulator.checks.violation import Violation
+from emulator.explore.exhaustive import exhaust
+from emulator.explore.explorer import DirectExplorer
+from emulator.explore.learned import LearnedMachine
+from emulator.explore.litmus import LitmusMachine
+from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
+from emulator.explore.search import Limits, search
+from emulator.explore.shrink import shrink
+from emulator.explore.strategies import find_strategy
+from emulator.hardware.cpu import Transition
+from scenarios.errors import UsageProblem
+from scenarios.judging import Job, Result, Settings, reason
+from scenarios.programs import LitmusName, faults_in_one_line, machine_of, program_problem
+from scenarios.report.columns import draw
+from scenarios.witness import Witness, project_version, save
+
+if TYPE_CHECKING:
+    from actors.search_workers import SearchWorkers
+
+EXHAUSTIVE: Final = "exhaustive"
+RANGE: Final = 1000
+PATIENCE: Final = 200
+SHRINK_S: Final = 20.0
+
+Look = Callable[[int], None]
+"""Called every now and then with the schedules of the present result that are done."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a search adds up to; `reached` are the counters that some run counted."""
+
+    schedules: int = 0
+    steps: int = 0
+    cut: int = 0
+    complete: bool = False
+    states: int | None = None
+    saved: int | None = None
+    violation: Violation | None = None
+    schedule: tuple[Transition, ...] = ()
+    run: int = 0
+    strategy: str = ""
+    reached: set[str] = field(default_factory=set)
+
+    def add(self, tally: Any) -> None:
+        """Add what a search of a range found."""
+        self.schedules += tally.schedules
+        self.steps += tally.steps
+        self.cut += tally.cut
+        if tally.violation is not None:
+            self.violation, self.schedule = tally.violation, tally.schedule
+            self.run, self.strategy = tally.run, tally.strategy
+
+
+def open_machine(litmus: str, file: str, policy: str, arch: str) -> LearnedMachine:
+    """What a search runs on, by names alone: worker processes call it too."""
+    return fast_explorer(machine_of(LitmusName(litmus, file), policy, arch))
+
+
+def fast_explorer(machine: LitmusMachine) -> LearnedMachine:
+    """What searches."""
+    return LearnedMachine(machine)
+
+
+def plain_explorer(machine: LitmusMachine) -> DirectExplorer:
+    """What has the last word on what a schedule does."""
+    return DirectExplorer(machine)
+
+
+def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: Look) -> Result:
+    """Find out one result. UsageProblem for what a program of the test or the policy raises."""
+    began = time.monotonic()
+    machine = machine_of(job.test, job.policy, job.arch)
+    with faults_in_one_line(job.test, job.policy):
+        if settings.strategy == EXHAUSTIVE:
+            found = _every(machine, settings, look)
+        elif workers is not None:
+            found = _spread(job, settings, workers, look)
+        else:
+            found = _here(machine, settings, look)
+        elapsed_s = time.monotonic() - began
+        result = Result(
+            job,
+            settings.strategy,
+            schedules=found.schedules,
+            steps=found.steps,
+            cut=found.cut,
+            states=found.states,
+            saved=found.saved,
+            complete=found.complete,
+            elapsed_s=elapsed_s,
+            unreached=tuple(name for name in job.reached if name not in found.reached),
+        )
+        if found.violation is not None:
+            _witness(result, machine, found, settings)
+    result.reason = reason(result)
+    return result
+
+
+def _deadline(settings: Settings) -> float:
+    return float("inf") if settings.seconds is None else time.monotonic() + settings.seconds
+
+
+def _here(machine: LitmusMachine, settings: Settings, look: Look) -> _Found:
+    """Range after range in this process."""
+    found = _Found()
+    explorer = fast_explorer(machine)
+    make_strategy = find_strategy(settings.strategy)
+    deadline = _deadline(settings)
+    done = 0
+
+    def stop() -> bool:
+        look(done)
+        return time.monotonic() > deadline
+
+    for first in range(0, settings.schedules, RANGE):
+        limits = Limits(min(RANGE, settings.schedules - first), settings.steps)
+        tally = search(explorer, make_strategy(), settings.seed, limits, stop, first)
+        found.add(tally)
+        done = found.schedules
+        if tally.violation is not None or tally.schedules < limits.schedules:
+            break
+    found.reached = explorer.reached
+    return found
+
+
+def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look) -> _Found:
+    """The same ranges, shared out among worker processes."""
+    from actors.search_workers import Task, WorkerFault
+
+    found = _Found()
+    arguments = (job.test.name, job.test.file, job.policy, job.arch)
+    task = Task("scenarios.check:open_machine", arguments, settings.strategy, settings.seed, settings.steps)
+    try:
+        for part in workers.ranges(
+            task, settings.schedules, RANGE, settings.seconds, lambda: look(found.schedules)
+        ):
+            found.add(part.tally)
+            found.reached |= part.reached
+    except WorkerFault as problem:
+        if problem.cpu < 0:
+            raise UsageProblem(f"{job.test} under {job.policy}: in a worker: {problem}") from None
+        raise program_problem(job.test, job.policy, problem.cpu, problem.fault) from None
+    return found
+
+
+def _every(machine: LitmusMachine, settings: Settings, look: Look) -> _Found:
+    """Every interleaving, or as many as time allows."""
+    explorer = fast_explorer(machine)
+    deadline = _deadline(settings)
+
+    def stop() -> bool:
+        look(0)
+        return time.monotonic() > deadline
+
+    tally = exhaust(explorer, stop)
+    found = _Found(complete=tally.complete, states=tally.states, saved=tally.saved, reached=explorer.reached)
+    found.add(tally)
+    return found
+
+
+def _witness(result: Result, machine: LitmusMachine, found: _Found, settings: Settings) -> None:
+    """Confirm what was found, shorten it, save it."""
+    assert found.violation is not None
+    job = result.job
+    rule = found.violation["rule"]
+    confirmed(job, machine, found.schedule, rule)
+    deadline = time.monotonic() + min(SHRINK_S, settings.seconds or SHRINK_S)
+    try:
+        short = shrink(
+            fast_explorer(machine), found.schedule, rule, lambda: time.monotonic() > deadline, PATIENCE
+        )
+    except (AssertionError, ScheduleProblem) as problem:
+        raise not_deterministic(job, rule, f"when shortened: {problem}") from None
+    schedule, violation = confirmed(job, machine, short, rule)
+    result.witness = Witness(
+        litmus=job.test.name,
+        file=job.test.file,
+        policy=job.policy,
+        arch=job.arch,  # type: ignore[arg-type]
+        schedule=format_schedule(schedule),
+        rule=rule,
+        text=violation["text"],
+        seed=settings.seed,
+        strategy=found.strategy,
+        run=found.run,
+        project=project_version(),
+    )
+    result.drawing = draw(machine, schedule).broken(rule, violation["cpu"])
+    result.file = settings.folder / result.witness.name()
+    save(result.witness, result.file)
+
+
+def confirmed(
+    job: Job, machine: LitmusMachine, schedule: Sequence[Transition], rule: str
+) -> tuple[tuple[Transition, ...], Violation]:
+    """What the plain engine makes of a schedule that broke `rule`: where it ended, and how it broke.
+
+    UsageProblem if it does not break that rule: then something in the test or the policy is chance.
+    """
+    explorer = plain_explorer(machine)
+    try:
+        violation = replay(explorer, schedule)
+        saw = "nothing broken" if violation is None else repr(violation["rule"])
+    except ScheduleProblem as problem:
+        violation, saw = None, str(problem)
+    if violation is None or violation["rule"] != rule:
+        raise not_deterministic(job, rule, f"when replayed: {saw}")
+    return tuple(explorer.path), violation
+
+
+def not_deterministic(job: Job, rule: str, instead: str) -> UsageProblem:
+    """One and the same schedule did not do the same twice."""
+    return UsageProblem(
+        f"{job.test} under {job.policy} on {job.arch} is not deterministic: the search broke {rule!r}, "
+        f"{instead}; nothing but operations may decide what a program does"
+    )
+
+
+def results(
+    jobs: Sequence[Job],
+    settings: Settings,
+    workers: SearchWorkers | None,
+    look: Callable[[Job, int], None],
+) -> Iterator[Result]:
+    """Every job's result, in order."""
+    for job in jobs:
+
+        def look_at(done: int, job: Job = job) -> None:
+            look(job, done)
+
+        yield run_job(job, settings, workers, look_at)

@@ -1,0 +1,114 @@
+"""A search spread over worker processes finds what one process finds, and ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+HANG_S = 120
+ROOT = Path(__file__).parents[2]
+
+LITMUS = """
+from emulator.explore.litmus import Expectation, Forbidden, Litmus
+from emulator.hardware.operations import Load, Store
+
+
+def buffer(mine, other, flag, others_flag):
+    async def program(cpu):
+        for word in range(6):
+            await Store(f"{mine}{word}", 1)
+        await Store(mine, 1)
+        if not await Load(other):
+            cpu.count("litmus_overtook")
+            await Store(flag, 1)
+            if await Load(others_flag):
+                raise Forbidden("store buffering", "both CPUs read 0")
+
+    return program
+
+
+SB = Litmus(
+    "SB",
+    "Does a load overtake a store?",
+    (buffer("x", "y", "left", "right"), buffer("y", "x", "right", "left")),
+    lambda setup: None,
+    (Expectation("immediate", "Never", "Sometimes", "Sometimes", ("litmus_overtook",)),),
+)
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "scenarios", "check", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+    )
+
+
+def results(folder: Path, workers: int) -> list[dict[str, Any]]:
+    options = ("--json", "--seed", "3", "--schedules", "5000", "--workers", str(workers))
+    process = start(folder, "mine.py", *options)
+    out, err = process.communicate(timeout=HANG_S)
+    assert process.returncode == 0, err
+    found: list[dict[str, Any]] = json.loads(out)["results"]
+    for result in found:
+        del result["elapsed_s"]
+    return found
+
+
+def test_two_workers_find_what_one_process_finds(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(LITMUS)
+    alone = results(tmp_path, 1)
+    assert results(tmp_path, 2) == alone
+    assert [result["observation"] for result in alone] == ["Never", "Sometimes", "Sometimes"]
+
+
+def test_what_a_worker_raises_is_one_line(tmp_path: Path) -> None:
+    text = LITMUS.replace('raise Forbidden("store buffering", "both CPUs read 0")', "cpu.no_such_thing")
+    (tmp_path / "mine.py").write_text(text)
+    process = start(tmp_path, "mine.py", "--arch", "x86", "--workers", "2")
+    out, err = process.communicate(timeout=HANG_S)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("migrc: error: ")
+    assert "no_such_thing' (mine.py:" in err
+    assert err.count("\n") == 1
+
+
+def test_ctrl_c_ends_the_workers_and_prints_what_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(LITMUS)
+    options = ("--json", "--workers", "2", "--schedules", "1000000000")
+    process = start(tmp_path, "mine.py", "--policy", "immediate", "--arch", "x86", "--arch", "sc", *options)
+    deadline = time.monotonic() + HANG_S
+    # The first result has been found once its witness lies there.
+    while not (tmp_path / "witnesses").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=HANG_S)
+    assert process.returncode == 130, err
+    document = json.loads(out)
+    assert document["interrupted"] is True
+    assert [result["arch"] for result in document["results"]] == ["x86"]
+    assert err == "migrc: interrupted\n"
+    assert not [name for name in os.listdir("/proc") if name.isdigit() and _works_in(name, str(tmp_path))]
+
+
+def _works_in(process: str, folder: str) -> bool:
+    """A process whose working directory is the test's: a worker that was left behind."""
+    try:
+        return os.readlink(f"/proc/{process}/cwd") == folder
+    except OSError:
+        return False

@@ -1,0 +1,323 @@
+"""`migrc check`: verdicts, their forms, exit codes, and one line for whatever is wrong with a user's file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulator.explore.litmus import Expectation
+from scenarios import check
+from scenarios.judging import plan
+from scenarios.programs import litmus_named
+
+Migrc = Callable[..., int]
+Captured = pytest.CaptureFixture[str]
+
+HEAD = (
+    "from emulator.explore.litmus import Expectation, Forbidden, Litmus\n"
+    "from emulator.hardware.operations import Load, Store\n"
+)
+NEVER = "(Expectation('immediate', 'Never', 'Never', 'Never'),)"
+
+
+def results(out: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(out)["results"]
+    return found
+
+
+def test_verdicts_are_told_as_herd_tells_them(folder: Path, migrc: Migrc, capsys: Captured) -> None:
+    assert migrc("check", "small.py") == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert err == ""
+    assert "Observation trivial Never 0 10000" in lines
+    assert "Observation SB Never 0 10000" in lines
+    assert sum(line.startswith("Observation SB Sometimes 1 ") for line in lines) == 2
+    assert "  migrc replay witnesses/SB--immediate--x86.mpk" in lines
+    assert lines[-1].startswith("6 results, 0 unexpected; ")
+    # What was expected is not drawn when there are several results.
+    assert "CPU 0" not in out
+
+
+def test_a_single_violation_is_drawn_with_all_that_repeats_it(
+    folder: Path, migrc: Migrc, capsys: Captured
+) -> None:
+    assert migrc("check", "small.py:SB", "--arch", "x86", "--seed", "3") == 0
+    out = capsys.readouterr().out
+    assert "  breaks: store buffering: both CPUs read 0\n" in out
+    assert "  seed 3, run " in out
+    assert "  saved as witnesses/SB--immediate--x86.mpk\n" in out
+    assert "   CPU 0" in out
+    assert "^^^ store buffering" in out
+    (schedule,) = (line for line in out.splitlines() if line.startswith("  schedule: "))
+    text = schedule.removeprefix("  schedule: ")
+    assert migrc("replay", text, "--litmus", "small.py:SB", "--policy", "immediate", "--arch", "x86") == 1
+
+
+def test_one_result_is_one_object_and_several_are_a_list(
+    folder: Path, migrc: Migrc, capsys: Captured
+) -> None:
+    assert migrc("check", "small.py:SB", "--arch", "riscv", "--json") == 0
+    one = json.loads(capsys.readouterr().out)
+    assert (one["litmus"], one["policy"], one["arch"]) == ("SB", "immediate", "riscv")
+    assert (one["expected"], one["observation"], one["ok"]) == ("Sometimes", "Sometimes", True)
+    assert one["strategy"] == "portfolio"
+    assert one["complete"] is False
+    assert one["witness"]["rule"] == "store buffering"
+    assert one["witness"]["steps"] == len(one["witness"]["columns"])
+    assert Path(one["file"]).is_file()
+    assert migrc("check", "small.py", "--arch", "sc", "--json", "--schedules", "10") == 0
+    several = results(capsys.readouterr().out)
+    assert [(result["litmus"], result["policy"]) for result in several] == [
+        ("SB", "immediate"),
+        ("trivial", "immediate"),
+        ("trivial", "migrc"),
+    ]
+    assert all(result["witness"] is None and result["schedules"] == 10 for result in several)
+
+
+def test_the_same_seed_finds_the_same(folder: Path, migrc: Migrc, capsys: Captured) -> None:
+    found = []
+    for _ in range(2):
+        migrc("check", "small.py:SB", "--arch", "x86", "--json", "--seed", "5")
+        document = json.loads(capsys.readouterr().out)
+        del document["elapsed_s"]
+        found.append(document)
+    assert found[0] == found[1]
+
+
+def test_exhaustive_is_complete(folder: Path, migrc: Migrc, capsys: Captured) -> None:
+    assert migrc("check", "small.py:SB", "--arch", "sc", "--strategy", "exhaustive", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["complete"] is True
+    assert result["states"] > 10
+    assert migrc("check", "small.py:SB", "--arch", "x86", "--strategy", "exhaustive") == 0
+    assert "Observation SB Sometimes 1 " in capsys.readouterr().out
+
+
+def test_ktap(folder: Path, migrc: Migrc, capsys: Captured) -> None:
+    (folder / "wrong.py").write_text(
+        HEAD + "async def bad(cpu):\n    await Load('x')\n    raise Forbidden('this', 'text')\n"
+        f"L = Litmus('wrong #1', '?', (bad,), lambda setup: None, {NEVER})\n"
+    )
+    assert migrc("check", "small.py:trivial", "wrong.py", "--arch", "sc", "--ktap") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["KTAP version 1", "1..3"]
+    assert [line for line in lines[2:] if not line.startswith("# ")] == [
+        "ok 1 trivial immediate sc",
+        "ok 2 trivial migrc sc",
+        "not ok 3 wrong _1 immediate sc",
+    ]
+    at = lines.index("not ok 3 wrong _1 immediate sc")
+    assert "# UNEXPECTED: expected Never" in lines[lines.index("ok 2 trivial migrc sc") : at]
+    assert "# breaks: this: text" in lines
+
+
+@pytest.mark.parametrize(
+    ("expected", "reason"),
+    [
+        ("'Sometimes'", "expected Sometimes"),
+        ("'Never', None, None, ('done', 'not_done')", "vacuous: no run counted not_done"),
+    ],
+)
+def test_a_never_that_is_not_what_was_expected(
+    folder: Path, migrc: Migrc, capsys: Captured, expected: str, reason: str
+) -> None:
+    rest = ", None, None" if "None" not in expected else ""
+    (folder / "mine.py").write_text(
+        HEAD + "async def good(cpu):\n    await Load('x')\n    cpu.count('done')\n"
+        f"L = [Litmus('m', '?', (good,), lambda setup: None, (Expectation('migrc', {expected}{rest}),))]\n"
+    )
+    assert migrc("check", "mine.py", "--json", "--schedules", "50") == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["reason"] == reason
+    assert (result["observation"], result["ok"]) == ("Never", False)
+
+
+def test_a_sometimes_by_another_rule_is_not_what_was_expected(
+    folder: Path, migrc: Migrc, capsys: Captured
+) -> None:
+    (folder / "mine.py").write_text(
+        HEAD + "async def bad(cpu):\n    await Load('x')\n    raise Forbidden('this', 'text')\n"
+        "L = Litmus('m', '?', (bad,), lambda setup: None,"
+        " (Expectation('migrc', 'Sometimes', None, None, (), ('that',)),))\n"
+    )
+    assert migrc("check", "mine.py") == 1
+    assert "  UNEXPECTED: broke 'this'; expected 'that'\n" in capsys.readouterr().out
+
+
+def test_runs_that_are_all_cut_short_prove_nothing(folder: Path, migrc: Migrc, capsys: Captured) -> None:
+    assert migrc("check", "small.py:trivial", "--arch", "sc", "--policy", "migrc", "--steps", "1") == 1
+    assert "vacuous: every run was cut short; raise --steps" in capsys.readouterr().out
+
+
+def test_time_ends_a_search(folder: Path, migrc: Migrc, capsys: Captured) -> None:
+    arguments = ("--arch", "sc", "--policy", "migrc", "--schedules", "1000000000", "--seconds", "0.2")
+    assert migrc("check", "small.py:trivial", *arguments, "--json") == 0
+    assert 0 < json.loads(capsys.readouterr().out)["schedules"] < 1_000_000
+
+
+def test_a_policy_that_the_test_does_not_know_has_no_expectation(
+    folder: Path, migrc: Migrc, capsys: Captured
+) -> None:
+    policy = ("--policy", "migrc")
+    assert migrc("check", "small.py:SB", *policy, "--arch", "x86", "--json") == 1
+    result = json.loads(capsys.readouterr().out)
+    assert result["expected"] is None
+    assert result["reason"].startswith("a rule broke; the test expects nothing of migrc")
+    assert migrc("check", "small.py:SB", *policy, "--arch", "sc", "--json") == 0
+
+
+def test_without_options_everything_that_has_an_expectation_is_planned(folder: Path) -> None:
+    jobs = plan(litmus_named("small.py"), [], [])
+    assert [(job.test.name, job.policy, job.arch) for job in jobs] == [
+        ("SB", "immediate", "sc"),
+        ("SB", "immediate", "x86"),
+        ("SB", "immediate", "riscv"),
+        ("trivial", "immediate", "sc"),
+        ("trivial", "migrc", "sc"),
+        ("trivial", "migrc", "x86"),
+    ]
+    jobs = plan(litmus_named("small.py:SB"), ["migrc:rfc2"], [])
+    assert [(job.arch, job.expected) for job in jobs] == [("sc", None), ("x86", None), ("riscv", None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("x = (\n", "mine.py: line 1: SyntaxError: "),
+        ("\nimport nowhere_at_all\n", "mine.py: line 2: ModuleNotFoundError: "),
+        ("def f():\n    return 1 / 0\nf()\n", "mine.py: line 2: ZeroDivisionError: "),
+        ("raise SystemExit(3)\n", "mine.py: line 1: SystemExit: 3"),
+        ("x = 1\n", "mine.py: no litmus test in it; it must define LITMUS"),
+        (
+            f"{HEAD}async def a(cpu):\n    await Load('x')\n    cpu.nothing_like_it\n"
+            f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
+            "CPU 0: AttributeError: 'PerCpu' object has no attribute 'nothing_like_it' (mine.py:5 in a)",
+        ),
+        (
+            f"{HEAD}async def a(cpu):\n    await Load('x')\n"
+            f"def s(setup):\n    setup.page('x', 99)\nL = Litmus('m', '?', (a,), s, {NEVER})\n",
+            "mine.py: line 6: the start cannot be set up: IndexError: ",
+        ),
+        (
+            f"{HEAD}async def a(cpu):\n    raise ValueError('at once')\n"
+            f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
+            "mine.py: line 4: the start cannot be set up: ValueError: at once",
+        ),
+        (
+            f"{HEAD}L = Litmus('m', '?', (), lambda setup: None, ())\n",
+            "expects nothing of any policy; say which with --policy",
+        ),
+        (
+            f"{HEAD}async def a(cpu):\n    await Load('x')\n"
+            "L = Litmus('m', '?', (a,), lambda setup: None, (Expectation('migrc', 'Often', None, None),))\n",
+            "expects 'Often' of migrc on sc; Never or Sometimes",
+        ),
+        (
+            f"{HEAD}async def a(cpu):\n    await Load('x')\n"
+            "L = [Litmus('m', n, (a,), lambda setup: None, ()) for n in 'ab']\n",
+            "two litmus tests are named 'm'",
+        ),
+        (
+            f"{HEAD}seen = []\nasync def a(cpu):\n    await Load('x')\n"
+            "    if not seen:\n        seen.append(1)\n        raise Forbidden('dice', 'thrown')\n"
+            f"    await Store('x', 1)\nL = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
+            "is not deterministic: the search broke 'dice'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_users_file_is_one_line(
+    folder: Path, migrc: Migrc, capsys: Captured, text: str, part: str
+) -> None:
+    (folder / "mine.py").write_text(text)
+    assert migrc("check", "mine.py") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("migrc: error: ")
+    assert err.count("\n") == 1
+    assert part in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["check"], "name a litmus test"),
+        (["check", "no-such-test"], "unknown litmus test 'no-such-test'"),
+        (["check", "no-such-*"], "no litmus test matches 'no-such-*'"),
+        (["check", "nowhere.py"], "nowhere.py: no such file"),
+        (["check", "small.py:XX"], "small.py: no litmus test named 'XX'"),
+        (["check", "--all", "small.py"], "--all and a name"),
+        (["check", "small.py", "--policy", "imediate"], "--policy: "),
+        (["check", "small.py", "--policy", "migrc", "--policy", "migrc"], "given twice"),
+        (["check", "small.py", "--arch", "arm64"], "--arch"),
+        (["check", "small.py", "--strategy", "lucky"], "--strategy: no strategy named lucky"),
+        (["check", "small.py", "--strategy", "pct:0"], "--strategy: strategy pct:0"),
+        (["check", "small.py", "--schedules", "0"], "--schedules"),
+        (["check", "small.py", "--seconds", "0"], "--seconds"),
+        (["check", "small.py", "--seconds", "nan"], "--seconds"),
+        (["check", "small.py", "--workers", "0"], "--workers"),
+        (["check", "small.py", "--json", "--ktap"], "--json and --ktap"),
+        (["check", "small.py:SB", "--arch", "x86", "--save", "/proc/no"], "/proc/no"),
+        (["check", "small.py:SB", "--arch", "x86", "--save", "small.py"], "small.py"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    folder: Path, migrc: Migrc, capsys: Captured, arguments: list[str], part: str
+) -> None:
+    assert migrc(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("migrc: error: ")
+    assert err.count("\n") == 1
+    assert part in err
+
+
+def test_programs_that_are_dropped_in_the_middle_say_nothing(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        HEAD + "async def a(cpu):\n    try:\n        await Load('x')\n        await Load('x')\n"
+        "    finally:\n        await Store('x', 1)\n"
+        "async def b(cpu):\n    await Load('x')\n    raise Forbidden('this', 'text')\n"
+        "L = Litmus('m', '?', (a, b), lambda setup: None, (Expectation('migrc', 'Sometimes', None, None),))\n"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-m", "scenarios", "check", "mine.py"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_shows_what_is_finished(
+    folder: Path, migrc: Migrc, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = check.run_job
+
+    def interrupted(job: Any, *rest: Any) -> Any:
+        if job.policy == "migrc":
+            raise KeyboardInterrupt
+        return run(job, *rest)
+
+    monkeypatch.setattr(check, "run_job", interrupted)
+    arguments = ("check", "small.py:trivial", "--arch", "sc", "--schedules", "10")
+    assert migrc(*arguments, "--json") == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out)["interrupted"] is True
+    assert [result["policy"] for result in results(out)] == ["immediate"]
+    assert err == "migrc: interrupted\n"
+    assert migrc(*arguments) == 130
+    assert "interrupted, 1 not finished" in capsys.readouterr().out
+
+
+def test_expectations_have_the_fields_that_the_docs_name() -> None:
+    assert Expectation._fields == ("policy", "sc", "x86", "riscv", "reached", "rules")

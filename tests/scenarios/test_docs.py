@@ -1,0 +1,58 @@
+"""The documents' own examples: their files are read out of the text, their commands are run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Migrc = Callable[..., int]
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with every file that a document shows (`# name.py` is its first line)."""
+    for document in ("writing-a-litmus.md", "writing-a-policy.md"):
+        blocks = re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", text_of(document), re.M | re.S)
+        assert blocks
+        for name, text in blocks:
+            (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def text_of(document: str) -> str:
+    return (DOCS / document).read_text()
+
+
+def commands(document: str) -> list[list[str]]:
+    """What stands in the document's blocks as `migrc check ...`, without the remark two spaces behind it."""
+    found = re.findall(r"^migrc (check .*?)(?:  .*)?$", text_of(document), re.M)
+    assert found
+    return [shlex.split(line) for line in found if "mine:" not in line]
+
+
+@pytest.mark.parametrize("document", ["writing-a-litmus.md", "writing-a-policy.md"])
+def test_the_commands_of_a_document_do_what_it_says(
+    document: str, examples: Path, migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in commands(document):
+        broken = "forgetful:Forgetful" in command
+        assert migrc(*command, "--schedules", "500") == (1 if broken else 0), capsys.readouterr()
+        out = capsys.readouterr().out
+        assert ("^^^ " in out) == broken
+
+
+def test_the_schedule_in_the_document_breaks_the_rule(
+    examples: Path, migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (schedule,) = re.findall(r"^migrc replay '(.*?)'", text_of("writing-a-litmus.md"), re.M)
+    machine = ("--litmus", "moving_page.py", "--policy", "forgetful:Forgetful", "--arch", "x86")
+    assert migrc("replay", schedule, *machine) == 1
+    assert "breaks: access to a free frame" in capsys.readouterr().out

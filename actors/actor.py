@@ -16,7 +16,7 @@ import zmq
 
 from actors import cluster, wire
 from actors.errors import fault_of
-from actors.machine import Machine
+from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Endpoint, Mailbox
 
 
@@ -55,7 +55,7 @@ class MachineActor:
         if self.number != wire.MEMORY and len(cores) > 1:
             os.sched_setaffinity(0, {cores[self.number % len(cores)]})
 
-    def run(self, machine: bytes, directory: Directory) -> Any:
+    def run(self, machine: bytes, directory: Directory, mode: Mode) -> Any:
         """Take part in one run of the pickled machine until the driver ends it; the results.
 
         Nothing is raised: what goes wrong is sent to the driver at once, because the other actors only
@@ -66,7 +66,7 @@ class MachineActor:
         driver = mailbox.connect_driver(directory.driver)
         pack = wire.make_packer()
         try:
-            loop = self.make_loop(ray.cloudpickle.loads(machine), mailbox, directory)
+            loop = self.make_loop(ray.cloudpickle.loads(machine), mailbox, directory, mode)
             driver.send(pack((wire.READY, self.number)))
             message = wire.unpack(mailbox.inbox.recv())
             # Whatever the machine consists of lives as long as the run.
@@ -83,7 +83,7 @@ class MachineActor:
             gc.unfreeze()
             mailbox.close()
 
-    def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory) -> Any:
+    def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory, mode: Mode) -> Any:
         """What this actor does between start and end."""
         raise NotImplementedError
 

@@ -9,6 +9,7 @@ for long on top of it. All waiting is one blocking receive on the one inbox; not
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +18,7 @@ import zmq
 
 from actors import wire
 from actors.actor import MachineActor, Stopped
-from actors.machine import Machine
+from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware.cpu import Frame, IpiRequest
 from emulator.hardware.operations import (
@@ -26,6 +27,7 @@ from emulator.hardware.operations import (
     AckIpi,
     Cycle,
     Halt,
+    Idle,
     Iret,
     Lock,
     Operation,
@@ -60,6 +62,7 @@ class CpuReport(NamedTuple):
     delivery: bytes
     handler: bytes
     round_trip: bytes
+    tlb: tuple[tuple[int, int, int], ...]  # what was cached at the end: (pcid, vpn, entry)
 
 
 class CpuLoop:
@@ -68,6 +71,8 @@ class CpuLoop:
     `delivery` (send to handler entry) needs the clocks of two CPUs and is only recorded where both are on one
     node; `handler` (entry to return) and `round_trip` (send to last acknowledgement) need one.
     """
+
+    outbox_limit: Final = _HEAD + 2 * _OUTBOX_BOUND
 
     def __init__(self, number: int, machine: Machine, mailbox: Mailbox, directory: Directory) -> None:
         self.number = number
@@ -89,6 +94,7 @@ class CpuLoop:
         self._blocked: set[Frame] = set()
         self._woken: set[Frame] = set()
         self._requests = 0
+        self._halted = False
         self._senders: dict[int, Callable[[bytes], Any]] = {}
         self._unacknowledged: dict[int, list[int]] = {}
         # Handlers that run (when entered, what for), and those that have returned (and when).
@@ -102,6 +108,7 @@ class CpuLoop:
             WaitAcks: self._wait_acks,
             AckIpi: self._ack_ipi,
             Halt: self._halt,
+            Idle: self._idle,
             Iret: self._iret,
             Touch: self._touch,
             Cycle: self._cycle,
@@ -125,18 +132,14 @@ class CpuLoop:
         queue = cpu.call_queue
         carry = self._carry
         cpu.boot(self._program)
-        while frames:
-            if queue and cpu.can_interrupt():
-                self._enter_handler()
-                continue
-            frame = frames[-1]
-            if frame.series is not None:
-                self._series(frame)
-            else:
-                operation = frame.operation
-                carry[type(operation)](frame, operation)
-        self._confirm()
-        self._driver.send(self._pack((wire.HALTED, self.number, self.kernel.accesses)))
+        try:
+            self._until_halted(frames, queue, carry)
+        except Stopped:
+            # The program is over and only served interrupts; that may end anywhere.
+            if not self._halted:
+                raise
+            return
+        self._say_halted()
         try:
             while True:
                 for request in queue:
@@ -150,6 +153,31 @@ class CpuLoop:
         except Stopped:
             return
 
+    def _until_halted(
+        self,
+        frames: list[Frame],
+        queue: deque[IpiRequest],
+        carry: dict[type[Any], Callable[[Frame, Any], None]],
+    ) -> None:
+        cpu = self.cpu
+        while frames:
+            if queue and cpu.can_interrupt():
+                self._enter_handler()
+                continue
+            frame = frames[-1]
+            if frame.series is not None:
+                self._series(frame)
+            else:
+                operation = frame.operation
+                carry[type(operation)](frame, operation)
+
+    def _say_halted(self) -> None:
+        """Tell the driver that the program is over, once."""
+        if not self._halted:
+            self._halted = True
+            self._confirm()
+            self._driver.send(self._pack((wire.HALTED, self.number, self.kernel.accesses)))
+
     def results(self) -> CpuReport:
         """What to hand back at the end."""
         self._record_entries()
@@ -160,6 +188,7 @@ class CpuLoop:
             self.delivery.encode(),
             self.handler.encode(),
             self.round_trip.encode(),
+            tuple(self.cpu.tlb.entries()),
         )
 
     # --- messages ------------------------------------------------------------------------------
@@ -245,7 +274,7 @@ class CpuLoop:
     def _post(self, frame: Frame, operation: Operation) -> None:
         outbox = self._outbox
         outbox += (NUMBERS[type(operation)], operation)
-        if len(outbox) > _HEAD + 2 * _OUTBOX_BOUND:
+        if len(outbox) > self.outbox_limit:
             self._confirm()
         self.cpu.resume(None)
 
@@ -270,7 +299,7 @@ class CpuLoop:
         for member in members:
             self._outbox += (NUMBERS[type(member)], member)
         if not any(TABLE[type(member)].answers for member in members):
-            if len(self._outbox) > _HEAD + 2 * _OUTBOX_BOUND:
+            if len(self._outbox) > self.outbox_limit:
                 self._confirm()
             self.cpu.resume_series([None] * len(members))
             return
@@ -314,7 +343,11 @@ class CpuLoop:
             end = min(index + self._budget, stop)
         if self._budget <= 0:
             self._glance()
+        self._touched(index)
         cpu.resume(index)
+
+    def _touched(self, index: int) -> None:
+        """A run of touches has ended at `index`."""
 
     # --- interrupts ----------------------------------------------------------------------------
 
@@ -392,6 +425,11 @@ class CpuLoop:
             self._sleep()
         cpu.resume(None)
 
+    def _idle(self, frame: Frame, operation: Idle) -> None:
+        """The program is over, but others may still want this CPU's acknowledgement."""
+        self._say_halted()
+        self._sleep()
+
     def _halt(self, frame: Frame, operation: Halt) -> None:
         if frame in self._woken:
             self._woken.remove(frame)
@@ -403,7 +441,14 @@ class CpuLoop:
 class _CpuActor(MachineActor):
     """One simulated CPU."""
 
-    def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory) -> CpuLoop:
+    def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory, mode: Mode) -> CpuLoop:
+        # They are CpuLoops themselves.
+        from actors.watched_cpu import StressedCpuLoop, WatchedCpuLoop
+
+        if mode.chaos is not None:
+            return StressedCpuLoop(self.number, machine, mailbox, directory, mode.chaos)
+        if mode.watched:
+            return WatchedCpuLoop(self.number, machine, mailbox, directory)
         return CpuLoop(self.number, machine, mailbox, directory)
 
 

@@ -7,10 +7,40 @@ of CPU n takes `cpu(n)`. What they hand back at the end is plain values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.operations import Operation
+from emulator.hardware.ordering import Architecture
+
+
+class Chaos(NamedTuple):
+    """Disturbances of a run, and the seed they are drawn with. Chances are between 0 and 1, at every step.
+
+    `late_interrupts`: a queued call is not looked at yet; `late_effects`: a windowed effect is not performed
+    yet; `pauses`: the CPU stands still for up to `pause_us` microseconds; `walks`: the walker fetches a page.
+    `stalls`: so many times each CPU stands still for up to `stall_us`, at steps drawn from the first
+    `within`.
+    """
+
+    seed: int
+    late_interrupts: float = 0.0
+    late_effects: float = 0.0
+    pauses: float = 0.0
+    pause_us: int = 0
+    walks: float = 0.0
+    stalls: int = 0
+    stall_us: int = 0
+    within: int = 60
+
+
+class Mode(NamedTuple):
+    """How a machine is run. `watched`: everything is told to the memory actor, in one order, and judged by
+    happens-before; `recorded`: that order is sent to the driver; `chaos`: disturbances, None for none."""
+
+    watched: bool = False
+    recorded: bool = False
+    chaos: Chaos | None = None
 
 
 class MemoryGate(Protocol):
@@ -63,6 +93,13 @@ class Machine(Protocol):
 
     def checks(self, memory: Any) -> Sequence[Check]:
         """Observers of `memory`."""
+
+    def watchers(self, memory: Any) -> Sequence[Any]:
+        """Checks of what happens before what, for a watched run."""
+
+    @property
+    def architecture_row(self) -> Architecture:
+        """What may wait in a CPU's window."""
 
     def cpu(self, number: int) -> tuple[Cpu, Program, Kernel]:
         """CPU `number`, its first program, and the kernel state that the program works on."""

@@ -8,14 +8,16 @@ gone into an interrupt handler meanwhile and must not have executed it before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 
 from actors import wire
 from actors.actor import MachineActor
-from actors.machine import Machine
+from actors.machine import Check, Machine, MemoryGate, Mode
 from actors.mailbox import Directory, Mailbox
+from actors.watched_gate import WatchedGate
 from emulator.hardware.operations import NUMBERS, Lock, Operation, WaitChange, WaitFor, WaitPte
 from emulator.memory.blocked import BLOCKED
 
@@ -26,13 +28,44 @@ _SAME_FOR_ALL: frozenset[type[Any]] = frozenset({Lock, WaitFor, WaitChange, Wait
 _Key = tuple[type[Any], Operation]
 
 
+class PlainGate:
+    """Memory and its checks, nothing else."""
+
+    def __init__(self, memory: MemoryGate, checks: Sequence[Check]) -> None:
+        self._execute = memory.execute
+        self._observers = [check.observe for check in checks]
+        self.enabled = memory.enabled
+        self.operation = wire.make_operation
+
+    def carry_out(self, cpu: int, number: int, fields: tuple[Any, ...]) -> Any:
+        """The answer, or BLOCKED."""
+        operation = wire.make_operation(number, fields)
+        answer = self._execute(cpu, operation)
+        if answer is not BLOCKED:
+            for observe in self._observers:
+                observe(cpu, operation, answer)
+        return answer
+
+    def results(self) -> dict[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+    def violations(self) -> list[dict[str, Any]]:
+        """Nothing of its own."""
+        return []
+
+
 class MemoryLoop:
     """Serves the CPUs of one run from one `Memory`."""
 
-    def __init__(self, machine: Machine, mailbox: Mailbox, directory: Directory) -> None:
+    def __init__(self, machine: Machine, mailbox: Mailbox, directory: Directory, mode: Mode) -> None:
         self.memory = machine.memory()
         self.checks = machine.checks(self.memory)
         self.serving = -1
+        self._gate: PlainGate | WatchedGate = PlainGate(self.memory, self.checks)
+        if mode.watched:
+            driver = mailbox.connect_driver(directory.driver) if mode.recorded else None
+            self._gate = WatchedGate(machine, self.memory, self.checks, driver)
         self._mailbox = mailbox
         self._directory = directory
         self._pack = wire.make_packer()
@@ -47,8 +80,7 @@ class MemoryLoop:
         unpack = wire.unpack
         pack = self._pack
         send = self._send
-        execute = self.memory.execute
-        observers = [check.observe for check in self.checks]
+        carry_out = self._gate.carry_out
         while True:
             cpu = message[0]
             if cpu == wire.DRIVER:
@@ -62,9 +94,9 @@ class MemoryLoop:
                 if self._offered:
                     self._offered = {lock: to for lock, to in self._offered.items() if to != cpu}
                 for index in range(2, len(message), 2):
-                    operation = wire.make_operation(message[index], message[index + 1])
-                    answer = execute(cpu, operation)
+                    answer = carry_out(cpu, message[index], message[index + 1])
                     if answer is BLOCKED:
+                        operation = self._gate.operation(message[index], message[index + 1])
                         if wanted <= 0:
                             raise RuntimeError(
                                 f"{wire.operation_text(operation)} blocks, but nobody waits for it"
@@ -74,8 +106,6 @@ class MemoryLoop:
                         if cpu not in waiting:
                             waiting.append(cpu)
                         break
-                    for observe in observers:
-                        observe(cpu, operation, answer)
                     if index >= first_wanted:
                         answers.append(answer)
                 if wanted >= 0:
@@ -86,7 +116,7 @@ class MemoryLoop:
 
     def _wake(self) -> None:
         """Tell CPUs whose operation is enabled by now to ask again."""
-        enabled = self.memory.enabled
+        enabled = self._gate.enabled
         done: list[_Key] = []
         for key, cpus in self._waiting.items():
             kind, operation = key
@@ -121,7 +151,9 @@ class MemoryLoop:
         figures = dict(self.memory.results())
         for check in self.checks:
             figures.update(check.results())
-        return figures, [violation for check in self.checks for violation in check.violations]
+        figures.update(self._gate.results())
+        found = [violation for check in self.checks for violation in check.violations]
+        return figures, found + self._gate.violations()
 
 
 class _MemoryActor(MachineActor):
@@ -129,9 +161,9 @@ class _MemoryActor(MachineActor):
 
     _loop: MemoryLoop | None = None
 
-    def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory) -> MemoryLoop:
+    def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory, mode: Mode) -> MemoryLoop:
         self._loop = None
-        self._loop = MemoryLoop(machine, mailbox, directory)
+        self._loop = MemoryLoop(machine, mailbox, directory, mode)
         return self._loop
 
     def concerned(self) -> int:

@@ -19,7 +19,7 @@ import zmq
 from actors import cluster, wire
 from actors.cpu_actor import CpuActor, CpuReport
 from actors.errors import Fault, ProgramError, SessionError
-from actors.machine import Machine
+from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
 from emulator.measure.histogram import Histogram
@@ -29,6 +29,7 @@ __all__ = ["Fault", "LiveResult", "LiveSession", "ProgramError", "SessionError",
 Transport = Literal["ipc", "tcp"]
 Progress = Callable[[dict[str, Any]], None]
 
+PLAIN: Final = Mode()
 _LOOK_MS: Final = 250
 _ABORT_S: Final = 3.0
 _RESULTS_S: Final = 60.0
@@ -59,6 +60,7 @@ class LiveResult:
     delivery: Histogram
     handler: Histogram
     round_trip: Histogram
+    tlbs: list[Any]
 
 
 class LiveSession:
@@ -122,8 +124,15 @@ class LiveSession:
         finally:
             self._signals.close()
 
-    def run(self, machine: Machine, progress: Progress | None = None, patience_s: float = 60.0) -> LiveResult:
-        """Run `machine` to its end.
+    def run(
+        self,
+        machine: Machine,
+        progress: Progress | None = None,
+        patience_s: float = 60.0,
+        mode: Mode = PLAIN,
+        keep: Callable[[tuple[int, ...], int], None] | None = None,
+    ) -> LiveResult:
+        """Run `machine` to its end. `keep` gets the blocks of a recorded run: events and checksum.
 
         `progress` is called a few times a second with the total of `accesses`, the accesses of each CPU in
         `cpus`, how many have `halted`, and `elapsed_ns`. ProgramError if a program raises; SessionError if an
@@ -132,7 +141,8 @@ class LiveSession:
         if self._context is None:
             raise SessionError("the session is not open")
         self._runs += 1
-        run = _Run(self._prepare(machine), self._context, machine.cpus, progress, patience_s)
+        cast = self._prepare(machine, mode)
+        run = _Run(cast, self._context, machine.cpus, progress, patience_s, keep)
         try:
             return run.result()
         except Exception:
@@ -148,7 +158,7 @@ class LiveSession:
         finally:
             run.close()
 
-    def _prepare(self, machine: Machine) -> _Cast:
+    def _prepare(self, machine: Machine, mode: Mode) -> _Cast:
         """Actors with open inboxes for `machine`, and their calls under way."""
         assert self._context is not None
         where = {"scheduling_strategy": "SPREAD"} if self._address else {}
@@ -174,7 +184,7 @@ class LiveSession:
             for actor, place in zip(actors, places, strict=True):
                 actor.open.remote(place)
         directory = Directory(mailbox.endpoint, places[0], tuple(places[1:]))
-        calls = [actor.run.remote(pickled, directory) for actor in actors]
+        calls = [actor.run.remote(pickled, directory, mode) for actor in actors]
         return _Cast(mailbox, directory, actors, calls)
 
     def _forget(self, lost: list[Any]) -> None:
@@ -212,7 +222,10 @@ class _Run:
         cpus: int,
         progress: Progress | None,
         patience_s: float,
+        keep: Callable[[tuple[int, ...], int], None] | None,
     ) -> None:
+        self._keep = keep
+        self._kept = 0  # transitions that blocks have told of
         self._cast = cast
         self._context = context
         self._pack = wire.make_packer()
@@ -237,6 +250,14 @@ class _Run:
             memory, *reports = ray.get(self._cast.calls, timeout=_RESULTS_S)
         except ray.exceptions.RayError as problem:
             raise SessionError(f"an actor died at the end of the run: {_first_line(problem)}") from None
+        if self._keep is not None and memory is not None:
+            # The last block may come behind the results.
+            transitions = memory[0]["transitions"]
+            while self._kept < transitions and (message := self._receive(int(_WAITS_S * 1000))):
+                self._take(message)
+            if self._kept < transitions:
+                lost = transitions - self._kept
+                raise SessionError(f"{lost} of {transitions} recorded transitions were lost")
         if memory is None or None in reports:
             # A last word of failure is on its way.
             while message := self._receive(2_000):
@@ -302,6 +323,10 @@ class _Run:
             self._accesses[number] = rest[0]
         elif kind == wire.WAITS:
             self._waits[number] = rest[0]
+        elif kind == wire.BLOCK:
+            if self._keep is not None:
+                self._kept += sum(rest[0][2::3])
+                self._keep(*rest)
         elif kind == wire.FAILED:
             raise ProgramError(rest[0], Fault(*rest[1:]))
 
@@ -369,6 +394,7 @@ class _Run:
             violations=violations,
             accesses=sum(report.accesses for report in reports),
             elapsed_ns=elapsed_ns,
+            tlbs=[report.tlb for report in reports],
             **merged,
         )
 

@@ -14,6 +14,15 @@ import msgpack
 
 from emulator.hardware.operations import CLASSES, NUMBERS, TABLE, Operation, Touch, Where, describe
 
+# In a watched run memory is told of everything that a CPU does, so some numbers mean no operation of memory.
+LOCAL: Final = len(CLASSES)  # a count: so many steps that nobody else could notice
+TOUCHED: Final = LOCAL + 1  # where a run of touches ended
+BEGUN: Final = LOCAL + 2  # number and fields of a load whose value is asked for later
+TAKE: Final = LOCAL + 3  # an interrupt: the calls that are queued
+# Kind, position, number and fields of the operation, whether it was only issued, and what a walker has: any
+# transition of a stressed CPU. The last is -1 where nothing is asked of memory.
+TRANSITION: Final = LOCAL + 4
+
 # To a CPU.
 ANSWER: Final = 0  # the answers waited for
 BLOCKED: Final = 1  # the answers before the operation that is not enabled
@@ -30,6 +39,7 @@ PROGRESS: Final = 9  # accesses so far
 WAITS: Final = 10  # text
 HALTED: Final = 11
 FAILED: Final = 12  # CPU concerned, then the fields of a Fault
+BLOCK: Final = 13  # a block of the recording
 
 MEMORY: Final = -1
 DRIVER: Final = -2  # in the place of a CPU number in a message to the memory actor
@@ -76,6 +86,12 @@ def make_operation(number: int, fields: tuple[Any, ...]) -> Operation:
     if make is None:
         raise ValueError(f"operation number {number} is not one for the memory actor")
     operation: Operation = make(fields)
+    return operation
+
+
+def make_watched(number: int, fields: tuple[Any, ...]) -> Operation:
+    """The operation with this number, wherever it is carried out."""
+    operation: Operation = CLASSES[number]._make(fields)
     return operation
 
 

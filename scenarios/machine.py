@@ -11,8 +11,10 @@ from typing import Any
 
 from emulator.checks.accounting import Accounting
 from emulator.checks.coherence import Coherence
+from emulator.checks.frugality import Frugality
+from emulator.checks.grace_period import GracePeriod
 from emulator.hardware.cpu import Cpu, Program
-from emulator.hardware.ordering import ARCHITECTURES
+from emulator.hardware.ordering import ARCHITECTURES, Architecture
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import UserSpace, boot_program
 from emulator.kernel.percpu import KernelParameters, PerCpu
@@ -44,6 +46,17 @@ class ScenarioMachine:
     def checks(self, memory: Memory) -> list[Any]:
         """What watches the memory's operations: the checks, and the pending meter last."""
         return [Coherence(memory), Accounting(memory), PendingPeak()]
+
+    def watchers(self, memory: Memory) -> list[Any]:
+        """What judges by happens-before: no CPU runs anything at power-on."""
+        row = self.architecture_row
+        grace = GracePeriod(self.cpus, row.plain_orders, {}, self.parameters.nid)
+        return [grace, Frugality(grace)]
+
+    @property
+    def architecture_row(self) -> Architecture:
+        """What may wait in a CPU's window."""
+        return ARCHITECTURES[self.architecture]
 
     def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
         """One CPU, the program that it boots, and its kernel's private data."""

@@ -52,9 +52,10 @@ class LocalEngine:
         self.steps = 0
 
     def _choice(self, transition: Transition) -> Choice:
+        wanted = transition if transition.kind is not Kind.STEP else transition._replace(at=0)
         for choice in self.cpus[transition.cpu].choices():
-            if choice.transition == transition:
-                return choice
+            if choice.transition == wanted:
+                return Choice(transition, choice.operation)
         raise ValueError(f"{transition} is not possible here")
 
     def transitions(self) -> list[Transition]:

@@ -15,7 +15,7 @@ from emulator.checks.coherence import Coherence
 from emulator.checks.frugality import Frugality
 from emulator.checks.grace_period import GracePeriod
 from emulator.explore.engine import LocalEngine, Watcher
-from emulator.hardware.cpu import Context, Cpu
+from emulator.hardware.cpu import Context, Cpu, Program
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
 from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, RW, mk_pte
@@ -236,8 +236,25 @@ class LitmusMachine:
         """The coherence check over a memory of this test."""
         return Coherence(memory)
 
-    def boot(self, number: int) -> tuple[Cpu, PerCpu]:
-        """CPU `number`, its program waiting for its first operation."""
+    # --- as a machine that actors run ----------------------------------------------------------
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it has."""
+        return self.litmus.cpus
+
+    @property
+    def architecture_row(self) -> Architecture:
+        """What may wait in a CPU's window."""
+        return self.architecture
+
+    def checks(self, memory: Memory) -> list[Any]:
+        """What watches the memory's operations."""
+        coherence = self.coherence(memory)
+        return [coherence, Accounting(memory)] if self.litmus.drain else [coherence]
+
+    def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
+        """CPU `number`, the program that it boots, and its kernel's private data."""
         start = self._start
         kernel = PerCpu(number, self.parameters, self.make_policy())
         cpu = Cpu(number, self.architecture, TlbShape(16, 4, 16, 4), interrupt_entry(kernel))
@@ -259,11 +276,16 @@ class LitmusMachine:
         kernel.tasks[task.pid] = task
         program = _program(kernel, self.litmus.programs[number], self.litmus.drain)
         task.context = Context(program)
+        return cpu, program, kernel
+
+    def boot(self, number: int) -> tuple[Cpu, PerCpu]:
+        """CPU `number`, its program waiting for its first operation."""
+        cpu, program, kernel = self.cpu(number)
         cpu.boot(program)
         return cpu, kernel
 
-    def watchers(self) -> tuple[GracePeriod, Frugality]:
-        """Fresh checks of what happens before what, for a run from the start."""
+    def watchers(self, memory: Memory | None = None) -> tuple[GracePeriod, Frugality]:
+        """Fresh checks of what happens before what, for a run from the start; they need no memory."""
         entries = {
             (mm, vpn): entry
             for mm, tables in self._start.memory.page_tables.mms.items()
@@ -276,8 +298,7 @@ class LitmusMachine:
     def engine(self, watchers: Sequence[Watcher] = ()) -> LocalEngine:
         """The machine at its start under the plain engine, coherence and accounting watching."""
         memory = self.memory()
-        coherence = self.coherence(memory)
-        observers = (coherence, Accounting(memory)) if self.litmus.drain else (coherence,)
+        observers = self.checks(memory)
         cpus = [self.boot(number)[0] for number in range(self.litmus.cpus)]
         return LocalEngine(memory, cpus, observers, watchers)
 

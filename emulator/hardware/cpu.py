@@ -78,7 +78,10 @@ class Kind(IntEnum):
 
 
 class Transition(NamedTuple):
-    """One thing that may happen next: `at` is a position in the window, or the page of a walk."""
+    """One thing that may happen next: `at` is a position in the window, or the page of a walk.
+
+    A step of a Touch may name the index to stop at, for an engine that pauses to look at its inbox.
+    """
 
     kind: Kind
     cpu: int
@@ -282,7 +285,7 @@ class Cpu:
         """One of `choices()` has happened, with this answer from what is shared."""
         kind = transition.kind
         if kind is Kind.STEP:
-            self._step(answer)
+            self._step(answer, transition.at)
         elif kind is Kind.INTERRUPT:
             self.call_queue.extend(answer)
             self.take_interrupt()
@@ -347,8 +350,12 @@ class Cpu:
             return bool(window.pending) and window.forward(operation) is not None
         return False
 
-    def _step(self, answer: Any) -> None:
+    def _step(self, answer: Any, touched: int) -> None:
         operation = self.operation
+        if touched and isinstance(operation, Touch):
+            # As in a recording: the touches went this far, then the CPU looked up.
+            self.resume(self.carry_out(operation._replace(stop=touched)))
+            return
         if not self._carried_out_here(operation):
             self.resume(answer)
             return

@@ -13,6 +13,7 @@ from emulator.hardware.operations import (
     LocalIrqDisable,
     LocalIrqEnable,
     SendIpi,
+    SmpMb,
     SwitchTo,
     WaitFor,
 )
@@ -78,6 +79,9 @@ async def schedule(cpu: PerCpu) -> None:
     if chosen is previous:
         await LocalIrqEnable()
         return
+    # smp_mb__after_spinlock of the run queue's lock (kernel/sched/core.c: __schedule): what the previous task
+    # did in user mode is done before anybody is told that this CPU is lazy.
+    await SmpMb()
     if chosen.mm == INIT_MM:
         await enter_lazy_tlb(cpu)
     else:

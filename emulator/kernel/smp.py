@@ -18,6 +18,7 @@ from emulator.hardware.operations import (
     Operation,
     SendIpi,
     Series,
+    SmpRmb,
     WaitAcks,
 )
 from emulator.kernel.percpu import PerCpu, is_lazy_word
@@ -68,3 +69,7 @@ async def on_each_cpu_cond_mask(
         await LocalIrqEnable()
     if others:
         await WaitAcks(request)
+    if skip_lazy:
+        # Those left out were seen lazy: what the caller does next comes after that look. Only x86 leaves lazy
+        # CPUs out, where loads keep their order and this is no instruction.
+        await SmpRmb()

@@ -1,0 +1,265 @@
+"""CPU actors of watched runs: memory is told of everything that the CPU does, in the order it does it.
+
+What concerns this CPU alone travels ahead of the next operation that does not. Calls are queued in memory,
+as on real machines; the message from CPU to CPU is only the bell. A stressed CPU besides draws by lot what it
+does next among all that its architecture allows, and now and then stands still.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any, Final
+
+from actors import wire
+from actors.cpu_actor import CpuLoop
+from actors.machine import Chaos, Machine
+from actors.mailbox import Directory, Mailbox
+from emulator.checks.grace_period import NEVER_MATTER
+from emulator.hardware.cpu import Choice, Frame, IpiRequest, Kind
+from emulator.hardware.operations import (
+    NUMBERS,
+    TABLE,
+    AckIpi,
+    Cycle,
+    Halt,
+    Idle,
+    Iret,
+    Operation,
+    SendIpi,
+    WaitAcks,
+    Where,
+)
+
+# Steps of this CPU alone that a check of what happens before what wants to know of.
+_TOLD: Final = frozenset(kind for kind, row in TABLE.items() if row.where is Where.CPU) - NEVER_MATTER
+
+
+class WatchedCpuLoop(CpuLoop):
+    """As `CpuLoop`, with word of every step to the memory actor."""
+
+    def __init__(self, number: int, machine: Machine, mailbox: Mailbox, directory: Directory) -> None:
+        super().__init__(number, machine, mailbox, directory)
+        self._steps = 0  # own steps that memory has not been told of yet
+        # Bells that have rung, with the time they were sent at; and calls taken before their bell came.
+        self._bells: dict[tuple[int, int], int] = {}
+        self._early: set[tuple[int, int]] = set()
+
+    # --- own steps -----------------------------------------------------------------------------
+
+    def _tell_steps(self) -> None:
+        if self._steps:
+            self._outbox += (wire.LOCAL, (self._steps,))
+            self._steps = 0
+
+    def _tell(self, number: int, fields: Any) -> None:
+        self._tell_steps()
+        self._outbox += (number, fields)
+        if len(self._outbox) > self.outbox_limit:
+            self._confirm()
+
+    def _tell_of(self, operation: Operation) -> None:
+        """A step of this CPU alone."""
+        kind = type(operation)
+        if kind in _TOLD:
+            self._tell(NUMBERS[kind], operation)
+        else:
+            self._steps += 1
+
+    def _local(self, frame: Frame, operation: Operation) -> None:
+        self._tell_of(operation)
+        super()._local(frame, operation)
+
+    def _cycle(self, frame: Frame, operation: Cycle) -> None:
+        self._steps += 1
+        super()._cycle(frame, operation)
+
+    def _touched(self, index: int) -> None:
+        self._tell(wire.TOUCHED, (index,))
+
+    def _iret(self, frame: Frame, operation: Iret) -> None:
+        self._steps += 1
+        super()._iret(frame, operation)
+
+    def _halt(self, frame: Frame, operation: Halt) -> None:
+        self._steps += frame in self._woken
+        super()._halt(frame, operation)
+
+    def _confirm(self) -> None:
+        self._tell_steps()
+        super()._confirm()
+
+    # --- operations of memory --------------------------------------------------------------------
+
+    def _post(self, frame: Frame, operation: Operation) -> None:
+        self._tell_steps()
+        super()._post(frame, operation)
+
+    def _ask(self, frame: Frame, operation: Operation) -> None:
+        self._tell_steps()
+        if not frame.begun:
+            super()._ask(frame, operation)
+            return
+        self._outbox += (wire.BEGUN, (NUMBERS[type(operation)], operation))
+        self.cpu.resume(self._exchange(1)[1])
+
+    def _series(self, frame: Frame) -> None:
+        self._tell_steps()
+        super()._series(frame)
+
+    # --- calls -------------------------------------------------------------------------------------
+
+    def _receive(self, message: Any) -> None:
+        if message[0] == wire.IPI:
+            request = IpiRequest(*message[1:])
+            key = (request.sender, request.number)
+            if key in self._early:
+                self._early.remove(key)
+                return
+            self._bells[key] = request.sent_ns
+        super()._receive(message)
+
+    def _enter_handler(self) -> None:
+        """Take what is queued in memory by now; bells whose call has not been queued are none."""
+        self._tell_steps()
+        self._outbox += (wire.TAKE, ())
+        batch = [IpiRequest(*fields) for fields in self._exchange(1)[1]]
+        queue = self.cpu.call_queue
+        taken = {(request.sender, request.number) for request in batch}
+        self._early |= taken - self._bells.keys()
+        rung = [one for one in queue if (one.sender, one.number) not in taken]
+        queue.clear()
+        if batch:
+            queue.extend(
+                request._replace(
+                    sent_ns=self._bells.pop((request.sender, request.number), time.monotonic_ns())
+                )
+                for request in batch
+            )
+            super()._enter_handler()
+        queue.extend(rung)
+
+    def _send_ipi(self, frame: Frame, operation: SendIpi) -> None:
+        self._tell_steps()
+        self._outbox += (NUMBERS[SendIpi], operation)
+        number = self._exchange(1)[1]
+        self._ring(operation, number)
+        self.cpu.resume(number)
+
+    def _ring(self, operation: SendIpi, number: int) -> None:
+        """The call is queued in memory: tell its targets."""
+        now = time.monotonic_ns()
+        if operation.wait and operation.targets:
+            self._unacknowledged[number] = [len(operation.targets), now]
+        request = IpiRequest(
+            self.number, number, operation.function, operation.arguments, operation.wait, now
+        )
+        message = self._pack((wire.IPI, *request))
+        for target in operation.targets:
+            if target == self.number:
+                self._receive((wire.IPI, *request))
+            else:
+                self._sender(target)(message)
+
+    def _ack_ipi(self, frame: Frame, operation: AckIpi) -> None:
+        self._post(frame, operation)
+        self._flush()
+
+    def _wait_acks(self, frame: Frame, operation: WaitAcks) -> None:
+        self._ask(frame, operation)
+        if frame.operation is not operation and operation.request in self._unacknowledged:
+            sent = self._unacknowledged.pop(operation.request)[1]
+            self.round_trip.record(time.monotonic_ns() - sent)
+
+
+class StressedCpuLoop(WatchedCpuLoop):
+    """A CPU that draws what it does next; `chaos` says how much and with which seed."""
+
+    def __init__(
+        self, number: int, machine: Machine, mailbox: Mailbox, directory: Directory, chaos: Chaos
+    ) -> None:
+        super().__init__(number, machine, mailbox, directory)
+        self._chaos = chaos
+        self._random = random.Random(f"{chaos.seed}/{number}")
+        self._refused: set[tuple[Any, ...]] = set()
+        self._taken = 0
+        self._stalls = {self._random.randrange(chaos.within) for _ in range(chaos.stalls)}
+
+    def _until_halted(self, *_: Any) -> None:
+        cpu = self.cpu
+        while cpu.frames or cpu.window.pending:
+            self._glance()
+            choices = [choice for choice in cpu.choices() if self._ready(choice)]
+            if not choices:
+                if cpu.frames and type(cpu.operation) is Idle and not cpu.window.pending:
+                    self._say_halted()
+                self._sleep()
+                self._refused.clear()
+                continue
+            self._take(self._draw(choices))
+
+    def _ready(self, choice: Choice) -> bool:
+        """Not an interrupt without a bell, nor what memory has just refused."""
+        if choice.transition.kind is Kind.INTERRUPT:
+            return bool(self.cpu.call_queue)
+        return (choice.transition, type(choice.operation), choice.operation) not in self._refused
+
+    def _draw(self, choices: list[Choice]) -> Choice:
+        chaos = self._chaos
+        chance = self._random.random
+        # Standing still is a disturbance, not a way to wait for anything: all is right however long it takes.
+        if self._taken in self._stalls:
+            time.sleep(chance() * chaos.stall_us / 1e6)
+        elif chance() < chaos.pauses:
+            time.sleep(chance() * chaos.pause_us / 1e6)
+        self._taken += 1
+        shy = {
+            Kind.INTERRUPT: chaos.late_interrupts,
+            Kind.PERFORM: chaos.late_effects,
+            Kind.WALK: 1.0 - chaos.walks,
+            Kind.STEP: 0.0,
+        }
+        bold = [one for one in choices if chance() >= shy[one.transition.kind]]
+        return self._random.choice(
+            bold or [one for one in choices if one.transition.kind is not Kind.WALK] or choices
+        )
+
+    def _take(self, choice: Choice) -> None:
+        """Let it happen, if memory lets it."""
+        transition, asked = choice
+        kind = transition.kind
+        if kind is Kind.INTERRUPT:
+            self._enter_handler()
+            return
+        cpu = self.cpu
+        if asked is None:
+            operation, issued = cpu.about(transition)
+            self._outbox += (wire.TRANSITION, (kind, transition.at, *self._named(operation), issued, -1))
+            if type(operation) is Iret:
+                self._entries.append((*self._entered.pop(), time.monotonic_ns()))
+            cpu.take(transition, None)
+            return
+        cached = (cpu.tlb.peek(cpu.pcid, transition.at) or 0) if kind is Kind.WALK else 0
+        self._outbox += (wire.TRANSITION, (kind, transition.at, *self._named(asked), False, cached))
+        message = self._exchange(1)
+        if message[0] == wire.BLOCKED or (kind is Kind.WALK and not message[1]):
+            self._refused.add((transition, type(asked), asked))
+            return
+        self._refused.clear()
+        answer = message[1]
+        if isinstance(asked, SendIpi):
+            self._ring(asked, answer)
+        cpu.take(transition, answer)
+        self._tick()
+
+    @staticmethod
+    def _named(operation: Any) -> tuple[int, Any]:
+        """Number and fields, as they travel; without fields for what nobody else reads."""
+        kind = type(operation)
+        if TABLE[kind].where is Where.CPU and kind not in _TOLD:
+            return NUMBERS[kind], ()
+        return NUMBERS[kind], operation
+
+    def _retry(self, number: int, fields: Any) -> None:
+        """Something that memory refused may be possible now."""
+        self._refused.clear()

@@ -1,0 +1,174 @@
+"""The gate of a watched run: everything that any CPU does passes here, in one order.
+
+CPUs tell memory of their own steps ahead of whatever follows them, and call queues live here as they live in
+memory on real machines, an IPI being the bell that tells of them. So the order in which this gate serves is
+an order in which the run could have happened one step at a time: it is judged by the same watchers as an
+explored run, and written down it is a schedule.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import zmq
+
+from actors import wire
+from actors.machine import Check, Machine, MemoryGate
+from emulator.explore.shared import Shared
+from emulator.hardware.cpu import Kind, TakeCalls, Transition
+from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
+from emulator.hardware.pte import ACCESSED, PRESENT
+from emulator.measure.digest import digest
+from emulator.memory.memory import BLOCKED
+
+KINDS: Final = len(Kind)
+_BLOCK_EVENTS: Final = 1_000
+
+
+class WatchedGate:
+    """Carries out operations and tells the watchers; with `driver` also writes the order down, in blocks.
+
+    A block is (events, checksum): events are runs `kind + 4 * cpu, at, count`, flat; the checksum is a CRC-32
+    over everything carried out so far with its answers, so that a replay knows where it went another way.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        memory: MemoryGate,
+        checks: Sequence[Check],
+        driver: zmq.Socket[bytes] | None,
+    ) -> None:
+        self.shared = Shared(memory, machine.cpus, checks)  # type: ignore[arg-type]
+        self.watchers = machine.watchers(memory)
+        self._row = machine.architecture_row
+        self._driver = driver
+        self._pack = wire.make_packer()
+        self._events: list[int] = []
+        self._checksum = 0
+        self._count = 0
+
+    def operation(self, number: int, fields: tuple[Any, ...]) -> Operation:
+        """The operation that blocks."""
+        if number == wire.BEGUN:
+            number, fields = fields
+        elif number == wire.TRANSITION:
+            number, fields = fields[2:4]
+        return wire.make_watched(number, fields)
+
+    def enabled(self, cpu: int, operation: Operation) -> bool:
+        """`carry_out` would not answer BLOCKED now."""
+        return self.shared.enabled(cpu, operation)
+
+    def carry_out(self, cpu: int, number: int, fields: tuple[Any, ...]) -> Any:
+        """The answer, or BLOCKED."""
+        if number == wire.LOCAL:
+            self._note(Kind.STEP, cpu, 0, fields[0])
+            return None
+        if number == wire.TOUCHED:
+            self._note(Kind.STEP, cpu, fields[0], 1)
+            return None
+        if number == wire.TAKE:
+            return self._take(cpu)
+        if number == wire.TRANSITION:
+            return self._transition(cpu, *fields)
+        begun = number == wire.BEGUN
+        if begun:
+            number, fields = fields
+        kind = CLASSES[number]
+        operation = kind._make(fields)
+        row = TABLE[kind]
+        if row.where is Where.CPU:
+            self._tell(Transition(Kind.STEP, cpu), operation, False, None)
+            self._note(Kind.STEP, cpu, 0, 1)
+            return None
+        answer = self.shared.execute(cpu, operation)
+        if answer is BLOCKED:
+            return BLOCKED
+        stored = self._row.stores_wait and row.order in (Order.STORE, Order.ACK)
+        if stored or (begun and self._row.loads_wait):
+            # Issued, and performed at once: nothing else waits in the window.
+            self._tell(Transition(Kind.STEP, cpu), operation, True, None)
+            self._note(Kind.STEP, cpu, 0, 1)
+            self._tell(Transition(Kind.PERFORM, cpu), operation, False, answer)
+            self._note(Kind.PERFORM, cpu, 0, 1)
+        else:
+            self._tell(Transition(Kind.STEP, cpu), operation, False, answer)
+            self._note(Kind.STEP, cpu, 0, 1)
+        if self._driver is not None:
+            self._checksum = zlib.crc32(self._pack((cpu, number, answer)), self._checksum)
+        return answer
+
+    def _transition(
+        self, cpu: int, kind: int, at: int, number: int, fields: Any, issued: bool, cached: int
+    ) -> Any:
+        """A transition of a stressed CPU, whose window is its own business."""
+        transition = Transition(Kind(kind), cpu, at)
+        if cached < 0:
+            # Nobody reads the fields of what is not relevant to the watchers, and they did not travel.
+            if fields or not CLASSES[number]._fields:
+                self._tell(transition, CLASSES[number]._make(fields), issued, None)
+            self._note(transition.kind, cpu, at, 1)
+            return None
+        operation = CLASSES[number]._make(fields)
+        if kind == Kind.WALK:
+            memory: Any = self.shared.memory
+            entry = memory.page_tables.entry(operation.mm, operation.vpn)
+            if not entry & PRESENT or entry | ACCESSED == cached:
+                return 0
+        answer = self.shared.execute(cpu, operation)
+        if answer is BLOCKED:
+            return BLOCKED
+        self._tell(transition, operation, False, answer)
+        self._note(transition.kind, cpu, at, 1)
+        if self._driver is not None:
+            self._checksum = zlib.crc32(self._pack((cpu, number, answer)), self._checksum)
+        return answer
+
+    def _take(self, cpu: int) -> Any:
+        batch = self.shared.execute(cpu, TakeCalls(cpu))
+        if batch is BLOCKED:
+            return ()
+        self._tell(Transition(Kind.INTERRUPT, cpu), None, False, batch)
+        self._note(Kind.INTERRUPT, cpu, 0, 1)
+        return batch
+
+    def _tell(self, transition: Transition, operation: Operation | None, issued: bool, answer: Any) -> None:
+        for watcher in self.watchers:
+            watcher.happened(transition, operation, issued, answer)
+
+    def _note(self, kind: Kind, cpu: int, at: int, count: int) -> None:
+        """Write one transition down, `count` times."""
+        self._count += count
+        if self._driver is None:
+            return
+        events = self._events
+        who = kind + KINDS * cpu
+        if events and events[-3] == who and events[-2] == at:
+            events[-1] += count
+        else:
+            if len(events) >= 3 * _BLOCK_EVENTS:
+                self.write_block()
+                events = self._events
+            events += (who, at, count)
+
+    def write_block(self) -> None:
+        """Send what has been written down since the last time."""
+        if self._driver is not None and self._events:
+            self._driver.send(self._pack((wire.BLOCK, wire.MEMORY, tuple(self._events), self._checksum)))
+            self._events = []
+
+    def results(self) -> dict[str, Any]:
+        """How many transitions there were, and the digest of memory as it is at the end."""
+        self.write_block()
+        memory: Any = self.shared.memory
+        found: dict[str, Any] = {"transitions": self._count}
+        if self._driver is not None:
+            found["memory_digest"] = digest(memory.state())
+        return found
+
+    def violations(self) -> list[dict[str, Any]]:
+        """What the watchers have found."""
+        return [violation for watcher in self.watchers for violation in watcher.violations]

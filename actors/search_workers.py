@@ -132,27 +132,27 @@ class SearchWorkers:
             self._signals.close()
 
     def ranges(
-        self, task: Task, schedules: int, size: int, seconds: float | None, look: Callable[[], None]
+        self, task: Task, runs: range, seconds: float | None, look: Callable[[], None]
     ) -> Iterator[Range]:
-        """What comes out of the runs 0 to `schedules`, in ranges of `size`, in the order of their numbers.
+        """What comes out of the runs from `runs.start` to `runs.stop`, in ranges of `runs.step`, in order.
 
         Ends with the first range, by number, that holds a violation; what other workers are still at then is
         not waited for, but their next task comes behind it. `look` is called a few times a second.
         SessionError if a worker dies, WorkerFault if something raised.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        ahead = iter(range(0, schedules, size))
+        ahead = iter(runs)
         free = list(self._workers)
         calls: dict[Any, Any] = {}  # call -> worker
         finished: dict[int, Range] = {}
-        due = 0
+        due = runs.start
         ended = False
         try:
             while True:
                 while free and not ended and (first := next(ahead, None)) is not None:
                     left = None if deadline is None else max(0.0, deadline - time.monotonic())
                     worker = free.pop()
-                    length = min(size, schedules - first)
+                    length = min(runs.step, runs.stop - first)
                     calls[worker.search.remote(task, first, length, left)] = worker
                 if not calls:
                     return
@@ -164,7 +164,7 @@ class SearchWorkers:
                     ended = ended or found.tally.violation is not None or found.fault is not None
                 while due in finished:
                     found = finished.pop(due)
-                    due += size
+                    due += runs.step
                     if found.fault is not None:
                         raise WorkerFault(*found.fault)
                     yield found

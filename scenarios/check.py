@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from emulator.checks.violation import Violation
-from emulator.explore.exhaustive import exhaust
+from emulator.explore.exhaustive import exhaust, shortest
 from emulator.explore.explorer import DirectExplorer
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.litmus import LitmusMachine
@@ -34,6 +34,10 @@ EXHAUSTIVE: Final = "exhaustive"
 RANGE: Final = 1000
 PATIENCE: Final = 200
 SHRINK_S: Final = 20.0
+PORTFOLIO: Final = "portfolio"
+MAX_STATES: Final = 20_000_000
+PROOF_STATES: Final = 1_000_000
+SHORTEST_STATES: Final = 200_000
 
 Look = Callable[[int], None]
 """Called every now and then with the schedules of the present result that are done."""
@@ -85,12 +89,11 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
     began = time.monotonic()
     machine = machine_of(job.test, job.policy, job.arch)
     with faults_in_one_line(job.test, job.policy):
+        explorer = fast_explorer(machine)
         if settings.strategy == EXHAUSTIVE:
-            found = _every(machine, settings, look)
-        elif workers is not None:
-            found = _spread(job, settings, workers, look)
+            found = _every(explorer, settings, look, MAX_STATES)
         else:
-            found = _here(machine, settings, look)
+            found = _search(job, explorer, settings, workers, look)
         elapsed_s = time.monotonic() - began
         result = Result(
             job,
@@ -114,30 +117,58 @@ def _deadline(settings: Settings) -> float:
     return float("inf") if settings.seconds is None else time.monotonic() + settings.seconds
 
 
-def _here(machine: LitmusMachine, settings: Settings, look: Look) -> _Found:
+def _search(
+    job: Job, explorer: LearnedMachine, settings: Settings, workers: SearchWorkers | None, look: Look
+) -> _Found:
+    """Random runs. Under the portfolio, if the first thousand find nothing, every interleaving if they are
+    few enough, and the rest of the runs only if they are not."""
+    deadline = _deadline(settings)
+    first = min(RANGE, settings.schedules) if settings.strategy == PORTFOLIO else 0
+    found = _Found()
+    if first:
+        found = _here(explorer, settings, look, range(0, first, RANGE), deadline)
+        if found.violation is not None or time.monotonic() > deadline:
+            return found
+        proof = _every(explorer, settings, look, PROOF_STATES)
+        if proof.complete or proof.violation is not None:
+            proof.schedules += found.schedules
+            proof.steps += found.steps
+            proof.cut += found.cut
+            return proof
+    rest = range(first, settings.schedules, RANGE)
+    if workers is not None:
+        more = _spread(job, settings, workers, look, rest)
+    else:
+        more = _here(explorer, settings, look, rest, deadline)
+    more.schedules += found.schedules
+    more.steps += found.steps
+    more.cut += found.cut
+    more.reached |= found.reached
+    return more
+
+
+def _here(explorer: LearnedMachine, settings: Settings, look: Look, ranges: range, deadline: float) -> _Found:
     """Range after range in this process."""
     found = _Found()
-    explorer = fast_explorer(machine)
     make_strategy = find_strategy(settings.strategy)
-    deadline = _deadline(settings)
     done = 0
 
     def stop() -> bool:
         look(done)
         return time.monotonic() > deadline
 
-    for first in range(0, settings.schedules, RANGE):
+    for first in ranges:
         limits = Limits(min(RANGE, settings.schedules - first), settings.steps)
         tally = search(explorer, make_strategy(), settings.seed, limits, stop, first)
         found.add(tally)
         done = found.schedules
         if tally.violation is not None or tally.schedules < limits.schedules:
             break
-    found.reached = explorer.reached
+    found.reached = set(explorer.reached)
     return found
 
 
-def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look) -> _Found:
+def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look, ranges: range) -> _Found:
     """The same ranges, shared out among worker processes."""
     from actors.search_workers import Task, WorkerFault
 
@@ -145,9 +176,7 @@ def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look) ->
     arguments = (job.test.name, job.test.file, job.policy, job.arch)
     task = Task("scenarios.check:open_machine", arguments, settings.strategy, settings.seed, settings.steps)
     try:
-        for part in workers.ranges(
-            task, settings.schedules, RANGE, settings.seconds, lambda: look(found.schedules)
-        ):
+        for part in workers.ranges(task, ranges, settings.seconds, lambda: look(found.schedules)):
             found.add(part.tally)
             found.reached |= part.reached
     except WorkerFault as problem:
@@ -157,17 +186,17 @@ def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look) ->
     return found
 
 
-def _every(machine: LitmusMachine, settings: Settings, look: Look) -> _Found:
-    """Every interleaving, or as many as time allows."""
-    explorer = fast_explorer(machine)
+def _every(explorer: LearnedMachine, settings: Settings, look: Look, max_states: int) -> _Found:
+    """Every interleaving, or as many as time and the number of states allow."""
     deadline = _deadline(settings)
 
     def stop() -> bool:
         look(0)
         return time.monotonic() > deadline
 
-    tally = exhaust(explorer, stop)
-    found = _Found(complete=tally.complete, states=tally.states, saved=tally.saved, reached=explorer.reached)
+    tally = exhaust(explorer, stop, max_states)
+    found = _Found(complete=tally.complete, states=tally.states, saved=tally.saved)
+    found.reached = set(explorer.reached)
     found.add(tally)
     return found
 
@@ -180,9 +209,12 @@ def _witness(result: Result, machine: LitmusMachine, found: _Found, settings: Se
     confirmed(job, machine, found.schedule, rule)
     deadline = time.monotonic() + min(SHRINK_S, settings.seconds or SHRINK_S)
     try:
-        short = shrink(
-            fast_explorer(machine), found.schedule, rule, lambda: time.monotonic() > deadline, PATIENCE
-        )
+        explorer = fast_explorer(machine)
+        short = shrink(explorer, found.schedule, rule, lambda: time.monotonic() > deadline, PATIENCE)
+        # Where there are few states, a search by breadth finds the shortest there is.
+        best = shortest(explorer, rule, lambda: time.monotonic() > deadline, SHORTEST_STATES)
+        if best is not None and len(best) < len(short):
+            short = best
     except (AssertionError, ScheduleProblem) as problem:
         raise not_deterministic(job, rule, f"when shortened: {problem}") from None
     schedule, violation = confirmed(job, machine, short, rule)

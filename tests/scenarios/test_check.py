@@ -37,8 +37,10 @@ def test_verdicts_are_told_as_herd_tells_them(folder: Path, migrc: Migrc, capsys
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert err == ""
-    assert "Observation trivial Never 0 10000" in lines
-    assert "Observation SB Never 0 10000" in lines
+    assert sum(line.startswith("Observation trivial Never 0 ") for line in lines) == 3
+    assert sum(line.startswith("Observation SB Never 0 ") for line in lines) == 1
+    # The portfolio ends with a proof where there are few states.
+    assert sum(", complete, " in line for line in lines) == 4
     assert sum(line.startswith("Observation SB Sometimes 1 ") for line in lines) == 2
     assert "  migrc replay witnesses/SB--immediate--x86.mpk" in lines
     assert lines[-1].startswith("6 results, 0 unexpected; ")
@@ -80,7 +82,9 @@ def test_one_result_is_one_object_and_several_are_a_list(
         ("trivial", "immediate"),
         ("trivial", "migrc"),
     ]
-    assert all(result["witness"] is None and result["schedules"] == 10 for result in several)
+    assert all(result["witness"] is None and result["complete"] for result in several)
+    # Ten random runs, and then every interleaving.
+    assert all(result["schedules"] > 10 and result["states"] for result in several)
 
 
 def test_the_same_seed_finds_the_same(folder: Path, migrc: Migrc, capsys: Captured) -> None:
@@ -154,7 +158,10 @@ def test_a_sometimes_by_another_rule_is_not_what_was_expected(
 
 
 def test_runs_that_are_all_cut_short_prove_nothing(folder: Path, migrc: Migrc, capsys: Captured) -> None:
-    assert migrc("check", "small.py:trivial", "--arch", "sc", "--policy", "migrc", "--steps", "1") == 1
+    assert migrc("check", "small.py:trivial", "--arch", "sc", "--policy", "migrc", "--steps", "1") == 0
+    assert ", complete, " in capsys.readouterr().out
+    arguments = ("--policy", "migrc", "--steps", "1", "--strategy", "random")
+    assert migrc("check", "small.py:trivial", "--arch", "sc", *arguments) == 1
     assert "vacuous: every run was cut short; raise --steps" in capsys.readouterr().out
 
 

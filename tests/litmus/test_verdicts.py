@@ -1,0 +1,50 @@
+"""Every verdict of the catalogue: each test, under each policy, on each architecture.
+
+The search here is smaller than that of `migrc check --all`; where it does not see every state, a "Never" says
+only that it found nothing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from emulator.explore.exhaustive import exhaust
+from emulator.explore.explorer import DirectExplorer
+from emulator.explore.learned import LearnedMachine
+from emulator.explore.schedule import replay
+from emulator.explore.search import Limits, search
+from emulator.explore.strategies import find_strategy
+from scenarios.judging import Job, plan
+from scenarios.litmus import LITMUS
+from scenarios.programs import LitmusName, machine_of
+
+RUNS = 1_000
+STATES = 60_000
+
+
+def what_is_wrong(job: Job) -> str:
+    """Why the verdict is not the expected one; empty if it is."""
+    machine = machine_of(job.test, job.policy, job.arch)
+    explorer = LearnedMachine(machine)
+    tally = search(explorer, find_strategy("portfolio")(), 1, Limits(RUNS), lambda: False)
+    broken, schedule = tally.violation, tally.schedule
+    if broken is None:
+        proof = exhaust(explorer, max_states=STATES)
+        broken, schedule = proof.violation, proof.schedule
+    if broken is not None:
+        # The plain engine has the last word.
+        assert replay(DirectExplorer(machine), schedule) == broken
+        if job.expected == "Never":
+            return f"expected Never, broke {broken['rule']}"
+        return "" if not job.rules or broken["rule"] in job.rules else f"broke {broken['rule']}"
+    if job.expected == "Sometimes":
+        return "expected Sometimes, found nothing"
+    unreached = [name for name in job.reached if name not in explorer.reached]
+    return f"vacuous, not reached: {', '.join(unreached)}" if unreached else ""
+
+
+@pytest.mark.parametrize("name", LITMUS)
+def test_verdict(name: str) -> None:
+    jobs = plan([LitmusName(name)], [], [])
+    wrong = {f"{job.policy} on {job.arch}": why for job in jobs if (why := what_is_wrong(job))}
+    assert not wrong

@@ -8,7 +8,6 @@ explored run, and written down it is a schedule.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import zmq
 
 from actors import wire
 from actors.machine import Check, Machine, MemoryGate
+from actors.recorder import AnswerSum, note
 from emulator.explore.shared import Shared
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
@@ -23,15 +23,13 @@ from emulator.hardware.pte import ACCESSED, PRESENT
 from emulator.measure.digest import digest
 from emulator.memory.memory import BLOCKED
 
-KINDS: Final = len(Kind)
 _BLOCK_EVENTS: Final = 1_000
 
 
 class WatchedGate:
     """Carries out operations and tells the watchers; with `driver` also writes the order down, in blocks.
 
-    A block is (events, checksum): events are runs `kind + 4 * cpu, at, count`, flat; the checksum is a CRC-32
-    over everything carried out so far with its answers, so that a replay knows where it went another way.
+    A block is (events, checksum), as `recorder` has them; the checksum goes over the run so far.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class WatchedGate:
         self._driver = driver
         self._pack = wire.make_packer()
         self._events: list[int] = []
-        self._checksum = 0
+        self._sum = AnswerSum()
         self._count = 0
 
     def operation(self, number: int, fields: tuple[Any, ...]) -> Operation:
@@ -98,7 +96,7 @@ class WatchedGate:
             self._tell(Transition(Kind.STEP, cpu), operation, False, answer)
             self._note(Kind.STEP, cpu, 0, 1)
         if self._driver is not None:
-            self._checksum = zlib.crc32(self._pack((cpu, number, answer)), self._checksum)
+            self._sum.add(cpu, number, answer)
         return answer
 
     def _transition(
@@ -124,7 +122,7 @@ class WatchedGate:
         self._tell(transition, operation, False, answer)
         self._note(transition.kind, cpu, at, 1)
         if self._driver is not None:
-            self._checksum = zlib.crc32(self._pack((cpu, number, answer)), self._checksum)
+            self._sum.add(cpu, number, answer)
         return answer
 
     def _take(self, cpu: int) -> Any:
@@ -144,20 +142,14 @@ class WatchedGate:
         self._count += count
         if self._driver is None:
             return
-        events = self._events
-        who = kind + KINDS * cpu
-        if events and events[-3] == who and events[-2] == at:
-            events[-1] += count
-        else:
-            if len(events) >= 3 * _BLOCK_EVENTS:
-                self.write_block()
-                events = self._events
-            events += (who, at, count)
+        if len(self._events) >= 3 * _BLOCK_EVENTS:
+            self.write_block()
+        note(self._events, kind, cpu, at, count)
 
     def write_block(self) -> None:
         """Send what has been written down since the last time."""
         if self._driver is not None and self._events:
-            self._driver.send(self._pack((wire.BLOCK, wire.MEMORY, tuple(self._events), self._checksum)))
+            self._driver.send(self._pack((wire.BLOCK, wire.MEMORY, tuple(self._events), self._sum.value)))
             self._events = []
 
     def results(self) -> dict[str, Any]:

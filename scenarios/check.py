@@ -36,7 +36,7 @@ PATIENCE: Final = 200
 SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
 MAX_STATES: Final = 20_000_000
-PROOF_STATES: Final = 1_000_000
+PROOF_STATES: Final = 400_000
 SHORTEST_STATES: Final = 200_000
 
 Look = Callable[[int], None]

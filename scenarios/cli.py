@@ -167,6 +167,17 @@ migrc.add_command(shrink_command)
     metavar="SECTION.KEY=VALUE",
     help="Replace a value of the workload; repeatable.",
 )
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the recording; with several policies one file each, FILE with the policy in its name.",
+)
+@click.option(
+    "--unwatched",
+    is_flag=True,
+    help="No happens-before checks, no recording: latencies undisturbed by them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the report.")
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
@@ -181,13 +192,17 @@ def run(
     address: str | None,
     trace: Path | None,
     overrides: tuple[str, ...],
+    record: Path | None,
+    unwatched: bool,
     as_json: bool,
     dashboard: bool,
     quiet: bool,
 ) -> None:
     """Run SCENARIO live: a shipped name, or the path of a workload's TOML file.
 
-    Every policy runs the same accesses, one after the other; the report puts them side by side.
+    Every policy runs the same accesses, one after the other; the report puts them side by side. Runs are
+    watched: checks of happens-before judge every step, which takes messages and so some time. A run that
+    breaks a rule leaves its recording in ./recordings, for `migrc replay` and `migrc shrink`.
     """
     workload = load_workload(scenario, overrides)
     workload.check(cpus)
@@ -195,6 +210,9 @@ def run(
     _check_policies(policies)
     if address is not None and not address.strip():
         raise UsageProblem("--address: it is empty; HOST:PORT of a Ray cluster, or leave it out")
+
+    if record is not None and unwatched:
+        raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
 
     # Ray takes a second to import, so not before the input is known to be good.
     from scenarios.report.live import print_report
@@ -210,6 +228,8 @@ def run(
             address=address,
             trace=trace_file,
             dashboard=dashboard,
+            watched=not unwatched,
+            record=record,
             progress=progress,
         )
     try:

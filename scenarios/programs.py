@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -169,6 +170,7 @@ def drop_programs_quietly() -> None:
     A search drops programs in the middle all the time, and nobody is left who could carry that out.
     """
     sys.unraisablehook = _all_but_dropped_programs
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
 
 
 def _all_but_dropped_programs(problem: sys.UnraisableHookArgs) -> None:

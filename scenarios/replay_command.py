@@ -1,16 +1,14 @@
-"""The verbs `migrc replay` and `migrc shrink`: look at a witness again, and make it shorter."""
+"""The verbs `migrc replay` and `migrc shrink`: look at a witness again, and make it shorter.
+
+Given the recording of a live run instead, they hand it on to `recorded_command`.
+"""
 
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import click
@@ -27,7 +25,10 @@ from scenarios.check import confirmed, fast_explorer, plain_explorer
 from scenarios.check_command import SEED, Seconds, terminal_width
 from scenarios.errors import UsageProblem
 from scenarios.judging import Job
+from scenarios.patience import patient
 from scenarios.programs import LitmusName, faults_in_one_line, litmus_named, machine_of
+from scenarios.recorded_command import replay_recording, shrink_recording
+from scenarios.recording import is_recording
 from scenarios.report.columns import Drawing, draw
 from scenarios.witness import load, save
 
@@ -70,7 +71,13 @@ def replay(
 
     FILE is a witness that `migrc check` saved. A SCHEDULE is pasted text (`-` reads it from standard input)
     and needs --litmus, --policy and --arch. Exit code 1 if a rule breaks, or if that of the file does not.
+
+    FILE may also be the recording of a live run: it is followed with all checks on and compared. Exit code 1
+    if a rule breaks or it goes another way, else 2 if the file was cut or damaged.
     """
+    if what != "-" and _is_file(what) and is_recording(Path(what)):
+        _nothing_more(litmus=litmus, policy=policy, arch=arch)
+        context.exit(replay_recording(Path(what), as_json, terminal_width()))
     told = _told(what, litmus, policy, arch)
     machine = machine_of(told.test, told.policy, told.arch)
     with faults_in_one_line(told.test, told.policy):
@@ -86,6 +93,12 @@ def replay(
             click.echo(f"the file says {told.rule!r}, which did not come out again{problem}")
     if violation is not None or not again:
         context.exit(BROKEN)
+
+
+def _nothing_more(**given: str | None) -> None:
+    for name, value in given.items():
+        if value:
+            raise UsageProblem(f"--{name}: the recording says that already; leave it out")
 
 
 def _told(what: str, litmus: str | None, policy: str | None, arch: str | None) -> _Told:
@@ -177,13 +190,16 @@ def shrink(
 ) -> None:
     """Try hard to find a shorter way to the same broken rule.
 
-    FILE is replaced only by a better one. Ctrl-C keeps the best that was found so far.
+    FILE is replaced only by a better one. Ctrl-C keeps the best that was found so far. From the recording of
+    a live run a new file is made beside it: a witness for a litmus test, FILE-shrunk for a workload.
     """
+    if is_recording(file):
+        context.exit(shrink_recording(file, out, seconds, as_json))
     witness = load(file)
     job = Job(witness.test, witness.policy, witness.arch, None)
     machine = machine_of(job.test, job.policy, job.arch)
     before = witness.transitions
-    with faults_in_one_line(job.test, job.policy), _patient(seconds) as patience:
+    with faults_in_one_line(job.test, job.policy), patient(seconds) as patience:
         try:
             found = shrink_schedule(fast_explorer(machine), before, witness.rule, patience.over, PATIENCE)
         except ScheduleProblem as problem:
@@ -208,30 +224,3 @@ def shrink(
     if patience.interrupted:
         click.echo("migrc: interrupted", err=True)
         context.exit(INTERRUPTED)
-
-
-class _Patience:
-    """Runs out after some time, or at Ctrl-C."""
-
-    def __init__(self, seconds: float) -> None:
-        self.interrupted = False
-        self._deadline = time.monotonic() + seconds
-
-    def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """What Ctrl-C does."""
-        self.interrupted = True
-
-    def over(self) -> bool:
-        """It is time to stop."""
-        return self.interrupted or time.monotonic() > self._deadline
-
-
-@contextmanager
-def _patient(seconds: float) -> Iterator[_Patience]:
-    """Ctrl-C ends the patience rather than the program during the block."""
-    patience = _Patience(seconds)
-    before = signal.signal(signal.SIGINT, patience.interrupt)
-    try:
-        yield patience
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -10,21 +10,30 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
+import click
+
+from actors.machine import Machine, Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
-from emulator.kernel.boot import UserSpace
 from emulator.kernel.policy import Policy
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
 from emulator.policies.catalogue import POLICIES, UnknownPolicy, find_policy
 from scenarios.errors import UsageProblem
+from scenarios.keeping import file_name, keeping, named_files
 from scenarios.machine import build_machine
+from scenarios.recorded import workload_header
+from scenarios.recording import Header
 from scenarios.report.live import CheckSampling, Document, Run
-from scenarios.traces.format import TraceError
-from scenarios.user_space import ReplayUserSpace, TieringUserSpace
+from scenarios.user_space import user_space
 from scenarios.workload import Workload
 
 Progress = Callable[[str, float, str], None]
+Report = Callable[[dict[str, int]], None]
+
+_PLAIN: Final = Mode()
+_RECORDED: Final = Mode(watched=True, recorded=True)
 
 
 def resolve_policy(name: str) -> Callable[[], Policy]:
@@ -49,26 +58,6 @@ def resolve_policy(name: str) -> Callable[[], Policy]:
     return factory
 
 
-def user_space(workload: Workload, cpus: int, seed: int, trace: Path | None) -> UserSpace:
-    """The programs of the workload. Raises UsageProblem if the trace is none."""
-    if trace is None:
-        return TieringUserSpace(workload, cpus, seed)
-    try:
-        user = ReplayUserSpace.from_trace(workload, cpus, seed, trace.resolve())
-    except TraceError as problem:
-        raise UsageProblem(str(problem)) from None
-    except OSError as problem:
-        raise UsageProblem(f"{trace}: {problem.strerror}; a trace made by migrc trace import") from None
-    pages = sum(area.end - area.start for areas in user.areas().values() for area in areas)
-    room = workload.memory.fast_pages + workload.memory.slow_pages
-    if pages > room * 7 // 8:
-        raise UsageProblem(
-            f"{trace}: {pages} pages in {workload.threads.processes} process(es), but the tiers "
-            f"hold {room}; make memory.slow_pages {pages * 8 // 7 + 1 - workload.memory.fast_pages} or more"
-        )
-    return user
-
-
 def run_workload(
     workload: Workload,
     *,
@@ -79,12 +68,17 @@ def run_workload(
     address: str | None,
     trace: Path | None,
     dashboard: bool,
+    watched: bool,
+    record: Path | None,
     progress: Progress,
 ) -> tuple[Document, dict[str, dict[str, Histogram]]]:
     """Run every policy over the same accesses; the document, and the histograms by policy and name.
 
+    A `watched` run is recorded, in `record` or, if a rule breaks, among the recordings.
+
     `progress` gets the policy, the share of its accesses that is done, and a line of text.
     """
+    files = named_files(record, policies) if record is not None else {}
     factories = {name: resolve_policy(name) for name in policies}
     user = user_space(workload, cpus, seed, trace)
     expected = user.expected_accesses()
@@ -101,9 +95,15 @@ def run_workload(
                     done = min(1.0, state["accesses"] / expected) if expected else 0.0
                     progress(name, done * 0.99, f"{state['accesses']:,} accesses")
 
-                result = session.run(machine, report)
+                if watched:
+                    header = workload_header(
+                        workload, policy=name, arch=arch, cpus=cpus, seed=seed, trace=trace
+                    )
+                    result, file = _recorded(session, machine, report, header, files.get(name))
+                else:
+                    result, file = session.run(machine, report, mode=_PLAIN), None
                 progress(name, 1.0, f"{result.accesses:,} accesses in {result.elapsed_ns / 1e9:.1f} s")
-                runs.append(_run_document(name, workload, result))
+                runs.append(_run_document(name, workload, result, file))
                 pictures[name] = {
                     "delivery": result.delivery,
                     "handler": result.handler,
@@ -117,8 +117,22 @@ def run_workload(
     return document, pictures
 
 
-def _run_document(policy: str, workload: Workload, result: LiveResult) -> Run:
-    return Run(
+def _recorded(
+    session: LiveSession, machine: Machine, report: Report, header: Header, record: Path | None
+) -> tuple[LiveResult, Path | None]:
+    """Run it watched; its result, and its recording if that stays."""
+
+    def tell(text: str) -> None:
+        click.echo(f"migrc: {header.policy}: {text}", err=True)
+
+    with keeping(header, record, tell) as keeper:
+        result = session.run(machine, report, mode=_RECORDED, keep=keeper.keep)
+        keeper.end(result, file_name(header))
+    return result, keeper.path
+
+
+def _run_document(policy: str, workload: Workload, result: LiveResult, recording: Path | None) -> Run:
+    document = Run(
         policy=policy,
         vmstat=merge(cpu["vmstat"] for cpu in result.cpus),
         interrupts={"TLB": result.tlb_interrupts},
@@ -137,3 +151,8 @@ def _run_document(policy: str, workload: Workload, result: LiveResult) -> Run:
             operations=result.memory["checked_operations"],
         ),
     )
+    if "transitions" in result.memory:
+        document["transitions"] = result.memory["transitions"]
+    if recording is not None:
+        document["recording"] = str(recording)
+    return document

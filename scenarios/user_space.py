@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator.kernel.boot import Thread
+from emulator.kernel.boot import Thread, UserSpace
 from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
+from scenarios.errors import UsageProblem
 from scenarios.traces.format import FETCH, WRITE, Block, TraceError, read_trace
 from scenarios.workload import Workload
 
@@ -201,3 +202,23 @@ class _ReplayChunks:
                     chunk = []
         if chunk:
             yield chunk
+
+
+def user_space(workload: Workload, cpus: int, seed: int, trace: Path | None) -> UserSpace:
+    """The programs of the workload. Raises UsageProblem if the trace is none."""
+    if trace is None:
+        return TieringUserSpace(workload, cpus, seed)
+    try:
+        user = ReplayUserSpace.from_trace(workload, cpus, seed, trace.resolve())
+    except TraceError as problem:
+        raise UsageProblem(str(problem)) from None
+    except OSError as problem:
+        raise UsageProblem(f"{trace}: {problem.strerror}; a trace made by migrc trace import") from None
+    pages = sum(area.end - area.start for areas in user.areas().values() for area in areas)
+    room = workload.memory.fast_pages + workload.memory.slow_pages
+    if pages > room * 7 // 8:
+        raise UsageProblem(
+            f"{trace}: {pages} pages in {workload.threads.processes} process(es), but the tiers "
+            f"hold {room}; make memory.slow_pages {pages * 8 // 7 + 1 - workload.memory.fast_pages} or more"
+        )
+    return user

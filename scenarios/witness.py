@@ -62,7 +62,12 @@ class Witness(BaseModel):
     def name(self) -> str:
         """A name for its file: `test--policy--arch.mpk`, letters that are safe everywhere."""
         parts = (self.litmus, self.policy, self.arch)
-        return "--".join(re.sub(r"[^A-Za-z0-9_.+-]+", "_", part)[:80] for part in parts) + SUFFIX
+        return "--".join(safe_name(part) for part in parts) + SUFFIX
+
+
+def safe_name(text: str) -> str:
+    """The text as a part of a file's name that is safe everywhere."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", text)[:80]
 
 
 def project_version() -> str:

@@ -15,6 +15,7 @@ from emulator.hardware.operations import (
     AllocPages,
     CmpxchgPte,
     FolioCopy,
+    FolioZero,
     Operation,
     ReadFrame,
     SetPte,
@@ -37,10 +38,15 @@ SPLIT = "page cache left behind by a migration"
 
 
 class Coherence:
-    """Watches the operations of all CPUs in the order in which memory performs them."""
+    """Watches the operations of all CPUs in the order in which memory performs them.
 
-    def __init__(self, memory: Memory) -> None:
+    `free_copies`: the policy frees a source before the flush and flushes before the frame is used again
+    (`Policy.frees_before_flush`). Then a read copy stays one until something is put into its frame.
+    """
+
+    def __init__(self, memory: Memory, free_copies: bool = False) -> None:
         self.memory = memory
+        self._free_copies = free_copies
         self.violations: list[Violation] = []
         self.found = 0
         self.checked = 0
@@ -56,6 +62,7 @@ class Coherence:
             ReadFrame: self._read,
             WriteFrame: self._write,
             FolioCopy: self._copied,
+            FolioZero: self._zeroed,
             AllocPages: self._allocated,
             XchgPte: self._exchanged,
             TryToMigratePte: self._unmapped,
@@ -151,7 +158,8 @@ class Coherence:
         pfn = operation.pfn
         where = (operation.mm, operation.vpn)
         text = f"{what} of page {operation.vpn:#x} of mm {operation.mm} reached frame {pfn}"
-        if not self._allocated_frame(pfn):
+        kept = self._free_copies and what == "read" and pfn in self._copies
+        if not kept and not self._allocated_frame(pfn):
             self._report(FREE, cpu, f"{text}, which is free")
             return None
         entry = self.memory.page_tables.entry(*where)
@@ -178,14 +186,19 @@ class Coherence:
 
     # --- what changes the picture --------------------------------------------------------------------
 
+    def _zeroed(self, cpu: int, operation: FolioZero, answer: None) -> None:
+        self._copies.pop(operation.pfn, None)
+
     def _copied(self, cpu: int, operation: FolioCopy, answer: None) -> None:
+        self._copies.pop(operation.dst, None)
         self._copies[operation.src] = operation.dst
         self._origin[operation.dst] = operation.src
         self._written.discard(operation.dst)
 
     def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
         for page in range(1 << operation.order):
-            self._copies.pop(answer + page, None)
+            if not self._free_copies:
+                self._copies.pop(answer + page, None)
             self._origin.pop(answer + page, None)
 
     def _unmapped(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:

@@ -173,7 +173,7 @@ class Litmus:
     With `drain` CPU 0 waits at the end until all programs are through and lets the policy perform what
     it still owes, so that nothing may be pending after it. `speculated` are the pages that the page
     walker may fetch at any moment on any CPU. `fast`, `slow`: frames of the tiers; `marks` the fast
-    tier's watermarks.
+    tier's watermarks. Needless interrupts are judged unless `frugal` is false.
     """
 
     name: str
@@ -182,6 +182,7 @@ class Litmus:
     setup: Callable[[Setup], None]
     expected: tuple[Expectation, ...]
     drain: bool = True
+    frugal: bool = True
     speculated: tuple[int, ...] = ()
     fast: int = 4
     slow: int = 4
@@ -234,7 +235,7 @@ class LitmusMachine:
 
     def coherence(self, memory: Memory) -> Coherence:
         """The coherence check over a memory of this test."""
-        return Coherence(memory)
+        return Coherence(memory, self.make_policy().frees_before_flush)
 
     # --- as a machine that actors run ----------------------------------------------------------
 
@@ -284,7 +285,7 @@ class LitmusMachine:
         cpu.boot(program)
         return cpu, kernel
 
-    def watchers(self, memory: Memory | None = None) -> tuple[GracePeriod, Frugality]:
+    def watchers(self, memory: Memory | None = None) -> tuple[GracePeriod | Frugality, ...]:
         """Fresh checks of what happens before what, for a run from the start; they need no memory."""
         entries = {
             (mm, vpn): entry
@@ -293,7 +294,7 @@ class LitmusMachine:
         }
         plain_orders = self.architecture.plain_orders
         grace = GracePeriod(self.litmus.cpus, plain_orders, self.masks(), self.parameters.nid, entries)
-        return grace, Frugality(grace)
+        return (grace, Frugality(grace)) if self.litmus.frugal else (grace,)
 
     def engine(self, watchers: Sequence[Watcher] = ()) -> LocalEngine:
         """The machine at its start under the plain engine, coherence and accounting watching."""

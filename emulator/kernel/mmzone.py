@@ -63,6 +63,7 @@ async def get_page_from_freelist(cpu: PerCpu, nodes: tuple[int, ...], order: int
             pending = await cpu.policy.pending_pages(cpu, node)
             pfn = await AllocPages(node, order, pages, pending)
         if pfn >= 0:
+            await cpu.policy.before_handed_out(cpu, pfn, order)
             cpu.count("pgalloc_normal", 1 << order)
             return pfn
     return -1

@@ -1,15 +1,47 @@
-"""Changing the protection of a range (mm/mprotect.c, v6.6); so far for NUMA hints only.
+"""Changing the protection of a range (mm/mprotect.c, v6.6): for mprotect(2), and for NUMA hints.
 
-All entries of the range first, then one range flush.
+All entries of the range first, then one range flush. In between, entries and TLBs differ.
 """
 
 from __future__ import annotations
 
-from emulator.hardware.operations import AtomicAdd, CmpxchgPte, MappedRange, Series
-from emulator.hardware.pte import PRESENT, PROTNONE, RW, pte_pfn
+from emulator.hardware.operations import (
+    AtomicAdd,
+    CmpxchgPte,
+    FindVma,
+    Lock,
+    MappedRange,
+    Series,
+    Unlock,
+    VmaProtect,
+    WaitPte,
+)
+from emulator.hardware.pte import (
+    DIRTY,
+    EXCLUSIVE,
+    MIGRATION_WRITE,
+    PRESENT,
+    PROTNONE,
+    RW,
+    is_migration_entry,
+    pte_pfn,
+    pte_present,
+)
+from emulator.kernel.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma
+
+
+def mmap_lock(mm: int) -> str:
+    """mm->mmap_lock, as far as mmap, munmap and mprotect exclude each other by it.
+
+    Page faults do not take it here: they install an entry only where the one they looked at still is, and
+    none where there is no area any more. A fault that has seen its area writable may still install a
+    writable entry after mprotect has been there: programs must not write to what they are protecting.
+    """
+    return f"mmap_lock.{mm}"
 
 
 async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
@@ -39,3 +71,91 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
         await flush_tlb_mm_range(cpu, mm, changed[0], changed[-1] + 1)
     await AtomicAdd(pending, -1)
     return len(changed)
+
+
+def can_change_pte_writable(flags: int, entry: int) -> bool:
+    """can_change_pte_writable: a private page that is exclusive, or a shared one that is dirty already.
+
+    Everything else stays read-only, and the first write faults.
+    """
+    if not flags & VM_WRITE:
+        return False
+    return entry & DIRTY != 0 if flags & VM_SHARED else entry & EXCLUSIVE != 0
+
+
+def pte_needs_flush(old: int, new: int) -> bool:
+    """pte_needs_flush (arch/x86/include/asm/tlbflush.h, v6.6): whether a change of an entry asks for a flush.
+
+    What was not present is in no TLB. Losing PRESENT or DIRTY asks for one; a lost ACCESSED only costs
+    accuracy. The write bit does both ways: without a flush for the added right, CPUs would fault for
+    nothing.
+    """
+    if not old & PRESENT:
+        return False
+    if pte_pfn(old) != pte_pfn(new):
+        return True
+    return old & ~new & (PRESENT | DIRTY) != 0 or (old ^ new) & RW != 0
+
+
+async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: int) -> list[int]:
+    """change_pte_range: give every entry of pages [start, end) the area's protection; pages to flush.
+
+    Whether other CPUs still read a source folio through an older translation is not asked here: the
+    postings call before_writable in the write fault (do_wp_page) only, and an entry that becomes writable
+    here never gets there. Until the caller's flush, one CPU may read the source while another already
+    writes the destination.
+    """
+    owed = []
+    for vpn, entry in await MappedRange(mm, start, end):
+        old = entry
+        while True:
+            if is_migration_entry(old) and old & MIGRATION_WRITE:
+                # The kernel makes such an entry readable. Here remove_migration_ptes resolves exactly the
+                # entry that was left, so the migration has to end first.
+                old = await WaitPte(mm, vpn, old)
+                continue
+            new = old
+            if pte_present(old):
+                # pte_modify: a NUMA hint is lost with the protection that it was made of.
+                new = old & ~(RW | PROTNONE) | PRESENT
+                if can_change_pte_writable(flags, new):
+                    new |= RW
+            seen = old if new == old else await CmpxchgPte(mm, vpn, old, new)
+            if seen == old:
+                break
+            # A walker has set a bit, or somebody else has replaced the entry.
+            old = seen
+        if pte_needs_flush(old, new):
+            owed.append(vpn)
+    return owed
+
+
+async def mprotect_fixup(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int, writable: bool) -> list[int]:
+    """mprotect_fixup, change_protection: the area's flags first, then its entries; pages to flush."""
+    flags = vma.flags | VM_WRITE if writable else vma.flags & ~VM_WRITE
+    if flags == vma.flags:
+        return []
+    await VmaProtect(mm, start, end, flags)
+    return await change_pte_range(cpu, mm, start, end, flags)
+
+
+async def do_mprotect(cpu: PerCpu, mm: int, start: int, end: int, writable: bool) -> bool:
+    """do_mprotect_pkey over pages [start, end): read-only, or writable; one flush for all areas in it.
+
+    False (-ENOMEM) if a part of the range is in no area; what lies before that part is changed.
+    """
+    await Lock(mmap_lock(mm))
+    await tlb_gather_mmu(mm)
+    owed: list[int] = []
+    at = start
+    while at < end:
+        found = await FindVma(mm, at)
+        if not found:
+            break
+        vma = Vma(*found)
+        stop = min(vma.end, end)
+        owed += await mprotect_fixup(cpu, mm, vma, at, stop, writable)
+        at = stop
+    await tlb_finish_mmu(cpu, mm, owed)
+    await Unlock(mmap_lock(mm))
+    return at >= end

@@ -22,6 +22,8 @@ class Policy:
     """One policy object lives on each CPU; what CPUs share belongs into named words and lists."""
 
     name = "policy"
+    # The source of a migration is freed before the flush; its frame is flushed before it is used again.
+    frees_before_flush = False
 
     # --- unmapping -------------------------------------------------------------------------------
 
@@ -30,6 +32,12 @@ class Policy:
         if pte_dirty(pte):
             task.tlb_ubc.writable = True
         return task.tlb_ubc
+
+    async def unmap_flush_begin(self, cpu: PerCpu) -> None:
+        """try_to_unmap_flush is about to flush for what this task has unmapped."""
+
+    async def unmap_flush_end(self, cpu: PerCpu, mask: int) -> None:
+        """It has: the CPUs of `mask` have dropped all their translations."""
 
     # --- migration, in the order of migrate_pages_batch --------------------------------------------
 
@@ -80,6 +88,9 @@ class Policy:
     async def pending_pages(self, cpu: PerCpu, node: int) -> int:
         """Pages of the node that a flush would free; watermark checks count them as free."""
         return 0
+
+    async def before_handed_out(self, cpu: PerCpu, pfn: int, order: int) -> None:
+        """Pages have left the free lists; nobody has them yet (prep_new_page)."""
 
     async def watermark_failed(self, cpu: PerCpu, node: int) -> bool:
         """The watermark of the node does not hold; whether something was freed and a retry is due."""

@@ -106,5 +106,8 @@ async def try_to_unmap_flush(cpu: PerCpu) -> None:
     task.tlb_ubc.fold(task.tlb_ubc_ro)
     if not task.tlb_ubc.nr_flush_required:
         return
+    mask = task.tlb_ubc.cpumask
+    await cpu.policy.unmap_flush_begin(cpu)
     await arch_tlbbatch_flush(cpu, task.tlb_ubc)
+    await cpu.policy.unmap_flush_end(cpu, mask)
     task.tlb_ubc.clear()

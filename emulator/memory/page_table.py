@@ -176,6 +176,9 @@ class PageTables:
         if self.locked_out(cpu, operation.mm, operation.vpn):
             return BLOCKED
         seen = self.entry(operation.mm, operation.vpn)
+        if not seen and not operation.old and not self._find_vma(cpu, FindVma(*operation[:2])):
+            # A fault holds its area's lock until here, and munmap waits for it: no area, no mapping.
+            return -1
         if seen == operation.old:
             self._replace(operation.mm, operation.vpn, operation.new)
         return seen

@@ -7,14 +7,18 @@ from collections.abc import Callable
 
 from emulator.kernel.policy import Policy
 from emulator.policies.immediate import Immediate
+from emulator.policies.migrc_rfc1 import MigrcRfc1
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
+from emulator.policies.migrc_v9 import MigrcV9
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "immediate": Immediate,
     "migrc": MigrcV3,
     "migrc:v3": MigrcV3,
+    "migrc:rfc1": MigrcRfc1,
     "migrc:rfc2": MigrcRfc2,
+    "migrc:v9": MigrcV9,
 }
 
 

@@ -21,6 +21,8 @@ from emulator.hardware.operations import (
     LlistAdd,
     LlistEmpty,
     Load,
+    Series,
+    Store,
 )
 from emulator.hardware.pte import pte_dirty, pte_write
 from emulator.memory.folios import PG_MIGRC
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu, Task, TlbUbc
 
 MIGRC_STOP = "migrc_stop"
+# The runtime switch (vm.migrc_enable), inverted: 0 is on, so that nobody has to turn it on first.
+MIGRC_DISABLED = "migrc_disabled"
 
 
 def requests_list(node: int) -> str:
@@ -54,7 +58,13 @@ class MigrcV3(Migrc):
         self._pausing: set[int] = set()
 
     async def _paused(self) -> bool:
-        return await Load(MIGRC_STOP) != 0
+        """can_migrc_system, negated: nothing more is deferred. Asked for every batch and every folio."""
+        stopped, disabled = await Series((Load(MIGRC_STOP), Load(MIGRC_DISABLED)))
+        return bool(stopped or disabled)
+
+    async def set_enabled(self, cpu: PerCpu, on: bool) -> None:
+        """The runtime switch. Turned off, it defers no more; what is pending waits for the next flush."""
+        await Store(MIGRC_DISABLED, int(not on))
 
     def _lists(self, cpu: PerCpu) -> tuple[str, ...]:
         return tuple(requests_list(node) for node in range(len(cpu.parameters.watermarks)))

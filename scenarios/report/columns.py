@@ -7,6 +7,7 @@ terminal it is plain text that can be pasted into mail, no wider than asked for.
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypedDict
@@ -128,3 +129,37 @@ def _answered_here(cpu: Cpu) -> Any:
     if isinstance(operation, BeginLoad):
         return None
     return cpu.window.forward(operation)
+
+
+class Tail:
+    """Watches an engine and keeps the last transitions, to be put into words only if somebody asks."""
+
+    def __init__(self, cpus: Sequence[Cpu], length: int) -> None:
+        self.violations: list[Any] = []
+        self._cpus = cpus
+        self._kept: deque[tuple[int, Transition, int, Operation | None, bool, Any]] = deque(maxlen=length)
+        self._count = 0
+
+    def happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
+        """One transition, told before the CPU goes on."""
+        self._count += 1
+        depth = 0
+        if transition.kind is Kind.STEP:
+            cpu = self._cpus[transition.cpu]
+            depth = len(cpu.frames) - 1
+            if answer is None and type(operation) in (Translate, EndLoad):
+                answer = _answered_here(cpu)
+        self._kept.append((self._count, transition, depth, operation, issued, answer))
+
+    def drawing(self) -> Drawing:
+        """The last transitions in words; steps are numbered from the start of the run."""
+        steps = []
+        for number, transition, depth, operation, issued, answer in self._kept:
+            if operation is None:
+                text = taken(answer)
+            else:
+                text = "  " * depth + said(transition.kind, operation, issued, answer)
+            steps.append(Step(step=number, cpu=transition.cpu, kind=transition.kind.name.lower(), text=text))
+        return Drawing(len(self._cpus), tuple(steps))

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import COUNTERS
+from scenarios.report.words import shortened
 
 LATENCIES: Final[Mapping[str, str]] = {
     "delivery": "send to handler entry",
@@ -50,6 +51,7 @@ class Run(TypedDict):
 
     `interrupts` has one number for each CPU under `TLB`; `ipi_latency_ns` has for each key of `LATENCIES`
     what `Histogram.summary` says, in ns; `pending_peak` is in pages. A violation is a text or a JSON object.
+    `transitions`: of a watched run, how many steps happens-before has judged; `recording`: the file, if kept.
     """
 
     policy: str
@@ -61,6 +63,8 @@ class Run(TypedDict):
     pending_peak: int
     violations: list[Any]
     check_sampling: NotRequired[CheckSampling]
+    transitions: NotRequired[int]
+    recording: NotRequired[str]
 
 
 class Document(TypedDict):
@@ -146,6 +150,8 @@ def _totals(runs: Sequence[Run]) -> Table:
         _row(table, "one access is checked in every", every, _number)
         _row(table, "accesses checked that way", checked, _number)
         _row(table, "checks made, fills included", operations, _number)
+    if all("transitions" in run for run in runs):
+        _row(table, "steps judged by happens-before", [run["transitions"] for run in runs], _number)
     _row(table, "violations", [len(run["violations"]) for run in runs], _number)
     return table
 
@@ -185,7 +191,8 @@ def _violations(console: Console, run: Run) -> None:
     console.print()
     console.print(Text(f"{run['policy']}: {len(found)} violations", style="bold red"))
     for violation in found[:_VIOLATIONS_SHOWN]:
-        console.print("  " + (violation if isinstance(violation, str) else json.dumps(violation)))
+        text = violation if isinstance(violation, str) else json.dumps(violation)
+        console.print("  " + shortened(text))
     if len(found) > _VIOLATIONS_SHOWN:
         console.print(f"  and {len(found) - _VIOLATIONS_SHOWN} more; --json has them all")
 

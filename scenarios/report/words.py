@@ -23,6 +23,7 @@ from emulator.hardware.operations import (
     ReadFrame,
     SendIpi,
     SwitchTo,
+    Touch,
     Translate,
     TryToMigratePte,
     WaitAcks,
@@ -104,6 +105,11 @@ def _translate(operation: Translate, answer: Any) -> str:
     return f"{access}: TLB has {_entry(answer)}{'' if enough else ', walk needed'}"
 
 
+def _touch(operation: Touch, answer: Any) -> str:
+    first = next(iter(operation.accesses[operation.start : operation.start + 1]), None)
+    return "touches nothing" if first is None else f"touches page {first >> 1:#x} and on while the TLB hits"
+
+
 def _walk(operation: Walk, answer: Any) -> str:
     found = _entry(answer) if answer else "page fault"
     return f"walks {operation.vpn:#x}{' to write' if operation.write else ''}: {found}"
@@ -137,6 +143,7 @@ def _load_cr3(operation: LoadCr3, answer: Any) -> str:
 
 _OWN_WORDS: Final[dict[type[Any], Callable[[Any, Any], str]]] = {
     Translate: _translate,
+    Touch: _touch,
     Walk: _walk,
     ReadFrame: _read,
     WriteFrame: lambda operation, answer: f"writes frame {operation.pfn}: version {operation.value}",
@@ -158,3 +165,8 @@ _IN_WINDOW: Final[dict[type[Any], Callable[[Any, Any], str]]] = {
     WriteFrame: lambda operation, answer: f"write of frame {operation.pfn}: version {operation.value}",
     AckIpi: lambda operation, answer: f"acknowledgement to CPU {operation.sender}",
 }
+
+
+def shortened(text: str, most: int = 240) -> str:
+    """The text, its end left out if it is long."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

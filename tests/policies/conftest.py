@@ -1,8 +1,8 @@
-"""Test modules are no package; the small machine that these tests run on is found by its file."""
+"""Test modules are no package; their helpers, and the kernel tests' small machine, are found by their files."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "kernel"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "kernel")]

@@ -43,7 +43,9 @@ class XchgPte(NamedTuple):
 
 
 class CmpxchgPte(NamedTuple):
-    """Under the page-table lock: replace the entry if it still is `old` (pte_same); the entry seen."""
+    """Under the page-table lock: replace the entry if it still is `old` (pte_same); the entry seen.
+
+    -1 where an empty entry (`old` 0) is no longer inside any area."""
 
     mm: int
     vpn: int

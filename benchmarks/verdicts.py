@@ -1,0 +1,60 @@
+"""The table of docs/verdicts.md, made from `migrc check --all --json`: one row per test and policy.
+
+`python benchmarks/verdicts.py [RESULTS.json]` prints markdown; without a file it runs the check itself.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scenarios.litmus import LITMUS  # noqa: E402
+
+ARCHITECTURES = ("sc", "x86", "riscv")
+
+
+def results(arguments: list[str]) -> list[dict[str, Any]]:
+    """All results, from a file or from a run of the check."""
+    if arguments:
+        text = Path(arguments[0]).read_text()
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "scenarios", "check", "--all", "--json", "--save", folder]
+            text = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    found: list[dict[str, Any]] = json.loads(text)["results"]
+    return found
+
+
+def cell(result: dict[str, Any] | None) -> str:
+    """One verdict: proved, searched only, or the rule that broke and the steps of its witness."""
+    if result is None:
+        return ""
+    if result["witness"] is None:
+        return "Never" if result["complete"] else f"Never in {result['schedules']:,} runs"
+    return f"Sometimes: {result['witness']['rule']} ({result['witness']['steps']} steps)"
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Markdown, in the catalogue's order."""
+    by_name = {(one["litmus"], one["policy"], one["arch"]): one for one in found}
+    lines = ["| test | policy | sc | x86 | riscv |", "|---|---|---|---|---|"]
+    for litmus in LITMUS.values():
+        lines.append(f"| **{litmus.name}**: {litmus.question} | | | | |")
+        for expectation in litmus.expected:
+            rows = [by_name.get((litmus.name, expectation.policy, arch)) for arch in ARCHITECTURES]
+            cells = [cell(row) for row in rows]
+            if len(set(cells)) == 1:
+                cells = [cells[0], "same", "same"]
+            lines.append(f"| | `{expectation.policy}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(results(sys.argv[1:])))

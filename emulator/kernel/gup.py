@@ -1,0 +1,51 @@
+"""Pages that the kernel itself uses, by their frames and without a TLB (mm/gup.c, v6.6).
+
+A pin is one reference on the folio; it keeps the frame from being freed, and its migration fails for as
+long as there are more references than the mappings account for.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import FolioPut, FolioTryGet, GetPte, ReadFrame, WriteFrame
+from emulator.hardware.pte import PRESENT, RW, pte_pfn
+from emulator.kernel.memory import handle_mm_fault
+from emulator.kernel.percpu import PerCpu
+
+
+async def get_user_pages(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
+    """get_user_pages_fast of one page (gup_pte_range): its frame, with a reference for the caller.
+
+    Raises SegmentationFault for what the areas do not allow.
+    """
+    while True:
+        pte = await GetPte(mm, vpn)
+        # PROT_NONE and migration entries are not PRESENT: both want a fault first.
+        if not pte & PRESENT or (write and not pte & RW):
+            await handle_mm_fault(cpu, mm, vpn, write)
+            continue
+        pfn = pte_pfn(pte)
+        if not await FolioTryGet(pfn):
+            continue
+        # Without the page-table lock the page may have been unmapped before the reference was there: then
+        # the frame may be somebody else's by now. If the entry still is the same, the reference came first.
+        if await GetPte(mm, vpn) == pte:
+            return pfn
+        await FolioPut(pfn)
+
+
+async def unpin_user_page(pfn: int) -> None:
+    """unpin_user_page: give the reference of `get_user_pages` back."""
+    await FolioPut(pfn)
+
+
+async def kernel_read(mm: int, vpn: int, pfn: int) -> int:
+    """kmap_local_page and a read: the content version of a pinned frame, which was page `vpn` of `mm`."""
+    return await ReadFrame(mm, vpn, pfn)
+
+
+async def kernel_write(cpu: PerCpu, mm: int, vpn: int, pfn: int, value: int) -> None:
+    """kmap_local_page and a write: `value` into a pinned frame, which was page `vpn` of `mm`.
+
+    The frame must have been got for writing; its entry need not be writable any more.
+    """
+    await WriteFrame(mm, vpn, pfn, value)

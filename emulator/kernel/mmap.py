@@ -1,0 +1,36 @@
+"""Mapping and unmapping ranges of an address space (mm/mmap.c, v6.6).
+
+The area changes first, the entries follow: a fault that comes later finds no area and is refused.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import Lock, Unlock, VmaInsert, VmaRemove
+from emulator.kernel.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, unmap_page_range
+from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.percpu import PerCpu
+
+
+async def do_mmap(cpu: PerCpu, mm: int, start: int, end: int, flags: int, file: int = 0) -> bool:
+    """do_mmap with MAP_FIXED_NOREPLACE: an area over pages [start, end); false if there is one already.
+
+    `flags` are VM_*; `file` 0 is anonymous. Pages come with the first fault on each.
+    """
+    await Lock(mmap_lock(mm))
+    inserted = await VmaInsert(mm, start, end, flags, file)
+    await Unlock(mmap_lock(mm))
+    return inserted
+
+
+async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
+    """do_vmi_munmap, unmap_region: give up pages [start, end); how many of them were mapped.
+
+    The lock is held until the frames are back, so that no new area takes the range over before.
+    """
+    await Lock(mmap_lock(mm))
+    await VmaRemove(mm, start, end)
+    await tlb_gather_mmu(mm)
+    freed = await unmap_page_range(cpu, mm, start, end)
+    await tlb_finish_mmu(cpu, mm, ())
+    await Unlock(mmap_lock(mm))
+    return freed

@@ -1,0 +1,94 @@
+"""The basic promise of MIGRC: old translations may be used until the flush; the source stays until then."""
+
+from __future__ import annotations
+
+from emulator.explore.litmus import FAST, Litmus, Setup
+from emulator.kernel.percpu import PerCpu
+from scenarios.litmus.steps import (
+    AREA_PAGES,
+    DEFERRED,
+    PAGE,
+    REUSED,
+    SKIPPED,
+    STALE,
+    VERSION,
+    flush_for_own_reasons,
+    move,
+    never,
+    read,
+    reuse,
+    sometimes,
+)
+
+
+def _one_page(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, version=VERSION)
+    for cpu in range(setup.cpus):
+        setup.cache(cpu, PAGE)
+
+
+async def _mover(cpu: PerCpu) -> None:
+    if await move(cpu, 1):
+        await reuse(cpu, FAST)
+
+
+async def _reader(cpu: PerCpu) -> None:
+    await read(cpu)
+
+
+# CPU 0 demotes, then needs memory  CPU 1 has frame 1 cached
+# entry = migration entry
+# generation + 1, no IPI
+# copy, map frame 2 read-only
+#                                   read frame 1: fine, it is a copy
+# take the list, IPI, wait
+#                                   handle the IPI
+# free frame 1, allocate, clear it
+#                                   read: must find frame 2
+DEFERRED_COPY = Litmus(
+    name="deferred-copy",
+    question="Is the source of a deferred migration freed only after everybody has lost its translation?",
+    programs=(_mover, _reader),
+    setup=_one_page,
+    expected=(
+        never("migrc:v3", DEFERRED, REUSED, STALE),
+        never("migrc:rfc1", DEFERRED, REUSED, STALE),
+        never("migrc:rfc2", DEFERRED, REUSED, STALE),
+        never("migrc:v9", DEFERRED, REUSED, STALE),
+        sometimes("mistake:freed-before-the-flush"),
+        sometimes("mistake:deferred-without-waiting"),
+        sometimes("mistake:skip-test-inverted"),
+    ),
+    fast=1,
+    slow=2,
+)
+
+
+async def _flusher(cpu: PerCpu) -> None:
+    await flush_for_own_reasons(cpu)
+    await read(cpu)
+
+
+# CPU 0 demotes, then needs memory  CPU 1 has frame 1 cached
+# unmap, generation 1
+#                                   flush for a reason of its own, note generation 1
+# take the list: CPU 1 is done
+# no IPI, free frame 1, reuse it
+#                                   read: misses and finds frame 2
+FLUSHED_SINCE = Litmus(
+    name="flushed-since",
+    question="Is a CPU that has flushed since the unmap left alone, and rightly so?",
+    programs=(_mover, _flusher),
+    setup=_one_page,
+    expected=(
+        never("migrc:v3", DEFERRED, SKIPPED, REUSED),
+        never("migrc:rfc2", DEFERRED, SKIPPED, REUSED),
+        never("migrc:v9", DEFERRED, SKIPPED, REUSED),
+        sometimes("mistake:nobody-is-skipped", "needless interrupt"),
+    ),
+    fast=1,
+    slow=2,
+)
+
+TESTS = (DEFERRED_COPY, FLUSHED_SINCE)

@@ -1,0 +1,87 @@
+"""What deferral is for: fewer interrupts. A flush of everything pending asks each CPU once."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+from emulator.explore.litmus import FAST, Forbidden, Litmus, Setup
+from emulator.hardware.operations import Operation, SendIpi
+from emulator.kernel.percpu import PerCpu
+from scenarios.litmus.steps import (
+    AREA_PAGES,
+    DEFERRED,
+    OTHER,
+    PAGE,
+    REUSED,
+    VERSION,
+    move,
+    never,
+    read,
+    reuse,
+    sometimes,
+)
+
+NEEDLESS = "needless interrupt"
+
+
+class Interrupts:
+    """Runs a kernel function and notes whom it interrupts; awaited, it answers CPU -> how often."""
+
+    def __init__(self, function: Coroutine[Operation, Any, Any]) -> None:
+        self.function = function
+
+    def __await__(self) -> Generator[Operation, Any, dict[int, int]]:
+        answer = None
+        sent: dict[int, int] = {}
+        while True:
+            try:
+                operation = self.function.send(answer)
+            except StopIteration:
+                return sent
+            if isinstance(operation, SendIpi):
+                for target in operation.targets:
+                    sent[target] = sent.get(target, 0) + 1
+            answer = yield operation
+
+
+def _two_pages(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    for vpn in (PAGE, OTHER):
+        setup.page(vpn, version=VERSION)
+        setup.cache(1, vpn)
+
+
+async def _moves_and_flushes(cpu: PerCpu) -> None:
+    await move(cpu, 1)
+    await move(cpu, 2)
+    for target, times in (await Interrupts(reuse(cpu, FAST))).items():
+        if times > 1:
+            raise Forbidden(NEEDLESS, f"one flush of what is pending interrupts CPU {target} {times} times")
+
+
+async def _reader(cpu: PerCpu) -> None:
+    await read(cpu)
+
+
+# CPU 0                             CPU 1
+# demote frame 1, demote frame 2
+# no frame is free: flush
+# IPI for both requests
+#                                   handle it
+# not a second IPI
+TWICE = Litmus(
+    name="interrupted-twice",
+    question="May one attempt to flush interrupt the same CPU twice?",
+    programs=(_moves_and_flushes, _reader),
+    setup=_two_pages,
+    expected=(
+        never("migrc:v3", DEFERRED, REUSED),
+        never("migrc:rfc2", DEFERRED, REUSED),
+        sometimes("mistake:flushes-request-by-request", NEEDLESS),
+    ),
+    fast=2,
+    slow=2,
+)
+
+TESTS = (TWICE,)

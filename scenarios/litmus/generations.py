@@ -1,0 +1,119 @@
+"""The generation of a request: when it is taken, and how it is compared when the counter has wrapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from emulator.explore.litmus import FAST, Litmus, Setup
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.user import user_read
+from emulator.policies.migrc import GENERATION_BITS, MIGRC_GEN, migrc_done_word
+from scenarios.litmus.steps import (
+    AREA_PAGES,
+    DEFERRED,
+    PAGE,
+    REUSED,
+    SKIPPED,
+    STALE,
+    VERSION,
+    flush_for_own_reasons,
+    move,
+    never,
+    read,
+    reuse,
+    sometimes,
+)
+
+
+def _generation(gen: int, done: int) -> Callable[[Setup], None]:
+    """One cached page, so many generations ago, each CPU having noted `done` last."""
+
+    def setup_page(setup: Setup) -> None:
+        setup.area(PAGE, AREA_PAGES)
+        setup.page(PAGE, version=VERSION)
+        setup.word(MIGRC_GEN, gen)
+        for cpu in range(setup.cpus):
+            setup.cache(cpu, PAGE)
+            setup.word(migrc_done_word(cpu), done)
+
+    return setup_page
+
+
+async def _mover(cpu: PerCpu) -> None:
+    if await move(cpu, 1):
+        await reuse(cpu, FAST)
+
+
+async def _flusher(cpu: PerCpu) -> None:
+    await flush_for_own_reasons(cpu)
+    await user_read(cpu, PAGE)
+    await user_read(cpu, PAGE)
+
+
+async def _reader(cpu: PerCpu) -> None:
+    await read(cpu)
+
+
+# CPU 0 demotes, then needs memory  CPU 1
+# generation 1 (too early)
+#                                   load 1, flush, note 1
+#                                   read: walks, caches frame 1 again
+# unmap, keep generation 1
+# CPU 1 is done: free frame 1, reuse
+#                                   read frame 1
+BEFORE_UNMAP = Litmus(
+    name="generation-before-unmap",
+    question="Does it matter that a request takes its generation after the unmap?",
+    programs=(_mover, _flusher),
+    setup=_generation(0, 0),
+    expected=(
+        never("migrc:v3", SKIPPED, REUSED),
+        never("migrc:rfc2", SKIPPED, REUSED),
+        sometimes("mistake:generation-before-unmap"),
+    ),
+    fast=1,
+    slow=2,
+)
+
+# The counter stands at its last value, and CPU 1 has noted that value.
+# CPU 0 demotes, then needs memory  CPU 1 has frame 1 cached
+# unmap, generation wraps to 0
+# is CPU 1's note before 0? It is, by one.
+# IPI, free frame 1, reuse
+#                                   read
+WRAPS = Litmus(
+    name="generation-wraps",
+    question="Does comparing by the sign of the difference survive the wrap of the counter?",
+    programs=(_mover, _reader),
+    setup=_generation((1 << GENERATION_BITS) - 1, (1 << GENERATION_BITS) - 1),
+    expected=(
+        never("migrc:v3", DEFERRED, REUSED, STALE),
+        never("migrc:rfc2", DEFERRED, REUSED, STALE),
+        sometimes("mistake:plain-comparison"),
+    ),
+    fast=1,
+    slow=2,
+)
+
+# CPU 1 has not flushed while two batches of other processes raised the generation to 2; of a counter of
+# two bits this request's 3 lies as far before CPU 1's 0 as behind it.
+# CPU 0 demotes, then needs memory  CPU 1 has frame 1 cached
+# unmap, generation 3
+# is CPU 1's note 0 before 3? Taken for later.
+# free frame 1, reuse
+#                                   read frame 1
+HALF_THE_RANGE = Litmus(
+    name="generation-half-range",
+    question="What if a CPU has not flushed for more than half of the counter's range?",
+    programs=(_mover, _reader),
+    setup=_generation(2, 0),
+    expected=(
+        never("migrc:v3", DEFERRED, REUSED, STALE),
+        never("migrc:rfc2", DEFERRED, REUSED, STALE),
+        sometimes("mistake:narrow-generation"),
+    ),
+    fast=1,
+    slow=2,
+)
+
+TESTS = (BEFORE_UNMAP, WRAPS, HALF_THE_RANGE)

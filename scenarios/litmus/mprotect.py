@@ -1,0 +1,74 @@
+"""mprotect makes a range writable while its flush is still in its batch and older translations are about.
+
+The question that Nadav Amit asked about v3 (<63C530D3-3A1D-4BE9-8AA7-EFF5B895BE80@vmware.com>): two words,
+one writer, one reader, and the reader sees the second word's new value and the first one's old.
+"""
+
+from __future__ import annotations
+
+from emulator.explore.litmus import MM, Forbidden, Litmus, Setup
+from emulator.hardware.operations import SmpRmb, SmpWmb
+from emulator.kernel.memory import SegmentationFault
+from emulator.kernel.mprotect import do_mprotect
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.user import user_read, user_write
+from scenarios.litmus.steps import PAGE, RECEIVED, VERSION, move, never, read, sometimes
+
+FLAG = 0x20
+
+
+def _data_and_flag(setup: Setup) -> None:
+    setup.area(PAGE, 1, writable=False)
+    setup.area(FLAG, 1)
+    setup.page(PAGE, version=VERSION)
+    setup.page(FLAG, writable=True, dirty=True)
+    for cpu in range(setup.cpus):
+        setup.cache(cpu, FLAG)
+    setup.cache(1, PAGE)
+
+
+async def _mover_and_protector(cpu: PerCpu) -> None:
+    await move(cpu, 1)
+    await do_mprotect(cpu, MM, PAGE, PAGE + 1, True)
+
+
+async def _reader(cpu: PerCpu) -> None:
+    flag = await user_read(cpu, FLAG)
+    await SmpRmb()
+    data = await read(cpu)
+    if flag == 1 and data == VERSION:
+        raise Forbidden("message passing", f"the flag is 1, the data behind it still {data}")
+
+
+async def _writer(cpu: PerCpu) -> None:
+    try:
+        await user_write(cpu, PAGE, 1)
+    except SegmentationFault:
+        return
+    cpu.count("litmus_written")
+    # What the question takes for granted: one CPU's writes become visible in their order.
+    await SmpWmb()
+    await user_write(cpu, FLAG, 1)
+
+
+# CPU 0                             CPU 1 has page -> src cached  CPU 2
+# demote: src -> dst, deferred
+# mprotect: entry = dst, writable
+#                                                                 walk: dst, writable; data = 1
+#                                                                 flag = 1
+#                                   flag is 1
+#                                   data, from src: still old
+# flush of the batch
+MPROTECT = Litmus(
+    name="mprotect-message-passing",
+    question="May a CPU see the new flag and the old data while mprotect still owes its flush?",
+    programs=(_mover_and_protector, _reader, _writer),
+    setup=_data_and_flag,
+    expected=(
+        never("immediate", RECEIVED, "litmus_written"),
+        sometimes("migrc:v3"),
+        sometimes("migrc:rfc2"),
+    ),
+)
+
+TESTS = (MPROTECT,)

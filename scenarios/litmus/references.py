@@ -1,0 +1,102 @@
+"""get_user_pages on a folio that is pending: the kernel goes past the TLB, others may not have yet."""
+
+from __future__ import annotations
+
+from emulator.explore.litmus import FAST, MM, Forbidden, Litmus, Setup
+from emulator.kernel.gup import get_user_pages, kernel_read, kernel_write, unpin_user_page
+from emulator.kernel.percpu import PerCpu
+from scenarios.litmus.steps import (
+    AREA_PAGES,
+    DEFERRED,
+    PAGE,
+    REUSED,
+    STALE,
+    STAYED,
+    VERSION,
+    WRITE_FAULTS,
+    move,
+    never,
+    read,
+    reuse,
+    sometimes,
+)
+
+
+def _one_page(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, version=VERSION)
+    for cpu in range(setup.cpus):
+        setup.cache(cpu, PAGE)
+
+
+async def _writes_pinned(cpu: PerCpu) -> None:
+    await move(cpu, 1)
+    pfn = await get_user_pages(cpu, MM, PAGE, True)
+    await kernel_write(cpu, MM, PAGE, pfn, 11)
+    await unpin_user_page(pfn)
+
+
+async def _reader(cpu: PerCpu) -> None:
+    await read(cpu)
+
+
+# CPU 0                             CPU 1 has frame 1 cached
+# demote: 1 -> 2, deferred
+# get_user_pages for writing: entry
+# is read-only, so fault: flush
+#                                   handle the IPI
+# pin frame 2, write it
+#                                   read: must not find the source's old content
+GUP_WRITE = Litmus(
+    name="gup-write-pending",
+    question="Does get_user_pages for writing flush what is pending before the kernel writes?",
+    programs=(_writes_pinned, _reader),
+    setup=_one_page,
+    expected=(
+        never("immediate"),
+        never("migrc:v3", DEFERRED, STALE, WRITE_FAULTS),
+        never("migrc:rfc2", DEFERRED, STALE, WRITE_FAULTS),
+        never("migrc:v9", DEFERRED, STALE, WRITE_FAULTS),
+        sometimes("mistake:write-fault-forgets"),
+    ),
+    fast=2,
+    slow=2,
+)
+
+
+async def _mover(cpu: PerCpu) -> None:
+    if await move(cpu, 1):
+        await reuse(cpu, FAST)
+
+
+async def _reads_pinned(cpu: PerCpu) -> None:
+    pfn = await get_user_pages(cpu, MM, PAGE, False)
+    found = await kernel_read(MM, PAGE, pfn)
+    await unpin_user_page(pfn)
+    if found != VERSION:
+        raise Forbidden("read of a pinned page", f"frame {pfn} has version {found}, not {VERSION}")
+
+
+# CPU 0 demotes, then needs memory  CPU 1
+#                                   entry names 1: take a reference
+# entry = migration entry
+#                                   entry has changed: drop it, look again
+# or: the reference is there first,
+# migration fails, entry names 1 again
+#                                   read
+GUP_READ = Litmus(
+    name="gup-read-pending",
+    question="Does get_user_pages for reading ever pin a source that is about to be freed?",
+    programs=(_mover, _reads_pinned),
+    setup=_one_page,
+    expected=(
+        never("immediate", STAYED, REUSED),
+        never("migrc:v3", DEFERRED, STAYED, REUSED),
+        never("migrc:rfc2", DEFERRED, STAYED, REUSED),
+        never("migrc:v9", DEFERRED, STAYED, REUSED),
+    ),
+    fast=2,
+    slow=2,
+)
+
+TESTS = (GUP_WRITE, GUP_READ)

@@ -1,0 +1,84 @@
+"""A write to a page whose old read-only translations are still about: flush first, then make it writable."""
+
+from __future__ import annotations
+
+from emulator.explore.litmus import Litmus, Setup
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.user import user_write
+from scenarios.litmus.steps import (
+    AREA_PAGES,
+    DEFERRED,
+    PAGE,
+    STALE,
+    VERSION,
+    WRITE_FAULTS,
+    move,
+    never,
+    read,
+    sometimes,
+)
+
+
+def _one_page(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, version=VERSION)
+    for cpu in range(setup.cpus):
+        setup.cache(cpu, PAGE)
+
+
+async def _mover_and_writer(cpu: PerCpu) -> None:
+    await move(cpu, 1)
+    await user_write(cpu, PAGE, 11)
+
+
+async def _mover(cpu: PerCpu) -> None:
+    await move(cpu, 1)
+
+
+async def _writer(cpu: PerCpu) -> None:
+    await user_write(cpu, PAGE, 12)
+
+
+async def _reader(cpu: PerCpu) -> None:
+    await read(cpu)
+
+
+# CPU 0 demotes, then writes        CPU 1 has the source cached
+# move, the request is hung
+# fault: pending, take list, IPI
+#                                   read the source: fine, nothing is written yet
+#                                   handle the IPI
+# entry = writable, write
+#                                   read: finds the destination
+PENDING_WRITE = Litmus(
+    name="write-fault-pending",
+    question="Does a write fault on a pending folio flush before the page can change?",
+    programs=(_mover_and_writer, _reader),
+    setup=_one_page,
+    expected=(
+        never("immediate"),
+        never("migrc:v3", DEFERRED, WRITE_FAULTS, STALE),
+        never("migrc:rfc2", DEFERRED, WRITE_FAULTS, STALE),
+        sometimes("mistake:write-fault-forgets"),
+    ),
+)
+
+# CPU 0 demotes                     CPU 1 writes                  CPU 2 has the source cached
+# copy, entry = dst, read-only
+#                                   fault: flagged; list is empty
+#                                   entry = writable, write 12
+#                                                                 read the source: 7
+# hang the request
+NOT_YET_HUNG = Litmus(
+    name="write-fault-before-hung",
+    question="What if the write comes when the destination is mapped but the request is still private?",
+    programs=(_mover, _writer, _reader),
+    setup=_one_page,
+    expected=(
+        never("immediate", "nr_tlb_remote_flush_received"),
+        sometimes("migrc:v3"),
+        never("migrc:rfc2", DEFERRED, WRITE_FAULTS, STALE),
+    ),
+)
+
+TESTS = (PENDING_WRITE, NOT_YET_HUNG)

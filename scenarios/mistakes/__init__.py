@@ -1,0 +1,83 @@
+"""Policies that are wrong on purpose: one mistake each, to see that some check catches it.
+
+`find` is the way from any policy name, right or wrong, to its factory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from emulator.kernel.policy import Policy
+from emulator.policies.catalogue import find_policy
+from scenarios.mistakes.flushing import (
+    DeferredWithoutWaiting,
+    FlushesRequestByRequest,
+    FreedBeforeTheFlush,
+    NoFlushUnderPressure,
+    SwitchedOffForgets,
+    WalksTheSharedList,
+    WriteFaultForgets,
+)
+from scenarios.mistakes.merged_mask import AddsWhileFlushing, EmptyMeansDone
+from scenarios.mistakes.notes import (
+    GenerationReadAfterFlush,
+    NoBarrierAfterFlush,
+    NoBarrierBeforeFlush,
+    NobodyIsSkipped,
+    NoteBeforeFlush,
+    PlainComparison,
+    SkipTestInverted,
+    narrow_generation,
+)
+from scenarios.mistakes.progress import InterruptsOff, LockOrder, LostWakeUp
+from scenarios.mistakes.requests import (
+    DefersWritable,
+    GenerationBeforeUnmap,
+    HungTooEarly,
+    MarksWhatIsPending,
+    MaskBeforeUnmap,
+    MovedAgainWithoutFlush,
+    NotUndone,
+)
+from scenarios.mistakes.shootdown import InterruptToNobody, NoWaitForAcknowledgements
+
+_CLASSES: tuple[type[Policy], ...] = (
+    NoWaitForAcknowledgements,
+    InterruptToNobody,
+    NoBarrierBeforeFlush,
+    NoBarrierAfterFlush,
+    GenerationReadAfterFlush,
+    NoteBeforeFlush,
+    PlainComparison,
+    SkipTestInverted,
+    NobodyIsSkipped,
+    GenerationBeforeUnmap,
+    MaskBeforeUnmap,
+    DefersWritable,
+    NotUndone,
+    MarksWhatIsPending,
+    MovedAgainWithoutFlush,
+    HungTooEarly,
+    FreedBeforeTheFlush,
+    DeferredWithoutWaiting,
+    FlushesRequestByRequest,
+    WalksTheSharedList,
+    WriteFaultForgets,
+    NoFlushUnderPressure,
+    SwitchedOffForgets,
+    EmptyMeansDone,
+    AddsWhileFlushing,
+    InterruptsOff,
+    LockOrder,
+    LostWakeUp,
+)
+
+MISTAKES: dict[str, Callable[[], Policy]] = {
+    **{mistake.name: mistake for mistake in _CLASSES},
+    "mistake:narrow-generation": narrow_generation,
+}
+
+
+def find(name: str) -> Callable[[], Policy]:
+    """The factory of a mistake or of any other policy; raises `find_policy`'s UnknownPolicy."""
+    return MISTAKES[name] if name in MISTAKES else find_policy(name)

@@ -1,0 +1,142 @@
+"""Mistakes in flushing what is pending, and in knowing when to."""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import LlistAdd, LlistDelAll, Load
+from emulator.kernel.percpu import PerCpu, TlbUbc
+from emulator.kernel.tlb import arch_tlbbatch_flush
+from emulator.policies.migrc import Request
+from emulator.policies.migrc_v3 import MIGRC_DISABLED, MigrcV3
+from scenarios.mistakes.shootdown import send_without_waiting
+
+
+class TakesRequests(MigrcV3):
+    """v3's migrc_try_flush_free_folios taken apart, so that a mistake can change one half of it."""
+
+    async def take(self, cpu: PerCpu) -> tuple[TlbUbc, list[int]]:
+        """All that is pending: the CPUs to flush, and the folios that wait for it."""
+        batch = TlbUbc()
+        folios: list[int] = []
+        for name in self._lists(cpu):
+            for node in await LlistDelAll(name):
+                request = Request(*node)
+                batch.cpumask |= await self.skip_flushed_cpus(cpu, request)
+                folios += request.folios
+        return batch, folios
+
+    async def free(self, cpu: PerCpu, folios: list[int]) -> bool:
+        """Give them back; whether there were any."""
+        for pfn in folios:
+            await self.release(cpu, pfn)
+        return bool(folios)
+
+
+class FreedBeforeTheFlush(TakesRequests):
+    """v3, migrc_try_flush_free_folios: `arch_tlbbatch_flush`, then `migrc_shrink`. Here the other way."""
+
+    name = "mistake:freed-before-the-flush"
+
+    async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
+        """Frees what may still be cached."""
+        batch, folios = await self.take(cpu)
+        freed = await self.free(cpu, folios)
+        await arch_tlbbatch_flush(cpu, batch)
+        return freed
+
+
+class DeferredWithoutWaiting(TakesRequests):
+    """v3, migrc_try_flush_free_folios relies on `arch_tlbbatch_flush` to return when all have flushed.
+
+    Here the interrupts are only sent.
+    """
+
+    name = "mistake:deferred-without-waiting"
+
+    async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
+        """Frees once the interrupts are on their way."""
+        batch, folios = await self.take(cpu)
+        await send_without_waiting(cpu, batch)
+        return await self.free(cpu, folios)
+
+
+class FlushesRequestByRequest(TakesRequests):
+    """v3, migrc_try_flush_free_folios folds the masks of all requests (`arch_tlbbatch_fold`), flushes once.
+
+    Here each request is flushed for by itself, so that a CPU is interrupted again and again.
+    """
+
+    name = "mistake:flushes-request-by-request"
+
+    async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
+        """One flush per request; the notes are not looked at in between."""
+        flushed = False
+        for name in self._lists(cpu):
+            for node in await LlistDelAll(name):
+                request = Request(*node)
+                batch = TlbUbc()
+                batch.cpumask = request.cpumask
+                await arch_tlbbatch_flush(cpu, batch)
+                flushed = await self.free(cpu, list(request.folios)) or flushed
+        return flushed
+
+
+class WalksTheSharedList(TakesRequests):
+    """v3, migrc_try_flush_free_folios: `llist_del_all` before anything of the list is looked at.
+
+    Here the taker walks the list where it hangs and empties it when it is through: what was hung in the
+    meantime is lost.
+    """
+
+    name = "mistake:walks-the-shared-list"
+
+    async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
+        """Looks at the nodes without taking them (there is no such operation, so they go back at once)."""
+        batch = TlbUbc()
+        folios: list[int] = []
+        for name in self._lists(cpu):
+            nodes = await LlistDelAll(name)
+            for node in reversed(nodes):
+                await LlistAdd(name, node)
+                request = Request(*node)
+                batch.cpumask |= await self.skip_flushed_cpus(cpu, request)
+                folios += request.folios
+        await arch_tlbbatch_flush(cpu, batch)
+        for name in self._lists(cpu):
+            await LlistDelAll(name)
+        return await self.free(cpu, folios)
+
+
+class WriteFaultForgets(MigrcV3):
+    """v3, do_wp_page: `if (folio_test_migrc(folio)) migrc_try_flush_free_folios()`, here left out.
+
+    The destination becomes writable while others still read the source.
+    """
+
+    name = "mistake:write-fault-forgets"
+
+    async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
+        """Does not look at the folio."""
+
+
+class SwitchedOffForgets(MigrcV3):
+    """v3's sysctl: turned off, nothing more is deferred; what is pending stays so until its flush.
+
+    Here a write fault takes "off" for "nothing pending".
+    """
+
+    name = "mistake:switched-off-forgets"
+
+    async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
+        """Looks at the switch first."""
+        if not await Load(MIGRC_DISABLED):
+            await super().before_writable(cpu, pfn)
+
+
+class NoFlushUnderPressure(MigrcV3):
+    """v3, get_page_from_freelist: a failing watermark flushes and tries again. Here it just fails."""
+
+    name = "mistake:no-flush-under-pressure"
+
+    async def watermark_failed(self, cpu: PerCpu, node: int) -> bool:
+        """Leaves what is pending where it is."""
+        return False

@@ -1,0 +1,31 @@
+"""Mistakes with the one merged mask of v9: who may go on while it is flushed, and who may add to it."""
+
+from __future__ import annotations
+
+from emulator.policies.migrc_v9 import MigrcV9
+
+
+class EmptyMeansDone(MigrcV9):
+    """v9's author in a comment on check_migrc_flush: somebody may have taken the mask and still be flushing.
+
+    Here whoever finds the mask empty goes on.
+    """
+
+    name = "mistake:empty-means-done"
+
+    async def others_are_flushing(self) -> bool:
+        """Does not ask."""
+        return False
+
+
+class AddsWhileFlushing(MigrcV9):
+    """v9's author in a comment on migrc_add_pending_ubc: a flush under way clears what it did not flush.
+
+    Here CPUs are added to the mask at any time.
+    """
+
+    name = "mistake:adds-while-flushing"
+
+    async def may_add(self) -> bool:
+        """Always."""
+        return True

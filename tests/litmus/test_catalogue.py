@@ -1,0 +1,86 @@
+"""The catalogue hangs together: names, policies, proofs of reach; and every test runs to its end.
+
+Whether the verdicts are right is another question.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from emulator.explore.explorer import DirectExplorer
+from emulator.explore.litmus import LitmusMachine
+from emulator.explore.search import Limits, search
+from emulator.explore.strategies import find_strategy
+from emulator.hardware.ordering import ARCHITECTURES
+from emulator.policies.catalogue import UnknownPolicy
+from scenarios import litmus as catalogue
+from scenarios.litmus import LITMUS, UnknownLitmus, find_litmus
+from scenarios.mistakes import MISTAKES, find
+
+EACH = pytest.mark.parametrize("name", LITMUS)
+
+
+def test_no_name_is_used_twice() -> None:
+    modules = vars(catalogue)["_MODULES"]
+    assert sum(len(module.TESTS) for module in modules) == len(LITMUS)
+
+
+@EACH
+def test_each_policy_is_expected_something_once(name: str) -> None:
+    policies = [expectation.policy for expectation in LITMUS[name].expected]
+    assert policies
+    assert len(set(policies)) == len(policies)
+    for policy in policies:
+        assert find(policy)().name in (policy, "migrc:v3")
+
+
+@EACH
+def test_a_never_proves_that_it_looked(name: str) -> None:
+    for expectation in LITMUS[name].expected:
+        if "Never" in expectation[1:4] and expectation.policy != "immediate":
+            assert expectation.reached
+
+
+@EACH
+def test_two_to_four_cpus_and_a_question(name: str) -> None:
+    test = LITMUS[name]
+    assert 2 <= test.cpus <= 4
+    assert test.question.endswith("?")
+
+
+def test_every_mistake_is_used_by_some_test() -> None:
+    used = {expectation.policy for test in LITMUS.values() for expectation in test.expected}
+    assert set(MISTAKES) <= used
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_every_mistake_is_caught_by_some_test(mistake: str) -> None:
+    verdicts = {
+        verdict
+        for test in LITMUS.values()
+        for expectation in test.expected
+        if expectation.policy == mistake
+        for verdict in expectation[1:4]
+    }
+    # The one mistake that breaks no rule; see its test.
+    assert "Sometimes" in verdicts or mistake == "mistake:moved-again-without-flush"
+
+
+@EACH
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_runs_to_its_end(name: str, architecture: str) -> None:
+    """One run under each policy; a wrong one may end at a broken rule."""
+    for expectation in LITMUS[name].expected:
+        machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], find(expectation.policy))
+        strategy = find_strategy("random")()
+        tally = search(DirectExplorer(machine), strategy, 1, Limits(1), lambda: False)
+        assert not tally.cut
+        if getattr(expectation, architecture) == "Never":
+            assert tally.violation is None
+
+
+def test_unknown_names_get_a_hint() -> None:
+    with pytest.raises(UnknownLitmus, match=r"^no litmus test named shotdown; did you mean shootdown\?$"):
+        find_litmus("shotdown")
+    with pytest.raises(UnknownPolicy):
+        find("mistake:none-such")

@@ -19,8 +19,8 @@ class Chaos(NamedTuple):
 
     `late_interrupts`: a queued call is not looked at yet; `late_effects`: a windowed effect is not performed
     yet; `pauses`: the CPU stands still for up to `pause_us` microseconds; `walks`: the walker fetches a page.
-    `stalls`: so many times each CPU stands still for up to `stall_us`, at steps drawn from the first
-    `within`.
+    `starts_us`: how late each CPU starts. `stalls`: (CPU, steps, microseconds): so many steps into its run a
+    CPU stands still for long, the next time that it is about to do something that others may notice.
     """
 
     seed: int
@@ -29,9 +29,8 @@ class Chaos(NamedTuple):
     pauses: float = 0.0
     pause_us: int = 0
     walks: float = 0.0
-    stalls: int = 0
-    stall_us: int = 0
-    within: int = 60
+    starts_us: tuple[int, ...] = ()
+    stalls: tuple[tuple[int, int, int], ...] = ()
 
 
 class Mode(NamedTuple):

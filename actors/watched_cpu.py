@@ -183,10 +183,12 @@ class StressedCpuLoop(WatchedCpuLoop):
         self._random = random.Random(f"{chaos.seed}/{number}")
         self._refused: set[tuple[Any, ...]] = set()
         self._taken = 0
-        self._stalls = {self._random.randrange(chaos.within) for _ in range(chaos.stalls)}
+        self._stalls = sorted((steps, us) for cpu, steps, us in chaos.stalls if cpu == number)
+        self._late_us = chaos.starts_us[number] if number < len(chaos.starts_us) else 0
 
     def _until_halted(self, *_: Any) -> None:
         cpu = self.cpu
+        time.sleep(self._late_us / 1e6)
         while cpu.frames or cpu.window.pending:
             self._glance()
             choices = [choice for choice in cpu.choices() if self._ready(choice)]
@@ -196,7 +198,9 @@ class StressedCpuLoop(WatchedCpuLoop):
                 self._sleep()
                 self._refused.clear()
                 continue
-            self._take(self._draw(choices))
+            choice = self._draw(choices)
+            self._stand_still(choice)
+            self._take(choice)
 
     def _ready(self, choice: Choice) -> bool:
         """Not an interrupt without a bell, nor what memory has just refused."""
@@ -207,12 +211,6 @@ class StressedCpuLoop(WatchedCpuLoop):
     def _draw(self, choices: list[Choice]) -> Choice:
         chaos = self._chaos
         chance = self._random.random
-        # Standing still is a disturbance, not a way to wait for anything: all is right however long it takes.
-        if self._taken in self._stalls:
-            time.sleep(chance() * chaos.stall_us / 1e6)
-        elif chance() < chaos.pauses:
-            time.sleep(chance() * chaos.pause_us / 1e6)
-        self._taken += 1
         shy = {
             Kind.INTERRUPT: chaos.late_interrupts,
             Kind.PERFORM: chaos.late_effects,
@@ -223,6 +221,16 @@ class StressedCpuLoop(WatchedCpuLoop):
         return self._random.choice(
             bold or [one for one in choices if one.transition.kind is not Kind.WALK] or choices
         )
+
+    def _stand_still(self, choice: Choice) -> None:
+        """A disturbance, not a way to wait for anything: all is right however long it takes."""
+        self._taken += 1
+        chaos = self._chaos
+        chance = self._random.random
+        if choice.operation is not None and self._stalls and self._taken > self._stalls[0][0]:
+            time.sleep(self._stalls.pop(0)[1] / 1e6)
+        elif chance() < chaos.pauses:
+            time.sleep(chance() * chaos.pause_us / 1e6)
 
     def _take(self, choice: Choice) -> None:
         """Let it happen, if memory lets it."""

@@ -36,8 +36,8 @@ PATIENCE: Final = 200
 SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
 MAX_STATES: Final = 20_000_000
-PROOF_STATES: Final = 400_000
-SHORTEST_STATES: Final = 200_000
+PROOF_STATES: Final = 150_000
+SHORTEST_STATES: Final = 60_000
 
 Look = Callable[[int], None]
 """Called every now and then with the schedules of the present result that are done."""

@@ -60,7 +60,7 @@ class Header(_Plain):
     workload: dict[str, Any] = {}
     trace: Trace | None = None
     file: str = Field(default="", max_length=4096)
-    chaos: dict[str, int | float] | None = None
+    chaos: dict[str, Any] | None = None
     project: str = ""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from emulator.hardware.operations import AtomicAdd, FolioPut, Load, MappedRange, Series, VmaRemove, XchgPte
 from emulator.hardware.pte import pte_pfn, pte_present
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
+from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 
 MAX_GATHER_PAGES = 512
@@ -41,14 +42,17 @@ async def unmap_page_range(cpu: PerCpu, mm: int, start: int, end: int, full_mm: 
     who left it finds it gone (remove_migration_ptes).
     """
     mapped = [vpn for vpn, _ in await MappedRange(mm, start, end)]
+    if mapped:
+        await flush_tlb_batched_pending(cpu, mm)
     freed = 0
     for at in range(0, len(mapped), MAX_GATHER_PAGES):
         part = mapped[at : at + MAX_GATHER_PAGES]
         old = await Series(tuple(XchgPte(mm, vpn, 0) for vpn in part))
         frames = [pte_pfn(pte) for pte in old if pte_present(pte)]
         # What stood where a migration entry is may be cached until the migration has flushed. The kernel
-        # looks for such a batch before it clears entries (flush_tlb_batched_pending); here the range's own
-        # flush covers it, which therefore is due for migration entries, too.
+        # sees to that before it clears entries (flush_tlb_batched_pending), as here if it is turned on; but
+        # here an entry may be cleared before its batch is counted. So the range's own flush covers it, which
+        # therefore is due for migration entries, too.
         if not any(old):
             continue
         if full_mm:

@@ -30,6 +30,7 @@ from emulator.hardware.pte import (
 from emulator.kernel.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
+from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma
 
@@ -51,11 +52,10 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     goes: after migration such a page comes back read-only.
     """
     nid = cpu.parameters.nid
-    marked = [
-        (vpn, entry)
-        for vpn, entry in await MappedRange(mm, start, end)
-        if entry & PRESENT and nid(pte_pfn(entry)) != FAST_NODE
-    ]
+    mapped = await MappedRange(mm, start, end)
+    if mapped:
+        await flush_tlb_batched_pending(cpu, mm)
+    marked = [(vpn, entry) for vpn, entry in mapped if entry & PRESENT and nid(pte_pfn(entry)) != FAST_NODE]
     if not marked:
         return 0
     # tlb_gather_mmu: until the flush below is done, an inaccessible entry may still be cached. Whoever
@@ -102,17 +102,22 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
 
     Whether other CPUs still read a source folio through an older translation is not asked here: the
     postings call before_writable in the write fault (do_wp_page) only, and an entry that becomes writable
-    here never gets there. Until the caller's flush, one CPU may read the source while another already
-    writes the destination.
+    here never gets there. What keeps one CPU from reading the source while another already writes the
+    destination is flush_tlb_batched_pending, if it is turned on: it flushes for every unmap that was
+    counted, deferred or not. Without it, until the caller's flush, nothing does.
     """
     owed = []
-    for vpn, entry in await MappedRange(mm, start, end):
+    mapped = await MappedRange(mm, start, end)
+    if mapped:
+        await flush_tlb_batched_pending(cpu, mm)
+    for vpn, entry in mapped:
         old = entry
         while True:
             if is_migration_entry(old) and old & MIGRATION_WRITE:
                 # The kernel makes such an entry readable. Here remove_migration_ptes resolves exactly the
                 # entry that was left, so the migration has to end first.
                 old = await WaitPte(mm, vpn, old)
+                await flush_tlb_batched_pending(cpu, mm)
                 continue
             new = old
             if pte_present(old):
@@ -124,6 +129,8 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
             if seen == old:
                 break
             # A walker has set a bit, or somebody else has replaced the entry.
+            if pte_pfn(seen) != pte_pfn(old):
+                await flush_tlb_batched_pending(cpu, mm)
             old = seen
         if pte_needs_flush(old, new):
             owed.append(vpn)

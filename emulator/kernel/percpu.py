@@ -37,6 +37,11 @@ def tlb_flush_pending_word(mm: int) -> str:
     return f"tlb_flush_pending.{mm}"
 
 
+def tlb_flush_batched_word(mm: int) -> str:
+    """mm->tlb_flush_batched: how many unmaps put a flush of the mm off, and up to which one it was done."""
+    return f"tlb_flush_batched.{mm}"
+
+
 def is_lazy_word(cpu: int) -> str:
     """cpu_tlbstate_shared.is_lazy of a CPU."""
     return f"is_lazy.{cpu}"
@@ -46,7 +51,9 @@ def is_lazy_word(cpu: int) -> str:
 class KernelParameters:
     """Tunables, under the kernel's names. Sizes in pages, `watermarks` and `starts` by node.
 
-    `starts` holds each node's first frame and, last, the frame after the end of memory.
+    `starts` holds each node's first frame and, last, the frame after the end of memory. `tlb_flush_batched`
+    turns on what mainline always has: mprotect, the NUMA scanner and munmap flush the whole mm first if a
+    batch that was unmapped since may not have been flushed for (flush_tlb_batched_pending).
     """
 
     cpus: int
@@ -58,6 +65,7 @@ class KernelParameters:
     numa_scan_pages: int = 256
     numa_scan_period_accesses: int = 20_000
     migration_entry_ad: bool = True
+    tlb_flush_batched: bool = False
 
     def nid(self, pfn: int) -> int:
         """page_to_nid."""

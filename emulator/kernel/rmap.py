@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from emulator.hardware.operations import (
+    AtomicAdd,
+    AtomicCmpxchg,
     CmpxchgPte,
     FolioGet,
     FolioPut,
@@ -29,8 +31,13 @@ from emulator.hardware.pte import (
     mk_pte,
     pte_accessible,
 )
-from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_pending_word
-from emulator.kernel.tlb import arch_tlbbatch_flush, flush_tlb_mm_range, inc_mm_tlb_gen
+from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word, tlb_flush_pending_word
+from emulator.kernel.tlb import TLB_FLUSH_ALL, arch_tlbbatch_flush, flush_tlb_mm_range, inc_mm_tlb_gen
+
+# mm->tlb_flush_batched is one word with two counters. The kernel's have 15 bits each and are set back when
+# they get large; these are wide enough to go without that.
+TLB_FLUSH_BATCH_FLUSHED_SHIFT = 32
+TLB_FLUSH_BATCH_PENDING_MASK = (1 << TLB_FLUSH_BATCH_FLUSHED_SHIFT) - 1
 
 
 class MigrationEntry(NamedTuple):
@@ -55,6 +62,31 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
     await inc_mm_tlb_gen(mm)
     batch.cpumask |= await Load(cpumask_word(mm))
     batch.nr_flush_required += 1
+    if cpu.parameters.tlb_flush_batched:
+        await AtomicAdd(tlb_flush_batched_word(mm), 1)
+
+
+async def flush_tlb_batched_pending(cpu: PerCpu, mm: int) -> None:
+    """flush_tlb_batched_pending: flush the whole mm if an unmap batch may still owe it a flush.
+
+    Called before entries are changed by those who decide from an entry what is to be flushed. Nobody tells
+    the mm when a batch has been flushed, so the first caller after any unmap flushes, whoever was there
+    before; that is also why a flush which a policy puts off is made up for here.
+
+    The kernel unmaps, counts and looks under the page-table lock. Without it a migration entry can be there
+    before it is counted, but not the entry that replaces it: callers look after they have read the entries
+    that they are going to change.
+    """
+    if not cpu.parameters.tlb_flush_batched:
+        return
+    word = tlb_flush_batched_word(mm)
+    batch = await Load(word)
+    pending = batch & TLB_FLUSH_BATCH_PENDING_MASK
+    if pending != batch >> TLB_FLUSH_BATCH_FLUSHED_SHIFT:
+        # flush_tlb_mm, which does not leave lazy CPUs out.
+        await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
+        # If more was unmapped during the flush, that is not covered: leave it to the next one.
+        await AtomicCmpxchg(word, batch, pending | pending << TLB_FLUSH_BATCH_FLUSHED_SHIFT)
 
 
 async def try_to_migrate(cpu: PerCpu, pfn: int) -> list[MigrationEntry]:

@@ -95,13 +95,17 @@ class Migrc(Policy):
         await SmpMb()
 
     async def local_flush_end(self, cpu: PerCpu, token: int) -> None:
-        """Note it only after the flush; the note never moves back."""
+        """Note it only after the flush."""
         await self.barrier_after_flush()
         gen = await EndLoad(token) % (1 << self.bits)
         # Nobody else writes this CPU's note, so what was stored last need not be read back.
-        if self.before(self._noted, gen):
+        if self.is_worth_noting(self._noted, gen):
             self._noted = gen
             await Store(migrc_done_word(cpu.number), gen)
+
+    def is_worth_noting(self, noted: int, gen: int) -> bool:
+        """The note only moves forward. (From half the range on it does not move at all any more.)"""
+        return self.before(noted, gen)
 
     async def barrier_after_flush(self) -> None:
         """Keeps the flush before the note. Pairs with the flusher's reading of the note."""
@@ -120,8 +124,8 @@ class Migrc(Policy):
                 cpu.count("migrc_skipped")
         return mask
 
-    async def flush_lists(self, cpu: PerCpu, names: tuple[str, ...]) -> list[int]:
-        """Take whole lists, flush for all their requests at once; the folios that are free to go now."""
+    async def take_lists(self, cpu: PerCpu, names: tuple[str, ...]) -> tuple[TlbUbc, list[int]]:
+        """migrc_gather: whole lists, with all that their requests want flushed and freed, taken together."""
         batch = TlbUbc()
         folios: list[int] = []
         for name in names:
@@ -129,6 +133,11 @@ class Migrc(Policy):
                 request = Request(*node)
                 batch.cpumask |= await self.skip_flushed_cpus(cpu, request)
                 folios += request.folios
+        return batch, folios
+
+    async def flush_lists(self, cpu: PerCpu, names: tuple[str, ...]) -> list[int]:
+        """Take whole lists, flush for all their requests at once; the folios that are free to go now."""
+        batch, folios = await self.take_lists(cpu, names)
         if folios:
             cpu.count("migrc_flushes")
             await arch_tlbbatch_flush(cpu, batch)

@@ -68,6 +68,14 @@ class MigrcRfc2(Migrc):
             task.tlb_ubc_ro.writable = True
         return task.tlb_ubc_ro
 
+    def is_worth_noting(self, noted: int, gen: int) -> bool:
+        """RFC v1 and v2 write the note without looking at the old one; the same value again shows nowhere."""
+        return gen != noted
+
+    async def needs_flush_to_move(self, src: int) -> bool:
+        """migrc_dst_pending: the stale translations of a pending destination name an even older frame."""
+        return await FolioTestFlag(src, PG_MIGRC_DST)
+
     async def _is_full(self, cpu: PerCpu, pfn: int) -> bool:
         return await Load(pending_word(cpu.parameters.nid(pfn))) >= self.cap
 
@@ -93,8 +101,7 @@ class MigrcRfc2(Migrc):
                 and not await self._is_full(cpu, src)
             ):
                 await self._expand(cpu, pair, src, dst)
-            if await FolioTestFlag(src, PG_MIGRC_DST):
-                # Its stale translations name an even older frame: they must go with this batch.
+            if await self.needs_flush_to_move(src):
                 pair.flush_after = True
         task.tlb_ubc.fold(task.tlb_ubc_ro)
 

@@ -86,6 +86,10 @@ class MigrcV3(Migrc):
         if request is not None:
             request.nr_required = cpu.current.tlb_ubc.nr_flush_required
 
+    async def is_under_migrc(self, src: int) -> bool:
+        """migrc_pending_folio: what moves again is owed the ordinary flush."""
+        return await FolioTestFlag(src, PG_MIGRC)
+
     async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
         """migrc_mark_folios if only read-only mappings were found; else the flush is owed at once."""
         task = cpu.current
@@ -94,7 +98,7 @@ class MigrcV3(Migrc):
             request is not None
             and task.tlb_ubc.nr_flush_required == request.nr_required
             and task.tlb_ubc_ro.nr_flush_required
-            and not await FolioTestFlag(src, PG_MIGRC)
+            and not await self.is_under_migrc(src)
             and not await self._paused()
         ):
             await FolioGet(src)

@@ -78,6 +78,7 @@ TWICE = Litmus(
     expected=(
         never("migrc:v3", DEFERRED, REUSED),
         never("migrc:rfc2", DEFERRED, REUSED),
+        never("migrc:v9", DEFERRED, REUSED),
         sometimes("mistake:flushes-request-by-request", NEEDLESS),
     ),
     fast=2,

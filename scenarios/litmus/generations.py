@@ -69,6 +69,7 @@ BEFORE_UNMAP = Litmus(
     expected=(
         never("migrc:v3", SKIPPED, REUSED),
         never("migrc:rfc2", SKIPPED, REUSED),
+        never("migrc:v9", SKIPPED, REUSED),
         sometimes("mistake:generation-before-unmap"),
     ),
     fast=1,

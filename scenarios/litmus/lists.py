@@ -53,6 +53,7 @@ TWO_ADDERS = Litmus(
     expected=(
         never("migrc:v3", DEFERRED, "migrc_flushes"),
         never("migrc:rfc2", DEFERRED, "migrc_flushes"),
+        never("migrc:v9", DEFERRED, "migrc_flushes"),
         sometimes("mistake:walks-the-shared-list"),
         sometimes("mistake:hung-too-early"),
     ),

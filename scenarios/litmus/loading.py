@@ -83,6 +83,7 @@ LOADED_MEANWHILE = Litmus(
         never("immediate", REUSED, "nr_tlb_remote_flush_received"),
         never("migrc:v3", DEFERRED, REUSED),
         never("migrc:rfc2", DEFERRED, REUSED),
+        never("migrc:v9", DEFERRED, REUSED),
         sometimes("mistake:mask-before-unmap"),
     ),
     fast=1,
@@ -106,6 +107,7 @@ LEFT_MEANWHILE = Litmus(
         # The flush that comes with loading CR3 is not noted, so the CPU is interrupted for it once more.
         sometimes("migrc:v3", "needless interrupt"),
         sometimes("migrc:rfc2", "needless interrupt"),
+        sometimes("migrc:v9", "needless interrupt"),
     ),
     fast=1,
     slow=2,

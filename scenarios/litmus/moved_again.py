@@ -63,6 +63,7 @@ MOVED_AGAIN = Litmus(
     expected=(
         never("migrc:v3", DEFERRED, STALE, "litmus_moved_twice"),
         never("migrc:rfc2", DEFERRED, STALE, "litmus_moved_twice"),
+        never("migrc:v9", DEFERRED, STALE, "litmus_moved_twice"),
         never("mistake:moved-again-without-flush", DEFERRED, STALE, "litmus_moved_twice"),
     ),
     fast=2,
@@ -84,6 +85,7 @@ SECOND_MOVE_FAILS = Litmus(
     expected=(
         never("migrc:v3", DEFERRED, STALE, STAYED),
         never("migrc:rfc2", DEFERRED, STALE, STAYED),
+        never("migrc:v9", DEFERRED, STALE, STAYED),
         sometimes("mistake:marks-what-is-pending"),
     ),
     fast=2,

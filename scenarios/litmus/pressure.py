@@ -52,6 +52,7 @@ HIDDEN_PRESSURE = Litmus(
     expected=(
         never("migrc:v3", DEFERRED, REUSED),
         never("migrc:rfc2", DEFERRED, REUSED),
+        never("migrc:v9", DEFERRED, REUSED),
         sometimes("mistake:no-flush-under-pressure", FAILED),
     ),
     fast=1,
@@ -94,6 +95,7 @@ TWO_ALLOCATORS = Litmus(
         never("immediate", REUSED),
         sometimes("migrc:v3", FAILED),
         sometimes("migrc:rfc2", FAILED),
+        never("migrc:v9", DEFERRED, REUSED),
     ),
     fast=2,
     slow=2,

@@ -111,6 +111,7 @@ CROSSING_FLUSHES = Litmus(
     expected=(
         never("migrc:v3", DEFERRED, "migrc_flushes"),
         never("migrc:rfc2", DEFERRED, "migrc_flushes"),
+        never("migrc:v9", DEFERRED, "migrc_flushes"),
         sometimes("mistake:interrupts-off", "waits for acknowledgements with interrupts off", "deadlock"),
         sometimes("mistake:lock-order", "deadlock"),
         sometimes("mistake:lost-wake-up", "deadlock"),

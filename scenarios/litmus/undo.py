@@ -43,6 +43,7 @@ FAILED_MOVE = Litmus(
         never("immediate", STAYED),
         never("migrc:v3", STAYED),
         never("migrc:rfc2", STAYED),
+        never("migrc:v9", STAYED),
         sometimes("mistake:not-undone", "reference count"),
     ),
     fast=2,

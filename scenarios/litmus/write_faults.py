@@ -59,6 +59,7 @@ PENDING_WRITE = Litmus(
         never("immediate"),
         never("migrc:v3", DEFERRED, WRITE_FAULTS, STALE),
         never("migrc:rfc2", DEFERRED, WRITE_FAULTS, STALE),
+        never("migrc:v9", DEFERRED, WRITE_FAULTS, STALE),
         sometimes("mistake:write-fault-forgets"),
     ),
 )
@@ -78,6 +79,7 @@ NOT_YET_HUNG = Litmus(
         never("immediate", "nr_tlb_remote_flush_received"),
         sometimes("migrc:v3"),
         never("migrc:rfc2", DEFERRED, WRITE_FAULTS, STALE),
+        never("migrc:v9", DEFERRED, WRITE_FAULTS, STALE),
     ),
 )
 

@@ -91,7 +91,7 @@ class SmallMachine:
         self.threads = threads
         self.areas = {mm: tuple(areas) for mm in sorted({thread.mm for thread in threads})}
         self.memory = memory(tiers)
-        self.coherence = Coherence(self.memory)
+        self.coherence = Coherence(self.memory, policy().frees_before_flush)
         self.accounting = Accounting(self.memory)
         self.kernels = [PerCpu(number, parameters, policy()) for number in range(cpus)]
         self.cpus = [

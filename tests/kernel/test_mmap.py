@@ -142,9 +142,14 @@ def test_a_new_mapping_while_the_flush_of_a_migration_is_pending(policy: str, ar
 
 
 @PROCESSORS
-def test_in_parallel_with_accesses_and_moves(architecture: str) -> None:
-    """Each thread maps and unmaps a range of its own, and all use and move all ranges that stay."""
-    for seed in range(60):
+@ALL_POLICIES
+def test_in_parallel_with_accesses_and_moves(policy: str, architecture: str) -> None:
+    """Each thread maps and unmaps a range of its own, and all use and move all ranges that stay.
+
+    Where write faults have known holes nobody writes to what others read.
+    """
+    writes = policy in ("immediate", "migrc:v9")
+    for seed in range(60 if policy == "immediate" else 10):
 
         async def body(cpu: PerCpu, seed: int = seed) -> None:
             rng = random.Random(f"{seed}/{cpu.number}")
@@ -165,7 +170,7 @@ def test_in_parallel_with_accesses_and_moves(architecture: str) -> None:
                     assert [await GetPte(1, own + page) for page in range(4)] == [0] * 4
                 elif action == 1:
                     await user_read(cpu, area + rng.randrange(4))
-                elif action == 2:
+                elif action == 2 and writes:
                     await user_write(cpu, area + rng.randrange(4), cpu.new_version())
                 elif action == 3:
                     other = NEW + rng.randrange(3) * 16
@@ -176,5 +181,5 @@ def test_in_parallel_with_accesses_and_moves(architecture: str) -> None:
                 await cond_resched(cpu)
 
         threads = [Thread(number, body) for number in range(3)]
-        machine = SmallMachine(*threads, cpus=3, architecture=architecture)
+        machine = SmallMachine(*threads, cpus=3, architecture=architecture, policy=POLICIES[policy])
         assert not machine.run(seed).violations, seed

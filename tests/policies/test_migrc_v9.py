@@ -55,6 +55,22 @@ class AddsDuringAFlush(MigrcV9):
         return True
 
 
+class LooksWithoutTheLock(MigrcV9):
+    """As posted: READ_ONCE(migrc_gen_done) first, which orders nothing behind it."""
+
+    async def check_migrc_flush(self, cpu: PerCpu, gen: int) -> bool:
+        if gen != NO_GENERATION and not self.mgen_before(await Load(MIGRC_GEN_DONE), gen):
+            return False
+        return await super().check_migrc_flush(cpu, gen)
+
+
+@pytest.mark.parametrize(("architecture", "rules"), [("x86", set()), ("riscv", {REUSED})])
+def test_a_look_without_the_lock_orders_nothing_on_riscv(architecture: str, rules: set[str]) -> None:
+    found = search(TESTS["demotion and flusher"], architecture, LooksWithoutTheLock, all_rules=True)
+    assert found.complete
+    assert found.rules == rules
+
+
 class ZeroAfterTheLast(MigrcV9):
     """`a + 1 ?: a + 2` is computed in int: 0 comes after the largest unsigned short."""
 

@@ -58,6 +58,7 @@ class _Found:
     run: int = 0
     strategy: str = ""
     reached: set[str] = field(default_factory=set)
+    endless: str = ""
 
     def add(self, tally: Any) -> None:
         """Add what a search of a range found."""
@@ -106,6 +107,7 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
             complete=found.complete,
             elapsed_s=elapsed_s,
             unreached=tuple(name for name in job.reached if name not in found.reached),
+            endless=found.endless,
         )
         if found.violation is not None:
             _witness(result, machine, found, settings)
@@ -130,7 +132,7 @@ def _search(
         if found.violation is not None or time.monotonic() > deadline:
             return found
         proof = _every(explorer, settings, look, PROOF_STATES)
-        if proof.complete or proof.violation is not None:
+        if proof.complete or proof.violation is not None or proof.endless:
             proof.schedules += found.schedules
             proof.steps += found.steps
             proof.cut += found.cut
@@ -197,6 +199,13 @@ def _every(explorer: LearnedMachine, settings: Settings, look: Look, max_states:
     tally = exhaust(explorer, stop, max_states)
     found = _Found(complete=tally.complete, states=tally.states, saved=tally.saved)
     found.reached = set(explorer.reached)
+    if tally.endless:
+        # What never ends has not been judged at its end.
+        found.complete = False
+        found.endless = (
+            f"{tally.endless} states from which no run ends, such as the one after the schedule "
+            f"{format_schedule(tally.endless_schedule)!r}"
+        )
     found.add(tally)
     return found
 

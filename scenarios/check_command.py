@@ -77,7 +77,7 @@ class Seconds(click.FloatRange):
 @click.option(
     "--schedules",
     type=COUNT,
-    default=10_000,
+    default=5_000,
     show_default=True,
     help="Runs for each result; an exhaustive search has no such limit.",
 )

@@ -37,8 +37,10 @@ READER_GONE: Final = 141
 
 POLICIES: Final = {
     "immediate": "mainline Linux: batched unmap flush, lazy TLB, tlb_gen",
-    "migrc": "the MIGRC patches, v3: the flush of a read-only migration is put off",
-    "migrc:rfc2": "the MIGRC patches, RFC v2: with a cap on pending pages",
+    "migrc": "the MIGRC patches, v3 (also migrc:v3): the flush of a read-only migration is put off",
+    "migrc:rfc1": "the same, RFC v1: RFC v2 with the barriers as first posted",
+    "migrc:rfc2": "the same, RFC v2: with a cap on pending pages",
+    "migrc:v9": "the same, v9: the source is freed at once, the flush waits until its frame is allocated",
     "MODULE:CLASS": "your own policy class",
 }
 """What `--policy` takes, besides mistakes."""

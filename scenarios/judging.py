@@ -38,7 +38,7 @@ class Settings:
     """How to search, and where to save what is found. `seconds` limits each result."""
 
     strategy: str = "portfolio"
-    schedules: int = 10_000
+    schedules: int = 5_000
     steps: int = 10_000
     seconds: float | None = None
     seed: int = 0
@@ -59,6 +59,7 @@ class Result:
     complete: bool = False
     elapsed_s: float = 0.0
     unreached: tuple[str, ...] = ()
+    endless: str = ""
     witness: Witness | None = None
     file: Path | None = None
     drawing: Drawing | None = None
@@ -116,6 +117,8 @@ def reason(result: Result) -> str:
         if job.rules and rule not in job.rules:
             return f"broke {rule!r}; expected {' or '.join(repr(one) for one in job.rules)}"
         return ""
+    if result.endless:
+        return f"livelock: {result.endless}"
     if job.expected == "Sometimes":
         return "expected Sometimes"
     if result.unreached:

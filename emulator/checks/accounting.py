@@ -17,6 +17,10 @@ LEAK = "frame accounting"
 REFERENCES = "reference count"
 UNFINISHED = "work left at the end"
 
+# Words that count what is under way, and words that say that something is: 0 at the end.
+_COUNTS = ("migrc_pending_nr.", "tlb_flush_pending.")
+_STATES = ("migrc_stop", "migrc_on_flushing", "on_flushing")
+
 
 class Accounting:
     """Looks at the whole memory once, when every CPU has halted."""
@@ -65,13 +69,15 @@ class Accounting:
                     f"frame {folio.pfn} has {folio.refcount} references, but {mapped} mappings and "
                     f"{'a' if folio.mapping else 'no'} page-cache slot account for {expected}",
                 )
+            elif expected and folio.lru is None:
+                self._report(UNFINISHED, f"frame {folio.pfn} is in use, but on no LRU list")
             elif not expected:
                 self._report(LEAK, f"frame {folio.pfn} is neither free nor used by anybody")
         for mm, vpn in sorted(self.memory.page_tables.migration_entries()):
             self._report(UNFINISHED, f"page {vpn:#x} of mm {mm} still is a migration entry")
         words = self.memory.words
         for name, value in sorted(words.values.items()):
-            if name.startswith("migrc_pending_nr.") and value:
+            if value and (name.startswith(_COUNTS) or name in _STATES):
                 self._report(UNFINISHED, f"{name} is {value}, not 0")
         for name, nodes in sorted(words.lists.items()):
             if len(nodes):

@@ -55,7 +55,12 @@ class Coherence:
             int, int
         ] = {}  # the reverse, for every copy made: frame -> what was copied into it
         self._written: set[int] = set()  # frames written since something was copied into them
-        self._file_versions: dict[tuple[int, int], int] = {}  # (file, pgoff) -> version last written
+        # (file, pgoff) -> version last written, or found at the start
+        self._file_versions = {
+            slot: version
+            for slot, pfn in memory.folios.page_cache.items()
+            if (version := memory.folios.content.get(pfn, 0))
+        }
         self._cleared: dict[tuple[int, int], int] = {}  # (mm, vpn) -> frame named before it was cleared
         self._handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
             Walk: self._walk,

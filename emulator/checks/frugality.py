@@ -64,6 +64,9 @@ class Frugality:
                 )
                 self.violations.append(Violation(rule=NEEDLESS, cpu=cpu, text=text))
 
+    def finish(self) -> None:
+        """Nothing is left to judge at the end."""
+
     def state(self) -> tuple[()]:
         """It remembers nothing of its own."""
         return ()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from emulator.checks.happens_before import SILENT, HappensBefore
-from emulator.checks.retirements import NONE, READ, WRITE, Retired, Retirements
+from emulator.checks.retirements import NONE, READ, TLB_GEN, WRITE, Retired, Retirements
 from emulator.checks.violation import MAX_KEPT, Violation
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import (
@@ -36,6 +36,7 @@ REUSED = "grace period: frame reused"
 WRITABLE = "grace period: destination made writable"
 COPIED = "grace period: copied while writable"
 RANGE = "grace period: range reused"
+OWED = "grace period: flush owed at the end"
 
 
 class Suspicious(NamedTuple):
@@ -80,7 +81,7 @@ class GracePeriod:
         nid: Callable[[int], int],
         entries: Mapping[tuple[int, int], int] | None = None,
     ) -> None:
-        self.before = HappensBefore(cpus, plain_orders, nid)
+        self.before = HappensBefore(cpus, plain_orders, nid, TLB_GEN)
         self.facts = Retirements(cpus, self.before, masks)
         self.violations: list[Violation] = []
         self._cpus = cpus
@@ -216,6 +217,20 @@ class GracePeriod:
             elif retired.parts & READ and new & RW and pfn == retired.page != retired.frame:
                 what = f"{_where(operation)} makes frame {pfn} writable, with read copy {retired.frame}"
                 self._judge(at, cpu, WRITABLE, what)
+
+    def finish(self) -> None:
+        """The machine has come to rest: report each flush that no CPU which may need it has done by now.
+
+        Nobody has reused anything, but the owner of a translation that is gone, or of a right that was taken
+        away, goes on as if it were not. Only asked of machines that perform what they owe before they rest.
+        """
+        known = 0
+        for cpu in range(self._cpus):
+            known |= self.facts.known(cpu)
+        for at, retired in enumerate(self.facts.retired):
+            missing = retired.holders & ~self.facts.dropped(at, known) if retired.parts else 0
+            if missing:
+                self._report(OWED, retired.cpu, retired, missing, "the run is over")
 
     # --- page-table entries --------------------------------------------------------------------------
 

@@ -117,12 +117,14 @@ class HappensBefore:
     Without, a plain store publishes what its CPU knew at the last barrier that covers it (`released`), and
     what a plain load brought waits in `seen` for one (Linux memory-barriers.txt; smp_rmb and smp_wmb are
     half of smp_mb each). Operations of Order.LOCKED are fully ordered (atomic_t.txt), the failing ones
-    too, because memory performs them so. `nid` is page_to_nid.
+    too, because memory performs them so. `nid` is page_to_nid. Words whose names begin with `exact` are those
+    of which `carried_by` is asked what they do not carry.
     """
 
-    __slots__ = ("clean", "clocks", "nid", "now", "pending", "plain_orders", "released", "seen")
+    __slots__ = ("clean", "clocks", "exact", "nid", "now", "pending", "plain_orders", "released", "seen")
 
-    def __init__(self, cpus: int, plain_orders: bool, nid: Callable[[int], int]) -> None:
+    def __init__(self, cpus: int, plain_orders: bool, nid: Callable[[int], int], exact: str = "") -> None:
+        self.exact = exact
         self.plain_orders = plain_orders
         self.nid = nid
         self.now = [0] * cpus
@@ -320,10 +322,12 @@ class HappensBefore:
     def state(self) -> tuple[Any, ...]:
         """All that decides what will be known, as a hashable value.
 
-        What a carrier says about an event that all CPUs know of cannot matter any more; it is left out.
+        What a carrier says about an event that all CPUs know of cannot matter any more; it is left out, but
+        for the `exact` words.
         """
         now = self.now
         keep = ~self.known_to_all()
+        exact = self.exact
         # With plain_orders these two are never read.
         published = () if self.plain_orders else tuple([bits & keep for bits in self.released])
         seen = () if self.plain_orders else tuple([b & ~a for a, b in zip(now, self.seen, strict=True)])
@@ -332,7 +336,17 @@ class HappensBefore:
             published,
             seen,
             0 if self.plain_orders else self.clean,
-            frozenset([(key, left) for key, bits in self.clocks.items() if (left := bits & keep)]),
+            frozenset(
+                [
+                    (key, left)
+                    for key, bits in self.clocks.items()
+                    if (
+                        left := bits
+                        if exact and key[0] == "word" and key[1].startswith(exact)
+                        else bits & keep
+                    )
+                ]
+            ),
             tuple([tuple([(k, store, bits & keep) for k, store, bits in p]) for p in self.pending]),
         )
 

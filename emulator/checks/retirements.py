@@ -28,7 +28,7 @@ WRITE = 2  # and writes it
 NONE = -1
 
 _CPUMASK = cpumask_word(0)[:-1]
-_TLB_GEN = tlb_gen_word(0)[:-1]
+TLB_GEN = tlb_gen_word(0)[:-1]
 
 
 class Retired(NamedTuple):
@@ -97,8 +97,17 @@ class Retirements:
     def missing(self, at: int, cpu: int, reading: bool = False) -> int:
         """Holders of the translation at this position whose flush need not come before what CPU `cpu` does
         now, as a mask. `reading`: it does not store, so that only barriers have ordered it."""
-        known = self.before.now[cpu] | (0 if reading else self._decided[cpu])
-        return self.retired[at].holders & ~(known >> at * self._width + 1)
+        known = self.before.now[cpu] if reading else self.known(cpu)
+        return self.retired[at].holders & ~self.dropped(at, known)
+
+    def known(self, cpu: int) -> int:
+        """The events that happen before what the CPU stores next."""
+        return self.before.now[cpu] | self._decided[cpu]
+
+    def dropped(self, at: int, known: int) -> int:
+        """Who has dropped the translation at this position, as far as `known` tells; a mask, with other bits
+        above the CPUs'."""
+        return known >> at * self._width + 1
 
     def replace(self, at: int, **fields: Any) -> None:
         """Change fields of the translation at this position; not those that it is sorted by."""
@@ -147,7 +156,7 @@ class Retirements:
     def _drop(self, cpu: int, mm: int, vpn: int | None = None, anyway: bool = False) -> None:
         """CPU `cpu` drops its translations of the mm. Those whose retirement it does not know of may come
         back: its flush is not ordered after the change of the entry, unless it stops using any (`anyway`)."""
-        known = self.before.now[cpu] | self._decided[cpu]
+        known = self.known(cpu)
         for at, retired in enumerate(self.retired):
             if (
                 retired.mm == mm
@@ -199,13 +208,13 @@ class Retirements:
         do need a barrier, and so does a flush that comes in any case.
         """
         word = operation.word
-        if answer is None or not (word.startswith((_TLB_GEN, _CPUMASK)) or word in self._lazy_words):
+        if answer is None or not (word.startswith((TLB_GEN, _CPUMASK)) or word in self._lazy_words):
             return
         told = self.before.carried_by(word)
         self._decided[cpu] |= told
-        if not word.startswith(_TLB_GEN):
+        if not word.startswith(TLB_GEN):
             return
-        mm = int(operation.word[len(_TLB_GEN) :])
+        mm = int(operation.word[len(TLB_GEN) :])
         if self._joining[cpu] != mm or not mm:
             return
         # From here on it relies on being interrupted: also for changes made before, of which the generation

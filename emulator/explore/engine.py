@@ -29,6 +29,9 @@ class Watcher(Protocol):
         """One transition. `operation` is what it carried out (None for an interrupt, whose answer is the
         batch); `issued` says that it only went into the CPU's window."""
 
+    def finish(self) -> None:
+        """The machine has come to rest and owes nothing any more: judge that."""
+
 
 class Deadlock(Exception):
     """Some CPU has not halted and nothing can happen any more; the message says who waits for what."""

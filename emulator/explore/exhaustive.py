@@ -11,7 +11,7 @@ the last choice is widened to all transitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from emulator.checks.violation import Violation
@@ -46,7 +46,8 @@ class Exhausted:
 
     `schedules` were walked to their end or to a known state; they stand for `schedules + saved`
     executions of the graph that was searched. `steps` counts transitions carried out, `states` distinct
-    states. Not `complete` if it was stopped, or stopped itself at a violation.
+    states. Not `complete` if it was stopped, or stopped itself at a violation. `endless` counts states from
+    which no run ends (only known if complete), `endless_schedule` leads to one of them.
     """
 
     schedules: int = 0
@@ -60,6 +61,8 @@ class Exhausted:
     strategy: str = "exhaustive"
     cut: int = 0
     rules: set[str] = field(default_factory=set)
+    endless: int = 0
+    endless_schedule: tuple[Transition, ...] = ()
 
 
 def state_key(snapshot: Snapshot) -> int:
@@ -101,7 +104,7 @@ def ample(node: CpuNode) -> Option | None:
 class _Level:
     """A state on the way from the start to where the search is."""
 
-    __slots__ = ("at", "executions", "key", "narrowed", "options", "snapshot")
+    __slots__ = ("at", "executions", "following", "key", "narrowed", "options", "snapshot")
 
     def __init__(self, key: int, snapshot: Snapshot, options: list[Option], narrowed: bool) -> None:
         self.key = key
@@ -110,6 +113,7 @@ class _Level:
         self.narrowed = narrowed
         self.at = 0
         self.executions = 0
+        self.following: list[int] = []  # states that lead on from here, as far as none is known to end
 
 
 def exhaust(
@@ -128,6 +132,8 @@ def exhaust(
     found = Exhausted()
     choices: dict[int, Option | None] = {}
     executions: dict[int, int] = {}  # state -> executions from it to the end
+    # States with none when they were left: what they lead to, and the way there.
+    open_ended: dict[int, tuple[list[int], tuple[Transition, ...]]] = {}
     on_path: set[int] = set()
     levels: list[_Level] = []
 
@@ -173,6 +179,9 @@ def exhaust(
             levels.pop()
             on_path.discard(level.key)
             executions[level.key] = level.executions
+            if not level.executions:
+                way = tuple([above.options[above.at - 1].transition for above in levels])
+                open_ended[level.key] = level.following, way
             if levels:
                 levels[-1].executions += level.executions
             continue
@@ -193,6 +202,8 @@ def exhaust(
             continue
         snapshot = machine.snapshot()
         key = state_key(snapshot)
+        if not level.executions:
+            level.following.append(key)
         known = executions.get(key)
         if known is not None:
             found.schedules += 1
@@ -210,10 +221,26 @@ def exhaust(
             level.executions += 1
     else:
         found.complete = found.violation is None or all_rules
+    if found.complete:
+        endless = _endless(open_ended)
+        found.endless = len(endless)
+        if endless:
+            found.endless_schedule = min((open_ended[key][1] for key in endless), key=len)
     found.states = len(executions) + len(levels)
     total = executions.get(state_key(start), 0)
     found.saved = max(0, total - found.schedules)
     return found
+
+
+def _endless(open_ended: Mapping[int, tuple[list[int], object]]) -> set[int]:
+    """The states from which no way leads to an end: a livelock, or a program that waits by polling."""
+    left = set(open_ended)
+    while True:
+        # What is no longer left has a way to an end, like what has counted executions.
+        ending = {key for key in left if any(one not in left for one in open_ended[key][0])}
+        if not ending:
+            return left
+        left -= ending
 
 
 def shortest(

@@ -126,6 +126,8 @@ class DirectExplorer:
             self.violation = Violation(rule=DEADLOCK, cpu=-1, text=str(self._engine.deadlock()))
         elif self.machine.litmus.drain:
             self._engine.finish()
+            for watcher in self._engine.watchers:
+                watcher.finish()
             self.violation = self._watched()
 
     def _watched(self) -> Violation | None:

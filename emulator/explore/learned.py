@@ -45,6 +45,9 @@ class ClockWatcher(Protocol):
     ) -> None:
         """As `engine.Watcher`."""
 
+    def finish(self) -> None:
+        """The machine has come to rest and owes nothing any more: judge that."""
+
     def state(self) -> Hashable:
         """All that its judgements depend on."""
 
@@ -117,12 +120,13 @@ class SharedNode:
 class ClockNode:
     """One state of the watcher. `edges`: event -> (next, violation)."""
 
-    __slots__ = ("edges", "number", "state")
+    __slots__ = ("edges", "number", "state", "verdict")
 
     def __init__(self, number: int, state: Any) -> None:
         self.number = number
         self.state = state
         self.edges: dict[int, tuple[ClockNode, Violation | None]] = {}
+        self.verdict: Any = _UNKNOWN
 
 
 Snapshot = tuple[tuple[CpuNode, ...], SharedNode, ClockNode]
@@ -151,7 +155,7 @@ class LearnedMachine:
             _CpuLearner(number, self.machine, self._sharing, self._event, self.reached)
             for number in range(self.cpus)
         ]
-        self._watching = _ClockLearner(self.machine.watchers(), self._event_list)
+        self._watching = _ClockLearner(self.machine.watchers(), self._event_list, self.machine.litmus.drain)
         self._start: Snapshot = (
             tuple([learner.start for learner in self._learners]),
             self._sharing.start,
@@ -266,7 +270,7 @@ class LearnedMachine:
                 f"CPU {number} {node.waits}" for number, node in enumerate(self._nodes) if not node.idle
             )
             return Violation(rule=DEADLOCK, cpu=-1, text=f"nothing can happen any more: {waiting}")
-        return self._sharing.audit(self._shared)
+        return self._sharing.audit(self._shared) or self._watching.audit(self._clocks)
 
 
 class _Unique:
@@ -445,8 +449,10 @@ class _ClockLearner:
         self,
         watchers: Sequence[ClockWatcher],
         events: Sequence[tuple[Transition, Operation | None, bool, Any]],
+        drain: bool,
     ) -> None:
         self._events = events
+        self._drain = drain
         self._watchers = watchers
         self.nodes: dict[Any, ClockNode] = {}
         self.start = self._live_node = self._node()
@@ -460,15 +466,37 @@ class _ClockLearner:
 
     def learn(self, node: ClockNode, event: int) -> tuple[ClockNode, Violation | None]:
         """What the watchers make of an event in the state of `node`."""
-        if self._live_node is not node:
-            for watcher, kept in zip(self._watchers, node.state, strict=True):
-                watcher.restore(kept)
-        broken = None
+        self._go_to(node)
         for watcher in self._watchers:
             watcher.happened(*self._events[event])
-            if watcher.violations:
-                broken = broken or watcher.violations[0]
-                watcher.violations.clear()
+        broken = self._found()
         following = self._live_node = self._node()
         edge = node.edges[event] = (following, broken)
         return edge
+
+    def audit(self, node: ClockNode) -> Violation | None:
+        """What the watchers find at the end; nothing if the test does not drain what is owed."""
+        if not self._drain:
+            return None
+        if node.verdict is _UNKNOWN:
+            self._go_to(node)
+            for watcher in self._watchers:
+                watcher.finish()
+            node.verdict = self._found()
+        verdict: Violation | None = node.verdict
+        return verdict
+
+    def _go_to(self, node: ClockNode) -> None:
+        if self._live_node is not node:
+            for watcher, kept in zip(self._watchers, node.state, strict=True):
+                watcher.restore(kept)
+            self._live_node = node
+
+    def _found(self) -> Violation | None:
+        """The first of what the watchers have just reported."""
+        broken = None
+        for watcher in self._watchers:
+            if watcher.violations:
+                broken = broken or watcher.violations[0]
+                watcher.violations.clear()
+        return broken

@@ -79,6 +79,9 @@ class _Listener:
     ) -> None:
         self.operation, self.issued, self.answer = operation, issued, answer
 
+    def finish(self) -> None:
+        """It keeps nothing of the end."""
+
 
 def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
     """Put every transition of `schedule` into words; ValueError if one is not possible where it stands.
@@ -152,6 +155,9 @@ class Tail:
             if answer is None and type(operation) in (Translate, EndLoad):
                 answer = _answered_here(cpu)
         self._kept.append((self._count, transition, depth, operation, issued, answer))
+
+    def finish(self) -> None:
+        """It keeps nothing of the end."""
 
     def drawing(self) -> Drawing:
         """The last transitions in words; steps are numbered from the start of the run."""

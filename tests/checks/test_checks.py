@@ -22,6 +22,7 @@ from emulator.hardware.operations import (
     LlistAdd,
     LlistDelAll,
     Lock,
+    LruAdd,
     SetPte,
     SmpMb,
 )
@@ -122,6 +123,7 @@ def test_page_cache_slot_moves_before_the_content(monkeypatch: pytest.MonkeyPatc
         assert await FolioMigrateMapping(folio.src, folio.dst, 0)
         await mark("slot")
         await FolioCopy(folio.src, folio.dst)
+        await LruAdd(folio.dst, active)
         await rmap.remove_migration_ptes(cpu, folio.left, folio.dst)
         await FolioPut(folio.dst)
         await FolioPut(folio.src)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from small_machine import HEAP, SmallMachine, Thread, after, demote, mark, random_body
 
-from emulator.checks.grace_period import COPIED, RANGE, REUSED, WRITABLE, GracePeriod, relevant
+from emulator.checks.grace_period import COPIED, OWED, RANGE, REUSED, WRITABLE, GracePeriod, relevant
 from emulator.explore.litmus import MM, SLOW, Litmus, LitmusMachine, Setup
 from emulator.hardware.cpu import IpiRequest, Kind, Transition
 from emulator.hardware.operations import (
@@ -242,6 +242,44 @@ def test_coming_back_it_owes_what_the_generation_does_not_tell(told: bool) -> No
     trace.step(1, Load(tlb_gen_word(1)), 2)
     reuse(trace)
     assert trace.rules == ([] if told else [REUSED])
+
+
+def test_what_a_generation_does_not_tell_is_part_of_the_state() -> None:
+    """Everybody knows of the retirement, so nothing new can be learnt of it; but who comes back is judged by
+    what the generation tells."""
+    states = []
+    for told in (True, False):
+        trace = Trace(mask=0b01)
+        trace.unmap()
+        if told:
+            trace.step(0, AtomicAdd(tlb_gen_word(1), 1), 2)
+        trace.step(0, AtomicAdd("x", 1), 1)
+        trace.step(1, AtomicAdd("x", 1), 2)
+        states.append(trace.check.state())
+    assert states[0] != states[1]
+
+
+@pytest.mark.parametrize("entry", [RO, WRITABLE_1])
+@pytest.mark.parametrize("done", ["nothing", "flushed here", "flushed everywhere"])
+def test_a_flush_is_owed_at_the_end(entry: int, done: str) -> None:
+    trace = Trace()
+    trace.unmap(entry=entry)
+    if done == "flushed here":
+        trace.step(0, FlushTlb())
+    elif done == "flushed everywhere":
+        trace.shootdown()
+    trace.check.finish()
+    assert trace.rules == ([] if done == "flushed everywhere" else [OWED])
+
+
+def test_nobody_need_know_of_a_flush_that_was_done() -> None:
+    trace = Trace(mask=0b10)
+    trace.unmap()
+    trace.step(0, AtomicAdd("x", 1), 1)
+    trace.step(1, AtomicAdd("x", 1), 2)
+    trace.step(1, FlushTlb())
+    trace.check.finish()
+    assert trace.rules == []
 
 
 @pytest.mark.parametrize("word", [tlb_gen_word(1), "migrc_gen"])

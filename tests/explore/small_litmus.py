@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.explore.litmus import SLOW, Litmus, LitmusMachine, Setup
-from emulator.hardware.operations import AllocPages, FolioIsolateLru, FolioPut, FolioZero, XchgPte
+from emulator.hardware.operations import (
+    AllocPages,
+    AtomicAdd,
+    FolioIsolateLru,
+    FolioPut,
+    FolioZero,
+    Load,
+    Lock,
+    Unlock,
+    XchgPte,
+)
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.migrate import migrate_pages
@@ -66,6 +76,27 @@ def unmapped(setup: Setup) -> None:
     """The area is gone already: who misses faults."""
     one_page(setup)
     setup.memory.page_tables.mm(1).areas.clear()
+
+
+async def polls(cpu: PerCpu) -> None:
+    while await Load("both") < 2:
+        pass
+
+
+def _takes(*locks: str) -> Callable[[PerCpu], object]:
+    async def program(cpu: PerCpu) -> None:
+        for lock in locks:
+            await Lock(lock)
+        for lock in reversed(locks):
+            await Unlock(lock)
+        await AtomicAdd("both", 1)
+
+    return program
+
+
+def polling(second: tuple[str, str]) -> Litmus:
+    """One CPU polls until two others, which take locks "a" and "b" in some order, are through."""
+    return Litmus("polling", "?", (polls, _takes("a", "b"), _takes(*second)), one_page, ())  # type: ignore[arg-type]
 
 
 def demotion(readers: int = 1, writers: int = 0, speculated: tuple[int, ...] = ()) -> Litmus:

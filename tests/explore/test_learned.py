@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from small_litmus import demotion, machine, reuse
+from small_litmus import demotion, machine, polling, reuse
 
 from emulator.checks.violation import Violation
 from emulator.explore.engine import LocalEngine
@@ -110,6 +110,22 @@ def test_a_search_that_is_stopped_is_not_complete() -> None:
     learned = LearnedMachine(machine(demotion(3), "x86"))
     assert not exhaust(learned, stop=lambda: True).complete
     assert not exhaust(learned, max_states=1000).complete
+
+
+@pytest.mark.parametrize("reduce", [True, False])
+@pytest.mark.parametrize(("second", "ends"), [(("a", "b"), True), (("b", "a"), False)])
+def test_states_from_which_no_run_ends(second: tuple[str, str], ends: bool, reduce: bool) -> None:
+    """Somebody can always go on polling, so this deadlock of the other two is none of the whole machine."""
+    learned = LearnedMachine(machine(polling(second), "sc"))
+    found = exhaust(learned, reduce=reduce)
+    assert found.complete and found.violation is None
+    assert (found.endless == 0) == ends
+    if not ends:
+        learned.reset()
+        for transition in found.endless_schedule:
+            learned.take(next(one for one in learned.options() if one.transition == transition))
+        waiting = {(option.cpu, type(option.operation[0]).__name__) for option in learned.options()}
+        assert (1, "Lock") not in waiting and (2, "Lock") not in waiting
 
 
 def test_a_violation_comes_with_the_schedule_that_leads_there() -> None:

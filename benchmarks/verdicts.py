@@ -1,4 +1,4 @@
-"""The table of docs/verdicts.md, made from `migrc check --all --json`: one row per test and policy.
+"""The tables of docs/verdicts.md, from `migrc check --all --json`: verdicts, and witnesses against postings.
 
 `python benchmarks/verdicts.py [RESULTS.json]` prints markdown; without a file it runs the check itself.
 """
@@ -56,5 +56,24 @@ def table(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def witnesses(found: list[dict[str, Any]]) -> str:
+    """Markdown: what breaks a posted version, on the strongest architecture where it breaks."""
+    lines = ["| test | policy | arch | rule | schedule |", "|---|---|---|---|---|"]
+    seen = set()
+    for one in found:
+        name = one["litmus"], one["policy"]
+        if one["witness"] is None or one["policy"].startswith("mistake:") or name in seen:
+            continue
+        seen.add(name)
+        witness = one["witness"]
+        row = (f"{one['litmus']}", f"`{one['policy']}`", one["arch"], witness["rule"])
+        lines.append(f"| {' | '.join(row)} | `{witness['schedule']}` |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    print(table(results(sys.argv[1:])))
+    everything = results(sys.argv[1:])
+    print(table(everything))
+    print("\n## Witnesses against what was posted\n")
+    print("`migrc replay SCHEDULE --litmus TEST --policy P --arch A` draws one.\n")
+    print(witnesses(everything))

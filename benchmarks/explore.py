@@ -173,12 +173,12 @@ def mistakes(arguments: argparse.Namespace) -> Report:
 def markdown(report: Report) -> str:
     """The table of `mistakes` for the documentation."""
     lines = [
-        "| test | policy | arch | " + " | ".join(STRATEGIES) + " |",
-        "|---" * (3 + len(STRATEGIES)) + "|",
+        "| test | policy | " + " | ".join(STRATEGIES) + " |",
+        "|---" * (2 + len(STRATEGIES)) + "|",
     ]
     for row in report["rows"]:
         cells = [str(row[one]) if row[one] <= report["cap"] else "-" for one in STRATEGIES]
-        lines.append(f"| {row['test']} | {row['policy']} | {row['arch']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row['test']} | {row['policy']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -96,6 +96,7 @@ def build_machine(
         numa_scan_pages=kernel.numa_scan_pages,
         numa_scan_period_accesses=kernel.numa_scan_period_accesses,
         migration_entry_ad=kernel.migration_entry_ad,
+        sched_slice_batches=kernel.sched_slice_batches,
     )
     shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))
     return ScenarioMachine(cpus, architecture, parameters, tiers, shape, policy, user)

@@ -14,6 +14,8 @@ from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware.operations import (
     AllocPages,
     CmpxchgPte,
+    FilemapAdd,
+    FilemapRemove,
     FolioCopy,
     FolioZero,
     Operation,
@@ -61,6 +63,7 @@ class Coherence:
             for slot, pfn in memory.folios.page_cache.items()
             if (version := memory.folios.content.get(pfn, 0))
         }
+        self._evicted: dict[int, tuple[int, int]] = {}  # frame reclaimed from the cache -> where it was
         self._cleared: dict[tuple[int, int], int] = {}  # (mm, vpn) -> frame named before it was cleared
         self._handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
             Walk: self._walk,
@@ -69,6 +72,8 @@ class Coherence:
             FolioCopy: self._copied,
             FolioZero: self._zeroed,
             AllocPages: self._allocated,
+            FilemapAdd: self._cached,
+            FilemapRemove: self._uncached,
             XchgPte: self._exchanged,
             TryToMigratePte: self._unmapped,
             SetPte: self._set,
@@ -93,16 +98,18 @@ class Coherence:
             frozenset(self._written),
             frozenset(self._file_versions.items()),
             frozenset(self._cleared.items()),
+            frozenset(self._evicted.items()),
         )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        copies, origin, written, file_versions, cleared = state
+        copies, origin, written, file_versions, cleared, evicted = state
         self._copies = dict(copies)
         self._origin = dict(origin)
         self._written = set(written)
         self._file_versions = dict(file_versions)
         self._cleared = dict(cleared)
+        self._evicted = dict(evicted)
 
     def finish(self) -> None:
         """Say how many violations are not listed; nothing else is left to judge at the end."""
@@ -145,8 +152,11 @@ class Coherence:
             self._report(LOST_WRITE, cpu, stale[1])
             return
         folio = self.memory.folios.folios.get(operation.pfn)
-        if folio is not None and folio.mapping is not None:
-            self._file_versions[folio.mapping] = operation.value
+        # A write to what has just left the cache is one to the file: whoever reads the page anew misses it.
+        slot = folio.mapping if folio is not None else None
+        slot = slot or self._evicted.get(operation.pfn)
+        if slot is not None:
+            self._file_versions[slot] = operation.value
 
     def _expect_file_version(self, cpu: int, operation: ReadFrame, answer: int) -> None:
         folio = self.memory.folios.folios.get(operation.pfn)
@@ -201,10 +211,26 @@ class Coherence:
         self._written.discard(operation.dst)
 
     def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
+        if answer < 0:
+            return
         for page in range(1 << operation.order):
             if not self._free_copies:
                 self._copies.pop(answer + page, None)
             self._origin.pop(answer + page, None)
+            self._evicted.pop(answer + page, None)
+
+    def _uncached(self, cpu: int, operation: FilemapRemove, answer: bool) -> None:
+        slot = (operation.file, operation.pgoff)
+        if answer and operation.refs:
+            self._evicted[operation.pfn] = slot
+        elif answer:
+            self._file_versions.pop(slot, None)
+
+    def _cached(self, cpu: int, operation: FilemapAdd, answer: int) -> None:
+        # What was reclaimed from the slot has the same content, until somebody writes to the new page.
+        for old, slot in self._evicted.items():
+            if answer < 0 and slot == (operation.file, operation.pgoff):
+                self._copies[old] = operation.pfn
 
     def _unmapped(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:
         # What was copied from it earlier, for a private mapping's write, has nothing to do with this move.
@@ -226,6 +252,8 @@ class Coherence:
         if answer == operation.old:
             if is_migration_entry(answer) and pte_present(operation.new):
                 self._remapped(cpu, operation, pte_pfn(answer), pte_pfn(operation.new))
+            if answer and not operation.new:
+                self._cleared[operation.mm, operation.vpn] = pte_pfn(answer)
             self._mapped(operation.new)
 
     def _remapped(self, cpu: int, operation: CmpxchgPte, src: int, dst: int) -> None:

@@ -18,6 +18,8 @@ from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import (
     AllocPages,
     CmpxchgPte,
+    FilemapAdd,
+    FilemapRemove,
     FlushTlb,
     FlushTlbOne,
     FolioCopy,
@@ -28,6 +30,7 @@ from emulator.hardware.operations import (
     SetPte,
     TryToMigratePte,
     VmaInsert,
+    WritePage,
     XchgPte,
 )
 from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, make_migration_entry, pte_pfn, pte_present
@@ -35,6 +38,8 @@ from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, make_migration_e
 REUSED = "grace period: frame reused"
 WRITABLE = "grace period: destination made writable"
 COPIED = "grace period: copied while writable"
+WRITTEN_OUT = "grace period: written out while writable"
+REFILLED = "grace period: page-cache slot refilled"
 RANGE = "grace period: range reused"
 OWED = "grace period: flush owed at the end"
 
@@ -89,6 +94,8 @@ class GracePeriod:
             where: _as_stored_over(entry) for where, entry in (entries or {}).items() if entry & PRESENT
         }
         self._copies: dict[int, tuple[Suspicious, ...]] = {}  # destination -> what speaks against the copy
+        # Page-cache slots that were emptied -> the frame that was there, and whether the file lost it too.
+        self._emptied: dict[tuple[int, int], tuple[int, bool]] = {}
         self._handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
             **self.facts.handlers,
             XchgPte: self._exchange,
@@ -99,6 +106,9 @@ class GracePeriod:
             FolioZero: self._zero,
             FolioCopy: self._copy,
             FolioMigrateMapping: self._moved,
+            FilemapRemove: self._uncached,
+            FilemapAdd: self._cached,
+            WritePage: self._written_out,
             VmaInsert: self._mapped_area,
         }
 
@@ -189,6 +199,40 @@ class GracePeriod:
                 if retired[:4] == suspicious.retired[:4]:
                     self.facts.replace(at, parts=retired.parts & ~WRITE)
 
+    def _written_out(self, cpu: int, operation: WritePage, answer: None) -> None:
+        """Who writes after that, without a fault, writes what nobody will write out."""
+        for at, retired in enumerate(self.facts.retired):
+            if retired.parts & WRITE and retired.frame == operation.pfn:
+                missing = self.facts.missing(at, cpu)
+                if missing:
+                    where = f"page {operation.pgoff} of file {operation.file}"
+                    what = f"{where} is written out from frame {retired.frame}"
+                    self._report(WRITTEN_OUT, cpu, retired, missing, what)
+                    self.facts.replace(at, parts=retired.parts & ~WRITE)
+
+    def _uncached(self, cpu: int, operation: FilemapRemove, answer: bool) -> None:
+        if answer:
+            self._emptied[operation.file, operation.pgoff] = (operation.pfn, not operation.refs)
+
+    def _cached(self, cpu: int, operation: FilemapAdd, answer: int) -> None:
+        """Hansen's second rule: a slot whose old page is still owed a flush is not refilled before it.
+
+        After reclaim the new page has the old one's content, which then is a read copy like any: it must
+        be gone before the new page can be written. After a truncation it has not.
+        """
+        slot = (operation.file, operation.pgoff)
+        if answer >= 0 or slot not in self._emptied:
+            return
+        old, truncated = self._emptied.pop(slot)
+        for at, retired in enumerate(self.facts.retired):
+            if retired.page != old or not retired.parts & READ:
+                continue
+            if truncated:
+                what = f"page {slot[1]} of file {slot[0]} is read anew into frame {operation.pfn}"
+                self._judge(at, cpu, REFILLED, what)
+            else:
+                self.facts.replace(at, page=operation.pfn)
+
     def _mapped_area(self, cpu: int, operation: VmaInsert, answer: bool) -> None:
         if not answer:
             return
@@ -261,11 +305,17 @@ class GracePeriod:
 
     def state(self) -> tuple[Any, ...]:
         """All that later judgements depend on, as a hashable value."""
-        return self.facts.state(), frozenset(self._entries.items()), frozenset(self._copies.items())
+        return (
+            self.facts.state(),
+            frozenset(self._entries.items()),
+            frozenset(self._copies.items()),
+            frozenset(self._emptied.items()),
+        )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered; violations found so far stay."""
-        facts, entries, copies = state
+        facts, entries, copies, emptied = state
         self.facts.restore(facts)
         self._entries = dict(entries)
         self._copies = dict(copies)
+        self._emptied = dict(emptied)

@@ -67,6 +67,11 @@ def _slot(operation: Any) -> tuple[Carrier, ...]:
     return (("cache", operation.file, operation.pgoff),)
 
 
+def _slot_and_count(operation: Any) -> tuple[Carrier, ...]:
+    # The cache's lock, and folio_ref_freeze or the reference that is dropped.
+    return (("cache", operation.file, operation.pgoff), ("ref", operation.pfn))
+
+
 def _move(operation: Any) -> tuple[Carrier, ...]:
     # folio_ref_freeze of the source, and what the destination's count is set to under the same lock. Whoever
     # finds the folio in its slot takes a reference, so the counts carry what the slot would.
@@ -98,6 +103,7 @@ _CARRIERS: dict[type[Any], Callable[[Any], tuple[Carrier, ...]]] = {
     **dict.fromkeys((ops.AllocPages, ops.NrFree), _zone),
     **dict.fromkeys((ops.IsolateLru, ops.NrLru), _lru),
     **dict.fromkeys((ops.FilemapGet, ops.FilemapAdd), _slot),
+    ops.FilemapRemove: _slot_and_count,
     ops.FolioMigrateMapping: _move,
     ops.AckIpi: _acknowledgement,
 }

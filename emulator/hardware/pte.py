@@ -22,6 +22,8 @@ PROTNONE = 1 << 8
 # Bits of a migration entry (PRESENT is 0): what the entry must become at the destination.
 MIGRATION = 1 << 9
 MIGRATION_WRITE = 1 << 10
+# fork has copied the entry, so that others than the one that was left name the folio as well.
+MIGRATION_COPIED = 1 << 2
 # The page behind this entry belongs to this mapping alone (PageAnonExclusive).
 EXCLUSIVE = 1 << 11
 

@@ -42,6 +42,17 @@ class TlbShape(NamedTuple):
     l2_ways: int = 12
 
 
+class TouchPrice(NamedTuple):
+    """What a hit costs, in any unit: `fast` or `slow` for the access, by whether its entry is below
+    `slow_from` (the first entry of the slow tier: its frame, shifted); `second` is added for one in the
+    second level."""
+
+    fast: int
+    slow: int
+    second: int
+    slow_from: int
+
+
 _DEFAULT_SHAPE = TlbShape()
 
 
@@ -155,6 +166,56 @@ class Tlb:
             if size < _LAST_CHUNK:
                 size += size
         return stop
+
+    def touch_for(
+        self, pcid: int, accesses: Sequence[int], start: int, stop: int, budget: int, price: TouchPrice
+    ) -> tuple[int, int]:
+        """As `touch`, but no access begins once `budget` is spent: the index where it ended, what was spent.
+
+        If less than `budget` was spent, it ended as `touch` does. `price.fast` must be more than 0 and
+        `price.slow` not less than it.
+        """
+        fast, slow, second, slow_from = price
+        l1 = self._l1
+        l1_mask = self._l1_mask
+        l1_ways = self._l1_ways
+        l2 = self._l2
+        l2_mask = self._l2_mask
+        huge_seen = self._huge_seen
+        tag = pcid << _PCID_SHIFT
+        spent = 0
+        end = start + budget // fast + 1
+        for access in accesses[start : end if end < stop else stop]:
+            vpn = access >> 1
+            key = tag | vpn
+            l1_set = l1[vpn & l1_mask]
+            pte = l1_set.pop(key, None)
+            if pte is not None:
+                l1_set[key] = pte
+            elif huge_seen:
+                huge_key, huge_vpn = _huge_key(key, vpn)
+                extra = 0 if huge_key in l1[huge_vpn & l1_mask] else second
+                pte = self._lookup_rest(key, vpn, l1_set)
+                if pte is None:
+                    return start, spent
+                spent += extra
+            else:
+                l2_set = l2[vpn & l2_mask]
+                pte = l2_set.pop(key, None)
+                if pte is None:
+                    return start, spent
+                l2_set[key] = pte
+                if len(l1_set) >= l1_ways:
+                    del l1_set[next(iter(l1_set))]
+                l1_set[key] = pte
+                spent += second
+            if access & 1 and pte & _WRITE_HIT != _WRITE_HIT:
+                return start, spent
+            start += 1
+            spent += fast if pte < slow_from else slow
+            if spent >= budget:
+                return start, spent
+        return start, spent
 
     def flush_all(self) -> None:
         """Drop every entry of every PCID."""

@@ -28,14 +28,20 @@ from emulator.memory.page_table import Vma
 
 BOOTED = "booted"
 THREADS_DONE = "threads_done"
+THREADS_READY = "threads_ready"
 FIRST_USER_PID = 100
 
 
 class Thread(NamedTuple):
-    """One user thread: its address space and its accesses (vpn << 1 | is_write), in chunks."""
+    """One user thread: its address space and its accesses (vpn << 1 | is_write), in chunks.
+
+    If there is a `before`, all threads have one (it may be empty), and none goes on before every thread is
+    through with it; the NUMA scanner starts after that.
+    """
 
     mm: int
     chunks: Callable[[], Iterable[Sequence[int]]]
+    before: Callable[[], Iterable[Sequence[int]]] | None = None
 
 
 class UserSpace(Protocol):
@@ -78,6 +84,10 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
         async def run_thread(thread: Thread) -> None:
             nonlocal left
             numa_areas = tuple((vma.start, vma.end) for vma in areas[thread.mm])
+            if thread.before is not None:
+                await run_accesses(cpu, thread.before(), user.sample_every, ())
+                await AtomicAdd(THREADS_READY, 1)
+                await wait_event(cpu, THREADS_READY, user.thread_count())
             await run_accesses(cpu, thread.chunks(), user.sample_every, numa_areas)
             await AtomicAdd(THREADS_DONE, 1)
             # The join at the end of a parallel region, with active waiting as OpenMP does: the CPU stays in

@@ -12,6 +12,7 @@ from emulator.hardware.operations import (
     FilemapGet,
     FindVma,
     FolioCopy,
+    FolioMapping,
     FolioPut,
     FolioRefcount,
     FolioTryGet,
@@ -39,6 +40,7 @@ from emulator.hardware.pte import (
 )
 from emulator.kernel.migrate import migrate_misplaced_folio
 from emulator.kernel.mmzone import FAST_NODE
+from emulator.kernel.mprotect import can_change_pte_writable
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import flush_tlb_mm_range
@@ -94,18 +96,35 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
         await LruAdd(pfn, False)
         await _map(mm, vpn, pfn, (writable if write else PRESENT | ACCESSED) | EXCLUSIVE)
         return
-    pfn = await filemap_fault(cpu, vma.file, vpn - vma.start)
-    if not write:
-        await _map(mm, vpn, pfn, PRESENT | ACCESSED)
-    elif vma.flags & VM_SHARED:
-        await cpu.policy.before_writable(cpu, pfn)
-        await _map(mm, vpn, pfn, writable)
+    pgoff = vpn - vma.start
+    pfn = await filemap_fault(cpu, vma.file, pgoff)
+    if not write or vma.flags & VM_SHARED:
+        # Mapped under the folio's lock, and only if it still is the file's: a truncation that unmaps it and
+        # then takes it away finds either the mapping or no more of them.
+        lock = folio_lock(vma.file, pgoff)
+        _, slot = await Series((Lock(lock), FolioMapping(pfn)))
+        if slot != (vma.file, pgoff):
+            await FolioPut(pfn)
+        elif write:
+            await cpu.policy.mapped_writable(cpu, pfn)
+            await _map(mm, vpn, pfn, writable)
+        else:
+            await _map(mm, vpn, pfn, PRESENT | ACCESSED)
+        await Unlock(lock)
     else:
         copy = await alloc_pages(cpu, 0)
         await FolioCopy(pfn, copy)
         await LruAdd(copy, False)
         await FolioPut(pfn)
         await _map(mm, vpn, copy, writable | EXCLUSIVE)
+
+
+def folio_lock(file: int, pgoff: int) -> str:
+    """folio_lock of the folio in this page-cache slot: faults and truncation exclude each other by it.
+
+    Migration and reclaim are kept out by the reference that a fault holds.
+    """
+    return f"folio_lock.{file}.{pgoff}"
 
 
 async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:
@@ -170,19 +189,23 @@ async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
 async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:
     """do_numa_page: a NUMA hint fault. Promote the folio, or give the access back where it is.
 
-    An entry in the top tier gets its write permission back if its page is exclusive and dirty
-    (can_change_pte_writable). One that moves comes back read-only, because PROT_NONE dropped it, and so
-    does one whose move failed (do_numa_page of v6.4-6.6: `writable = false` before the attempt).
+    An entry that stays gets its write permission back if its page is exclusive (can_change_pte_writable). One
+    that moves comes back read-only,
+    because PROT_NONE dropped it, and so does one whose move failed (do_numa_page of v6.4-6.6: `writable =
+    false` before the attempt).
     """
     cpu.count("numa_hint_faults")
     pfn = pte_pfn(pte)
-    if cpu.parameters.nid(pfn) != FAST_NODE:
+    if cpu.parameters.nid(pfn) == FAST_NODE:
+        cpu.count("numa_hint_faults_local")
+    elif cpu.parameters.numa_promotes:
         if await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
             return
         await CmpxchgPte(mm, vpn, pte, pte & ~PROTNONE | PRESENT | ACCESSED)
         return
-    cpu.count("numa_hint_faults_local")
     restored = pte & ~PROTNONE | PRESENT | ACCESSED
-    if vma.flags & VM_WRITE and not vma.flags & VM_SHARED and pte & EXCLUSIVE and pte & DIRTY:
+    if not vma.flags & VM_SHARED and can_change_pte_writable(vma.flags, restored):
+        await cpu.policy.mapped_writable(cpu, pfn)
         restored |= RW
+        cpu.count("numa_writable")
     await CmpxchgPte(mm, vpn, pte, restored)

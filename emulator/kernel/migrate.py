@@ -18,7 +18,7 @@ from emulator.hardware.operations import (
 )
 from emulator.kernel.mmzone import (
     WMARK_HIGH,
-    get_page_from_freelist,
+    alloc_pages_thisnode,
     wakeup_kswapd,
     zone_watermark_ok,
 )
@@ -70,8 +70,7 @@ async def migrate_pages_batch(
     await policy.migrate_begin(cpu, reason)
     unmapped: list[Unmapped] = []
     for src in folios:
-        # alloc_demote_folio, alloc_misplaced_dst_folio: this node only, no reclaim for it.
-        dst = await get_page_from_freelist(cpu, (target,), 0, WMARK_HIGH if target == 0 else 0)
+        dst = await alloc_pages_thisnode(cpu, target, 0)
         if dst < 0:
             break
         await policy.before_unmap(cpu, src)
@@ -120,9 +119,10 @@ async def migrate_misplaced_folio(cpu: PerCpu, pfn: int, target: int) -> bool:
         return False
     if not await FolioIsolateLru(pfn):
         return False
-    moved, failed = await migrate_pages(cpu, [pfn], target, MR_NUMA_MISPLACED, active=True)
+    # folio_migrate_flags keeps PG_active. Nothing reclaims the slow tier, so what is there is inactive.
+    moved, failed = await migrate_pages(cpu, [pfn], target, MR_NUMA_MISPLACED)
     for stayed in failed:
-        await FolioPutbackLru(stayed, True)
+        await FolioPutbackLru(stayed, False)
     if moved:
         cpu.count("numa_pages_migrated")
         cpu.count("pgpromote_success")

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emulator.hardware.operations import AtomicAdd, FolioPut, Load, MappedRange, Series, VmaRemove, XchgPte
-from emulator.hardware.pte import pte_pfn, pte_present
+from emulator.hardware.operations import (
+    AtomicAdd,
+    FolioPut,
+    FolioSetFlag,
+    Load,
+    MappedRange,
+    Series,
+    VmaRemove,
+    XchgPte,
+)
+from emulator.hardware.pte import EXCLUSIVE, pte_dirty, pte_pfn, pte_present
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
+from emulator.memory.folios import PG_DIRTY
 
 MAX_GATHER_PAGES = 512
 
@@ -49,6 +59,11 @@ async def unmap_page_range(cpu: PerCpu, mm: int, start: int, end: int, full_mm: 
         part = mapped[at : at + MAX_GATHER_PAGES]
         old = await Series(tuple(XchgPte(mm, vpn, 0) for vpn in part))
         frames = [pte_pfn(pte) for pte in old if pte_present(pte)]
+        for pte in old:
+            # Pages of files have to be written out some time. (Anonymous ones that are nobody's own are
+            # marked as well, which nobody looks at.)
+            if pte_present(pte) and pte_dirty(pte) and not pte & EXCLUSIVE:
+                await FolioSetFlag(pte_pfn(pte), PG_DIRTY)
         # What stood where a migration entry is may be cached until the migration has flushed. The kernel
         # sees to that before it clears entries (flush_tlb_batched_pending), as here if it is turned on; but
         # here an entry may be cleared before its batch is counted. So the range's own flush covers it, which
@@ -58,7 +73,7 @@ async def unmap_page_range(cpu: PerCpu, mm: int, start: int, end: int, full_mm: 
         if full_mm:
             await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
         else:
-            await flush_tlb_mm_range(cpu, mm, part[0], part[-1] + 1, freed_tables=True)
+            await cpu.policy.flush_zapped(cpu, mm, part[0], part[-1] + 1)
         for pfn in frames:
             await FolioPut(pfn)
         freed += len(frames)

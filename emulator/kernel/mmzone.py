@@ -67,3 +67,21 @@ async def get_page_from_freelist(cpu: PerCpu, nodes: tuple[int, ...], order: int
             cpu.count("pgalloc_normal", 1 << order)
             return pfn
     return -1
+
+
+async def alloc_pages_thisnode(cpu: PerCpu, node: int, order: int) -> int:
+    """__alloc_pages for a migration's destination: this node only, no reclaim for it; a frame, or -1.
+
+    alloc_misplaced_dst_folio and alloc_demote_folio leave __GFP_DIRECT_RECLAIM out, but the slow path is
+    entered all the same: that is where policies give up what they have pending.
+    """
+    pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_LOW)
+    if pfn < 0 and await cpu.policy.allocation_failed(cpu, order):
+        pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_LOW)
+    if pfn < 0:
+        await cpu.policy.slowpath_enter(cpu)
+        try:
+            pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_MIN)
+        finally:
+            await cpu.policy.slowpath_leave(cpu)
+    return pfn

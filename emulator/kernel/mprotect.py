@@ -100,9 +100,9 @@ def pte_needs_flush(old: int, new: int) -> bool:
 async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: int) -> list[int]:
     """change_pte_range: give every entry of pages [start, end) the area's protection; pages to flush.
 
-    Whether other CPUs still read a source folio through an older translation is not asked here: the
-    postings call before_writable in the write fault (do_wp_page) only, and an entry that becomes writable
-    here never gets there. What keeps one CPU from reading the source while another already writes the
+    Whether other CPUs still read a source folio through an older translation the postings do not ask here:
+    they look in the write fault (do_wp_page) only, and an entry that becomes writable here never gets there.
+    What keeps one CPU from reading the source while another already writes the
     destination is flush_tlb_batched_pending, if it is turned on: it flushes for every unmap that was
     counted, deferred or not. Without it, until the caller's flush, nothing does.
     """
@@ -124,6 +124,7 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
                 # pte_modify: a NUMA hint is lost with the protection that it was made of.
                 new = old & ~(RW | PROTNONE) | PRESENT
                 if can_change_pte_writable(flags, new):
+                    await cpu.policy.mapped_writable(cpu, pte_pfn(old))
                     new |= RW
             seen = old if new == old else await CmpxchgPte(mm, vpn, old, new)
             if seen == old:

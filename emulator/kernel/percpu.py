@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 INIT_MM = 0
 TLB_NR_DYN_ASIDS = 6
-MAX_CPUS = 64
-ALL_CPUS = (1 << MAX_CPUS) - 1
+MAX_CPUS = 128
 
 
 def tlb_gen_word(mm: int) -> str:
@@ -53,7 +52,10 @@ class KernelParameters:
 
     `starts` holds each node's first frame and, last, the frame after the end of memory. `tlb_flush_batched`
     turns on what mainline always has: mprotect, the NUMA scanner and munmap flush the whole mm first if a
-    batch that was unmapped since may not have been flushed for (flush_tlb_batched_pending).
+    batch that was unmapped since may not have been flushed for (flush_tlb_batched_pending). Without
+    `numa_promotes` no page is hot enough for a hint fault to promote it (should_numa_migrate_memory).
+    `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
+    is milliseconds, a batch tens of microseconds.
     """
 
     cpus: int
@@ -64,8 +66,15 @@ class KernelParameters:
     tlb_single_page_flush_ceiling: int = 33
     numa_scan_pages: int = 256
     numa_scan_period_accesses: int = 20_000
+    numa_promotes: bool = True
     migration_entry_ad: bool = True
     tlb_flush_batched: bool = False
+    sched_slice_batches: int = 8
+
+    @property
+    def all_cpus(self) -> int:
+        """cpu_possible_mask."""
+        return (1 << self.cpus) - 1
 
     def nid(self, pfn: int) -> int:
         """page_to_nid."""
@@ -160,6 +169,7 @@ class PerCpu:
         self.tlb_interrupts = 0  # this CPU's column of the TLB row in /proc/interrupts
         self.accesses = 0
         self.sampled_hits = 0
+        self.reclaim_batches = 0
         self.numa_scan_at = parameters.numa_scan_period_accesses
         self._versions = 0
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from emulator.hardware.pte import pte_dirty
+from emulator.kernel.rmap import try_to_unmap_flush_dirty
+from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 
 if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu, Task, TlbUbc
@@ -32,6 +34,10 @@ class Policy:
         if pte_dirty(pte):
             task.tlb_ubc.writable = True
         return task.tlb_ubc
+
+    async def flush_before_io(self, cpu: PerCpu) -> None:
+        """shrink_folio_list is about to write out what it has unmapped: nobody may write to it now."""
+        await try_to_unmap_flush_dirty(cpu)
 
     async def unmap_flush_begin(self, cpu: PerCpu) -> None:
         """try_to_unmap_flush is about to flush for what this task has unmapped."""
@@ -73,6 +79,20 @@ class Policy:
 
     async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
         """A mapping of the folio is about to become writable, or its page to be replaced by a copy."""
+
+    async def mapped_writable(self, cpu: PerCpu, pfn: int) -> None:
+        """The same outside do_wp_page: a hint fault or mprotect gives the right back, or do_shared_fault maps
+        a page writable from the start. No posting looks at these places."""
+
+    # --- mappings that are written no more -------------------------------------------------------------
+
+    async def after_fork(self, cpu: PerCpu, mm: int) -> None:
+        """dup_mmap has write-protected the parent's entries: flush_tlb_mm, before the child can run."""
+        await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
+
+    async def flush_zapped(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """tlb_flush_mmu: the entries of pages [start, end) are gone, and their frames are about to go."""
+        await flush_tlb_mm_range(cpu, mm, start, end, freed_tables=True)
 
     # --- local flushes -------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from emulator.hardware.operations import (
     FolioGet,
     FolioPut,
     FolioRmap,
+    FolioSetFlag,
+    GetPte,
     Load,
     Series,
     TestAndClearYoung,
@@ -27,12 +29,17 @@ from emulator.hardware.pte import (
     MIGRATION_WRITE,
     PRESENT,
     RW,
+    is_migration_entry,
     make_migration_entry,
     mk_pte,
     pte_accessible,
+    pte_dirty,
+    pte_pfn,
+    pte_present,
 )
 from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word, tlb_flush_pending_word
 from emulator.kernel.tlb import TLB_FLUSH_ALL, arch_tlbbatch_flush, flush_tlb_mm_range, inc_mm_tlb_gen
+from emulator.memory.folios import PG_DIRTY
 
 # mm->tlb_flush_batched is one word with two counters. The kernel's have 15 bits each and are set back when
 # they get large; these are wide enough to go without that.
@@ -109,17 +116,65 @@ async def try_to_migrate(cpu: PerCpu, pfn: int) -> list[MigrationEntry]:
     return left
 
 
+async def try_to_unmap(cpu: PerCpu, pfn: int) -> None:
+    """try_to_unmap of a folio in the page cache, with TTU_BATCH_FLUSH: clear every mapping.
+
+    What the entries knew of being written goes to the folio. As in try_to_migrate the flush is put off where
+    another CPU takes part; a writable entry that is cached may be written through until then.
+    """
+    for mm, vpn in await FolioRmap(pfn):
+        mask, entry = await Series((Load(cpumask_word(mm)), GetPte(mm, vpn)))
+        seen = 0
+        while seen != entry and pte_present(entry) and pte_pfn(entry) == pfn:
+            # Walkers may still set bits: what counts is what was there when it was cleared.
+            seen = await CmpxchgPte(mm, vpn, entry, 0)
+            if seen != entry:
+                entry, seen = seen, 0
+        if not seen:
+            continue
+        if mask & ~cpu.bit:
+            await set_tlb_ubc_flush_pending(cpu, mm, entry)
+        elif pte_accessible(entry):
+            await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
+        if pte_dirty(entry):
+            await FolioSetFlag(pfn, PG_DIRTY)
+        await FolioPut(pfn)
+
+
 async def remove_migration_ptes(cpu: PerCpu, left: list[MigrationEntry], pfn: int) -> None:
-    """remove_migration_ptes: let the mappings name frame `pfn`, with what the entry carried along."""
+    """remove_migration_ptes: let the mappings name frame `pfn`, with what the entry carried along.
+
+    The kernel walks the folio's mappings. They are the entries that were left, unless one of those has
+    changed: fork may have been there (it leaves MIGRATION_COPIED), and only then they are looked for.
+    """
+    source = 0
     for mm, vpn, entry in left:
-        flags = PRESENT | entry & EXCLUSIVE
-        if entry & MIGRATION_WRITE:
-            flags |= RW
-        if cpu.parameters.migration_entry_ad:
-            flags |= entry & (ACCESSED | DIRTY)
-        await FolioGet(pfn)
-        if await CmpxchgPte(mm, vpn, entry, mk_pte(pfn, flags)) != entry:
-            await FolioPut(pfn)
+        if await remove_migration_pte(cpu, mm, vpn, entry, pfn) != entry:
+            source = pte_pfn(entry)
+    while source:
+        again = False
+        for mm, vpn in await FolioRmap(source):
+            entry = await GetPte(mm, vpn)
+            if is_migration_entry(entry) and pte_pfn(entry) == source:
+                # It may be copied once more before it goes. (The kernel's walk comes to children last.)
+                again = True
+                await remove_migration_pte(cpu, mm, vpn, entry, pfn)
+        if not again:
+            break
+
+
+async def remove_migration_pte(cpu: PerCpu, mm: int, vpn: int, entry: int, pfn: int) -> int:
+    """remove_migration_pte of one mapping; what was there."""
+    flags = PRESENT | entry & EXCLUSIVE
+    if entry & MIGRATION_WRITE:
+        flags |= RW
+    if cpu.parameters.migration_entry_ad:
+        flags |= entry & (ACCESSED | DIRTY)
+    await FolioGet(pfn)
+    seen = await CmpxchgPte(mm, vpn, entry, mk_pte(pfn, flags))
+    if seen != entry:
+        await FolioPut(pfn)
+    return seen
 
 
 async def folio_referenced(pfn: int) -> int:
@@ -143,3 +198,10 @@ async def try_to_unmap_flush(cpu: PerCpu) -> None:
     await arch_tlbbatch_flush(cpu, task.tlb_ubc)
     await cpu.policy.unmap_flush_end(cpu, mask)
     task.tlb_ubc.clear()
+
+
+async def try_to_unmap_flush_dirty(cpu: PerCpu) -> None:
+    """try_to_unmap_flush_dirty: before I/O starts, if something that was unmapped may still be written."""
+    task = cpu.current
+    if task.tlb_ubc.writable or task.tlb_ubc_ro.writable:
+        await try_to_unmap_flush(cpu)

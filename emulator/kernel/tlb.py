@@ -20,7 +20,6 @@ from emulator.hardware.operations import (
     Store,
 )
 from emulator.kernel.percpu import (
-    ALL_CPUS,
     INIT_MM,
     TLB_NR_DYN_ASIDS,
     PerCpu,
@@ -155,7 +154,7 @@ async def switch_mm_irqs_off(cpu: PerCpu, mm: int) -> None:
         need_flush = True
     else:
         if previous != INIT_MM:
-            await AtomicAnd(cpumask_word(previous), ALL_CPUS ^ cpu.bit)
+            await AtomicAnd(cpumask_word(previous), cpu.parameters.all_cpus ^ cpu.bit)
         if mm != INIT_MM:
             await AtomicOr(cpumask_word(mm), cpu.bit)
         next_tlb_gen = await Load(tlb_gen_word(mm))

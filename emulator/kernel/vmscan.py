@@ -7,7 +7,10 @@ SWAP_CLUSTER_MAX, which is also the size of the unmap batches that flush.
 from __future__ import annotations
 
 from emulator.hardware.operations import (
+    FolioClearFlag,
     FolioPutbackLru,
+    FolioSetFlag,
+    FolioTestFlag,
     IsolateLru,
     NrLru,
     SmpMb,
@@ -26,9 +29,15 @@ from emulator.kernel.percpu import PerCpu, Task
 from emulator.kernel.policy import MR_DEMOTION
 from emulator.kernel.rmap import folio_referenced
 from emulator.kernel.sched import cond_resched, schedule
+from emulator.memory.folios import PG_REFERENCED
 
 SLOW_NODE = 1
 MAX_RECLAIM_RETRIES = 16
+DEF_PRIORITY = 12  # the first pass looks at 1/4096 of a list
+
+FOLIOREF_RECLAIM = "reclaim"
+FOLIOREF_KEEP = "keep"
+FOLIOREF_ACTIVATE = "activate"
 
 
 async def shrink_active_list(cpu: PerCpu, node: int, pages: int) -> None:
@@ -47,36 +56,78 @@ async def demote_folio_list(cpu: PerCpu, folios: list[int]) -> int:
     return len(moved)
 
 
+async def folio_check_references(pfn: int) -> str:
+    """folio_check_references: what becomes of a folio at the end of the inactive list.
+
+    One that was used once since the last look gets another round; one that was used in both rounds, or
+    through several mappings, is active. (Anonymous folios and those of files alike, but executable ones.)
+    """
+    used = await folio_referenced(pfn)
+    before = await FolioTestFlag(pfn, PG_REFERENCED)
+    if not used:
+        if before:
+            await FolioClearFlag(pfn, PG_REFERENCED)
+        return FOLIOREF_RECLAIM
+    if not before:
+        await FolioSetFlag(pfn, PG_REFERENCED)
+    return FOLIOREF_ACTIVATE if before or used > 1 else FOLIOREF_KEEP
+
+
 async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int) -> int:
     """shrink_inactive_list, shrink_folio_list: keep what was used, demote the rest; pages demoted."""
     cold = []
     for pfn in await IsolateLru(node, False, pages):
         cpu.count("pgscan")
-        if await folio_referenced(pfn):
+        references = await folio_check_references(pfn)
+        if references == FOLIOREF_RECLAIM:
+            cold.append(pfn)
+        elif references == FOLIOREF_ACTIVATE:
             cpu.count("pgactivate")
             await FolioPutbackLru(pfn, True)
         else:
-            cold.append(pfn)
+            await FolioPutbackLru(pfn, False)
     return await demote_folio_list(cpu, cold) if cold else 0
 
 
-async def shrink_node(cpu: PerCpu, node: int) -> int:
-    """shrink_node: one round over both lists; pages demoted."""
+async def shrink_node(cpu: PerCpu, node: int, priority: int, nr_to_reclaim: int) -> int:
+    """shrink_node, shrink_lruvec: one pass over 1/2^priority of both lists, a cluster at a time, until
+    `nr_to_reclaim` pages went; pages demoted."""
     cluster = cpu.parameters.swap_cluster_max
+    active, inactive = await NrLru(node)
+    may_deactivate = inactive < active
+    active >>= priority
+    inactive >>= priority
+    demoted = 0
+    while inactive and demoted < nr_to_reclaim:
+        if active:
+            if may_deactivate:
+                await shrink_active_list(cpu, node, min(active, cluster))
+            active -= min(active, cluster)
+        demoted += await shrink_inactive_list(cpu, node, min(inactive, cluster))
+        inactive -= min(inactive, cluster)
+        await end_of_batch(cpu)
     active, inactive = await NrLru(node)
     if inactive < active:
         await shrink_active_list(cpu, node, cluster)
-    return await shrink_inactive_list(cpu, node, cluster)
+    return demoted
+
+
+async def end_of_batch(cpu: PerCpu) -> None:
+    """cond_resched, as often as a time slice ends: a batch is much shorter than one."""
+    cpu.reclaim_batches += 1
+    if cpu.reclaim_batches % cpu.parameters.sched_slice_batches == 0:
+        await cond_resched(cpu)
 
 
 async def try_to_free_pages(cpu: PerCpu, node: int) -> int:
     """try_to_free_pages: direct reclaim by a task that could not allocate; pages demoted."""
     if node != FAST_NODE:
         return 0
+    cluster = cpu.parameters.swap_cluster_max
     demoted = 0
-    for _ in range(MAX_RECLAIM_RETRIES):
-        demoted = await shrink_node(cpu, node)
-        if demoted:
+    for priority in range(DEF_PRIORITY, -1, -1):
+        demoted += await shrink_node(cpu, node, priority, cluster)
+        if demoted >= cluster:
             break
     cpu.count("pgdemote_direct", demoted)
     return demoted
@@ -87,6 +138,30 @@ async def pgdat_balanced(cpu: PerCpu, node: int) -> bool:
     return await zone_watermark_ok(cpu, node, 0, WMARK_PROMO)
 
 
+async def balance_pgdat(cpu: PerCpu, node: int) -> int:
+    """balance_pgdat: scan more and more of the lists until the node is balanced; pages demoted.
+
+    A pass that demotes nothing, or does not get through what it was to reclaim, is followed by one over twice
+    as much.
+    """
+    cluster = cpu.parameters.swap_cluster_max
+    nr_to_reclaim = max(cpu.parameters.watermarks[node].high, cluster)
+    total = 0
+    priority = DEF_PRIORITY
+    while priority >= 1 and not await pgdat_balanced(cpu, node):
+        # kswapd_age_node
+        active, inactive = await NrLru(node)
+        if inactive < active:
+            await shrink_active_list(cpu, node, cluster)
+        demoted = await shrink_node(cpu, node, priority, nr_to_reclaim)
+        total += demoted
+        cpu.count("pgdemote_kswapd", demoted)
+        if demoted < nr_to_reclaim:
+            priority -= 1
+        await end_of_batch(cpu)
+    return total
+
+
 async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
     """kswapd of one node: demote until balanced, then sleep until woken; kthread_stop ends it."""
     assert task.pid == kswapd_pid(node)
@@ -94,10 +169,7 @@ async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
     failures = 0
     while not task.should_stop:
         if failures < MAX_RECLAIM_RETRIES and not await pgdat_balanced(cpu, node):
-            demoted = await shrink_node(cpu, node)
-            cpu.count("pgdemote_kswapd", demoted)
-            failures = 0 if demoted else failures + 1
-            await cond_resched(cpu)
+            failures = 0 if await balance_pgdat(cpu, node) else failures + 1
             continue
         # prepare_to_wait: from here on a waker makes the task runnable again. Announcing it before
         # looking once more is what keeps a wake-up from being lost between the look and the sleep.

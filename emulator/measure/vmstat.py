@@ -30,6 +30,8 @@ KERNEL_COUNTERS: Final[Mapping[str, str]] = {
     "pgscan": "per inactive page looked at by reclaim (shrink_inactive_list)",
     "pgactivate": "per page found used and kept (shrink_folio_list)",
     "pgdeactivate": "per page moved to the inactive list (shrink_active_list)",
+    "nr_vmscan_write": "per dirty page that reclaim wrote out (pageout)",
+    "pgsteal_file": "per page of a file that reclaim freed (shrink_folio_list)",
 }
 """Counters that /proc/vmstat has, in the order of reports, each with the place where it ticks.
 
@@ -41,9 +43,12 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "migrc_flushes": "per list of requests that was flushed",
     "migrc_skipped": "per CPU not interrupted for a request because it had flushed since",
     "migrc_write_faults": "per write fault on a folio under MIGRC, which gives up deferring",
+    "migrc_given_up": "v9: per unmap that met a flush under way and was not put off",
     "tlb_flush_on_task_switch": "per flush on switching address spaces (tracepoint tlb_flush, reason 0)",
     "kswapd_wakeups": "per wake-up of a sleeping kswapd",
     "numa_scans": "per scan of the NUMA balancer (task_numa_work)",
+    "numa_writable": "per hint fault that gave the write permission back (do_numa_page)",
+    "fork_migration_entries": "per migration entry that a fork had to copy (copy_nonpresent_pte)",
     "pgcow": "per page copied on a write fault (wp_page_copy)",
     "allocation_failures": "per allocation that nothing could satisfy",
     "dtlb_walks": "per page walk, after a miss in both TLB levels or to set the dirty bit",

@@ -15,10 +15,12 @@ from emulator.hardware.operations import (
     AllocPages,
     FilemapAdd,
     FilemapGet,
+    FilemapRemove,
     FolioClearFlag,
     FolioCopy,
     FolioGet,
     FolioIsolateLru,
+    FolioMapping,
     FolioMigrateMapping,
     FolioPut,
     FolioPutbackLru,
@@ -33,6 +35,7 @@ from emulator.hardware.operations import (
     LruAdd,
     NrFree,
     NrLru,
+    WritePage,
 )
 from emulator.memory.zone import Watermarks, Zone
 
@@ -96,6 +99,7 @@ class Folios:
             (node, active): {} for node in range(len(tiers)) for active in (False, True)
         }
         self.page_cache: dict[tuple[int, int], int] = {}
+        self.files: dict[tuple[int, int], int] = {}  # (file, pgoff) -> version written out
         self.faults: list[tuple[str, str]] = []
 
     def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
@@ -116,6 +120,9 @@ class Folios:
             FolioZero: self._zero,
             FilemapGet: self._filemap_get,
             FilemapAdd: self._filemap_add,
+            FilemapRemove: self._filemap_remove,
+            FolioMapping: self._mapping,
+            WritePage: self._write_page,
             FolioMigrateMapping: self._migrate_mapping,
             LruAdd: self._lru_add,
             IsolateLru: self._isolate_lru,
@@ -143,12 +150,13 @@ class Folios:
             frozenset([folio.state() for folio in self.folios.values()]),
             tuple([tuple(listed) for listed in self.lru.values()]),
             frozenset(self.page_cache.items()),
+            frozenset(self.files.items()),
             tuple(self.faults),
         )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        zones, content, folios, lru, page_cache, faults = state
+        zones, content, folios, lru, page_cache, files, faults = state
         for zone, kept in zip(self.zones, zones, strict=True):
             zone.restore(kept)
         self.content = dict(content)
@@ -156,6 +164,7 @@ class Folios:
         for which, listed in zip(self.lru, lru, strict=True):
             self.lru[which] = dict.fromkeys(listed)
         self.page_cache = dict(page_cache)
+        self.files = dict(files)
         self.faults = list(faults)
 
     def _folio(self, pfn: int, what: str) -> Folio | None:
@@ -274,7 +283,31 @@ class Folios:
             folio.mapping = slot
             folio.refcount += 1
             self.page_cache[slot] = operation.pfn
+            if slot in self.files:
+                self.content[operation.pfn] = self.files[slot]
         return -1
+
+    def _filemap_remove(self, cpu: int, operation: FilemapRemove) -> bool:
+        slot = (operation.file, operation.pgoff)
+        folio = self.folios.get(operation.pfn)
+        if folio is None or folio.mapping != slot:
+            return False
+        if operation.refs and (folio.refcount != operation.refs or folio.flags & PG_DIRTY):
+            return False
+        folio.mapping = None
+        del self.page_cache[slot]
+        if not operation.refs:
+            folio.flags &= ~PG_DIRTY
+            self.files.pop(slot, None)
+        self._drop(folio)
+        return True
+
+    def _mapping(self, cpu: int, operation: FolioMapping) -> tuple[int, ...]:
+        folio = self.folios.get(operation.pfn)
+        return folio.mapping or () if folio is not None else ()
+
+    def _write_page(self, cpu: int, operation: WritePage) -> None:
+        self.files[operation.file, operation.pgoff] = self.content.get(operation.pfn, 0)
 
     def _migrate_mapping(self, cpu: int, operation: FolioMigrateMapping) -> bool:
         src = self._folio(operation.src, "folio_migrate_mapping")

@@ -72,6 +72,12 @@ class MigrcRfc2(Migrc):
         """RFC v1 and v2 write the note without looking at the old one; the same value again shows nowhere."""
         return gen != noted
 
+    async def flush_before_io(self, cpu: PerCpu) -> None:
+        """try_to_unmap_flush_dirty: what waits for a flush of dirty entries is flushed for, too."""
+        await super().flush_before_io(cpu)
+        for pfn in await self.flush_lists(cpu, (MIGRC_REQS_DIRTY,)):
+            await self.release(cpu, pfn)
+
     async def needs_flush_to_move(self, src: int) -> bool:
         """migrc_dst_pending: the stale translations of a pending destination name an even older frame."""
         return await FolioTestFlag(src, PG_MIGRC_DST)

@@ -54,6 +54,7 @@ HIDDEN_PRESSURE = Litmus(
         never("migrc:rfc2", DEFERRED, REUSED),
         never("migrc:v9", DEFERRED, REUSED),
         sometimes("mistake:no-flush-under-pressure", FAILED),
+        sometimes("mistake:flushes-below-the-watermark-only", FAILED),
     ),
     fast=1,
     slow=2,

@@ -65,9 +65,9 @@ async def move_again(cpu: PerCpu, vpn: int, target: int) -> bool:
     return await move(cpu, pte_pfn(await GetPte(MM, vpn)), target)
 
 
-async def reuse(cpu: PerCpu, node: int) -> None:
-    """Take a frame of the node for something else, clear it, and give it back."""
-    pfn = await alloc_pages(cpu, 0, (node,))
+async def reuse(cpu: PerCpu, node: int, order: int = 0) -> None:
+    """Take 2**order frames of the node for something else, clear them, and give them back."""
+    pfn = await alloc_pages(cpu, order, (node,))
     cpu.count(REUSED)
     await FolioZero(pfn)
     await FolioPut(pfn)

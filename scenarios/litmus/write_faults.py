@@ -18,6 +18,9 @@ from scenarios.litmus.steps import (
     sometimes,
 )
 
+FILE = 1
+ELSEWHERE = 0x20
+
 
 def _one_page(setup: Setup) -> None:
     setup.area(PAGE, AREA_PAGES)
@@ -83,4 +86,39 @@ NOT_YET_HUNG = Litmus(
     ),
 )
 
-TESTS = (PENDING_WRITE, NOT_YET_HUNG)
+
+def _file_mapped_twice(setup: Setup) -> None:
+    for start in (PAGE, ELSEWHERE):
+        setup.area(start, 1, file=FILE, shared=True)
+    pfn = setup.page(PAGE, exclusive=False, version=VERSION)
+    setup.in_page_cache(pfn, FILE, 0)
+    for cpu in range(setup.cpus):
+        setup.cache(cpu, PAGE)
+
+
+async def _mover_and_mapper(cpu: PerCpu) -> None:
+    await move(cpu, 1)
+    await user_write(cpu, ELSEWHERE, 11)
+
+
+# CPU 0                             CPU 1 has page -> src cached
+# demote: src -> dst, deferred
+# write elsewhere: nothing is mapped
+# there, so no write-protect fault;
+# do_shared_fault maps dst writable
+# write 11
+#                                   read the source: 7
+SHARED_FAULT = Litmus(
+    name="shared-fault-pending",
+    question="A fault maps a pending page of a file writable at another address: does it flush first?",
+    programs=(_mover_and_mapper, _reader),
+    setup=_file_mapped_twice,
+    expected=(
+        never("immediate", "nr_tlb_remote_flush_received"),
+        sometimes("migrc:v3", "grace period: destination made writable"),
+        sometimes("migrc:rfc2", "grace period: destination made writable"),
+        sometimes("migrc:v9", "grace period: destination made writable"),
+    ),
+)
+
+TESTS = (PENDING_WRITE, NOT_YET_HUNG, SHARED_FAULT)

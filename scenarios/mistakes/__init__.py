@@ -11,13 +11,16 @@ from emulator.kernel.policy import Policy
 from emulator.policies.catalogue import find_policy
 from scenarios.mistakes.flushing import (
     DeferredWithoutWaiting,
+    FlushesBelowTheWatermarkOnly,
     FlushesRequestByRequest,
     FreedBeforeTheFlush,
+    NoFlushForHighOrders,
     NoFlushUnderPressure,
     SwitchedOffForgets,
     WalksTheSharedList,
     WriteFaultForgets,
 )
+from scenarios.mistakes.kernel_paths import ForkWithoutFlush, PageoutWithoutFlush, ZapWithoutFlush
 from scenarios.mistakes.merged_mask import AddsWhileFlushing, EmptyMeansDone
 from scenarios.mistakes.notes import (
     GenerationReadAfterFlush,
@@ -44,6 +47,9 @@ from scenarios.mistakes.shootdown import InterruptToNobody, NoWaitForAcknowledge
 _CLASSES: tuple[type[Policy], ...] = (
     NoWaitForAcknowledgements,
     InterruptToNobody,
+    ForkWithoutFlush,
+    PageoutWithoutFlush,
+    ZapWithoutFlush,
     NoBarrierBeforeFlush,
     NoBarrierAfterFlush,
     GenerationReadAfterFlush,
@@ -64,6 +70,8 @@ _CLASSES: tuple[type[Policy], ...] = (
     WalksTheSharedList,
     WriteFaultForgets,
     NoFlushUnderPressure,
+    NoFlushForHighOrders,
+    FlushesBelowTheWatermarkOnly,
     SwitchedOffForgets,
     EmptyMeansDone,
     AddsWhileFlushing,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import LlistAdd, LlistDelAll, Load
+from emulator.hardware.operations import LlistAdd, LlistDelAll, Load, NrFree
 from emulator.kernel.percpu import PerCpu, TlbUbc
 from emulator.kernel.tlb import arch_tlbbatch_flush
 from emulator.policies.migrc import Request
+from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MIGRC_DISABLED, MigrcV3
 from scenarios.mistakes.shootdown import send_without_waiting
 
@@ -140,3 +141,44 @@ class NoFlushUnderPressure(MigrcV3):
     async def watermark_failed(self, cpu: PerCpu, node: int) -> bool:
         """Leaves what is pending where it is."""
         return False
+
+
+class NoFlushForHighOrders(MigrcRfc2):
+    """RFC v2, __alloc_pages and its slow path: flush, for high orders even before the slow path is entered.
+
+    Here only allocations of order 0 flush: for others pending pages count as free, and there is no block.
+    """
+
+    name = "mistake:no-flush-for-high-orders"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._order = 0
+
+    async def allocation_failed(self, cpu: PerCpu, order: int) -> bool:
+        """Remembers what failed."""
+        self._order = order
+        return False
+
+    async def slowpath_enter(self, cpu: PerCpu) -> None:
+        """Flushes for a single page only."""
+        if not self._order:
+            await super().slowpath_enter(cpu)
+
+
+class FlushesBelowTheWatermarkOnly(MigrcV3):
+    """v3, get_page_from_freelist, to the letter: the flush stands where zone_watermark_fast has failed.
+
+    But that counts pending pages as free. With nothing free and enough pending it holds, then rmqueue finds
+    no page, and nobody flushes. (`migrc:v3` flushes when either fails. Single pages only: for a higher order
+    the watermark asks for a free block, and fails.)
+    """
+
+    name = "mistake:flushes-below-the-watermark-only"
+
+    async def watermark_failed(self, cpu: PerCpu, node: int) -> bool:
+        """Only if the watermark did not hold."""
+        free = await NrFree(node) + await self.pending_pages(cpu, node)
+        if free > cpu.parameters.watermarks[node].low:
+            return False
+        return await super().watermark_failed(cpu, node)

@@ -13,20 +13,31 @@ from small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demot
 
 from emulator.checks import accounting, coherence
 from emulator.hardware.operations import (
+    AllocPages,
+    CmpxchgPte,
+    FilemapAdd,
+    FilemapRemove,
     FolioClearFlag,
     FolioCopy,
     FolioGet,
     FolioMigrateMapping,
     FolioPut,
+    FolioZero,
     GetPte,
     LlistAdd,
     LlistDelAll,
     Lock,
     LruAdd,
+    Operation,
+    ReadFrame,
     SetPte,
     SmpMb,
+    TryToMigratePte,
+    VmaInsert,
+    WriteFrame,
+    WritePage,
 )
-from emulator.hardware.pte import PRESENT, mk_pte, pte_pfn
+from emulator.hardware.pte import DIRTY, PRESENT, RW, make_migration_entry, mk_pte, pte_pfn
 from emulator.kernel import memory as kernel_memory
 from emulator.kernel import migrate, rmap, smp
 from emulator.kernel import tlb as kernel_tlb
@@ -35,6 +46,7 @@ from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
 from emulator.memory.folios import PG_MIGRC, Folio, Tier
 from emulator.memory.memory import Memory
+from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import find_policy
 from emulator.policies.migrc_v3 import MigrcV3
 
@@ -405,3 +417,54 @@ def test_every_rule_has_its_mistake() -> None:
         for name, value in vars(module).items():
             if name.isupper() and isinstance(value, str):
                 assert f"{module.__name__.rpartition('.')[2]}.{name}" in source, value
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_an_allocation_that_fails_forgets_no_read_copy(order: int) -> None:
+    """Its answer, -1, is no frame, and what would follow it are none of its frames."""
+    memory = Memory((Tier(1, Watermarks(0, 0, 0)), Tier(4, Watermarks(0, 0, 0))))
+    check = coherence.Coherence(memory)
+
+    def step(operation: Operation) -> Any:
+        answer = memory.execute(0, operation)
+        check.observe(0, operation, answer)
+        return answer
+
+    assert (step(AllocPages(0, 0, 0, 0)), step(AllocPages(1, 0, 0, 0))) == (1, 2)
+    step(SetPte(1, HEAP, mk_pte(1, PRESENT)))
+    entry = step(TryToMigratePte(1, HEAP, 1))
+    step(FolioCopy(1, 2))
+    left = make_migration_entry(entry)
+    assert step(CmpxchgPte(1, HEAP, left, mk_pte(2, PRESENT))) == left
+    assert step(AllocPages(0, order, 0, 0)) == -1
+    step(ReadFrame(1, HEAP, 1))
+    assert not check.violations
+
+
+def test_a_write_to_what_has_left_the_page_cache_is_missed_by_the_next_reader() -> None:
+    """Reclaimed, but not flushed: what is written there is written to nobody."""
+    memory = Memory((Tier(4, Watermarks(0, 0, 0)),))
+    check = coherence.Coherence(memory)
+
+    def step(operation: Operation) -> Any:
+        answer = memory.execute(0, operation)
+        check.observe(0, operation, answer)
+        return answer
+
+    memory.execute(0, VmaInsert(1, SHARED, SHARED + 1, 0, 7))
+    pfn = step(AllocPages(0, 0, 0, 0))
+    step(FolioZero(pfn))
+    assert step(FilemapAdd(7, 0, pfn)) == -1
+    entry = mk_pte(pfn, PRESENT | RW | DIRTY)
+    assert step(CmpxchgPte(1, SHARED, 0, entry)) == 0
+    assert step(CmpxchgPte(1, SHARED, entry, 0)) == entry
+    step(WritePage(7, 0, pfn))
+    assert step(FilemapRemove(7, 0, pfn, 2))
+    step(WriteFrame(1, SHARED, pfn, 5))
+    again = step(AllocPages(0, 0, 0, 0))
+    step(FolioZero(again))
+    assert step(FilemapAdd(7, 0, again)) == -1
+    assert step(CmpxchgPte(1, SHARED, 0, mk_pte(again, PRESENT))) == 0
+    assert not check.violations
+    step(ReadFrame(1, SHARED, again))
+    assert [violation["rule"] for violation in check.violations] == [coherence.CACHE]

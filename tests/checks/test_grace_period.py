@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from small_machine import HEAP, SmallMachine, Thread, after, demote, mark, random_body
 
-from emulator.checks.grace_period import COPIED, OWED, RANGE, REUSED, WRITABLE, GracePeriod, relevant
+from emulator.checks.grace_period import (
+    COPIED,
+    OWED,
+    RANGE,
+    REFILLED,
+    REUSED,
+    WRITABLE,
+    WRITTEN_OUT,
+    GracePeriod,
+    relevant,
+)
 from emulator.explore.litmus import MM, SLOW, Litmus, LitmusMachine, Setup
 from emulator.hardware.cpu import IpiRequest, Kind, Transition
 from emulator.hardware.operations import (
@@ -24,6 +34,8 @@ from emulator.hardware.operations import (
     AtomicOr,
     CmpxchgPte,
     Cycle,
+    FilemapAdd,
+    FilemapRemove,
     FlushTlb,
     FlushTlbOne,
     FolioCopy,
@@ -48,6 +60,7 @@ from emulator.hardware.operations import (
     VmaRemove,
     WaitAcks,
     WriteFrame,
+    WritePage,
     XchgPte,
 )
 from emulator.hardware.ordering import ARCHITECTURES
@@ -56,7 +69,7 @@ from emulator.kernel import sched, smp
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mmu_gather import unmap_page_range
 from emulator.kernel.mprotect import change_prot_numa
-from emulator.kernel.percpu import ALL_CPUS, PerCpu, cpumask_word, is_lazy_word, tlb_gen_word
+from emulator.kernel.percpu import PerCpu, cpumask_word, is_lazy_word, tlb_gen_word
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_read, user_write
 from emulator.memory.page_table import VM_READ, VM_WRITE
@@ -195,7 +208,7 @@ def test_a_single_page_flush_is_of_that_page(vpn: int) -> None:
 @pytest.mark.parametrize(
     ("leaving", "known"),
     [
-        ((AtomicAnd(cpumask_word(1), ALL_CPUS ^ 2),), True),
+        ((AtomicAnd(cpumask_word(1), 0b01),), True),
         ((Store(is_lazy_word(1), 1),), True),
         ((LoadCr3(1, 2, True),), False),  # it does not know why it flushes
         ((LoadCr3(2, 2, True),), False),
@@ -787,3 +800,68 @@ def test_lazy_mode_needs_barriers_where_plain_accesses_order_nothing(
             assert not with_barriers, (seed, check.violations[0])
             return
     assert with_barriers
+
+
+# --- the page cache --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+@pytest.mark.parametrize("entry", [RO, WRITABLE_1], ids=["read-only", "writable"])
+def test_a_page_is_written_out(entry: int, flushed: bool) -> None:
+    """Whoever still has it writable may write after that; who has it read-only may not."""
+    trace = Trace()
+    trace.step(0, XchgPte(1, VPN, 0), entry)
+    if flushed:
+        trace.shootdown()
+    trace.step(0, WritePage(7, 0, 1))
+    assert trace.rules == ([] if flushed or entry == RO else [WRITTEN_OUT])
+    trace.step(0, WritePage(7, 0, 1))
+    assert len(trace.rules) <= 1, "one missing flush is reported once"
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+@pytest.mark.parametrize("slot", [(7, 0), (7, 1)], ids=["its slot", "another"])
+def test_a_truncated_page_s_slot_is_refilled(slot: tuple[int, int], flushed: bool) -> None:
+    trace = Trace()
+    trace.step(0, XchgPte(1, VPN, 0), RO)
+    if flushed:
+        trace.shootdown()
+    trace.step(0, FilemapRemove(7, 0, 1, 0), True)
+    trace.step(1, FilemapAdd(*slot, 2), -1)
+    assert trace.rules == ([] if flushed or slot != (7, 0) else [REFILLED])
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+@pytest.mark.parametrize("flags", [PRESENT, PRESENT | RW], ids=["read-only", "writable"])
+def test_a_reclaimed_page_is_read_in_again(flags: int, flushed: bool) -> None:
+    """The old frame is a read copy of the new one until somebody may write there."""
+    trace = Trace()
+    trace.step(0, XchgPte(1, VPN, 0), RO)
+    trace.step(0, FilemapRemove(7, 0, 1, 2), True)
+    trace.step(0, FilemapAdd(7, 0, 2), -1)
+    if flushed:
+        trace.shootdown()
+    trace.step(0, CmpxchgPte(1, VPN, 0, mk_pte(2, flags)), 0)
+    assert trace.rules == ([] if flushed or flags == PRESENT else [WRITABLE])
+
+
+def test_a_folio_that_stays_in_the_cache_is_not_refilled() -> None:
+    trace = Trace()
+    trace.step(0, XchgPte(1, VPN, 0), RO)
+    trace.step(0, FilemapRemove(7, 0, 1, 2), False)
+    trace.step(0, FilemapAdd(7, 0, 2), 1)
+    trace.step(0, CmpxchgPte(1, VPN, 0, RO), 0)
+    assert not trace.rules
+
+
+def test_the_page_cache_s_part_of_the_state_is_put_back() -> None:
+    trace = Trace()
+    trace.step(0, XchgPte(1, VPN, 0), RO)
+    trace.step(0, FilemapRemove(7, 0, 1, 0), True)
+    kept = trace.check.state()
+    trace.step(0, FilemapAdd(7, 0, 2), -1)
+    assert trace.rules == [REFILLED]
+    other = Trace()
+    other.check.restore(kept)
+    other.step(0, FilemapAdd(7, 0, 2), -1)
+    assert other.rules == [REFILLED]

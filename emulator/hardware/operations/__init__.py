@@ -16,10 +16,12 @@ from emulator.hardware.operations.folios import (
     AllocPages,
     FilemapAdd,
     FilemapGet,
+    FilemapRemove,
     FolioClearFlag,
     FolioCopy,
     FolioGet,
     FolioIsolateLru,
+    FolioMapping,
     FolioMigrateMapping,
     FolioPut,
     FolioPutbackLru,
@@ -34,6 +36,7 @@ from emulator.hardware.operations.folios import (
     LruAdd,
     NrFree,
     NrLru,
+    WritePage,
 )
 from emulator.hardware.operations.kinds import (
     Order,
@@ -116,6 +119,7 @@ __all__ = [
     "EndLoad",
     "FilemapAdd",
     "FilemapGet",
+    "FilemapRemove",
     "FindVma",
     "FlushTlb",
     "FlushTlbOne",
@@ -123,6 +127,7 @@ __all__ = [
     "FolioCopy",
     "FolioGet",
     "FolioIsolateLru",
+    "FolioMapping",
     "FolioMigrateMapping",
     "FolioPut",
     "FolioPutbackLru",
@@ -179,6 +184,7 @@ __all__ = [
     "Walk",
     "Where",
     "WriteFrame",
+    "WritePage",
     "XchgPte",
     "describe",
 ]
@@ -240,6 +246,9 @@ Operation = (
     | FolioZero
     | FilemapGet
     | FilemapAdd
+    | FolioMapping
+    | WritePage
+    | FilemapRemove
     | FolioMigrateMapping
     | LruAdd
     | IsolateLru
@@ -347,6 +356,9 @@ TABLE: dict[type[Any], Row] = {
     EndLoad: Row(Where.CPU, Order.NONE, True),
     Idle: Row(Where.IPI, Order.NONE, False),
     Series: Row(Where.SERIES, Order.NONE, True),
+    FolioMapping: Row(Where.MEMORY, Order.LOAD, True),
+    WritePage: Row(Where.MEMORY, Order.LOCKED, False),
+    FilemapRemove: Row(Where.MEMORY, Order.LOCKED, True),
 }
 
 # An interrupt is taken between instructions only; these are an instruction's second half.

@@ -147,13 +147,48 @@ class FilemapGet(NamedTuple):
 
 class FilemapAdd(NamedTuple):
     """filemap_add_folio: -1, or the frame that was there first (with a reference taken). The cache
-    holds a reference."""
+    holds a reference. What the file has there is read in the same step: the folio stays locked until then."""
 
     file: int
     pgoff: int
     pfn: int
 
     def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
+class FolioMapping(NamedTuple):
+    """folio_mapping and the folio's index: (file, pgoff), or () if it is in no page cache."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, tuple[int, ...], tuple[int, ...]]:
+        return (yield self)
+
+
+class WritePage(NamedTuple):
+    """a_ops->writepage and its I/O: the file gets the frame's content version."""
+
+    file: int
+    pgoff: int
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, None, None]:
+        yield self
+
+
+class FilemapRemove(NamedTuple):
+    """Take a folio out of its page-cache slot, if it still is in it; the cache's reference goes.
+
+    With `refs`, __remove_mapping: only if that is its count and it is not dirty. Without (0), the
+    filemap_remove_folio of a truncation: whoever uses it, and what the file had there goes too."""
+
+    file: int
+    pgoff: int
+    pfn: int
+    refs: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
         return (yield self)
 
 

@@ -1,0 +1,97 @@
+"""Copying an address space (kernel/fork.c: dup_mmap, mm/memory.c: copy_page_range, v6.6).
+
+Parent and child map the same folios read-only, and the first write on either side copies. What other
+threads of the parent have cached may still write until the one flush at the end: the child must not run
+before that.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import (
+    CmpxchgPte,
+    FindVma,
+    FolioGet,
+    GetPte,
+    Lock,
+    MappedRange,
+    SetPte,
+    Unlock,
+    VmaInsert,
+)
+from emulator.hardware.pte import (
+    ACCESSED,
+    EXCLUSIVE,
+    MIGRATION_COPIED,
+    MIGRATION_WRITE,
+    RW,
+    is_migration_entry,
+    pte_pfn,
+)
+from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.percpu import PerCpu
+from emulator.memory.page_table import VM_SHARED, Vma, ptl
+
+
+async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int], ...]) -> None:
+    """dup_mmap: give `child`, which is empty and runs nowhere, the areas [start, end) of `mm`, in pages.
+
+    When this returns, nobody in the parent can write to what the child maps, and the child may run.
+    """
+    await Lock(mmap_lock(mm))
+    for start, end in areas:
+        at = start
+        while at < end:
+            found = await FindVma(mm, at)
+            if not found:
+                break
+            vma = Vma(*found)
+            await VmaInsert(child, *vma)
+            if not vma.flags & VM_SHARED:
+                await copy_page_range(cpu, mm, child, vma)
+            at = vma.end
+    await cpu.policy.after_fork(cpu, mm)
+    await Unlock(mmap_lock(mm))
+
+
+async def copy_page_range(cpu: PerCpu, mm: int, child: int, vma: Vma) -> None:
+    """copy_page_range, copy_pte_range: every entry of a private area, under the page-table lock.
+
+    Shared areas are left to the child's faults (vma_needs_copy). So would be private ones of files that
+    nobody has written to; which they are is not kept here, and they are copied.
+    """
+    for vpn, _ in await MappedRange(mm, vma.start, vma.end):
+        lock = ptl(mm, vpn)
+        await Lock(lock)
+        entry = await GetPte(mm, vpn)
+        if is_migration_entry(entry):
+            cpu.count("fork_migration_entries")
+            await copy_nonpresent_pte(mm, child, vpn, entry)
+        elif entry:
+            await copy_present_pte(mm, child, vpn, entry)
+        await Unlock(lock)
+
+
+async def copy_nonpresent_pte(mm: int, child: int, vpn: int, entry: int) -> None:
+    """copy_nonpresent_pte of a migration entry: made readable on both sides, and without a reference.
+
+    The walk over the folio's mappings that ends the migration finds them (rmap.py: remove_migration_ptes).
+    """
+    shared = entry & ~(MIGRATION_WRITE | EXCLUSIVE) | MIGRATION_COPIED
+    await CmpxchgPte(mm, vpn, entry, shared)
+    await SetPte(child, vpn, shared)
+
+
+async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> None:
+    """copy_present_pte: a reference, both entries read-only, and the page nobody's own any more.
+
+    The caller holds the page-table lock, so only walkers touch the entry; what they set is kept, as by
+    ptep_set_wrprotect. A pinned page would be copied at once: pins are not told from references here.
+    """
+    await FolioGet(pte_pfn(entry))
+    while True:
+        shared = entry & ~(RW | EXCLUSIVE)
+        seen = entry if shared == entry else await CmpxchgPte(mm, vpn, entry, shared)
+        if seen == entry:
+            break
+        entry = seen
+    await SetPte(child, vpn, shared & ~ACCESSED)

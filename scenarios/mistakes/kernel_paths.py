@@ -1,0 +1,43 @@
+"""Mistakes in mainline's own flushes around unmapping and write-protecting: too late, or never."""
+
+from __future__ import annotations
+
+from emulator.kernel.percpu import PerCpu
+from emulator.policies.immediate import Immediate
+
+
+class ForkWithoutFlush(Immediate):
+    """kernel/fork.c, dup_mmap: `flush_tlb_mm(oldmm)` at its end, here left out.
+
+    Other threads of the parent go on writing, without a fault, to pages that the child maps by now.
+    """
+
+    name = "mistake:fork-without-flush"
+
+    async def after_fork(self, cpu: PerCpu, mm: int) -> None:
+        """Relies on the entries alone."""
+
+
+class PageoutWithoutFlush(Immediate):
+    """mm/vmscan.c, shrink_folio_list: `try_to_unmap_flush_dirty()` before `pageout`, here left out.
+
+    The flush of the whole batch comes, but after the page has been written out: what a CPU wrote in between,
+    through what it had cached, is lost.
+    """
+
+    name = "mistake:pageout-without-flush"
+
+    async def flush_before_io(self, cpu: PerCpu) -> None:
+        """Leaves it to the batch."""
+
+
+class ZapWithoutFlush(Immediate):
+    """mm/mmu_gather.c, tlb_flush_mmu: `tlb_flush_mmu_tlbonly`, then free the pages. Here they are just freed.
+
+    Their frames, their range and their place in the file are used again while CPUs go on reading them.
+    """
+
+    name = "mistake:zap-without-flush"
+
+    async def flush_zapped(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """Takes cleared entries for unused ones."""

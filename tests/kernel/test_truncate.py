@@ -1,0 +1,90 @@
+"""Truncation: the pages are gone for everybody who maps them, and what comes after starts from nothing."""
+
+from __future__ import annotations
+
+import pytest
+from small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark
+
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.truncate import truncate_inode_pages
+from emulator.kernel.user import user_read, user_write
+from emulator.policies.catalogue import POLICIES
+
+ALL_POLICIES = pytest.mark.parametrize("policy", POLICIES)
+PRIVATE_FILE = 1
+SHARED_FILE = 2
+
+
+@ALL_POLICIES
+@pytest.mark.parametrize("pending", [False, True])
+def test_a_truncated_page_is_gone_for_every_process(pending: bool, policy: str) -> None:
+    both = ((1, SHARED), (2, SHARED))
+
+    async def truncates(cpu: PerCpu) -> None:
+        await user_write(cpu, SHARED, 5)
+        await user_write(cpu, SHARED + 1, 6)
+        await mark("written")
+        await after("read")
+        if pending:
+            await demote(cpu, SHARED)
+        assert await truncate_inode_pages(cpu, SHARED_FILE, both, 0, 1) == 1
+        assert await truncate_inode_pages(cpu, SHARED_FILE, both, 0, 1) == 0
+        assert not machine.entry(SHARED, 1) and not machine.entry(SHARED, 2)
+        await user_write(cpu, SHARED, 7)
+        await mark("truncated")
+
+    async def reads(cpu: PerCpu) -> None:
+        await after("written")
+        assert await user_read(cpu, SHARED) == 5
+        await mark("read")
+        await after("truncated")
+        assert await user_read(cpu, SHARED) == 7
+        assert await user_read(cpu, SHARED + 1) == 6
+
+    machine = SmallMachine(Thread(0, truncates), Thread(1, reads, 2), policy=POLICIES[policy])
+    assert not machine.run().violations
+
+
+@ALL_POLICIES
+def test_a_private_copy_stays_and_a_private_reader_loses_the_page(policy: str) -> None:
+    async def body(cpu: PerCpu) -> None:
+        await user_read(cpu, FILE)
+        await user_read(cpu, FILE + 1)
+        await user_write(cpu, FILE, 5)
+        assert await truncate_inode_pages(cpu, PRIVATE_FILE, ((1, FILE),), 0, 2) == 2
+        assert machine.entry(FILE)
+        assert not machine.entry(FILE + 1)
+        assert await user_read(cpu, FILE) == 5
+        assert await user_read(cpu, FILE + 1) == 0
+
+    machine = SmallMachine(Thread(0, body), policy=POLICIES[policy])
+    assert not machine.run().violations
+
+
+@ALL_POLICIES
+@pytest.mark.parametrize("seed", range(25))
+def test_truncation_races_with_faults_and_moves(seed: int, policy: str) -> None:
+    """At the end no page maps a frame that its file does not have there (accounting), whoever came first."""
+
+    async def truncates(cpu: PerCpu) -> None:
+        for _ in range(4):
+            await truncate_inode_pages(cpu, SHARED_FILE, ((1, SHARED),), 0, 2)
+
+    async def faults(cpu: PerCpu) -> None:
+        await user_read(cpu, HEAP)
+        for _ in range(6):
+            await user_read(cpu, SHARED)
+            await user_read(cpu, SHARED + 1)
+
+    async def moves(cpu: PerCpu) -> None:
+        for _ in range(4):
+            await demote(cpu, SHARED, SHARED + 1)
+            await user_read(cpu, SHARED + 1)
+
+    machine = SmallMachine(
+        Thread(0, truncates), Thread(1, faults), Thread(2, moves), cpus=3, policy=POLICIES[policy]
+    )
+    machine.run(seed)
+    assert not machine.violations
+    for folio in machine.memory.folios.folios.values():
+        assert not folio.rmap or folio.mapping

@@ -93,11 +93,13 @@ def _workload_machine(recording: Recording) -> Machine:
 def _settings(workload: Workload) -> dict[str, Any]:
     """Every setting as it was, whatever its default will be, without those that the kind has no use for."""
     settings = workload.model_dump()
+    threads = settings["threads"]
     if workload.kind == "replay":
-        threads = settings["threads"]
         settings["threads"] = {name: threads[name] for name in ("per_cpu", "processes")}
-    else:
-        del settings["replay"]
+    elif workload.kind == "xsbench":
+        settings["threads"] = {name: threads[name] for name in ("per_cpu",)}
+    for kind in {"replay", "xsbench"} - {workload.kind}:
+        del settings[kind]
     return settings
 
 

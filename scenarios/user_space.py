@@ -17,6 +17,7 @@ from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
 from scenarios.errors import UsageProblem
 from scenarios.traces.format import FETCH, WRITE, Block, TraceError, read_trace
 from scenarios.workload import Workload
+from scenarios.xsbench import XsbenchUserSpace
 
 CHUNK = 1000
 TABLE_FILE = 1
@@ -206,6 +207,8 @@ class _ReplayChunks:
 
 def user_space(workload: Workload, cpus: int, seed: int, trace: Path | None) -> UserSpace:
     """The programs of the workload. Raises UsageProblem if the trace is none."""
+    if workload.kind == "xsbench":
+        return XsbenchUserSpace(workload, cpus, seed)
     if trace is None:
         return TieringUserSpace(workload, cpus, seed)
     try:

@@ -15,9 +15,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from emulator.kernel import percpu
+from emulator.measure import costs as model
+from emulator.memory.zone import setup_per_zone_wmarks
 from scenarios.errors import UsageProblem
 
 MAX_CPUS: Final = 64
+"""CPUs of a live run: each is a process."""
+
+MAX_TIMED_CPUS: Final = percpu.MAX_CPUS
+"""CPUs of a timed run: as many as the kernel has bits in a mask."""
+
 MAX_PAGES: Final = 4_000_000
 MIN_TIER_PAGES: Final = 64
 PAGES_PER_CPU: Final = 16
@@ -59,7 +67,8 @@ class Kernel(_Section):
     `numa_scan_period_accesses` accesses of a thread, whichever thread of the process gets there first.
     `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch.
     Flushing more than `tlb_single_page_flush_ceiling` pages flushes everything. `migration_entry_ad`:
-    migration entries keep the accessed and dirty bits (since v6.1).
+    migration entries keep the accessed and dirty bits (since v6.1). Reclaim gives way to the threads of its
+    CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses.
     """
 
     numa_scan_pages: int = Field(default=256, ge=0, le=MAX_PAGES)
@@ -68,6 +77,7 @@ class Kernel(_Section):
     tlb_single_page_flush_ceiling: int = Field(default=33, ge=0, le=MAX_PAGES)
     migrate_batch: int = Field(default=512, ge=1, le=4096)
     migration_entry_ad: bool = True
+    sched_slice_batches: int = Field(default=8, ge=1, le=10**6)
 
 
 class Threads(_Section):
@@ -99,6 +109,65 @@ class Checks(_Section):
     sample_every: int = Field(default=1000, ge=1, le=10**9)
 
 
+_PRICES: Final = model.Costs()
+_MAX_NS: Final = 10**9
+
+
+class Costs(_Section):
+    """`[costs]`: what things cost on the timed engine, in ns but for the two counts; others ignore it.
+
+    What each default is taken from stands in emulator/measure/costs.py. CPUs are dealt out to `sockets`,
+    which form a ring; a hop is one step on it.
+
+    * An access costs `access_ns`; of 1000, `cache_misses_per_1000` cost their tier's `fast_ns` or `slow_ns`
+      more. A hit in the second TLB level costs `second_level_ns` more, a page walk `walk_ns`, a fault
+      `fault_ns`.
+    * `invlpg_ns` drops one translation, `flush_ns` all of an address space, `cr3_ns` changes to another one.
+    * An interrupt takes `ipi_send_ns` of the sender and `ipi_deliver_ns` on its way, `ipi_send_hop_ns` and
+      `ipi_deliver_hop_ns` more for every hop, and `interrupt_ns` of the receiver.
+    * A word costs `load_ns` to read and `atomic_ns` to change, and `line_ns` and `line_hop_ns` more if
+      another CPU has it; a lock that is waited for takes `lock_handover_ns`. `instruction_ns` is anything
+      else.
+    * The kernel's work: `page_table_ns` an entry, `folio_ns` a folio's count, flag or list, `rmap_ns` a
+      reverse map, `allocate_ns` an allocation, `switch_ns` a task switch. `page_fast_ns` or `page_slow_ns` is
+      reading or writing a page of the tier: a copy is two of them, zeroing one.
+    """
+
+    sockets: int = Field(default=_PRICES.sockets, ge=1, le=64)
+    access_ns: int = Field(default=_PRICES.access_ns, ge=1, le=_MAX_NS)
+    cache_misses_per_1000: int = Field(default=_PRICES.cache_misses_per_1000, ge=0, le=1000)
+    fast_ns: int = Field(default=_PRICES.fast_ns, ge=0, le=_MAX_NS)
+    slow_ns: int = Field(default=_PRICES.slow_ns, ge=0, le=_MAX_NS)
+    second_level_ns: int = Field(default=_PRICES.second_level_ns, ge=0, le=_MAX_NS)
+    walk_ns: int = Field(default=_PRICES.walk_ns, ge=0, le=_MAX_NS)
+    fault_ns: int = Field(default=_PRICES.fault_ns, ge=0, le=_MAX_NS)
+    invlpg_ns: int = Field(default=_PRICES.invlpg_ns, ge=0, le=_MAX_NS)
+    flush_ns: int = Field(default=_PRICES.flush_ns, ge=0, le=_MAX_NS)
+    cr3_ns: int = Field(default=_PRICES.cr3_ns, ge=0, le=_MAX_NS)
+    ipi_send_ns: int = Field(default=_PRICES.ipi_send_ns, ge=0, le=_MAX_NS)
+    ipi_send_hop_ns: int = Field(default=_PRICES.ipi_send_hop_ns, ge=0, le=_MAX_NS)
+    ipi_deliver_ns: int = Field(default=_PRICES.ipi_deliver_ns, ge=0, le=_MAX_NS)
+    ipi_deliver_hop_ns: int = Field(default=_PRICES.ipi_deliver_hop_ns, ge=0, le=_MAX_NS)
+    interrupt_ns: int = Field(default=_PRICES.interrupt_ns, ge=0, le=_MAX_NS)
+    instruction_ns: int = Field(default=_PRICES.instruction_ns, ge=1, le=_MAX_NS)
+    load_ns: int = Field(default=_PRICES.load_ns, ge=0, le=_MAX_NS)
+    atomic_ns: int = Field(default=_PRICES.atomic_ns, ge=0, le=_MAX_NS)
+    line_ns: int = Field(default=_PRICES.line_ns, ge=0, le=_MAX_NS)
+    line_hop_ns: int = Field(default=_PRICES.line_hop_ns, ge=0, le=_MAX_NS)
+    lock_handover_ns: int = Field(default=_PRICES.lock_handover_ns, ge=0, le=_MAX_NS)
+    page_table_ns: int = Field(default=_PRICES.page_table_ns, ge=0, le=_MAX_NS)
+    folio_ns: int = Field(default=_PRICES.folio_ns, ge=0, le=_MAX_NS)
+    rmap_ns: int = Field(default=_PRICES.rmap_ns, ge=0, le=_MAX_NS)
+    allocate_ns: int = Field(default=_PRICES.allocate_ns, ge=0, le=_MAX_NS)
+    page_fast_ns: int = Field(default=_PRICES.page_fast_ns, ge=0, le=_MAX_NS)
+    page_slow_ns: int = Field(default=_PRICES.page_slow_ns, ge=0, le=_MAX_NS)
+    switch_ns: int = Field(default=_PRICES.switch_ns, ge=0, le=_MAX_NS)
+
+    def prices(self) -> model.Costs:
+        """The same for the engine."""
+        return model.Costs(**self.model_dump())
+
+
 class Replay(_Section):
     """`[replay]`: which recorded page accesses the threads repeat.
 
@@ -113,18 +182,44 @@ class Replay(_Section):
     writes: bool = True
 
 
+class Xsbench(_Section):
+    """`[xsbench]`: tables of `grid_pages`, read `grid_reads` times a lookup, and of `index_pages`, read once.
+
+    Each thread makes `lookups`. The program has about 70 page reads of its grids in each lookup; fewer make a
+    run shorter and change neither faults nor migrations, since the grids stay in the fast tier.
+    """
+
+    grid_pages: int = Field(default=1024, ge=1, le=MAX_PAGES)
+    index_pages: int = Field(default=8192, ge=1, le=MAX_PAGES)
+    grid_reads: int = Field(default=9, ge=0, le=1000)
+    lookups: int = Field(default=20_000, ge=1, le=10**12)
+
+
+# What `scale` divides: sizes of memory, and counts that go with them. Batches and caches stay as they are,
+# and so does what the fast tier keeps free, which is there for batches.
+_SCALED: Final = {
+    "memory": ("fast_pages", "slow_pages"),
+    "kernel": ("numa_scan_pages", "numa_scan_period_accesses"),
+    "threads": ("accesses", "table_pages", "heap_pages", "hot_pages", "drift_every", "drift_pages"),
+    "xsbench": ("grid_pages", "index_pages", "lookups"),
+}
+
+
 class Workload(_Section):
-    """One scenario that the live engine can run. `load_workload` reads it from a file."""
+    """One scenario that the live and the timed engine can run. `load_workload` reads it from a file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     description: str = Field(default="", max_length=1000)
-    kind: Literal["tiering", "replay"]
+    kind: Literal["tiering", "replay", "xsbench"]
+    scale: int = Field(default=1, ge=1, le=65536)
     memory: Memory = Memory()
     tlb: Tlb = Tlb()
     kernel: Kernel = Kernel()
     threads: Threads = Threads()
     checks: Checks = Checks()
+    costs: Costs = Costs()
     replay: Replay = Replay()
+    xsbench: Xsbench = Xsbench()
 
     _file: str = PrivateAttr("workload")
     _folder: Path = PrivateAttr(Path())
@@ -201,6 +296,8 @@ def load_workload(name_or_path: str, overrides: Sequence[str] = ()) -> Workload:
     overridden = [_override(document, text) for text in overrides]
     try:
         workload = Workload.model_validate(document)
+        if workload.scale > 1:
+            workload = Workload.model_validate(_scaled(workload, document))
     except ValidationError as error:
         raise _one_line(error, label, overridden) from None
     workload._file = label
@@ -215,9 +312,40 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(names)}"
 
 
+def _kept_free(fast_pages: int, memory: Memory) -> int:
+    """The promotion watermark: what kswapd keeps free of a fast tier of that size."""
+    marks = setup_per_zone_wmarks(fast_pages, memory.min_free_pages or 0)
+    return 2 * marks.high - marks.low
+
+
+def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:
+    """The same workload with sizes and counts divided, rounded and at least 1; its own scale is 1."""
+    smaller = {**document, "scale": 1}
+    for name, keys in _SCALED.items():
+        section = getattr(workload, name)
+        given = section.model_fields_set
+        divided = {
+            key: max(1, round(getattr(section, key) / workload.scale))
+            for key in keys
+            if key in given and getattr(section, key)
+        }
+        if "fast_pages" in divided and section.min_free_pages:
+            usable = round((section.fast_pages - _kept_free(section.fast_pages, section)) / workload.scale)
+            divided["fast_pages"] = usable + _kept_free(usable, section)
+        if divided:
+            smaller[name] = {**document[name], **divided}
+    return smaller
+
+
 def _contradictions(workload: Workload) -> Iterator[tuple[str, str]]:
     """Pairs of key and problem, for values that are each possible but not together."""
-    memory, tlb, threads = workload.memory, workload.tlb, workload.threads
+    memory, tlb, threads, costs = workload.memory, workload.tlb, workload.threads, workload.costs
+    if costs.slow_ns < costs.fast_ns:
+        yield (
+            "costs.slow_ns",
+            f"{costs.slow_ns} ns is less than the fast tier's {costs.fast_ns}; "
+            f"{costs.fast_ns} or more, or a smaller fast_ns",
+        )
     for level, entries, ways in (("l1", tlb.l1_entries, tlb.l1_ways), ("l2", tlb.l2_entries, tlb.l2_ways)):
         sets = entries // ways
         if entries % ways or sets & (sets - 1):
@@ -246,6 +374,19 @@ def _contradictions(workload: Workload) -> Iterator[tuple[str, str]]:
         return
     if "replay" in workload.model_fields_set:
         yield "replay", f'has no meaning for kind = "{workload.kind}"; remove it, or kind = "replay"'
+    if workload.kind == "xsbench":
+        for key in sorted(threads.model_fields_set - {"per_cpu"}):
+            yield f"threads.{key}", "xsbench says itself what its threads access; remove it"
+        tables = workload.xsbench.grid_pages + workload.xsbench.index_pages
+        if tables > total * 7 // 8:
+            yield (
+                "xsbench.index_pages",
+                f"the tables have {tables} pages, which do not fit into tiers of {total}; "
+                f"{total * 7 // 8} or fewer in all, or larger tiers",
+            )
+        return
+    if "xsbench" in workload.model_fields_set:
+        yield "xsbench", f'has no meaning for kind = "{workload.kind}"; remove it, or kind = "xsbench"'
     used = threads.table_pages + threads.processes * threads.heap_pages
     if used > total * 7 // 8:
         # No swap: what does not fit cannot be reclaimed. An eighth is left for watermarks and moving pages.

@@ -1,4 +1,4 @@
-"""What a live run found, for people: every policy side by side, with its ratio to the first.
+"""What a live or timed run found, for people: every policy side by side, with its ratio to the first.
 
 The result document (the one that `--json` prints) is described here as types; the text is made from it and
 from the histograms, which the document only summarises. Away from a terminal the text has no colours and
@@ -46,18 +46,27 @@ class CheckSampling(TypedDict):
     operations: int
 
 
-class Run(TypedDict):
-    """One policy's results.
-
-    `interrupts` has one number for each CPU under `TLB`; `ipi_latency_ns` has for each key of `LATENCIES`
-    what `Histogram.summary` says, in ns; `pending_peak` is in pages. A violation is a text or a JSON object.
-    `transitions`: of a watched run, how many steps happens-before has judged; `recording`: the file, if kept.
-    """
+class Measured(TypedDict):
+    """One policy's latencies: for each key of `LATENCIES` what `Histogram.summary` says, in ns."""
 
     policy: str
+    ipi_latency_ns: dict[str, dict[str, int | None]]
+
+
+class Run(Measured):
+    """One policy's results.
+
+    `interrupts` has one number for each CPU under `TLB`; `pending_peak` is in pages. A violation is a text or
+    a JSON object.
+    `transitions`: of a watched run, how many steps happens-before has judged; `recording`: the file, if kept.
+
+    Of a timed run all times but `wall_s` are virtual. `elapsed_s` is `elapsed_ns` again, `clocks_ns` each
+    CPU's clock at the end. Of the time of all CPUs, `shootdown_share` (0 to 1) went to sending flush
+    interrupts, waiting for their acknowledgements and handling them.
+    """
+
     vmstat: dict[str, int]
     interrupts: dict[str, list[int]]
-    ipi_latency_ns: dict[str, dict[str, int | None]]
     accesses: int
     elapsed_ns: int
     pending_peak: int
@@ -65,10 +74,17 @@ class Run(TypedDict):
     check_sampling: NotRequired[CheckSampling]
     transitions: NotRequired[int]
     recording: NotRequired[str]
+    elapsed_s: NotRequired[float]
+    shootdown_share: NotRequired[float]
+    clocks_ns: NotRequired[list[int]]
+    wall_s: NotRequired[float]
 
 
 class Document(TypedDict):
-    """The whole result of `migrc run`, in the order and with the keys of its JSON form."""
+    """The whole result of `migrc run`, in the order and with the keys of its JSON form.
+
+    `costs`: the cost model of a timed run; `interrupted`: Ctrl-C came, `runs` are those that had ended.
+    """
 
     scenario: str
     engine: str
@@ -76,20 +92,13 @@ class Document(TypedDict):
     cpus: int
     seed: int
     runs: list[Run]
+    costs: NotRequired[dict[str, int]]
+    interrupted: NotRequired[bool]
 
 
 def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
     """Write the report to `file`: colours and rules if it is a terminal, plain text otherwise."""
-    terminal = file.isatty()
-    console = Console(
-        file=file,
-        width=_NEVER_WRAP,
-        force_terminal=terminal,
-        color_system="auto" if terminal else None,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
+    console = plain_console(file)
     runs = document["runs"]
     console.print(
         f"{document['scenario']}: {document['engine']} engine, {document['arch']}, "
@@ -102,6 +111,27 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
     _heading(console, "/proc/interrupts")
     for line in _interrupts(runs):
         console.print(line)
+    print_latencies(console, runs, pictures)
+    for run in runs:
+        _violations(console, run)
+
+
+def plain_console(file: TextIO) -> Console:
+    """For reports: colours and rules if `file` is a terminal, plain text otherwise, never wrapped."""
+    terminal = file.isatty()
+    return Console(
+        file=file,
+        width=_NEVER_WRAP,
+        force_terminal=terminal,
+        color_system="auto" if terminal else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+def print_latencies(console: Console, runs: Sequence[Measured], pictures: Pictures) -> None:
+    """A table of each kind of latency, every policy side by side, and the histograms below it."""
     for key, meaning in LATENCIES.items():
         _heading(console, f"IPI {key}: {meaning}")
         console.print(_latency(runs, key))
@@ -110,8 +140,6 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
             if histogram is not None and len(histogram):
                 console.print(f"\n{run['policy']}, {key}, ns:")
                 console.print(histogram.picture())
-    for run in runs:
-        _violations(console, run)
 
 
 def _heading(console: Console, text: str) -> None:
@@ -119,7 +147,7 @@ def _heading(console: Console, text: str) -> None:
     console.print(Text(text, style="bold"))
 
 
-def _side_by_side(runs: Sequence[Run], first_column: str) -> Table:
+def _side_by_side(runs: Sequence[Measured], first_column: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(first_column, no_wrap=True)
     for number, run in enumerate(runs):
@@ -141,7 +169,11 @@ def _row(table: Table, name: str, values: Sequence[int | None], show: Callable[[
 def _totals(runs: Sequence[Run]) -> Table:
     table = _side_by_side(runs, "")
     _row(table, "accesses", [run["accesses"] for run in runs], _number)
-    _row(table, "elapsed", [run["elapsed_ns"] for run in runs], _duration)
+    _row(table, "elapsed", [run["elapsed_ns"] for run in runs], duration)
+    if runs and all("shootdown_share" in run for run in runs):
+        # In millionths, because a row is of integers.
+        shares = [round(run["shootdown_share"] * 1e6) for run in runs]
+        _row(table, "time in shootdowns, of all CPUs", shares, lambda share: f"{share / 1e4:.2f} %")
     _row(table, "pending folios, peak (pages)", [run["pending_peak"] for run in runs], _number)
     if all("check_sampling" in run for run in runs):
         every = [run["check_sampling"]["sample_every"] for run in runs]
@@ -175,11 +207,11 @@ def _interrupts(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
-def _latency(runs: Sequence[Run], key: str) -> Table:
+def _latency(runs: Sequence[Measured], key: str) -> Table:
     table = _side_by_side(runs, "")
     summaries = [run["ipi_latency_ns"][key] for run in runs]
     for name, label in _SUMMARY_ROWS.items():
-        show = _number if name == "count" else _duration
+        show = _number if name == "count" else duration
         _row(table, label, [summary.get(name) for summary in summaries], show)
     return table
 
@@ -208,7 +240,7 @@ def _number(value: int) -> str:
     return f"{value:,}"
 
 
-def _duration(ns: int) -> str:
+def duration(ns: int) -> str:
     """Three digits and a unit: `850 ns`, `12.3 us`, `4.56 ms`, `1,234 s`."""
     for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
         if ns >= size:

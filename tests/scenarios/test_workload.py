@@ -90,7 +90,7 @@ def test_the_last_set_of_a_key_counts() -> None:
             "did you mean fast_pages? known: fast_pages, min_free_pages, slow_pages",
         ),
         ("memory=3", "--set memory: 3 where a section belongs; [memory] with keys"),
-        ("kind=tiring", "--set kind: 'tiring' is not possible; 'tiering' or 'replay'"),
+        ("kind=tiring", "--set kind: 'tiring' is not possible; 'tiering', 'replay' or 'xsbench'"),
         (
             "tlb.l2_entries=1000",
             "--set tlb.l2_entries: 1000 entries in 12 ways do not make a power of two of sets; "
@@ -139,7 +139,8 @@ def test_a_value_cannot_smuggle_in_a_second_key() -> None:
 def test_unknown_scenarios_get_a_suggestion() -> None:
     assert problem_of("teering") == (
         "unknown scenario 'teering'; "
-        "did you mean tiering? known: replay, tiering, or the path of a .toml file"
+        f"did you mean tiering? known: {', '.join(one.name for one in list_workloads())}, "
+        "or the path of a .toml file"
     )
 
 

@@ -1,0 +1,137 @@
+"""How fast the timed engine is: user accesses a second of one core, and what looking ahead is worth.
+
+Every row is a whole run of `tiering`, policy `immediate`, from the machine's making to the last check. Times
+are the process' CPU time, so that others on the machine matter less. Exit code 1 if a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from emulator.timed.engine import TimedEngine, TimedResult
+from scenarios.machine import build_machine
+from scenarios.programs import policy_factory
+from scenarios.timed_run import timed_user_space
+from scenarios.workload import MAX_TIMED_CPUS, load_workload
+
+Row = dict[str, Any]
+
+RATE_TARGET = 1_000_000
+LARGE_ACCESSES = 10_000_000
+LARGE_SECONDS = 60.0
+
+# The window stays, the scanner comes by seldom: what is left is hits, most of them in the second TLB level.
+SECOND_LEVEL = (
+    "threads.hot_share=0.9999",
+    "threads.drift_every=100000",
+    "kernel.numa_scan_period_accesses=50000",
+)
+# A window that the first level holds.
+FIRST_LEVEL = (*SECOND_LEVEL, "threads.hot_pages=24")
+
+
+def run(
+    cpus: int, accesses: int, overrides: Sequence[str], lookahead: bool = True
+) -> tuple[Row, TimedResult]:
+    """`accesses` in all on `cpus` CPUs."""
+    pages = max(1024, 32 * cpus)
+    sizes = (f"threads.accesses={accesses // cpus}", f"memory.fast_pages={pages}")
+    workload = load_workload("tiering", (*sizes, *overrides))
+    started = time.process_time()
+    user = timed_user_space(workload, cpus, 0, None)
+    machine = build_machine(workload, cpus, "x86", policy_factory("immediate"), user)
+    result = TimedEngine(machine, workload.costs.prices(), lookahead=lookahead).run()
+    seconds = time.process_time() - started
+    row = {
+        "cpus": cpus,
+        "accesses": result.accesses,
+        "seconds": round(seconds, 2),
+        "accesses_per_s": round(result.accesses / seconds),
+        "virtual_ms": result.elapsed_ns / 1e6,
+        "walks": sum(cpu["vmstat"].get("dtlb_walks", 0) for cpu in result.cpus),
+        "violations": len(result.violations),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    return row, result
+
+
+def hits() -> Row:
+    """4 CPUs, nearly all accesses hit the first TLB level."""
+    row, _ = run(4, 4_000_000, FIRST_LEVEL)
+    return row | {"target": f"{RATE_TARGET:,} accesses/s", "met": row["accesses_per_s"] >= RATE_TARGET}
+
+
+def second_level() -> Row:
+    """4 CPUs, nearly all accesses hit the TLB, most of them its second level."""
+    row, _ = run(4, 4_000_000, SECOND_LEVEL)
+    return row
+
+
+def shipped() -> Row:
+    """4 CPUs, the shipped workload: it migrates all the time, so this is mostly kernel code."""
+    row, _ = run(4, 800_000, ())
+    return row
+
+
+def large() -> Row:
+    """16 CPUs and 10 million accesses of the shipped workload."""
+    row, _ = run(16, LARGE_ACCESSES, ())
+    return row | {"target": f"{LARGE_SECONDS:g} s", "met": row["seconds"] <= LARGE_SECONDS}
+
+
+def widest() -> Row:
+    """As many CPUs as there may be."""
+    row, _ = run(MAX_TIMED_CPUS, 2_000_000, ())
+    return row | {"target": "runs", "met": row["accesses"] > 0 and not row["violations"]}
+
+
+def lookahead() -> Row:
+    """The same run without looking ahead, and whether it comes out the same."""
+    row, ahead = run(4, 800_000, SECOND_LEVEL)
+    slow, behind = run(4, 800_000, SECOND_LEVEL, lookahead=False)
+    same = ahead.clocks_ns == behind.clocks_ns and ahead.cpus == behind.cpus
+    ratio = round(slow["seconds"] / row["seconds"], 2)
+    return row | {"seconds_without": slow["seconds"], "ratio": ratio, "target": "same result", "met": same}
+
+
+def memory() -> Row:
+    """Ten times the accesses: peak memory of the process may not grow by a tenth."""
+    _, _ = run(4, 200_000, SECOND_LEVEL)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    row, _ = run(4, 2_000_000, SECOND_LEVEL)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return row | {"ratio": round(after / before, 3), "target": "1.1", "met": after <= 1.1 * before}
+
+
+JOBS = {one.__name__: one for one in (memory, hits, second_level, shipped, lookahead, large, widest)}
+
+
+def main() -> None:
+    """Run the named rows, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", choices=(*JOBS, []), help="which rows; all by default")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    arguments = parser.parse_args()
+    rows: dict[str, Row] = {}
+    for name in arguments.rows or JOBS:
+        rows[name] = JOBS[name]()
+        if not arguments.json:
+            told = ", ".join(f"{key} {value}" for key, value in rows[name].items())
+            print(f"{name}: {(JOBS[name].__doc__ or '').splitlines()[0]}\n    {told}", flush=True)
+    met = all(row.get("met", True) for row in rows.values())
+    if arguments.json:
+        print(json.dumps({"benchmark": "timed", "rows": rows, "met": met}))
+    sys.exit(0 if met else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,568 @@
+"""The timed engine: all CPUs of a machine in one process, each with a virtual clock in integer ns.
+
+The CPU whose clock is smallest goes next (of several the lowest number), so a run depends on nothing but the
+machine and the cost model. Every operation takes effect when it begins and then costs its price. A CPU that
+waits has no time of its own: what it waits for takes it along, and idle CPUs hold nobody back.
+
+Only memory and messages need that order. What concerns one CPU alone runs ahead of the others for as long as
+no interrupt of theirs could arrive: their smallest clock plus the shortest way of an interrupt (conservative
+lookahead, Chandy and Misra 1979). That makes runs fast and changes nothing, not by a ns.
+
+A store is performed when it is issued: nothing waits in windows, which every architecture allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any, Final, Protocol
+
+from emulator.checks.violation import Violation
+from emulator.hardware.cpu import Cpu, IpiRequest, Kind, Program, Transition
+from emulator.hardware.operations import (
+    SECOND_HALVES,
+    TABLE,
+    AckIpi,
+    Halt,
+    Idle,
+    Iret,
+    Lock,
+    Operation,
+    SendIpi,
+    Touch,
+    Translate,
+    WaitAcks,
+    Walk,
+    Where,
+    describe,
+)
+from emulator.hardware.pte import PAGE_SHIFT
+from emulator.hardware.tlb import TouchPrice
+from emulator.measure.costs import Costs
+from emulator.measure.histogram import Histogram
+from emulator.memory.memory import BLOCKED, Memory
+from emulator.timed.pricing import Price, local_prices, memory_prices
+from emulator.timed.waiting import CHANGES, Waiting
+
+DEADLOCK: Final = "deadlock"
+NEVER: Final = 1 << 200
+"""A time in ns that does not come."""
+
+# When a CPU goes next and which one it is are one number: the heap compares nothing else.
+_SHIFT: Final = 12
+_NUMBER: Final = (1 << _SHIFT) - 1
+_NEVER_KEY: Final = NEVER << _SHIFT
+_LOOK_EVERY: Final = 1 << 12  # turns between two calls of `look`
+
+# What an operation is to the loop.
+_TOUCH, _LOCAL, _TRANSLATE, _IRET, _WALK, _MEMORY, _LOCK, _SEND, _ACK, _WAIT, _HALT, _IDLE = range(12)
+_LAST_PRIVATE: Final = _IRET
+_LAST_OF_MEMORY: Final = _LOCK
+
+_SPECIAL: Final[dict[type[Any], int]] = {
+    Touch: _TOUCH,
+    Translate: _TRANSLATE,
+    Iret: _IRET,
+    Walk: _WALK,
+    Lock: _LOCK,
+    SendIpi: _SEND,
+    AckIpi: _ACK,
+    WaitAcks: _WAIT,
+    Halt: _HALT,
+    Idle: _IDLE,
+}
+_BY_PLACE: Final = {Where.CPU: _LOCAL, Where.MEMORY: _MEMORY}
+_CODES: Final = {
+    kind: code
+    for kind, row in TABLE.items()
+    if (code := _SPECIAL.get(kind, _BY_PLACE.get(row.where))) is not None
+}
+
+
+class Kernel(Protocol):
+    """What runs on one CPU, as far as the engine looks at it."""
+
+    accesses: int
+    tlb_interrupts: int
+
+    def results(self) -> dict[str, Any]:
+        """What to report at the end, plain."""
+
+
+class Machine(Protocol):
+    """The machine to run: the same one that live actors run."""
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it has."""
+
+    def memory(self) -> Any:
+        """The shared part, new."""
+
+    def checks(self, memory: Any) -> Sequence[Any]:
+        """Observers of `memory`."""
+
+    def watchers(self, memory: Any) -> Sequence[Any]:
+        """Checks of what happens before what."""
+
+    def cpu(self, number: int) -> tuple[Cpu, Program, Any]:
+        """CPU `number`, its first program, and the kernel state that the program works on."""
+
+
+@dataclass(slots=True, frozen=True)
+class TimedResult:
+    """What one run found. Times in virtual ns; `elapsed_ns` is the last CPU's clock at the end.
+
+    `cpus`, `tlb_interrupts`, `clocks_ns`, `waited_ns` and `handled_ns` have one entry for each CPU:
+    `waited_ns` is what it spent sending flush interrupts and waiting for their acknowledgements, `handled_ns`
+    what it spent in handlers of others'. `transitions` were judged by the watchers.
+    """
+
+    cpus: list[dict[str, Any]]
+    tlb_interrupts: list[int]
+    memory: dict[str, Any]
+    violations: list[Any]
+    accesses: int
+    elapsed_ns: int
+    clocks_ns: list[int]
+    waited_ns: list[int]
+    handled_ns: list[int]
+    delivery: Histogram
+    handler: Histogram
+    round_trip: Histogram
+    transitions: int | None
+
+    @property
+    def shootdown_share(self) -> float:
+        """Of the time of all CPUs, the part spent waiting for flushes of others or handling theirs."""
+        total = sum(self.clocks_ns)
+        return (sum(self.waited_ns) + sum(self.handled_ns)) / total if total else 0.0
+
+
+class _Call:
+    """A call that its sender waits for."""
+
+    __slots__ = ("handled", "last", "missing", "reached", "sent")
+
+    def __init__(self, missing: int, sent: int) -> None:
+        self.missing = missing
+        self.sent = sent
+        self.last = sent  # when the latest acknowledgement arrives
+        self.reached = -1  # when the sender began to wait
+        self.handled = 0  # its time in handlers until then
+
+
+class TimedEngine:
+    """Runs one machine once. `lookahead` off makes every step in the order of time, which only tests want.
+
+    `watched`: the machine's watchers judge every step too. `look` is called now and then.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        costs: Costs,
+        *,
+        watched: bool = False,
+        lookahead: bool = True,
+        look: Callable[[], None] | None = None,
+    ) -> None:
+        count = machine.cpus
+        numbers = range(count)
+        self.costs = costs
+        self.memory: Memory = machine.memory()
+        self.checks = list(machine.checks(self.memory))
+        self.watchers = list(machine.watchers(self.memory)) if watched else []
+        self.cpus: list[Cpu] = []
+        self.kernels: list[Kernel] = []
+        for number in numbers:
+            cpu, program, kernel = machine.cpu(number)
+            self.cpus.append(cpu)
+            self.kernels.append(kernel)
+            if not cpu.frames:
+                cpu.boot(program)
+        self.clocks = [0] * count
+        self.delivery = Histogram()
+        self.handler = Histogram()
+        self.round_trip = Histogram()
+        self.waited_ns = [0] * count
+        self.handled_ns = [0] * count
+        self.transitions = 0
+        self._watched = watched
+        self._look = look
+        self._fractions = [0] * count  # picoseconds beyond the clock
+        self._send_ns = [[costs.send(one, other, count) for other in numbers] for one in numbers]
+        self._deliver_ns = [[costs.deliver(one, other, count) for other in numbers] for one in numbers]
+        self._line_ns = [[costs.line(one, other, count) for other in numbers] for one in numbers]
+        ways = [
+            self._send_ns[one][other] + self._deliver_ns[one][other]
+            for one in numbers
+            for other in numbers
+            if one != other
+        ]
+        self._ahead = min(ways, default=0) if lookahead else -1
+        slow_from = self.memory.folios.zones[0].start_pfn + self.memory.folios.zones[0].pages
+        self._touch_price = TouchPrice(
+            costs.access_ps(False),
+            max(costs.access_ps(True), costs.access_ps(False)),
+            costs.second_level_ns * 1000,
+            slow_from << PAGE_SHIFT,
+        )
+        self._local_prices = local_prices(costs)
+        self._memory_prices: dict[type[Any], int | Price] = memory_prices(costs, count, self.memory)
+        self._arrivals = [NEVER] * count  # when each CPU's interrupt arrives
+        self._requests = [0] * count
+        self._calls: list[dict[int, _Call]] = [{} for _ in numbers]
+        self._awaits: list[_Call | None] = [None] * count  # the call that a CPU sleeps for
+        self._handlers: list[list[tuple[int, bool]]] = [[] for _ in numbers]  # entered when; a flush?
+        self._waiting = Waiting(count)
+        # When each CPU goes next, with its number; NEVER while somebody else has to do something first.
+        self._next = list(numbers)
+        self._heap = list(numbers)
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def run(self) -> TimedResult:
+        """Run to the end. A deadlock ends it too, and is a violation of the result.
+
+        What a program raises comes out as it is; the CPU is in the traceback.
+        """
+        # One function with everything in local variables: it is the whole running time.
+        heap = self._heap
+        following = self._next
+        cpus = self.cpus
+        clocks = self.clocks
+        arrivals = self._arrivals
+        fractions = self._fractions
+        frames_of = [cpu.frames for cpu in cpus]
+        resume_of = [cpu.resume for cpu in cpus]
+        touch_of = [cpu.tlb.touch_for for cpu in cpus]
+        execute = self.memory.execute
+        observes = tuple([check.observe for check in self.checks])
+        waiting = self._waiting
+        queues = waiting.queues
+        local_prices = self._local_prices
+        memory_prices = self._memory_prices
+        walk_ns, fault_ns = self.costs.walk_ns, self.costs.fault_ns
+        price = self._touch_price
+        fast, slow, _, slow_from = price
+        ahead = self._ahead
+        look = self._look
+        tell = self._tell if self.watchers else None
+        turns = 0
+        while heap:
+            key = heappop(heap)
+            number = key & _NUMBER
+            if key != following[number]:
+                continue
+            following[number] = -1
+            clock = key >> _SHIFT
+            turns += 1
+            if look is not None and not turns % _LOOK_EVERY:
+                look()
+            cpu = cpus[number]
+            frames = frames_of[number]
+            resume = resume_of[number]
+            # Let this CPU go on for as long as it may.
+            while True:
+                # The others: the first of them, and until when no interrupt of theirs can come. What the heap
+                # holds may have been overtaken: then they are later than it says, and it may be this CPU
+                # itself.
+                others = heap[0] if heap else _NEVER_KEY
+                first = clock << _SHIFT | number <= others
+                if ahead >= 0:
+                    safe = (others >> _SHIFT) + ahead
+                else:
+                    safe = (others >> _SHIFT) + (number < others & _NUMBER)
+                if not frames:
+                    self._fall_asleep(number, clock)
+                    break
+                frame = frames[-1]
+                operation: Any = frame.operation
+                kind = type(operation)
+                arrival = arrivals[number]
+                if arrival <= clock and cpu.irqs and kind not in SECOND_HALVES:
+                    if not first:
+                        clocks[number] = clock
+                        self._go_at(number, clock)
+                        break
+                    clock = self._enter_handler(number, clock)
+                    continue
+                code = _CODES[kind]
+                if code == _TOUCH:
+                    accesses, start, stop = operation
+                    if start < stop:
+                        bound = safe if safe < arrival else arrival
+                        if bound <= clock:
+                            if not first:
+                                clocks[number] = clock
+                                self._go_at(number, clock)
+                                break
+                            bound = clock + 1
+                        fraction = fractions[number]
+                        budget = (bound - clock) * 1000 - fraction
+                        start, spent = touch_of[number](cpu.pcid, accesses, start, stop, budget, price)
+                        passed, fractions[number] = divmod(spent + fraction, 1000)
+                        clock += passed
+                        if start < stop and spent >= budget:
+                            frame.operation = Touch(accesses, start, stop)
+                            continue
+                    if tell is not None:
+                        tell(number, operation, start)
+                    resume(start)
+                elif code <= _LAST_PRIVATE:
+                    # With interrupts off nobody can interfere, however far ahead.
+                    if not first and (ahead < 0 or (cpu.irqs and clock >= safe)):
+                        clocks[number] = clock
+                        self._go_at(number, clock)
+                        break
+                    answer = cpu.carry_out(operation)
+                    if tell is not None:
+                        tell(number, operation, answer)
+                    if code == _LOCAL:
+                        clock += local_prices[kind]
+                    elif code == _IRET:
+                        self._left_handler(number, clock)
+                    elif answer:
+                        spent = fractions[number] + (fast if answer < slow_from else slow)
+                        passed, fractions[number] = divmod(spent, 1000)
+                        clock += passed
+                    resume(answer)
+                elif not first:
+                    clocks[number] = clock
+                    self._go_at(number, clock)
+                    break
+                elif code <= _LAST_OF_MEMORY:
+                    if code == _LOCK and waiting.refused(number, operation.name):
+                        self._wait(number, clock, operation)
+                        break
+                    answer = execute(number, operation)
+                    if answer is BLOCKED:
+                        self._wait(number, clock, operation)
+                        break
+                    for observe in observes:
+                        observe(number, operation, answer)
+                    if tell is not None:
+                        tell(number, operation, answer)
+                    if code == _WALK:
+                        clock += walk_ns
+                        if answer:
+                            spent = fractions[number] + (fast if answer < slow_from else slow)
+                            passed, fractions[number] = divmod(spent, 1000)
+                            clock += passed
+                        else:
+                            clock += fault_ns
+                    else:
+                        if queues and kind in CHANGES:
+                            self._wake(CHANGES[kind](operation), clock)
+                        cost = memory_prices[kind]
+                        if type(cost) is int:
+                            clock += cost
+                        else:
+                            clock += cost(number, operation, answer)  # type: ignore[operator]
+                    resume(answer)
+                elif code == _SEND:
+                    clock = self._send(number, clock, operation)
+                elif code == _ACK:
+                    clock = self._acknowledge(number, clock, operation)
+                elif code == _WAIT:
+                    if not self._acknowledged(number, clock, operation):
+                        break
+                elif code == _HALT and cpu.interrupts_taken > frame.interrupts_before:
+                    if tell is not None:
+                        tell(number, operation, None)
+                    resume(None)
+                else:
+                    self._fall_asleep(number, clock)
+                    break
+        return self._result()
+
+    def _go_at(self, number: int, time: int) -> None:
+        """This CPU goes next at `time`, unless it goes earlier."""
+        key = time << _SHIFT | number
+        due = self._next[number]
+        if due < 0 or key < due:
+            self._next[number] = key
+            heappush(self._heap, key)
+
+    def _fall_asleep(self, number: int, clock: int, until: int = NEVER) -> None:
+        """Nothing to do for this CPU before `until`, unless an interrupt comes."""
+        self.clocks[number] = clock
+        self._next[number] = _NEVER_KEY
+        arrival = self._arrivals[number]
+        if arrival < NEVER and self._interruptible(number):
+            until = min(until, max(clock, arrival))
+        if until < NEVER:
+            self._go_at(number, until)
+
+    def _interruptible(self, number: int) -> bool:
+        cpu = self.cpus[number]
+        return bool(cpu.frames) and cpu.irqs and type(cpu.frames[-1].operation) not in SECOND_HALVES
+
+    def _tell(self, number: int, operation: Operation | None, answer: Any) -> None:
+        """Tell the watchers of one step, or of an interrupt."""
+        self.transitions += 1
+        kind = Kind.STEP if operation is not None else Kind.INTERRUPT
+        for watcher in self.watchers:
+            watcher.happened(Transition(kind, number), operation, False, answer)
+
+    # --- waiting for memory --------------------------------------------------------------------
+
+    def _wait(self, number: int, clock: int, operation: Operation) -> None:
+        self._waiting.add(number, operation)
+        self._fall_asleep(number, clock)
+
+    def _wake(self, key: Any, clock: int) -> None:
+        """`key` has changed at `clock`."""
+
+        def enabled(number: int) -> Operation | None:
+            operation = self.cpus[number].operation
+            return operation if self.memory.enabled(number, operation) else None
+
+        # Whoever waited for a word or an entry pays for its line when he looks again.
+        if isinstance(key, str):
+            clock += self.costs.lock_handover_ns
+        for number in self._waiting.woken(key, enabled):
+            self._go_at(number, max(self.clocks[number], clock))
+
+    # --- interrupts ----------------------------------------------------------------------------
+
+    def _send(self, number: int, clock: int, operation: SendIpi) -> int:
+        """Queue the call everywhere, and interrupt whoever had an empty queue."""
+        targets, function, arguments, wait = operation
+        self._requests[number] += 1
+        request_number = self._requests[number]
+        sent = clock
+        request = IpiRequest(number, request_number, function, arguments, wait, sent)
+        if wait and targets:
+            self._calls[number][request_number] = _Call(len(targets), sent)
+        if self.watchers:
+            self._tell(number, operation, request_number)
+        for target in targets:
+            queue = self.cpus[target].call_queue
+            queue.append(request)
+            if len(queue) > 1:
+                # kernel/smp.c: the queue was not empty, an interrupt is on its way.
+                continue
+            clock += self._send_ns[number][target]
+            arrival = self._arrivals[target] = clock + self._deliver_ns[number][target]
+            if self._next[target] >= 0 and self._interruptible(target):
+                self._go_at(target, max(self.clocks[target], arrival))
+        if wait:
+            self.waited_ns[number] += clock - sent
+        self.cpus[number].resume(request_number)
+        return clock
+
+    def _enter_handler(self, number: int, clock: int) -> int:
+        cpu = self.cpus[number]
+        self._arrivals[number] = NEVER
+        self._waiting.leave(number)
+        self._awaits[number] = None
+        declined = self._waiting.decline(number)
+        frame = cpu.frames[-1]
+        if type(frame.operation) is Touch:
+            # Back from the interrupt, the kernel looks whether somebody else goes first.
+            frame.operation = frame.operation._replace(stop=frame.operation.start)
+        batch = cpu.take_interrupt()
+        if self.watchers:
+            self._tell(number, None, batch)
+        flushes = False
+        for request in batch:
+            if request.wait:
+                flushes = True
+                self.delivery.record(clock - request.sent_ns)
+        self._handlers[number].append((clock, flushes))
+        if declined is not None:
+            self._wake(declined, clock)
+        return clock + self.costs.interrupt_ns
+
+    def _left_handler(self, number: int, clock: int) -> None:
+        entered, flushes = self._handlers[number].pop()
+        if flushes:
+            self.handler.record(clock - entered)
+            self.handled_ns[number] += clock - entered
+
+    def _acknowledge(self, number: int, clock: int, operation: AckIpi) -> int:
+        sender = operation.sender
+        call = self._calls[sender][operation.request]
+        call.missing -= 1
+        call.last = max(call.last, clock + self._line_ns[number][sender])
+        if self.watchers:
+            self._tell(number, operation, None)
+        if not call.missing:
+            self.round_trip.record(call.last - call.sent)
+            if self._awaits[sender] is call:
+                self._go_at(sender, max(self.clocks[sender], call.last))
+        self.cpus[number].resume(None)
+        return clock + self.costs.instruction_ns
+
+    def _acknowledged(self, number: int, clock: int, operation: WaitAcks) -> bool:
+        """All have acknowledged, and the program goes on; else the CPU sleeps."""
+        calls = self._calls[number]
+        call = calls.get(operation.request)
+        if call is not None:
+            if call.reached < 0:
+                call.reached, call.handled = clock, self.handled_ns[number]
+            if call.missing or call.last > clock:
+                self._awaits[number] = call
+                self._fall_asleep(number, clock, NEVER if call.missing else call.last)
+                return False
+            del calls[operation.request]
+            handled = self.handled_ns[number] - call.handled
+            self.waited_ns[number] += clock - call.reached - handled
+        self._awaits[number] = None
+        if self.watchers:
+            self._tell(number, operation, None)
+        self.cpus[number].resume(None)
+        return True
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def _ended(self, cpu: Cpu) -> bool:
+        return cpu.halted or (len(cpu.frames) == 1 and type(cpu.operation) is Idle)
+
+    def _result(self) -> TimedResult:
+        observers = [*self.checks, *self.watchers]
+        broken = self._deadlock()
+        if broken is None:
+            for check in self.checks:
+                check.finish()
+        figures = dict(self.memory.results())
+        for check in self.checks:
+            figures.update(check.results())
+        violations = [violation for one in observers for violation in one.violations]
+        return TimedResult(
+            cpus=[kernel.results() for kernel in self.kernels],
+            tlb_interrupts=[kernel.tlb_interrupts for kernel in self.kernels],
+            memory=figures,
+            violations=violations if broken is None else [*violations, broken],
+            accesses=sum(kernel.accesses for kernel in self.kernels),
+            elapsed_ns=max(self.clocks, default=0),
+            clocks_ns=list(self.clocks),
+            waited_ns=self.waited_ns,
+            handled_ns=self.handled_ns,
+            delivery=self.delivery,
+            handler=self.handler,
+            round_trip=self.round_trip,
+            transitions=self.transitions if self._watched else None,
+        )
+
+    def _deadlock(self) -> Violation | None:
+        """Nobody goes next; somebody should."""
+        waiting = [
+            f"CPU {cpu.number} {'with interrupts off ' if not cpu.irqs else ''}at {describe(cpu.operation)}"
+            for cpu in self.cpus
+            if not self._ended(cpu)
+        ]
+        calls = [
+            f"CPU {request.sender} waits for {request.function} on CPU {cpu.number}, whose program has ended"
+            for cpu in self.cpus
+            if cpu.halted
+            for request in cpu.call_queue
+            if request.wait
+        ]
+        if not waiting and not calls:
+            return None
+        text = f"nothing can happen any more: {'; '.join(waiting + calls)}"
+        return Violation(rule=DEADLOCK, cpu=-1, text=text)

@@ -1,0 +1,95 @@
+"""The lookups of XSBench: who writes, who reads what, and sizes that are divided together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scenarios.errors import UsageProblem
+from scenarios.workload import load_workload
+from scenarios.xsbench import BASE, XsbenchUserSpace
+
+TEXT = """
+name = "mine"
+kind = "xsbench"
+scale = 4
+[memory]
+fast_pages = 1000
+slow_pages = 4000
+min_free_pages = 3
+[kernel]
+numa_scan_pages = 401
+swap_cluster_max = 8
+[threads]
+per_cpu = 2
+[xsbench]
+grid_pages = 40
+index_pages = 400
+lookups = 1200
+grid_reads = 3
+"""
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> XsbenchUserSpace:
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT)
+    return XsbenchUserSpace(load_workload(str(path)), 2, 5)
+
+
+def test_scale_divides_sizes_and_counts_and_nothing_else(user: XsbenchUserSpace) -> None:
+    workload = user.workload
+    assert workload.scale == 1
+    # What is kept free is not divided: of 1000 pages 6 (steps of one page above min), of 248 it is min alone.
+    assert (workload.memory.fast_pages, workload.memory.slow_pages) == (3 + 248, 1000)
+    assert workload.memory.min_free_pages == 3
+    assert workload.kernel.numa_scan_pages == 100
+    assert workload.kernel.swap_cluster_max == 8
+    assert workload.kernel.numa_scan_period_accesses == 5000, "what was not given is not divided"
+    tables = workload.xsbench
+    assert (tables.grid_pages, tables.index_pages, tables.lookups, tables.grid_reads) == (10, 100, 300, 3)
+
+
+def test_one_thread_writes_every_page_once_before_all_others_read(user: XsbenchUserSpace) -> None:
+    (mm, (area,)) = next(iter(user.areas().items()))
+    threads = [thread for cpu in range(2) for thread in user.threads(cpu)]
+    assert len(threads) == user.thread_count() == 4
+    written = []
+    for thread in threads:
+        assert thread.mm == mm and thread.before is not None
+        written.append([access for chunk in thread.before() for access in chunk])
+    assert written[0] == [page << 1 | 1 for page in range(area.start, area.end)]
+    assert written[1:] == [[], [], []]
+
+
+def test_lookups_read_the_grids_and_one_row(user: XsbenchUserSpace) -> None:
+    threads = [thread for cpu in range(2) for thread in user.threads(cpu)]
+    reads = [[access for chunk in thread.chunks() for access in chunk] for thread in threads]
+    assert sum(map(len, reads)) + user.pages() == user.expected_accesses()
+    for accesses in reads:
+        assert len(accesses) == 300 * 4
+        assert not any(access & 1 for access in accesses)
+        pages = [(access >> 1) - BASE for access in accesses]
+        assert all(10 <= page < 110 for page in pages[3::4])
+        assert all(page < 10 for at in range(3) for page in pages[at::4])
+        assert len(set(pages)) > 100
+    assert reads[0] != reads[1], "threads draw differently"
+    again = [access for chunk in user.threads(0)[0].chunks() for access in chunk]
+    assert again == reads[0], "from the seed alone"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("index_pages = 400", "index_pages = 40000", "xsbench.index_pages: the tables have"),
+        ("per_cpu = 2", "heap_pages = 8", "threads.heap_pages: xsbench says itself"),
+        ('kind = "xsbench"', 'kind = "tiering"', 'xsbench: has no meaning for kind = "tiering"'),
+        ("scale = 4", "scale = 0", "scale: 0 is too small; 1 or more"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT.replace(old, new))
+    with pytest.raises(UsageProblem, match=problem):
+        load_workload(str(path))

@@ -18,6 +18,7 @@ from actors import cluster, wire
 from actors.errors import fault_of
 from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Endpoint, Mailbox
+from emulator.explore.verdicts import broken_by_program
 
 _COLLECT_EVERY: Final = 50  # stressed runs
 
@@ -81,7 +82,12 @@ class MachineActor:
             loop.run(message)
             return loop.results()
         except BaseException as problem:  # a program may raise anything, SystemExit included
-            if not isinstance(problem, Stopped):
+            broken = None
+            if mode.chaos is not None and isinstance(problem, Exception):
+                broken = broken_by_program(self.number, problem)
+            if broken is not None:
+                driver.send(pack((wire.BROKEN, self.number, *broken.values())))
+            elif not isinstance(problem, Stopped):
                 concerned = self.concerned()
                 driver.send(pack((wire.FAILED, self.number, concerned, *fault_of(problem))))
             return None

@@ -20,6 +20,7 @@ from actors import wire
 from actors.actor import MachineActor, Stopped
 from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Mailbox
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Frame, IpiRequest
 from emulator.hardware.operations import (
     NUMBERS,
@@ -63,6 +64,7 @@ class CpuReport(NamedTuple):
     handler: bytes
     round_trip: bytes
     tlb: tuple[tuple[int, int, int], ...]  # what was cached at the end: (pcid, vpn, entry)
+    violations: tuple[Violation, ...]  # what only the CPU itself can see
 
 
 class CpuLoop:
@@ -80,6 +82,7 @@ class CpuLoop:
         self.delivery = Histogram()
         self.handler = Histogram()
         self.round_trip = Histogram()
+        self.violations: list[Violation] = []
         self._mailbox = mailbox
         self._directory = directory
         self._near = [endpoint.node == directory.cpus[number].node for endpoint in directory.cpus]
@@ -189,6 +192,7 @@ class CpuLoop:
             self.handler.encode(),
             self.round_trip.encode(),
             tuple(self.cpu.tlb.entries()),
+            tuple(self.violations),
         )
 
     # --- messages ------------------------------------------------------------------------------
@@ -207,7 +211,7 @@ class CpuLoop:
             if not self.cpu.irqs:
                 text += ", interrupts off"
             self._driver.send(self._pack((wire.WAITS, self.number, text)))
-        elif kind == wire.STOP:
+        elif kind in (wire.STOP, wire.CUT):
             raise Stopped
 
     def _retry(self, number: int, fields: Any) -> None:

@@ -7,11 +7,17 @@ of CPU n takes `cpu(n)`. What they hand back at the end is plain values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.operations import Operation
 from emulator.hardware.ordering import Architecture
+
+NO_END: Final = "no end"
+"""The rule that a stressed run breaks if it makes more transitions than it may."""
+
+SILENCE: Final = "silence"
+"""The rule that a stressed run breaks if for long nobody gets anywhere and nobody says why."""
 
 
 class Chaos(NamedTuple):
@@ -19,8 +25,11 @@ class Chaos(NamedTuple):
 
     `late_interrupts`: a queued call is not looked at yet; `late_effects`: a windowed effect is not performed
     yet; `pauses`: the CPU stands still for up to `pause_us` microseconds; `walks`: the walker fetches a page.
-    `starts_us`: how late each CPU starts. `stalls`: (CPU, steps, microseconds): so many steps into its run a
-    CPU stands still for long, the next time that it is about to do something that others may notice.
+
+    The rest says when a CPU stands still until all others stand still or wait for something. `order`: the
+    CPUs start one after the other like that, the first at once. `stops`: (CPU, steps): so many steps into its
+    run, the next time that it is about to do something that others may notice. `meetings`: (CPU,
+    access, number): before the access of that number (`places.access_of`, the first is 1).
     """
 
     seed: int
@@ -29,17 +38,20 @@ class Chaos(NamedTuple):
     pauses: float = 0.0
     pause_us: int = 0
     walks: float = 0.0
-    starts_us: tuple[int, ...] = ()
-    stalls: tuple[tuple[int, int, int], ...] = ()
+    order: tuple[int, ...] = ()
+    stops: tuple[tuple[int, int], ...] = ()
+    meetings: tuple[tuple[int, str, int], ...] = ()
 
 
 class Mode(NamedTuple):
     """How a machine is run. `watched`: everything is told to the memory actor, in one order, and judged by
-    happens-before; `recorded`: that order is sent to the driver; `chaos`: disturbances, None for none."""
+    happens-before; `recorded`: that order is sent to the driver; `chaos`: disturbances, None for none;
+    `most`: transitions after which a stressed run is taken to have no end, 0 for any number."""
 
     watched: bool = False
     recorded: bool = False
     chaos: Chaos | None = None
+    most: int = 0
 
 
 class MemoryGate(Protocol):

@@ -46,6 +46,9 @@ class PlainGate:
                 observe(cpu, operation, answer)
         return answer
 
+    def finish(self) -> None:
+        """Nothing of its own to judge."""
+
     def results(self) -> dict[str, Any]:
         """Nothing of its own."""
         return {}
@@ -62,6 +65,7 @@ class MemoryLoop:
         self.memory = machine.memory()
         self.checks = machine.checks(self.memory)
         self.serving = -1
+        self.whole = True  # the run came to its end
         self._gate: PlainGate | WatchedGate = PlainGate(self.memory, self.checks)
         if mode.watched:
             driver = mailbox.connect_driver(directory.driver) if mode.recorded else None
@@ -75,44 +79,44 @@ class MemoryLoop:
         self._offered: dict[_Key, int] = {}
 
     def run(self, message: Any) -> None:
-        """Serve until the driver says that all CPUs have ended. `message` is the first one received."""
+        """Serve until the driver says that it is over. `message` is the first one received."""
         recv = self._mailbox.inbox.recv
         unpack = wire.unpack
-        pack = self._pack
-        send = self._send
-        carry_out = self._gate.carry_out
+        serve = self.serve
         while True:
-            cpu = message[0]
-            if cpu == wire.DRIVER:
-                if message[1] == wire.STOP:
-                    return
-            else:
-                self.serving = cpu
-                wanted = message[1]
-                answers: list[Any] = [wire.ANSWER]
-                first_wanted = len(message) - 2 * wanted
-                if self._offered:
-                    self._offered = {lock: to for lock, to in self._offered.items() if to != cpu}
-                for index in range(2, len(message), 2):
-                    answer = carry_out(cpu, message[index], message[index + 1])
-                    if answer is BLOCKED:
-                        operation = self._gate.operation(message[index], message[index + 1])
-                        if wanted <= 0:
-                            raise RuntimeError(
-                                f"{wire.operation_text(operation)} blocks, but nobody waits for it"
-                            )
-                        answers[0] = wire.BLOCKED
-                        waiting = self._waiting.setdefault((type(operation), operation), [])
-                        if cpu not in waiting:
-                            waiting.append(cpu)
-                        break
-                    if index >= first_wanted:
-                        answers.append(answer)
-                if wanted >= 0:
-                    send[cpu](pack(answers))
-                if self._waiting:
-                    self._wake()
+            if message[0] != wire.DRIVER:
+                serve(message)
+            elif message[1] in (wire.STOP, wire.CUT):
+                self.whole = message[1] == wire.STOP
+                return
             message = unpack(recv())
+
+    def serve(self, message: Any) -> None:
+        """Carry out what one message of a CPU asks for."""
+        carry_out = self._gate.carry_out
+        cpu = self.serving = message[0]
+        wanted = message[1]
+        answers: list[Any] = [wire.ANSWER]
+        first_wanted = len(message) - 2 * wanted
+        if self._offered:
+            self._offered = {lock: to for lock, to in self._offered.items() if to != cpu}
+        for index in range(2, len(message), 2):
+            answer = carry_out(cpu, message[index], message[index + 1])
+            if answer is BLOCKED:
+                operation = self._gate.operation(message[index], message[index + 1])
+                if wanted <= 0:
+                    raise RuntimeError(f"{wire.operation_text(operation)} blocks, but nobody waits for it")
+                answers[0] = wire.BLOCKED
+                waiting = self._waiting.setdefault((type(operation), operation), [])
+                if cpu not in waiting:
+                    waiting.append(cpu)
+                break
+            if index >= first_wanted:
+                answers.append(answer)
+        if wanted >= 0:
+            self._send[cpu](self._pack(answers))
+        if self._waiting:
+            self._wake()
 
     def _wake(self) -> None:
         """Tell CPUs whose operation is enabled by now to ask again."""
@@ -146,8 +150,10 @@ class MemoryLoop:
 
     def results(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The memory's results, and the violations of all checks."""
-        for check in self.checks:
-            check.finish()
+        if self.whole:
+            for check in self.checks:
+                check.finish()
+            self._gate.finish()
         figures = dict(self.memory.results())
         for check in self.checks:
             figures.update(check.results())
@@ -162,8 +168,12 @@ class _MemoryActor(MachineActor):
     _loop: MemoryLoop | None = None
 
     def make_loop(self, machine: Machine, mailbox: Mailbox, directory: Directory, mode: Mode) -> MemoryLoop:
+        # It is a MemoryLoop itself.
+        from actors.stressed_memory import StressedMemoryLoop
+
         self._loop = None
-        self._loop = MemoryLoop(machine, mailbox, directory, mode)
+        kind = MemoryLoop if mode.chaos is None else StressedMemoryLoop
+        self._loop = kind(machine, mailbox, directory, mode)
         return self._loop
 
     def concerned(self) -> int:

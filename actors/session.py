@@ -19,9 +19,11 @@ import zmq
 from actors import cluster, wire
 from actors.cpu_actor import CpuActor, CpuReport
 from actors.errors import Fault, ProgramError, SessionError
-from actors.machine import Machine, Mode
+from actors.machine import SILENCE, Machine, Mode
 from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
+from emulator.checks.violation import Violation
+from emulator.explore.verdicts import DEADLOCK
 from emulator.measure.histogram import Histogram
 
 __all__ = ["Fault", "LiveResult", "LiveSession", "ProgramError", "SessionError", "register"]
@@ -48,7 +50,8 @@ class LiveResult:
     """What one run found. Times in ns; `elapsed_ns` is from the start of all CPUs to the end of the last.
 
     `cpus` has one kernel result for each CPU, in order, and so has `tlb_interrupts`. `delivery` is empty
-    where no two CPUs share a node.
+    where no two CPUs share a node. A stressed run that a broken rule has ended (`cut`) lacks the results of
+    CPUs that could give none, and `tlbs` unless all had come to rest.
     """
 
     cpus: list[dict[str, Any]]
@@ -61,6 +64,7 @@ class LiveResult:
     handler: Histogram
     round_trip: Histogram
     tlbs: list[Any]
+    cut: bool = False
 
 
 class LiveSession:
@@ -136,15 +140,18 @@ class LiveSession:
 
         `progress` is called a few times a second with the total of `accesses`, the accesses of each CPU in
         `cpus`, how many have `halted`, and `elapsed_ns`. ProgramError if a program raises; SessionError if an
-        actor dies, or if for `patience_s` seconds no CPU gets anywhere.
+        actor dies, or if for `patience_s` seconds no CPU gets anywhere. In a stressed run that silence is a
+        violation, as is a deadlock or what a program raises to say that a rule is broken.
         """
         if self._context is None:
             raise SessionError("the session is not open")
         self._runs += 1
         cast = self._prepare(machine, mode)
-        run = _Run(cast, self._context, machine.cpus, progress, patience_s, keep)
+        run = _Run(cast, self._context, machine.cpus, progress, patience_s, keep, mode.chaos is not None)
         try:
-            return run.result()
+            result = run.result()
+            self._forget(run.lost)
+            return result
         except Exception:
             self._forget(run.abort())
             raise
@@ -223,7 +230,11 @@ class _Run:
         progress: Progress | None,
         patience_s: float,
         keep: Callable[[tuple[int, ...], int], None] | None,
+        stressed: bool,
     ) -> None:
+        self.lost: list[Any] = []  # actors that did not come along when the run was cut
+        self._stressed = stressed
+        self._broken: list[Violation] = []
         self._keep = keep
         self._kept = 0  # transitions that blocks have told of
         self._cast = cast
@@ -234,6 +245,7 @@ class _Run:
         self._accesses = dict.fromkeys(range(cpus), 0)
         self._ready: set[int] = set()
         self._halted: set[int] = set()
+        self._rested: set[int] = set()
         self._waits: dict[int, str] = {}
         self._started_ns = 0
         self._looked_s = 0.0
@@ -243,13 +255,18 @@ class _Run:
         self._await_all(self._ready, len(self._cast.actors), _START_PATIENCE_S, self._unready)
         self._started_ns = time.monotonic_ns()
         self._tell_all(wire.GO)
-        self._await_all(self._halted, len(self._accesses), self._patience_s, self._stuck)
-        elapsed_ns = time.monotonic_ns() - self._started_ns
-        self._tell_all(wire.STOP)
         try:
-            memory, *reports = ray.get(self._cast.calls, timeout=_RESULTS_S)
-        except ray.exceptions.RayError as problem:
-            raise SessionError(f"an actor died at the end of the run: {_first_line(problem)}") from None
+            if self._stressed:
+                # Somebody may still take a call that nobody waits for.
+                self._await_all(self._rested, 1, self._patience_s, self._stuck)
+            else:
+                self._await_all(self._halted, len(self._accesses), self._patience_s, self._stuck)
+        except _Silence as problem:
+            if not self._stressed:
+                raise
+            self._broken.append(Violation(rule=SILENCE, cpu=-1, text=str(problem)))
+        elapsed_ns = time.monotonic_ns() - self._started_ns
+        memory, *reports = self._cut() if self._broken else self._results()
         if self._keep is not None and memory is not None:
             # The last block may come behind the results.
             transitions = memory[0]["transitions"]
@@ -258,16 +275,32 @@ class _Run:
             if self._kept < transitions:
                 lost = transitions - self._kept
                 raise SessionError(f"{lost} of {transitions} recorded transitions were lost")
-        if memory is None or None in reports:
+        if memory is None or (None in reports and not self._broken):
             # A last word of failure is on its way.
             while message := self._receive(2_000):
                 self._take(message)
             raise SessionError("an actor ended without results")
         return self._merge(memory, reports, elapsed_ns)
 
-    def abort(self) -> list[Any]:
-        """End the run early; the actors that did not come along."""
+    def _results(self) -> list[Any]:
         self._tell_all(wire.STOP)
+        try:
+            results: list[Any] = ray.get(self._cast.calls, timeout=_RESULTS_S)
+        except ray.exceptions.RayError as problem:
+            raise SessionError(f"an actor died at the end of the run: {_first_line(problem)}") from None
+        return results
+
+    def _cut(self) -> list[Any]:
+        """End the run before its end; the results, None for actors that have none."""
+        self.lost = self.abort(wire.CUT)
+        return [
+            None if actor in self.lost else ray.get(call)
+            for actor, call in zip(self._cast.actors, self._cast.calls, strict=True)
+        ]
+
+    def abort(self, how: int = wire.STOP) -> list[Any]:
+        """End the run early; the actors that did not come along."""
+        self._tell_all(how)
         done, _ = ray.wait(self._cast.calls, num_returns=len(self._cast.calls), timeout=_ABORT_S)
         lost = []
         for actor, call in zip(self._cast.actors, self._cast.calls, strict=True):
@@ -300,7 +333,7 @@ class _Run:
     ) -> None:
         """Listen until `numbers` has `count` members; raise `problem()` after `patience_s` of silence."""
         heard_s = time.monotonic()
-        while len(numbers) < count:
+        while len(numbers) < count and not self._broken:
             message = self._receive(_LOOK_MS)
             now = time.monotonic()
             if message is not None:
@@ -327,6 +360,11 @@ class _Run:
             if self._keep is not None:
                 self._kept += sum(rest[0][2::3])
                 self._keep(*rest)
+        elif kind == wire.RESTED:
+            self._rested.add(number)
+        elif kind == wire.BROKEN:
+            cpu, text = rest[1:]
+            self._broken.append(Violation(rule=rest[0], cpu=cpu, text=text))
         elif kind == wire.FAILED:
             raise ProgramError(rest[0], Fault(*rest[1:]))
 
@@ -347,6 +385,8 @@ class _Run:
         # Nobody ends before the driver says so, except after a failure, of which word may be on its way.
         while message := self._receive(500):
             self._take(message)
+        if self._broken:
+            return
         for call in done:
             index = self._cast.calls.index(call)
             name = f"the actor of CPU {index - 1}" if index else "the memory actor"
@@ -376,27 +416,35 @@ class _Run:
             f"CPU {number}: {self._waits.get(number, 'busy in its own code, does not answer')}"
             for number in sorted(self._accesses)
         ]
-        return SessionError(
+        return _Silence(
             f"no CPU got anywhere for {self._patience_s:g} s; they wait for: " + "; ".join(states)
         )
 
-    def _merge(self, memory: Any, reports: list[CpuReport], elapsed_ns: int) -> LiveResult:
+    def _merge(self, memory: Any, reports: list[CpuReport | None], elapsed_ns: int) -> LiveResult:
+        whole = [report for report in reports if report is not None]
         merged = {}
         for name in ("delivery", "handler", "round_trip"):
             merged[name] = Histogram()
-            for report in reports:
+            for report in whole:
                 merged[name].merge(Histogram.decode(getattr(report, name)))
         results, violations = memory
+        at_rest = not self._broken or self._broken[0]["rule"] == DEADLOCK
+        found = [*violations, *(one for report in whole for one in report.violations), *self._broken]
         return LiveResult(
-            cpus=[report.results for report in reports],
-            tlb_interrupts=[report.tlb_interrupts for report in reports],
+            cpus=[report.results for report in whole],
+            tlb_interrupts=[report.tlb_interrupts for report in whole],
             memory=results,
-            violations=violations,
-            accesses=sum(report.accesses for report in reports),
+            violations=found,
+            accesses=sum(report.accesses for report in whole),
             elapsed_ns=elapsed_ns,
-            tlbs=[report.tlb for report in reports],
+            tlbs=[report.tlb for report in whole] if at_rest else [],
+            cut=bool(self._broken),
             **merged,
         )
+
+
+class _Silence(SessionError):
+    """Nobody has sent word for a long time."""
 
 
 def _first_line(problem: BaseException) -> str:

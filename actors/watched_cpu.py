@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 from actors import wire
+from actors.actor import Stopped
 from actors.cpu_actor import CpuLoop
 from actors.machine import Chaos, Machine
 from actors.mailbox import Directory, Mailbox
+from actors.places import access_of
 from emulator.checks.grace_period import NEVER_MATTER
-from emulator.hardware.cpu import Choice, Frame, IpiRequest, Kind
+from emulator.explore.verdicts import waits_with_interrupts_off
+from emulator.hardware.cpu import Choice, Frame, IpiRequest, Kind, Transition
 from emulator.hardware.operations import (
     NUMBERS,
     TABLE,
@@ -167,7 +171,12 @@ class WatchedCpuLoop(CpuLoop):
 
     def _wait_acks(self, frame: Frame, operation: WaitAcks) -> None:
         self._ask(frame, operation)
-        if frame.operation is not operation and operation.request in self._unacknowledged:
+        if frame.operation is not operation:
+            self._answered(operation)
+
+    def _answered(self, operation: WaitAcks) -> None:
+        """All acknowledgements of this request are there."""
+        if operation.request in self._unacknowledged:
             sent = self._unacknowledged.pop(operation.request)[1]
             self.round_trip.record(time.monotonic_ns() - sent)
 
@@ -183,24 +192,50 @@ class StressedCpuLoop(WatchedCpuLoop):
         self._random = random.Random(f"{chaos.seed}/{number}")
         self._refused: set[tuple[Any, ...]] = set()
         self._taken = 0
-        self._stalls = sorted((steps, us) for cpu, steps, us in chaos.stalls if cpu == number)
-        self._late_us = chaos.starts_us[number] if number < len(chaos.starts_us) else 0
+        self._stops = sorted(steps for cpu, steps in chaos.stops if cpu == number)
+        self._meetings = {(access, nth) for cpu, access, nth in chaos.meetings if cpu == number}
+        self._accesses: dict[str, int] = {}
+        self._rank = chaos.order.index(number) if number in chaos.order else 0
+        self._retries = 0
+
+    def run(self, message: Any) -> None:
+        """As `CpuLoop.run`, but an end before the end is no problem: there is something to tell of it."""
+        with suppress(Stopped):
+            super().run(message)
 
     def _until_halted(self, *_: Any) -> None:
         cpu = self.cpu
-        time.sleep(self._late_us / 1e6)
+        if self._rank:
+            self._hold(self._rank)
         while cpu.frames or cpu.window.pending:
             self._glance()
             choices = [choice for choice in cpu.choices() if self._ready(choice)]
             if not choices:
-                if cpu.frames and type(cpu.operation) is Idle and not cpu.window.pending:
-                    self._say_halted()
-                self._sleep()
+                self._fall_asleep()
                 self._refused.clear()
                 continue
             choice = self._draw(choices)
             self._stand_still(choice)
             self._take(choice)
+        self._fall_asleep(wakes=False)
+
+    def _fall_asleep(self, wakes: bool = True) -> None:
+        """Wait for a message, after telling memory for what."""
+        cpu = self.cpu
+        text = ""
+        if cpu.frames and type(cpu.operation) is not Idle:
+            off = "with interrupts off " if not cpu.irqs else ""
+            text = f"{off}at {wire.operation_text(cpu.operation)}"
+        elif not cpu.window.pending:
+            self._say_halted()
+        interruptible = any(choice.transition.kind is Kind.INTERRUPT for choice in cpu.choices())
+        # A bell that is under way will wake it, although its call has been taken already.
+        retries = -1 if self._early else self._retries
+        self._outbox += (wire.ASLEEP, (retries, interruptible, text))
+        if wakes:
+            self._sleep()
+        else:
+            self._flush()
 
     def _ready(self, choice: Choice) -> bool:
         """Not an interrupt without a bell, nor what memory has just refused."""
@@ -227,16 +262,33 @@ class StressedCpuLoop(WatchedCpuLoop):
         self._taken += 1
         chaos = self._chaos
         chance = self._random.random
-        if choice.operation is not None and self._stalls and self._taken > self._stalls[0][0]:
-            time.sleep(self._stalls.pop(0)[1] / 1e6)
-        elif chance() < chaos.pauses:
+        operation = choice.operation
+        if operation is not None:
+            stops = bool(self._stops) and self._taken > self._stops[0]
+            if stops:
+                self._stops.pop(0)
+            if self._meetings:
+                access = access_of(operation)
+                meeting = (access, self._accesses.get(access, 0) + 1)
+                if meeting in self._meetings:
+                    self._meetings.remove(meeting)
+                    stops = True
+            if stops:
+                self._hold(0)
+        if chance() < chaos.pauses:
             time.sleep(chance() * chaos.pause_us / 1e6)
+
+    def _hold(self, rank: int) -> None:
+        """Stand still until memory says that nobody else can go on."""
+        self._outbox += (wire.HOLD, (rank,))
+        self._exchange(1)
 
     def _take(self, choice: Choice) -> None:
         """Let it happen, if memory lets it."""
         transition, asked = choice
         kind = transition.kind
         if kind is Kind.INTERRUPT:
+            self._meetings.discard((access_of(asked), 1))
             self._enter_handler()
             return
         cpu = self.cpu
@@ -245,7 +297,7 @@ class StressedCpuLoop(WatchedCpuLoop):
             self._outbox += (wire.TRANSITION, (kind, transition.at, *self._named(operation), issued, -1))
             if type(operation) is Iret:
                 self._entries.append((*self._entered.pop(), time.monotonic_ns()))
-            cpu.take(transition, None)
+            self._go_on(transition, None)
             return
         cached = (cpu.tlb.peek(cpu.pcid, transition.at) or 0) if kind is Kind.WALK else 0
         self._outbox += (wire.TRANSITION, (kind, transition.at, *self._named(asked), False, cached))
@@ -254,11 +306,28 @@ class StressedCpuLoop(WatchedCpuLoop):
             self._refused.add((transition, type(asked), asked))
             return
         self._refused.clear()
+        if self._meetings:
+            access = access_of(asked)
+            self._accesses[access] = self._accesses.get(access, 0) + 1
         answer = message[1]
         if isinstance(asked, SendIpi):
             self._ring(asked, answer)
-        cpu.take(transition, answer)
+        elif isinstance(asked, WaitAcks):
+            self._answered(asked)
+        self._go_on(transition, answer)
         self._tick()
+
+    def _go_on(self, transition: Transition, answer: Any) -> None:
+        """The transition has happened. A program that raises has told memory of everything before."""
+        cpu = self.cpu
+        try:
+            cpu.take(transition, answer)
+        except Exception:
+            self._confirm()
+            raise
+        deaf = waits_with_interrupts_off(cpu)
+        if deaf is not None and not self.violations:
+            self.violations.append(deaf)
 
     @staticmethod
     def _named(operation: Any) -> tuple[int, Any]:
@@ -270,4 +339,5 @@ class StressedCpuLoop(WatchedCpuLoop):
 
     def _retry(self, number: int, fields: Any) -> None:
         """Something that memory refused may be possible now."""
+        self._retries += 1
         self._refused.clear()

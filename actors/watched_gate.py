@@ -9,13 +9,16 @@ explored run, and written down it is a schedule.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 import zmq
 
 from actors import wire
 from actors.machine import Check, Machine, MemoryGate
+from actors.places import Meetings
 from actors.recorder import AnswerSum, note
+from emulator.checks.accounting import Accounting
 from emulator.explore.shared import Shared
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
@@ -46,7 +49,10 @@ class WatchedGate:
         self._pack = wire.make_packer()
         self._events: list[int] = []
         self._sum = AnswerSum()
-        self._count = 0
+        self.count = 0
+        self._order = blake2b(digest_size=8)
+        self._meetings = Meetings()
+        self._drains = any(isinstance(check, Accounting) for check in checks)
 
     def operation(self, number: int, fields: tuple[Any, ...]) -> Operation:
         """The operation that blocks."""
@@ -121,6 +127,8 @@ class WatchedGate:
             return BLOCKED
         self._tell(transition, operation, False, answer)
         self._note(transition.kind, cpu, at, 1)
+        self._order.update(self._pack((cpu, number, operation)))
+        self._meetings.add(cpu, operation)
         if self._driver is not None:
             self._sum.add(cpu, number, answer)
         return answer
@@ -131,6 +139,8 @@ class WatchedGate:
             return ()
         self._tell(Transition(Kind.INTERRUPT, cpu), None, False, batch)
         self._note(Kind.INTERRUPT, cpu, 0, 1)
+        self._order.update(self._pack((cpu,)))
+        self._meetings.add(cpu, TakeCalls(cpu))
         return batch
 
     def _tell(self, transition: Transition, operation: Operation | None, issued: bool, answer: Any) -> None:
@@ -139,7 +149,7 @@ class WatchedGate:
 
     def _note(self, kind: Kind, cpu: int, at: int, count: int) -> None:
         """Write one transition down, `count` times."""
-        self._count += count
+        self.count += count
         if self._driver is None:
             return
         if len(self._events) >= 3 * _BLOCK_EVENTS:
@@ -152,11 +162,22 @@ class WatchedGate:
             self._driver.send(self._pack((wire.BLOCK, wire.MEMORY, tuple(self._events), self._sum.value)))
             self._events = []
 
+    def finish(self) -> None:
+        """The run has come to its end; what is owed then has been performed where accounting watches."""
+        if self._drains:
+            for watcher in self.watchers:
+                watcher.finish()
+
     def results(self) -> dict[str, Any]:
-        """How many transitions there were, and the digest of memory as it is at the end."""
+        """How many transitions there were, a name for the order of operations at memory (of a stressed run),
+        and the digest of memory as it is at the end."""
         self.write_block()
         memory: Any = self.shared.memory
-        found: dict[str, Any] = {"transitions": self._count}
+        found: dict[str, Any] = {
+            "transitions": self.count,
+            "interleaving": self._order.hexdigest(),
+            "contested": self._meetings.contested(),
+        }
         if self._driver is not None:
             found["memory_digest"] = digest(memory.state())
         return found

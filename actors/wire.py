@@ -22,6 +22,11 @@ TAKE: Final = LOCAL + 3  # an interrupt: the calls that are queued
 # Kind, position, number and fields of the operation, whether it was only issued, and what a walker has: any
 # transition of a stressed CPU. The last is -1 where nothing is asked of memory.
 TRANSITION: Final = LOCAL + 4
+# The last that a stressed CPU sends before it waits for a message: how many RETRY it has had, whether it
+# would take a call, and what it waits for (empty: its program is over). -1 of them: it is about to wake up.
+ASLEEP: Final = LOCAL + 5
+# A stressed CPU stands still, and goes on when it gets an answer: its rank among those that do (0: none).
+HOLD: Final = LOCAL + 6
 
 # To a CPU.
 ANSWER: Final = 0  # the answers waited for
@@ -33,6 +38,7 @@ ACK: Final = 4  # request number, acknowledging CPU
 GO: Final = 5
 STOP: Final = 6
 WHERE: Final = 7  # say what you wait for
+CUT: Final = 15  # as STOP, but before the run has come to its end
 # To the driver; the second field is the actor's number, `MEMORY` for the memory actor.
 READY: Final = 8
 PROGRESS: Final = 9  # accesses so far
@@ -40,6 +46,8 @@ WAITS: Final = 10  # text
 HALTED: Final = 11
 FAILED: Final = 12  # CPU concerned, then the fields of a Fault
 BLOCK: Final = 13  # a block of the recording
+BROKEN: Final = 14  # a rule that ends the run, as the fields of a Violation
+RESTED: Final = 16  # every CPU of a stressed run has ended, and nothing is under way any more
 
 MEMORY: Final = -1
 DRIVER: Final = -2  # in the place of a CPU number in a message to the memory actor

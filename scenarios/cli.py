@@ -27,8 +27,10 @@ from scenarios.mistakes import MISTAKES
 from scenarios.programs import drop_programs_quietly
 from scenarios.replay_command import replay as replay_command
 from scenarios.replay_command import shrink as shrink_command
+from scenarios.stress_command import stress as stress_command
+from scenarios.sweep_command import sweep as sweep_command
 from scenarios.traces.command import trace as trace_command
-from scenarios.workload import MAX_CPUS, did_you_mean, list_workloads, load_workload
+from scenarios.workload import MAX_CPUS, MAX_TIMED_CPUS, did_you_mean, list_workloads, load_workload
 
 VIOLATION: Final = 1
 BAD_INPUT: Final = 2
@@ -128,16 +130,25 @@ migrc.add_command(trace_command)
 migrc.add_command(check_command)
 migrc.add_command(replay_command)
 migrc.add_command(shrink_command)
+migrc.add_command(sweep_command)
+migrc.add_command(stress_command)
 
 
 @migrc.command()
 @click.argument("scenario")
 @click.option(
+    "--engine",
+    type=click.Choice(("live", "timed")),
+    default="live",
+    show_default=True,
+    help="live: real concurrency, on Ray; timed: virtual time, by a cost model ([costs] of the workload).",
+)
+@click.option(
     "--cpus",
-    type=click.IntRange(1, MAX_CPUS),
+    type=click.IntRange(1, max(MAX_CPUS, MAX_TIMED_CPUS)),
     default=4,
     show_default=True,
-    help="Simulated CPUs, one Ray actor each.",
+    help="Simulated CPUs; live, one Ray actor each.",
 )
 @click.option(
     "--policy",
@@ -176,9 +187,10 @@ migrc.add_command(shrink_command)
     help="Keep the recording; with several policies one file each, FILE with the policy in its name.",
 )
 @click.option(
-    "--unwatched",
-    is_flag=True,
-    help="No happens-before checks, no recording: latencies undisturbed by them.",
+    "--watched/--unwatched",
+    default=None,
+    help="Happens-before judges every step, or not: a live run is slower for it, a timed one takes 2 to 4 "
+    "times as long.  [default: live yes, timed no]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the report.")
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
@@ -187,6 +199,7 @@ migrc.add_command(shrink_command)
 def run(
     context: click.Context,
     scenario: str,
+    engine: str,
     cpus: int,
     policies: tuple[str, ...],
     seed: int,
@@ -195,14 +208,14 @@ def run(
     trace: Path | None,
     overrides: tuple[str, ...],
     record: Path | None,
-    unwatched: bool,
+    watched: bool | None,
     as_json: bool,
     dashboard: bool,
     quiet: bool,
 ) -> None:
-    """Run SCENARIO live: a shipped name, or the path of a workload's TOML file.
+    """Run SCENARIO: a shipped name, or the path of a workload's TOML file.
 
-    Every policy runs the same accesses, one after the other; the report puts them side by side. Runs are
+    Every policy runs the same accesses, one after the other; the report puts them side by side. Live runs are
     watched: checks of happens-before judge every step, which takes messages and so some time. A run that
     breaks a rule leaves its recording in ./recordings, for `migrc replay` and `migrc shrink`.
     """
@@ -213,27 +226,44 @@ def run(
     if address is not None and not address.strip():
         raise UsageProblem("--address: it is empty; HOST:PORT of a Ray cluster, or leave it out")
 
-    if record is not None and unwatched:
+    if record is not None and watched is False:
         raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
+    _check_engine(engine, cpus, {"--address": address, "--record": record, "--dashboard": dashboard})
 
-    # Ray takes a second to import, so not before the input is known to be good.
     from scenarios.report.live import print_report
-    from scenarios.run import run_workload
 
-    with _showing_progress(quiet) as progress:
-        document, pictures = run_workload(
-            workload,
-            cpus=cpus,
-            policies=list(policies),
-            seed=seed,
-            arch=arch,
-            address=address,
-            trace=trace_file,
-            dashboard=dashboard,
-            watched=not unwatched,
-            record=record,
-            progress=progress,
-        )
+    if engine == "timed":
+        from scenarios.timed_run import run_timed
+
+        with _showing_progress(quiet) as progress:
+            document, pictures = run_timed(
+                workload,
+                cpus=cpus,
+                policies=policies,
+                seed=seed,
+                arch=arch,
+                trace=trace_file,
+                watched=bool(watched),
+                progress=progress,
+            )
+    else:
+        # Ray takes a second to import, so not before the input is known to be good.
+        from scenarios.run import run_workload
+
+        with _showing_progress(quiet) as progress:
+            document, pictures = run_workload(
+                workload,
+                cpus=cpus,
+                policies=list(policies),
+                seed=seed,
+                arch=arch,
+                address=address,
+                trace=trace_file,
+                dashboard=dashboard,
+                watched=watched is not False,
+                record=record,
+                progress=progress,
+            )
     try:
         if as_json:
             click.echo(json.dumps(document, indent=2))
@@ -244,6 +274,9 @@ def run(
         raise
     except OSError as problem:
         raise UsageProblem(f"the result cannot be written: {problem.strerror}") from None
+    if document.get("interrupted"):
+        click.echo("migrc: interrupted", err=True)
+        context.exit(INTERRUPTED)
     if any(result["violations"] for result in document["runs"]):
         context.exit(VIOLATION)
 
@@ -290,6 +323,16 @@ def list_command(as_json: bool, seed: int | None) -> None:
 
 def _first_line(thing: object) -> str:
     return (inspect.getdoc(thing) or "").partition("\n")[0]
+
+
+def _check_engine(engine: str, cpus: int, live_only: dict[str, object]) -> None:
+    """Options that mean nothing to the engine, and more CPUs than it takes, are refused."""
+    most = MAX_TIMED_CPUS if engine == "timed" else MAX_CPUS
+    if cpus > most:
+        raise UsageProblem(f"--cpus: {cpus} is too large for the {engine} engine; {most} or fewer")
+    for option, given in live_only.items():
+        if engine == "timed" and given:
+            raise UsageProblem(f"{option}: a timed run has no use for it; leave it out, or --engine live")
 
 
 def _check_policies(policies: Sequence[str]) -> None:

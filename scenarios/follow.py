@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from actors.errors import fault_of, running_cpu
-from actors.machine import Machine
+from actors.machine import NO_END, SILENCE, Machine
 from actors.recorder import AnswerSum, runs
+from emulator.checks.accounting import Accounting
 from emulator.checks.violation import Violation
 from emulator.explore.engine import LocalEngine
 from emulator.explore.shared import Shared
-from emulator.explore.verdicts import broken_by_program
-from emulator.hardware.cpu import TakeCalls, Transition
+from emulator.explore.verdicts import DEADLOCK, broken_by_program, waits_with_interrupts_off
+from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import NUMBERS, Operation, Touch
 from emulator.measure.digest import digest
 from emulator.memory.memory import BLOCKED
@@ -68,7 +69,9 @@ class Stepper:
         self.tail = Tail(cpus, TAIL) if draws else None
         self.engine = LocalEngine(memory, cpus, checks, [*watchers, self.tail] if self.tail else watchers)
         self.shared = self.engine.shared = _Summing(self.engine)
-        self._noted = [one.violations for one in (*checks, *watchers)]
+        self._deaf: list[Violation] = []
+        self._noted = [*(one.violations for one in (*checks, *watchers)), self._deaf]
+        self._judges = watchers if any(isinstance(check, Accounting) for check in checks) else []
         self.violation: Violation | None = None
         self.fault = ""  # what a program raised that stands for no rule
 
@@ -85,6 +88,8 @@ class Stepper:
             broken = self._raised(transition.cpu, problem)
         except Exception as problem:
             broken = self._raised(transition.cpu, problem)
+        if not self._deaf and (deaf := waits_with_interrupts_off(engine.cpus[transition.cpu])):
+            self._deaf.append(deaf)
         if self.violation is None:
             for noted in self._noted:
                 if noted:
@@ -118,10 +123,20 @@ class Stepper:
         return transition
 
     def finish(self) -> None:
-        """The machine has come to its end: let the checks judge that too."""
-        self.engine.finish()
+        """The machine has come to its end: let the checks judge that too, or that it is none."""
+        engine = self.engine
+        if engine.finished():
+            engine.finish()
+            for watcher in self._judges:
+                watcher.finish()
+        elif all(transition.kind is Kind.WALK for transition in engine.transitions()):
+            self.add(Violation(rule=DEADLOCK, cpu=-1, text=str(engine.deadlock())))
         if self.violation is None:
             self.violation = next((noted[0] for noted in self._noted if noted), None)
+
+    def add(self, violation: Violation) -> None:
+        """Note what no check here can see."""
+        self._noted.append([violation])
 
     def violations(self) -> list[Violation]:
         """All that was found."""
@@ -193,11 +208,17 @@ class Following:
 
     def _compare(self, end: End) -> None:
         """The ends: of the recorded run, and of this one."""
-        if self.stepper.engine.finished():
+        for violation in end.violations:
+            if violation["rule"] in (NO_END, SILENCE):
+                self.stepper.add(violation)
+        if not self.stepper.fault:
             self.stepper.finish()
-            self._draw()
+        self._draw()
         here = self.stepper.end()
         names = {"transitions": "transitions", "memory_digest": "memory", "tlb_digest": "the TLBs"}
+        if not end.tlb_digest:
+            # The run was cut while CPUs were on their way.
+            del names["tlb_digest"]
         other = [text for name, text in names.items() if getattr(here, name) != getattr(end, name)]
         if other:
             self._differs(here.transitions, f"at the end {' and '.join(other)} differ")

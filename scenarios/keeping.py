@@ -61,8 +61,8 @@ class Keeper:
             self._tell(f"{problem.message}; going on without")
             self._writer = None
 
-    def end(self, result: LiveResult, name: str) -> None:
-        """The run is over. A recording that nobody asked for moves to FOLDER if a rule broke."""
+    def end(self, result: LiveResult, name: str, wanted: bool = True) -> None:
+        """The run is over. A recording that nobody asked for moves to FOLDER if a rule broke and `wanted`."""
         if self._writer is None:
             return
         figures = result.memory
@@ -70,13 +70,13 @@ class Keeper:
             End(
                 transitions=figures["transitions"],
                 memory_digest=figures["memory_digest"],
-                tlb_digest=tlb_digest(result.tlbs),
+                tlb_digest=tlb_digest(result.tlbs) if result.tlbs else "",
                 violations=tuple(result.violations),
             )
         )
         if self._asked:
             self._tell(f"recorded in {self.path}")
-        elif result.violations:
+        elif result.violations and wanted:
             self.path = _moved(self._header_file, name)
             self._tell(f"a rule broke; the recording is {self.path}")
 

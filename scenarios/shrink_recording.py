@@ -134,7 +134,7 @@ class _Shrinker:
             self.best.append(transition)
             if stepper.violation is not None or stepper.fault:
                 break
-        if stepper.violation is None and not stepper.fault and stepper.engine.finished():
+        if stepper.violation is None and not stepper.fault:
             stepper.finish()
             self._at_end = True
         self.violation = stepper.violation
@@ -172,7 +172,7 @@ class _Shrinker:
             return
         stepper = Stepper(self._machine)
         path = self._follow(stepper, kept)
-        if self._at_end and stepper.violation is None and stepper.engine.finished():
+        if self._at_end and stepper.violation is None and not stepper.fault:
             stepper.finish()
         found, wanted = stepper.violation, self.violation
         if found is None or wanted is None or found["rule"] != wanted["rule"]:
@@ -215,6 +215,5 @@ def _write(recording: Recording, machine: Machine, schedule: Schedule, target: P
                 raise AssertionError("runs do not repeat themselves")
             note(events, kind, cpu, at, 1)
         writer.keep(events, stepper.shared.total.value)
-        if stepper.engine.finished():
-            stepper.finish()
+        stepper.finish()
         writer.end(stepper.end())

@@ -1,0 +1,343 @@
+"""What `migrc stress` is claimed to find, not to find, and how fast it is; measured on live actors.
+
+    python benchmarks/stress.py table --out docs/live-evidence.md    what is wrong: live against explored
+    python benchmarks/stress.py clean --runs 2000                    policies that must break no rule
+    python benchmarks/stress.py speed                                runs a second of a test on three CPUs
+    python benchmarks/stress.py replays                              recordings come out again
+
+`table` writes between the two marks in the file, else prints. Any report in `clean`, and any recording that
+does not come out again, makes the exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from actors.machine import Mode
+from actors.session import LiveSession
+from scenarios.check import run_job
+from scenarios.follow import Following
+from scenarios.judging import Job, Settings
+from scenarios.keeping import keeping
+from scenarios.litmus import LITMUS
+from scenarios.programs import LitmusName, drop_programs_quietly
+from scenarios.recorded import recorded_machine
+from scenarios.recording import Recording
+from scenarios.stress import (
+    LitmusTarget,
+    Plan,
+    Tally,
+    is_harm,
+    litmus_target,
+    one_run,
+    stress,
+    workload_target,
+)
+from scenarios.swarm import DEFAULT_LEVEL, Pace, draw_chaos
+from scenarios.workload import load_workload
+
+BEGIN: Final = "<!-- table of benchmarks/stress.py -->"
+END: Final = "<!-- end of table -->"
+CLEAN: Final = ("immediate", "migrc:v3", "migrc:rfc2", "migrc:v9")
+WEAK: Final = "riscv"
+TEST_SPEED: Final = "two-adders-one-taker"
+
+# The catalogue's mistakes by what is missing in them; the others are wrong in another way.
+MISSING: Final = {
+    "mistake:no-wait-for-acknowledgements": "acknowledgement",
+    "mistake:interrupt-to-nobody": "flush",
+    "mistake:deferred-without-waiting": "acknowledgement",
+    "mistake:skip-test-inverted": "flush",
+    "mistake:no-barrier-before-flush": "barrier",
+    "mistake:no-barrier-after-flush": "barrier",
+    "mistake:generation-read-after-flush": "flush",
+    "mistake:note-before-flush": "flush",
+    "mistake:generation-before-unmap": "flush",
+    "mistake:plain-comparison": "flush",
+    "mistake:narrow-generation": "flush",
+    "mistake:empty-means-done": "acknowledgement",
+    "mistake:adds-while-flushing": "flush",
+    "mistake:write-fault-forgets": "flush",
+    "mistake:marks-what-is-pending": "flush",
+    "mistake:defers-writable": "flush",
+    "mistake:switched-off-forgets": "flush",
+    "mistake:mask-before-unmap": "flush",
+}
+
+TIERING: Final = (
+    "memory.fast_pages=128",
+    "memory.slow_pages=512",
+    "memory.min_free_pages=24",
+    "threads.table_pages=192",
+    "threads.heap_pages=32",
+    "threads.hot_pages=24",
+    "threads.drift_every=1000",
+    "threads.drift_pages=16",
+    "threads.accesses=12000",
+    "kernel.numa_scan_pages=256",
+    "kernel.numa_scan_period_accesses=500",
+    "checks.sample_every=50",
+)
+
+
+def table(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Every test and policy expected to break a rule: runs until happens-before reports it, until harm."""
+    rows = []
+    with LiveSession() as session:
+        for name, litmus in LITMUS.items():
+            for expectation in litmus.expected:
+                arch = "x86" if expectation.x86 == "Sometimes" else WEAK
+                if getattr(expectation, arch) != "Sometimes":
+                    continue
+                target = litmus_target(LitmusName(name), expectation.policy, arch)
+                row = _found_live(session, target, arguments.seeds, arguments.runs)
+                row["explored"] = _found_explored(target)
+                rows.append(row)
+                _say(_row(row))
+    missing = [row for row in rows if row["missing"]]
+    least = max(1, arguments.seeds * 9 // 10)
+    document = {
+        "rows": rows,
+        "seeds": arguments.seeds,
+        "within": arguments.within,
+        "missing": len(missing),
+        "missing_found": sum(_within(row, arguments.within) >= least for row in missing),
+    }
+    text = _markdown(rows, arguments)
+    if arguments.out is not None:
+        _write_between(arguments.out, text)
+    elif not arguments.json:
+        print(text)
+    return document, 0 if document["missing_found"] == len(missing) else 1
+
+
+def _found_live(session: LiveSession, target: LitmusTarget, seeds: int, runs: int) -> dict[str, Any]:
+    orders: list[int | None] = []
+    harms: list[int | None] = []
+    for seed in range(seeds):
+        tally, pace = Tally(target), Pace(target.machine.cpus)
+        for run in range(runs):
+            one_run(session, tally, pace, draw_chaos(seed, run, DEFAULT_LEVEL, pace), seed)
+            if (tally.races or tally.needless) and tally.violations:
+                break
+        harm = [one.run + 1 for one in tally.findings if is_harm(one.rule)]
+        order = [one.run + 1 for one in tally.findings if not is_harm(one.rule)]
+        harms.append(min(harm, default=None))
+        orders.append(min(order, default=None))
+    return {
+        "test": target.name,
+        "policy": target.policy,
+        "arch": target.arch,
+        "cpus": target.machine.cpus,
+        "missing": MISSING.get(target.policy, ""),
+        "happens_before": orders,
+        "harm": harms,
+    }
+
+
+def _found_explored(target: LitmusTarget) -> int | None:
+    """Schedules until `migrc check` finds it."""
+    job = Job(target.test, target.policy, target.arch, "Sometimes")
+    with tempfile.TemporaryDirectory() as folder:
+        result = run_job(job, Settings(folder=Path(folder)), None, lambda done: None)
+    return None if result.witness is None else result.schedules
+
+
+def _within(row: dict[str, Any], runs: int) -> int:
+    return sum(one is not None and one <= runs for one in row["happens_before"])
+
+
+def _runs(found: Sequence[int | None], seeds: int) -> str:
+    """`4 (10/10)`: the median over the seeds that found it, and how many those are."""
+    runs = [one for one in found if one is not None]
+    return f"{median(runs):g} ({len(runs)}/{seeds})" if runs else "-"
+
+
+def _row(row: dict[str, Any]) -> str:
+    seeds = len(row["harm"])
+    explored = row["explored"]
+    cells = (
+        row["test"],
+        row["policy"],
+        row["arch"],
+        row["missing"],
+        _runs(row["happens_before"], seeds),
+        _runs(row["harm"], seeds),
+        "-" if explored is None else f"{explored:,}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> str:
+    head = ("test", "policy", "arch", "missing", "order missing", "harm seen", "explored")
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *map(_row, rows)]
+    lines += ["", f"{arguments.seeds} seeds, {arguments.runs} runs each, chaos {DEFAULT_LEVEL}."]
+    return "\n".join(lines)
+
+
+def _write_between(file: Path, text: str) -> None:
+    before, begin, rest = file.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{file}: it lacks {BEGIN} or {END}")
+    file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def clean(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Every test under the policies of which it expects Never, in turn."""
+    targets = [
+        litmus_target(LitmusName(name), expectation.policy, arch)
+        for name, litmus in LITMUS.items()
+        for expectation in litmus.expected
+        for arch in ("x86", WEAK)
+        if expectation.policy in CLEAN and getattr(expectation, arch) == "Never"
+    ]
+    plan = Plan(arguments.seed, arguments.chaos, arguments.runs, None)
+    outcome = stress(targets, plan, None, lambda target, tally: None)
+    reports = [
+        {
+            "test": tally.target.name,
+            "policy": tally.target.policy,
+            "arch": tally.target.arch,
+            "rules": tally.rules,
+            "runs": [one.run for one in tally.findings],
+        }
+        for tally in outcome.tallies
+        if tally.rules
+    ]
+    document = {
+        "targets": len(targets),
+        "runs": outcome.runs,
+        "chaos": arguments.chaos,
+        "interleavings": sum(len(tally.interleavings) for tally in outcome.tallies),
+        "runs_per_second": round(outcome.runs / outcome.elapsed_s, 1),
+        "reports": reports,
+        "problem": outcome.problem,
+    }
+    return document, 1 if reports or outcome.problem else 0
+
+
+def speed(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Runs a second, the start of Ray and the first run left out."""
+    target = litmus_target(LitmusName(TEST_SPEED), "migrc:v3", "x86")
+    rates = {}
+    with LiveSession() as session:
+        stress([target], Plan(0, DEFAULT_LEVEL, 5, None), None, lambda target, tally: None, session)
+        for level in range(4):
+            plan = Plan(0, level, arguments.runs, None)
+            outcome = stress([target], plan, None, lambda target, tally: None, session)
+            rates[level] = round(outcome.runs / outcome.elapsed_s, 1)
+    document = {"test": TEST_SPEED, "cpus": target.machine.cpus, "runs": arguments.runs, "by_chaos": rates}
+    return document, 0 if min(rates.values()) >= 5 else 1
+
+
+def replays(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
+    """Record runs of a workload and of stressed tests; every one replays to the same end."""
+    counts = {"workload": 0, "stress": 0}
+    operations: list[int] = []
+    different: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, LiveSession() as session:
+        file = Path(folder) / "run.mrec"
+        workload = load_workload("tiering", TIERING)
+        for number in range(arguments.workloads):
+            policy = ("immediate", "migrc")[number % 2]
+            target = workload_target(workload, policy, "x86", 4, number)
+            mode = Mode(watched=True, recorded=True)
+            header = target.header(draw_chaos(0, 0, 0, Pace(4))).model_copy(update={"chaos": None})
+            with keeping(header, file, lambda text: None) as keeper:
+                keeper.end(session.run(target.machine, mode=mode, keep=keeper.keep), "")
+            operations.append(_follow(file, f"tiering {number}", different))
+            counts["workload"] += 1
+        tests = [
+            litmus_target(LitmusName(name), expectation.policy, arch)
+            for name, litmus in LITMUS.items()
+            for expectation in litmus.expected
+            for arch in ("x86", WEAK)
+        ]
+        step = max(1, len(tests) // arguments.stressed)
+        for number in range(arguments.stressed):
+            target_ = tests[number * step % len(tests)]
+            pace = Pace(target_.machine.cpus)
+            chaos = draw_chaos(number, number, DEFAULT_LEVEL, pace)
+            mode = Mode(watched=True, recorded=True, chaos=chaos, most=target_.most)
+            with keeping(target_.header(chaos), file, lambda text: None) as keeper:
+                keeper.end(session.run(target_.machine, mode=mode, keep=keeper.keep), "")
+            _follow(file, f"{target_.name} under {target_.policy} on {target_.arch}", different)
+            counts["stress"] += 1
+    document = {**counts, "least_operations": min(operations, default=0), "different": different}
+    return document, 1 if different or min(operations, default=10_000) < 10_000 else 0
+
+
+def _follow(file: Path, name: str, different: list[str]) -> int:
+    with Recording(file) as recording:
+        following = Following(recording, recorded_machine(recording))
+        following.run(lambda transitions, position: None)
+    if following.different or recording.problem or not following.rules_again:
+        different.append(f"{name}: {following.different or recording.problem or 'another rule'}")
+    return following.stepper.shared.operations
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run one of them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    one = verbs.add_parser("table", help="live against explored")
+    one.add_argument("--seeds", type=int, default=10)
+    one.add_argument("--runs", type=int, default=20, help="for each seed, at most")
+    one.add_argument(
+        "--within", type=int, default=10, help="runs within which what is missing has to be found"
+    )
+    one.add_argument("--out", type=Path, help="write between the marks in this file")
+    one.set_defaults(run=table)
+    one = verbs.add_parser("clean", help="no report where there is nothing to report")
+    one.add_argument("--runs", type=int, default=2000)
+    one.add_argument("--chaos", type=int, default=DEFAULT_LEVEL)
+    one.add_argument("--seed", type=int, default=0)
+    one.set_defaults(run=clean)
+    one = verbs.add_parser("speed", help="runs a second")
+    one.add_argument("--runs", type=int, default=60)
+    one.set_defaults(run=speed)
+    one = verbs.add_parser("replays", help="recordings come out again")
+    one.add_argument("--workloads", type=int, default=20)
+    one.add_argument("--stressed", type=int, default=100)
+    one.set_defaults(run=replays)
+    for one in verbs.choices.values():
+        one.add_argument("--json", action="store_true", help="one JSON document")
+    arguments = parser.parse_args()
+    drop_programs_quietly()
+    here = Path.cwd()
+    if getattr(arguments, "out", None) is not None:
+        arguments.out = arguments.out.resolve()
+    # What breaks a rule leaves its recording in the current directory.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            document, code = arguments.run(arguments)
+        finally:
+            os.chdir(here)
+    print(json.dumps(document, indent=2) if arguments.json else "", end="\n" if arguments.json else "")
+    if not arguments.json:
+        for key, value in document.items():
+            if key != "rows":
+                _say(f"{key}: {value}")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,322 @@
+"""`migrc stress`: what is wrong is found and recorded, what is right left alone, Ctrl-C keeps the tally."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from actors.machine import Chaos, Mode
+from actors.session import LiveSession
+from scenarios.follow import Following
+from scenarios.keeping import keeping
+from scenarios.programs import LitmusName
+from scenarios.recorded import recorded_machine
+from scenarios.recording import Recording
+from scenarios.shrink_recording import shrink_litmus
+from scenarios.stress import Outcome, Plan, Tally, litmus_target, one_run, stress, workload_target
+from scenarios.swarm import DEFAULT_LEVEL, Pace, draw_chaos
+from scenarios.workload import load_workload
+
+pytestmark = pytest.mark.live
+
+HANG_S = 240
+TINY = (
+    "memory.fast_pages=64",
+    "memory.slow_pages=256",
+    "memory.min_free_pages=12",
+    "threads.table_pages=96",
+    "threads.heap_pages=16",
+    "threads.hot_pages=12",
+    "threads.drift_every=300",
+    "threads.drift_pages=8",
+    "threads.accesses=1500",
+    "kernel.numa_scan_pages=128",
+    "kernel.numa_scan_period_accesses=250",
+    "checks.sample_every=10",
+)
+SPINS = """
+from emulator.explore.litmus import Litmus
+from emulator.hardware.operations import Cycle, Load, Store
+
+
+async def spins(cpu):
+    while not await Load("never"):
+        await Cycle()
+
+
+async def stubborn(cpu):
+    await Store("word", 1)
+    while True:
+        pass
+
+
+async def fine(cpu):
+    await Store("word", 1)
+
+
+def empty(setup):
+    pass
+
+
+SPINNING = Litmus("spinning", "?", (spins, fine), empty, (), drain=False)
+STUBBORN = Litmus("stubborn", "?", (stubborn, fine), empty, (), drain=False)
+"""
+
+
+def stressed(
+    session: LiveSession,
+    name: str,
+    policy: str,
+    arch: str = "x86",
+    runs: int = 10,
+    level: int = DEFAULT_LEVEL,
+) -> Outcome:
+    targets = [litmus_target(LitmusName(name), policy, arch)]
+    return stress(targets, Plan(0, level, runs, None), None, lambda target, tally: None, session)
+
+
+def followed(path: Path) -> Following:
+    with Recording(path) as recording:
+        following = Following(recording, recorded_machine(recording))
+        following.run(lambda transitions, position: None)
+        assert recording.problem == ""
+    return following
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+# --- what is found -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "arch"),
+    [
+        ("shootdown", "mistake:no-wait-for-acknowledgements", "x86"),
+        ("flush-notes", "mistake:no-barrier-after-flush", "riscv"),
+        ("two-adders-one-taker", "mistake:walks-the-shared-list", "sc"),
+    ],
+)
+def test_a_mistake_is_found_and_its_recording_comes_out_again(
+    session: LiveSession, name: str, policy: str, arch: str
+) -> None:
+    outcome = stressed(session, name, policy, arch, runs=40)
+    (tally,) = outcome.tallies
+    assert outcome.found and tally.findings
+    for finding in tally.findings:
+        assert finding.recording is not None and finding.recording.is_file()
+        following = followed(finding.recording)
+        assert following.different == ""
+        assert finding.rule in {violation["rule"] for violation in following.stepper.violations()}
+    with Recording(tally.findings[0].recording or Path()) as recording:
+        shrunk = shrink_litmus(recording, 5.0)
+    assert shrunk is not None and shrunk.witness is not None
+    assert shrunk.after <= shrunk.cut <= shrunk.before
+
+
+def test_only_the_first_of_each_rule_is_kept(session: LiveSession) -> None:
+    outcome = stressed(session, "shootdown", "mistake:interrupt-to-nobody")
+    (tally,) = outcome.tallies
+    assert tally.races == tally.runs == 10
+    assert len(list(Path("recordings").iterdir())) == len({one.recording for one in tally.findings})
+    assert len(tally.findings) == len(tally.rules)
+
+
+def test_a_deadlock_is_a_violation_and_the_next_run_goes_on(session: LiveSession) -> None:
+    outcome = stressed(session, "crossing-flushes", "mistake:lock-order", runs=12)
+    (tally,) = outcome.tallies
+    assert tally.runs == 12
+    assert 0 < tally.rules["deadlock"] < 12
+    (finding,) = tally.findings
+    assert "Lock(migrc_lock." in finding.text
+    assert finding.recording is not None
+    following = followed(finding.recording)
+    assert (following.different, following.rules_again) == ("", True)
+    with Recording(finding.recording) as recording:
+        shrunk = shrink_litmus(recording, 5.0)
+    assert shrunk is not None and shrunk.rule == "deadlock"
+
+
+def test_what_a_program_raises_for_a_rule_ends_its_run_only(session: LiveSession) -> None:
+    outcome = stressed(session, "allocation-needs-the-flush", "mistake:no-flush-under-pressure", runs=3)
+    (tally,) = outcome.tallies
+    assert tally.rules == {"allocation failed": 3}
+    assert tally.findings[0].recording is not None
+    assert followed(tally.findings[0].recording).different == ""
+
+
+def test_a_program_without_an_end_is_a_violation(session: LiveSession, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(SPINS)
+    target = litmus_target(LitmusName("spinning", str(file)), "immediate", "x86")
+    tally = Tally(target)
+    one_run(session, tally, Pace(2), Chaos(0), 0)
+    assert tally.rules == {"no end": 1}
+    assert tally.findings[0].recording is not None
+    following = followed(tally.findings[0].recording)
+    assert (following.different, following.rules_again) == ("", True)
+
+
+def test_a_cpu_that_never_says_a_word_is_replaced(session: LiveSession, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(SPINS)
+    target = litmus_target(LitmusName("stubborn", str(file)), "immediate", "x86")
+    result = session.run(
+        target.machine, patience_s=1.0, mode=Mode(True, True, Chaos(0)), keep=lambda e, c: None
+    )
+    assert [violation["rule"] for violation in result.violations] == ["silence"]
+    assert not stressed(session, "shootdown", "immediate", runs=2).found
+
+
+# --- what is left alone ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0, 2, 3])
+def test_a_right_policy_breaks_no_rule(session: LiveSession, level: int) -> None:
+    for name in ("shootdown", "dirty-entry-cached", "two-allocators"):
+        outcome = stressed(session, name, "immediate", "riscv", level=level)
+        (tally,) = outcome.tallies
+        assert tally.rules == {}
+        assert 1 < len(tally.interleavings) <= tally.runs == 10
+    assert not Path("recordings").exists()
+
+
+def test_a_workload_is_stressed_and_its_recording_replays(session: LiveSession, tmp_path: Path) -> None:
+    target = workload_target(load_workload("tiering", TINY), "migrc", "x86", 3, 4)
+    chaos = draw_chaos(1, 2, DEFAULT_LEVEL, Pace(3))
+    file = tmp_path / "r.mrec"
+    with keeping(target.header(chaos), file, lambda text: None) as keeper:
+        mode = Mode(True, True, chaos, target.most)
+        result = session.run(target.machine, mode=mode, keep=keeper.keep)
+        keeper.end(result, "")
+    assert result.violations == []
+    assert followed(file).different == ""
+
+
+def test_actors_are_reused(session: LiveSession) -> None:
+    def processes() -> set[int]:
+        actors = [session._memory, *session._cpus.values()]
+        return set(ray.get([actor.__ray_call__.remote(lambda self: os.getpid()) for actor in actors]))
+
+    stressed(session, "shootdown", "immediate", runs=1)
+    before = processes()
+    outcome = stressed(session, "crossing-flushes", "mistake:interrupts-off", runs=5)
+    assert outcome.tallies[0].rules["deadlock"]
+    stressed(session, "two-adders-one-taker", "migrc:v3", runs=2)
+    assert before <= processes()
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "scenarios", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def migrc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=HANG_S, check=False, env=environment()
+    )
+
+
+def test_the_command_reports_and_what_it_names_can_be_run() -> None:
+    done = migrc("stress", "deferred-copy", "--policy", "mistake:skip-test-inverted", "--runs", "6", "--json")
+    assert done.returncode == 1, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert (document["runs"], document["interrupted"]) == (6, False)
+    assert document["races"] == 6
+    results = document["results"]
+    assert [(one["arch"], one["runs"]) for one in results] == [("x86", 3), ("riscv", 3)]
+    recording = results[0]["findings"][0]["recording"]
+    assert f"the recording is {recording}" in done.stderr
+    done = migrc("replay", recording)
+    assert done.returncode == 1
+    assert "CPU 0" in done.stdout
+    cut = Path("cut.mrec")
+    cut.write_bytes(Path(recording).read_bytes()[:-20])
+    done = migrc("replay", str(cut), "--json")
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["whole"], document["same"]) == (1, False, True)
+    assert document["problem"].startswith("cut at byte ")
+    whole = Path(recording).read_bytes()
+    cut.write_bytes(whole.replace(b"migrc-recording 1", b"migrc-recording 9", 1))
+    done = migrc("replay", str(cut))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "another format" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "name a litmus test"),
+        (("shootdwn",), "did you mean shootdown?"),
+        (("nothing.py",), "no such file"),
+        (("nothing.toml",), "no such file"),
+        (("shootdown", "--all"), "one or the other"),
+        (("shootdown", "--policy", "nobody"), "nobody"),
+        (("shootdown", "--policy", "migrc", "--policy", "migrc"), "given twice"),
+        (("shootdown", "--arch", "arm"), "arm"),
+        (("shootdown", "--chaos", "4"), "4"),
+        (("shootdown", "--runs", "0"), "0"),
+        (("shootdown", "--seconds", "nan"), "nan"),
+        (("shootdown", "--cpus", "3"), "for workloads only"),
+        (("tiering", "--set", "memory.fast_pages=-1"), "memory.fast_pages"),
+        (("shootdown", "--address", ""), "HOST:PORT"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(arguments: tuple[str, ...], said: str) -> None:
+    done = migrc("stress", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("migrc: error: ") and said in line
+
+
+def test_a_test_that_expects_never_of_nobody_wants_a_policy(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SPINS)
+    done = migrc("stress", "mine.py:spinning")
+    assert done.returncode == 2
+    assert "say which with --policy" in done.stderr
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_keeps_the_tally(as_json: bool) -> None:
+    run = subprocess.Popen(
+        command("stress", "shootdown", "--policy", "mistake:interrupt-to-nobody", "--seconds", "600")
+        + ["--json"] * as_json,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + HANG_S
+    while not Path("recordings").exists():
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    # As a terminal does it: the actors get it, too.
+    os.killpg(run.pid, signal.SIGINT)
+    output, errors = run.communicate(timeout=HANG_S)
+    assert run.returncode == 130, errors
+    assert errors.endswith("migrc: interrupted\n")
+    if as_json:
+        document = json.loads(output)
+        assert document["interrupted"] is True
+        assert document["races"] == document["runs"] > 0
+    else:
+        assert "grace period: frame reused" in output
+        assert "migrc replay recordings/shootdown--" in output

@@ -72,6 +72,9 @@ MISSING: Final = {
     "mistake:defers-writable": "flush",
     "mistake:switched-off-forgets": "flush",
     "mistake:mask-before-unmap": "flush",
+    "mistake:fork-without-flush": "flush",
+    "mistake:pageout-without-flush": "flush",
+    "mistake:zap-without-flush": "flush",
 }
 
 TIERING: Final = (

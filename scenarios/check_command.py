@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 UNEXPECTED: Final = 1
 INTERRUPTED: Final = 130
 MAX_WORKERS: Final = 64
+SCHEDULES: Final = 5_000
+SCHEDULES_ALL: Final = 2_000
 SEED: Final = click.IntRange(0, 2**63 - 1)
 COUNT: Final = click.IntRange(1, 10**9)
 
@@ -77,9 +79,7 @@ class Seconds(click.FloatRange):
 @click.option(
     "--schedules",
     type=COUNT,
-    default=5_000,
-    show_default=True,
-    help="Runs for each result; an exhaustive search has no such limit.",
+    help="Runs for each result; an exhaustive search has no such limit.  [default: 5000; 2000 with --all]",
 )
 @click.option("--steps", type=COUNT, default=10_000, show_default=True, help="Steps for each run, at most.")
 @click.option("--seconds", type=Seconds(), help="For each result, at most.")
@@ -111,7 +111,7 @@ def check(
     policies: tuple[str, ...],
     archs: tuple[str, ...],
     strategy: str,
-    schedules: int,
+    schedules: int | None,
     steps: int,
     seconds: float | None,
     seed: int,
@@ -132,6 +132,8 @@ def check(
     jobs = plan(_tests(names, every), _each_once("--policy", policies), _each_once("--arch", archs))
     for policy in dict.fromkeys(job.policy for job in jobs):
         policy_factory(policy)
+    if schedules is None:
+        schedules = SCHEDULES_ALL if every else SCHEDULES
     settings = Settings(strategy, schedules, steps, seconds, seed, folder)
     many = every or len(jobs) > 1
     finished: list[Result] = []

@@ -1,0 +1,124 @@
+"""The tables of docs/validation.md: what the first posting measured beside what the emulator counts.
+
+`python benchmarks/validation.py table [--scale N]` puts both side by side on the timed engine (a minute);
+`live` does the same on live actors (some minutes); `sensitivity` shows what the reductions depend on (ten
+minutes). All print markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SCENARIO = "xsbench-rfc"
+POLICIES = ("immediate", "migrc:rfc2")
+SCALE = 128
+SENSITIVITY_SCALE = 256
+
+# RFC v1 and v2 of the MIGRC patches, cover letters: QEMU/KVM, 4 CPUs, 2 GB + 6 GB, v6.4, XSBench.
+POSTED = {
+    "pgdemote_kswapd": (1_052_596, 1_044_602),
+    "numa_pages_migrated": (1_052_359, 1_044_202),
+    "pgmigrate_success": (2_161_846, 2_157_808),
+    "nr_tlb_remote_flush": (72_370, 30_453),
+    "nr_tlb_remote_flush_received": (213_711, 88_840),
+    "nr_tlb_local_flush_all": (3_385, 3_039),
+    "nr_tlb_local_flush_one": (198_679, 198_875),
+}
+POSTED_ELAPSED_S = (33.50, 30.40)
+
+# What is varied, one at a time: each beside the value of the scenario.
+VARIED = (
+    ("scale", (64, 128, 256, 512)),
+    ("kernel.swap_cluster_max", (16, 64)),
+    ("kernel.sched_slice_batches", (2, 32)),
+    ("kernel.numa_scan_period_accesses", (4440298, 17761194)),
+    ("kernel.migration_entry_ad", ("false",)),
+    ("memory.min_free_pages", (362, 1448)),
+    ("xsbench.lookups", (2125000, 8500000)),
+    ("costs.cache_misses_per_1000", (350, 1000)),
+    ("costs.ipi_deliver_ns", (200, 5000)),
+    ("costs.page_slow_ns", (400, 4000)),
+)
+
+
+def run(engine: str, policies: tuple[str, ...], *settings: str, cpus: int = 4) -> dict[str, Any]:
+    """One run of the scenario, its JSON document."""
+    command = [sys.executable, "-m", "scenarios", "run", SCENARIO, "--engine", engine, "--json"]
+    command += ["--cpus", str(cpus)] + [word for policy in policies for word in ("--policy", policy)]
+    command += [word for setting in settings for word in ("--set", setting)]
+    if engine == "live":
+        command.append("--unwatched")
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def change(before: float, after: float) -> str:
+    """How much less, in per cent."""
+    return f"{100 * (after - before) / before:+.0f} %" if before else "-"
+
+
+def table(engine: str, scale: int) -> None:
+    """Posted and counted side by side; counts as they are, not multiplied by the scale."""
+    first, second = run(engine, POLICIES, f"scale={scale}")["runs"]
+    print("| | posted, before | with MIGRC | | ours, immediate | migrc:rfc2 | |")
+    print("|---|---|---|---|---|---|---|")
+    for name, (before, after) in POSTED.items():
+        ours = first["vmstat"][name], second["vmstat"][name]
+        cells = [f"{before:,}", f"{after:,}", change(before, after)]
+        cells += [f"{ours[0]:,}", f"{ours[1]:,}", change(*ours)]
+        print(f"| {name} | {' | '.join(cells)} |")
+    ratios = [
+        counts["nr_tlb_remote_flush_received"] / counts["nr_tlb_remote_flush"]
+        for counts in (first["vmstat"], second["vmstat"])
+    ]
+    print(f"| received / remote | 2.95 | 2.92 | | {ratios[0]:.2f} | {ratios[1]:.2f} | |")
+    if engine == "timed":
+        times = [one["elapsed_s"] * scale for one in (first, second)]
+        print(
+            f"| elapsed (ours times {scale}) | 33.5 s | 30.4 s | {change(*POSTED_ELAPSED_S)} | "
+            f"{times[0]:.1f} s | {times[1]:.1f} s | {change(*times)} |"
+        )
+
+
+def sensitivity() -> None:
+    """What the reductions depend on: one setting at a time, at a smaller scale."""
+    print("| setting | demoted | remote | received | received / remote |")
+    print("|---|---|---|---|---|")
+    cases = [("as shipped", "")]
+    cases += [(f"{key} = {value}", f"{key}={value}") for key, values in VARIED for value in values]
+    for label, setting in cases:
+        settings = [setting] if setting else []
+        if not setting.startswith("scale"):
+            settings.insert(0, f"scale={SENSITIVITY_SCALE}")
+        first, second = (one["vmstat"] for one in run("timed", POLICIES, *settings)["runs"])
+        remote, received = "nr_tlb_remote_flush", "nr_tlb_remote_flush_received"
+        cells = [
+            f"{first['pgdemote_kswapd']:,}",
+            change(first[remote], second[remote]),
+            change(first[received], second[received]),
+            f"{first[received] / max(1, first[remote]):.2f}",
+        ]
+        print(f"| {label} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """Print one of the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", choices=("table", "live", "sensitivity"))
+    parser.add_argument("--scale", type=int, default=SCALE)
+    arguments = parser.parse_args()
+    if arguments.what == "sensitivity":
+        sensitivity()
+    else:
+        table("timed" if arguments.what == "table" else "live", arguments.scale)
+
+
+if __name__ == "__main__":
+    main()

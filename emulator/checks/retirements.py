@@ -54,9 +54,10 @@ class Retired(NamedTuple):
 class Retirements:
     """The retired translations of a machine with `cpus` CPUs, and their events in `before`.
 
-    `masks`: mm to the CPUs that run it at the start. A huge entry covers 2**hpage_order pages. The bits of the
-    n-th translation start at bit n * (cpus + 1): first "retired", then "dropped" by CPU. Translations stay sorted and the bits of
-    a forgotten one are taken out everywhere, so that the same situation always looks the same.
+    `masks`: mm to the CPUs that run it at the start. A huge entry covers 2**hpage_order pages. The bits of
+    the n-th translation start at bit n * (cpus + 1): first "retired", then "dropped" by CPU. Translations
+    stay sorted and the bits of a forgotten one are taken out everywhere, so that the same situation always
+    looks the same.
     """
 
     def __init__(

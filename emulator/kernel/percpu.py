@@ -56,8 +56,8 @@ class KernelParameters:
     `numa_promotes` no page is hot enough for a hint fault to promote it (should_numa_migrate_memory).
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
     is milliseconds, a batch tens of microseconds. A PMD maps 2**hpage_order pages, 9 on x86; 0 turns huge
-    pages off. `thp_batched_flush` is no kernel's: unmapping a huge page for migration then joins the batch, as
-    that of a small one does, where set_pmd_migration_entry flushes at once.
+    pages off. `thp_batched_flush` is no kernel's: unmapping a huge page for migration then joins the batch,
+    as that of a small one does, where set_pmd_migration_entry flushes at once.
     """
 
     cpus: int

@@ -180,9 +180,7 @@ def _one_small_page_to_promote(setup: Setup) -> None:
 async def _promoter(cpu: PerCpu) -> None:
     await move(cpu, HEAD_FRAME)
     if not await migrate_misplaced_folio(cpu, SLOW_FRAME, FAST):
-        raise Forbidden(
-            REFUSED, "two pages are free or would be after a flush, and the high watermark is one"
-        )
+        raise Forbidden(REFUSED, "two pages are free or a flush would free them, and the high watermark is 1")
 
 
 # CPU 0

@@ -144,7 +144,7 @@ class PageTables:
 
     def entry(self, mm: int, vpn: int) -> int:
         """The entry as it is now."""
-        return self.mm(mm).entries.get(self._head(mm, vpn), 0)
+        return self.mm(mm).entries.get(self._head(mm, vpn) if self.hpage_order else vpn, 0)
 
     def frame(self, mm: int, vpn: int) -> int:
         """The frame that the page's entry names now; 0 for an empty one."""

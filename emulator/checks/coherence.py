@@ -26,7 +26,7 @@ from emulator.hardware.operations import (
     WriteFrame,
     XchgPte,
 )
-from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present
+from emulator.hardware.pte import frame_of, is_migration_entry, pte_pages, pte_pfn, pte_present
 from emulator.memory.memory import Memory
 
 OVERWRITTEN = "read of an overwritten version"
@@ -48,6 +48,7 @@ class Coherence:
 
     def __init__(self, memory: Memory, free_copies: bool = False) -> None:
         self.memory = memory
+        self._hpage_order = memory.page_tables.hpage_order
         self._free_copies = free_copies
         self.violations: list[Violation] = []
         self.found = 0
@@ -127,9 +128,10 @@ class Coherence:
     def _walk(self, cpu: int, operation: Walk, answer: int) -> None:
         if answer:
             self.checked += 1
-            if not self._allocated_frame(pte_pfn(answer)):
+            pfn = frame_of(answer, operation.vpn, self._hpage_order)
+            if not self._allocated_frame(pfn):
                 where = f"page {operation.vpn:#x} of mm {operation.mm}"
-                self._report(FILL, cpu, f"{where} names frame {pte_pfn(answer)}, which is free")
+                self._report(FILL, cpu, f"{where} names frame {pfn}, which is free")
 
     def _read(self, cpu: int, operation: ReadFrame, answer: int) -> None:
         self.checked += 1
@@ -179,7 +181,7 @@ class Coherence:
             return None
         entry = self.memory.page_tables.entry(*where)
         if pte_present(entry) or is_migration_entry(entry):
-            named = pte_pfn(entry)
+            named = frame_of(entry, operation.vpn, self._hpage_order)
             if named != pfn:
                 return named, f"{text}, but its entry names frame {named}"
             if is_migration_entry(entry) and pfn in self._copies and what == "write":
@@ -201,14 +203,21 @@ class Coherence:
 
     # --- what changes the picture --------------------------------------------------------------------
 
+    def _pages(self, pfn: int) -> int:
+        folio = self.memory.folios.folios.get(pfn)
+        return 1 << folio.order if folio is not None else 1
+
     def _zeroed(self, cpu: int, operation: FolioZero, answer: None) -> None:
-        self._copies.pop(operation.pfn, None)
+        for page in range(self._pages(operation.pfn)):
+            self._copies.pop(operation.pfn + page, None)
 
     def _copied(self, cpu: int, operation: FolioCopy, answer: None) -> None:
-        self._copies.pop(operation.dst, None)
-        self._copies[operation.src] = operation.dst
-        self._origin[operation.dst] = operation.src
-        self._written.discard(operation.dst)
+        for page in range(self._pages(operation.src)):
+            src, dst = operation.src + page, operation.dst + page
+            self._copies.pop(dst, None)
+            self._copies[src] = dst
+            self._origin[dst] = src
+            self._written.discard(dst)
 
     def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
         if answer < 0:
@@ -235,11 +244,16 @@ class Coherence:
     def _unmapped(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:
         # What was copied from it earlier, for a private mapping's write, has nothing to do with this move.
         if answer:
-            self._copies.pop(operation.pfn, None)
+            for page in range(pte_pages(answer, self._hpage_order)):
+                self._copies.pop(operation.pfn + page, None)
 
     def _exchanged(self, cpu: int, operation: XchgPte, answer: int) -> None:
         if not operation.pte and answer:
-            self._cleared[operation.mm, operation.vpn] = pte_pfn(answer)
+            self._gone(operation, answer)
+
+    def _gone(self, operation: XchgPte | CmpxchgPte, entry: int) -> None:
+        for page in range(pte_pages(entry, self._hpage_order)):
+            self._cleared[operation.mm, operation.vpn + page] = pte_pfn(entry) + page
 
     def _set(self, cpu: int, operation: SetPte, answer: None) -> None:
         # wp_page_copy: a copy takes the place of the entry that was cleared.
@@ -251,9 +265,10 @@ class Coherence:
     def _compared(self, cpu: int, operation: CmpxchgPte, answer: int) -> None:
         if answer == operation.old:
             if is_migration_entry(answer) and pte_present(operation.new):
-                self._remapped(cpu, operation, pte_pfn(answer), pte_pfn(operation.new))
+                for page in range(pte_pages(answer, self._hpage_order)):
+                    self._remapped(cpu, operation, pte_pfn(answer) + page, pte_pfn(operation.new) + page)
             if answer and not operation.new:
-                self._cleared[operation.mm, operation.vpn] = pte_pfn(answer)
+                self._gone(operation, answer)
             self._mapped(operation.new)
 
     def _remapped(self, cpu: int, operation: CmpxchgPte, src: int, dst: int) -> None:
@@ -284,4 +299,5 @@ class Coherence:
     def _mapped(self, entry: int) -> None:
         # A migration that failed after the copy maps its source again: it is nobody's retired copy.
         if pte_present(entry):
-            self._copies.pop(pte_pfn(entry), None)
+            for page in range(pte_pages(entry, self._hpage_order)):
+                self._copies.pop(pte_pfn(entry) + page, None)

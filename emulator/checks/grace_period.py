@@ -33,7 +33,16 @@ from emulator.hardware.operations import (
     WritePage,
     XchgPte,
 )
-from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, make_migration_entry, pte_pfn, pte_present
+from emulator.hardware.pte import (
+    ACCESSED,
+    DIRTY,
+    PRESENT,
+    RW,
+    make_migration_entry,
+    pte_pages,
+    pte_pfn,
+    pte_present,
+)
 
 REUSED = "grace period: frame reused"
 WRITABLE = "grace period: destination made writable"
@@ -75,7 +84,7 @@ class GracePeriod:
     `masks`: mm to the CPUs that run it at the start. `nid` is page_to_nid. `entries`: page-table entries at
     the start, by (mm, vpn); only a plain store over one needs to know it, the other operations answer it.
 
-    Only head frames of larger folios are followed from source to destination.
+    A huge translation covers 2**hpage_order pages and as many frames; it goes by the first of each.
     """
 
     def __init__(
@@ -85,9 +94,11 @@ class GracePeriod:
         masks: Mapping[int, int],
         nid: Callable[[int], int],
         entries: Mapping[tuple[int, int], int] | None = None,
+        hpage_order: int = 0,
     ) -> None:
+        self._hpage_order = hpage_order
         self.before = HappensBefore(cpus, plain_orders, nid, TLB_GEN)
-        self.facts = Retirements(cpus, self.before, masks)
+        self.facts = Retirements(cpus, self.before, masks, hpage_order)
         self.violations: list[Violation] = []
         self._cpus = cpus
         self._entries = {
@@ -151,9 +162,9 @@ class GracePeriod:
             return
         end = answer + (1 << operation.order)
         for at, retired in enumerate(self.facts.retired):
-            if answer <= retired.page < end:
+            if retired.page < end and answer < retired.page + retired.pages and retired.page != NONE:
                 self.facts.replace(at, page=NONE)
-            if answer <= retired.frame < end:
+            if retired.frame < end and answer < retired.frame + retired.pages:
                 self.facts.replace(at, handed=answer, parts=retired.parts & ~WRITE)
         for dst in range(answer, end):
             self._copies.pop(dst, None)
@@ -161,7 +172,8 @@ class GracePeriod:
     def _first_use(self, cpu: int, pfn: int, operation: Operation) -> None:
         """Something is put into a frame, or it is mapped: its old translations must be gone by then."""
         for at, retired in enumerate(self.facts.retired):
-            if retired.handed != NONE and pfn in (retired.handed, retired.frame):
+            inside = retired.frame <= pfn < retired.frame + retired.pages
+            if retired.handed != NONE and (inside or pfn == retired.handed):
                 self._judge(at, cpu, REUSED, f"{type(operation).__name__} uses frame {retired.frame} again")
                 self.facts.replace(at, parts=0)
 
@@ -237,8 +249,9 @@ class GracePeriod:
         if not answer:
             return
         for at, retired in enumerate(self.facts.retired):
-            inside = retired.mm == operation.mm and operation.start <= retired.vpn < operation.end
-            if inside and retired.parts & READ:
+            before = operation.end <= retired.vpn
+            after = retired.vpn + retired.pages <= operation.start
+            if retired.mm == operation.mm and not before and not after and retired.parts & READ:
                 what = f"an area of pages {operation.start:#x} to {operation.end - 1:#x} is mapped"
                 self._judge(at, cpu, RANGE, what)
 
@@ -246,19 +259,23 @@ class GracePeriod:
         if not pte_present(new):
             return
         pfn = pte_pfn(new)
+        pages = pte_pages(new, self._hpage_order)
         self._first_use(cpu, pfn, operation)
         for at, retired in enumerate(self.facts.retired):
-            here = (retired.mm, retired.vpn) == operation[:2]
-            if here and pfn == retired.frame:
+            # Where the two overlap, and what is cached and what is mapped there: by their first pages.
+            first = operation.vpn - retired.vpn
+            here = retired.mm == operation.mm and -pages < first < retired.pages
+            same = -pages < pfn - retired.page < retired.pages and retired.page != NONE
+            if here and pfn - first == retired.frame:
                 # The page is back where it was: what is cached is what is mapped, as far as that goes.
                 if new & PRESENT:
                     self.facts.replace(at, parts=0 if new & RW else retired.parts & ~READ)
-            elif retired.parts & READ and here and pfn != retired.page:
+            elif retired.parts & READ and here and pfn - first != retired.page:
                 # "A page-table entry whose flush is deferred is not rewritten before that flush", or one CPU
                 # uses the old page there while others use the new one.
                 what = f"{_where(operation)} maps frame {pfn} anew"
                 self._judge(at, cpu, RANGE, what)
-            elif retired.parts & READ and new & RW and pfn == retired.page != retired.frame:
+            elif retired.parts & READ and new & RW and same and retired.page != retired.frame:
                 what = f"{_where(operation)} makes frame {pfn} writable, with read copy {retired.frame}"
                 self._judge(at, cpu, WRITABLE, what)
 

@@ -20,7 +20,7 @@ from emulator.hardware.operations import (
     LoadCr3,
     Store,
 )
-from emulator.hardware.pte import DIRTY, PRESENT, RW, pte_pfn
+from emulator.hardware.pte import DIRTY, PRESENT, RW, pte_pages, pte_pfn
 from emulator.kernel.percpu import cpumask_word, is_lazy_word, tlb_gen_word
 
 READ = 1  # a stale translation reads the frame
@@ -48,17 +48,22 @@ class Retired(NamedTuple):
     page: int
     handed: int = NONE
     deferred: bool = False
+    pages: int = 1  # how many the translation covers, from `vpn` and `frame` on
 
 
 class Retirements:
     """The retired translations of a machine with `cpus` CPUs, and their events in `before`.
 
-    `masks`: mm to the CPUs that run it at the start. The bits of the n-th translation start at bit
-    n * (cpus + 1): first "retired", then "dropped" by CPU. Translations stay sorted and the bits of
-    a forgotten one are taken out everywhere, so that the same situation always looks the same.
+    `masks`: mm to the CPUs that run it at the start. A huge entry covers 2**hpage_order pages. The bits of
+    the n-th translation start at bit n * (cpus + 1): first "retired", then "dropped" by CPU. Translations
+    stay sorted and the bits of a forgotten one are taken out everywhere, so that the same situation always
+    looks the same.
     """
 
-    def __init__(self, cpus: int, before: HappensBefore, masks: Mapping[int, int]) -> None:
+    def __init__(
+        self, cpus: int, before: HappensBefore, masks: Mapping[int, int], hpage_order: int = 0
+    ) -> None:
+        self._hpage_order = hpage_order
         self.before = before
         self.retired: list[Retired] = []
         self._cpus = cpus
@@ -140,7 +145,8 @@ class Retirements:
         if not parts or not holders:
             return
         frame = pte_pfn(old)
-        entry = Retired(mm, vpn, frame, cpu, parts, holders, frame)
+        pages = pte_pages(old, self._hpage_order)
+        entry = Retired(mm, vpn, frame, cpu, parts, holders, frame, pages=pages)
         at = 0
         while at < len(self.retired) and self.retired[at][:3] <= entry[:3]:
             at += 1
@@ -161,7 +167,7 @@ class Retirements:
             if (
                 retired.mm == mm
                 and retired.holders >> cpu & 1
-                and (vpn is None or vpn == retired.vpn)
+                and (vpn is None or retired.vpn <= vpn < retired.vpn + retired.pages)
                 and (anyway or known >> at * self._width & 1)
             ):
                 if anyway:

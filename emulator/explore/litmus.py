@@ -18,7 +18,7 @@ from emulator.explore.engine import LocalEngine, Watcher
 from emulator.hardware.cpu import Context, Cpu, Program
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
-from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, RW, mk_pte
+from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PMD_ORDER, PRESENT, PSE, RW, mk_pte
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.percpu import (
     KernelParameters,
@@ -118,16 +118,18 @@ class Setup:
         """Map a fresh folio of `node` at page `vpn`, on the inactive list; its frame.
 
         `version` is its content version, `flags` further page-table bits. A writable entry is dirty as
-        well if `dirty` says so.
+        well if `dirty` says so. With PSE among the flags it is a huge page of hpage_order (see `settings`).
         """
         folios = self.memory.folios
-        pfn = folios.zones[node].rmqueue(0)
+        order = self.parameters.hpage_order if flags & PSE else 0
+        pfn = folios.zones[node].rmqueue(order)
         if pfn is None:
             raise ValueError(f"litmus setup: node {node} has no free frame for page {vpn:#x}")
-        folio = folios.folios[pfn] = Folio(pfn, 0, node)
+        folio = folios.folios[pfn] = Folio(pfn, order, node)
         folio.lru = False
         folios.lru[node, False][pfn] = None
-        folios.content[pfn] = version
+        for frame in range(pfn, pfn + (1 << order)):
+            folios.content[frame] = version
         entry = mk_pte(pfn, PRESENT | ACCESSED | flags)
         entry |= (RW if writable else 0) | (DIRTY if dirty else 0) | (EXCLUSIVE if exclusive else 0)
         self.memory.page_tables.mm(mm).entries[vpn] = entry
@@ -215,7 +217,8 @@ class LitmusMachine:
         self._start = self._set_up()
 
     def _set_up(self) -> Setup:
-        memory = Memory([Tier(self.litmus.fast, self._marks[0]), Tier(self.litmus.slow, self._marks[1])])
+        tiers = [Tier(self.litmus.fast, self._marks[0]), Tier(self.litmus.slow, self._marks[1])]
+        memory = Memory(tiers, self.parameters.hpage_order)
         setup = Setup(memory, self.litmus.cpus, self.parameters, loaded=[MM] * self.litmus.cpus)
         self.litmus.setup(setup)
         for mm in set(setup.loaded):
@@ -258,7 +261,8 @@ class LitmusMachine:
         """CPU `number`, the program that it boots, and its kernel's private data."""
         start = self._start
         kernel = PerCpu(number, self.parameters, self.make_policy())
-        cpu = Cpu(number, self.architecture, TlbShape(16, 4, 16, 4), interrupt_entry(kernel))
+        order = self.parameters.hpage_order or PMD_ORDER
+        cpu = Cpu(number, self.architecture, TlbShape(16, 4, 16, 4), interrupt_entry(kernel), order)
         mm = start.loaded[number]
         cpu.mm = mm
         cpu.pcid = 2
@@ -293,7 +297,10 @@ class LitmusMachine:
             for vpn, entry in tables.entries.items()
         }
         plain_orders = self.architecture.plain_orders
-        grace = GracePeriod(self.litmus.cpus, plain_orders, self.masks(), self.parameters.nid, entries)
+        parameters = self.parameters
+        grace = GracePeriod(
+            self.litmus.cpus, plain_orders, self.masks(), parameters.nid, entries, parameters.hpage_order
+        )
         return (grace, Frugality(grace)) if self.litmus.frugal else (grace,)
 
     def engine(self, watchers: Sequence[Watcher] = ()) -> LocalEngine:

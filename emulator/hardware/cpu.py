@@ -42,7 +42,7 @@ from emulator.hardware.operations import (
     Where,
 )
 from emulator.hardware.ordering import Architecture, PendingLoad, Window
-from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW
+from emulator.hardware.pte import ACCESSED, DIRTY, PMD_ORDER, PRESENT, RW
 from emulator.hardware.tlb import Tlb, TlbShape
 
 Program = Coroutine[Operation, Any, None]
@@ -126,9 +126,10 @@ class Cpu:
         architecture: Architecture,
         shape: TlbShape,
         interrupt_entry: Callable[[tuple[IpiRequest, ...]], Program],
+        pmd_order: int = PMD_ORDER,
     ) -> None:
         self.number = number
-        self.tlb = Tlb(shape)
+        self.tlb = Tlb(shape, pmd_order)
         self.window = Window(architecture)
         self.interrupt_entry = interrupt_entry
         self.mm = 0

@@ -40,6 +40,21 @@ def pte_pfn(pte: int) -> int:
     return pte >> PAGE_SHIFT
 
 
+def pte_huge(pte: int) -> bool:
+    """The entry is a PMD's and covers a whole huge page (`pmd_trans_huge`, or its migration entry)."""
+    return pte & PSE != 0
+
+
+def pte_pages(pte: int, hpage_order: int) -> int:
+    """How many pages the entry covers, where a PMD covers 2**hpage_order."""
+    return 1 << hpage_order if pte & PSE else 1
+
+
+def frame_of(pte: int, vpn: int, hpage_order: int) -> int:
+    """The frame that page `vpn` has by this entry, which is not the first one inside a huge page."""
+    return pte_pfn(pte) + (vpn & (1 << hpage_order) - 1 if pte & PSE else 0)
+
+
 def pte_none(pte: int) -> bool:
     """The entry is empty."""
     return pte == 0

@@ -67,12 +67,15 @@ class Tlb:
     without a flush. Hardware may then use either (Intel SDM Vol. 3A, "Details of TLB Use");
     here it is the first found in the order L1 small, L1 huge, L2 small, L2 huge.
 
+    A huge entry covers 2**pmd_order pages: 2 MiB, unless a litmus test has smaller ones.
+
     Raises ValueError for a shape that cannot be built.
     """
 
-    __slots__ = ("_huge_seen", "_l1", "_l1_mask", "_l1_ways", "_l2", "_l2_mask", "_l2_ways")
+    __slots__ = ("_huge_seen", "_l1", "_l1_mask", "_l1_ways", "_l2", "_l2_mask", "_l2_ways", "_pmd_order")
 
-    def __init__(self, shape: TlbShape = _DEFAULT_SHAPE) -> None:
+    def __init__(self, shape: TlbShape = _DEFAULT_SHAPE, pmd_order: int = PMD_ORDER) -> None:
+        self._pmd_order = pmd_order
         self._l1_ways = shape.l1_ways
         self._l2_ways = shape.l2_ways
         self._l1_mask = _set_count("l1", shape.l1_entries, shape.l1_ways) - 1
@@ -87,7 +90,7 @@ class Tlb:
         """Return the cached entry that translates page `vpn`, or None on a miss.
 
         Becomes the newest of its set in the level that hit; a hit in L2 also fills L1.
-        For a 2 MiB entry the frame is the head frame: the caller adds `vpn & 511`.
+        For a 2 MiB entry the frame is the head frame: the caller adds what `vpn` is inside the page.
         """
         key = pcid << _PCID_SHIFT | vpn
         l1_set = self._l1[vpn & self._l1_mask]
@@ -100,7 +103,7 @@ class Tlb:
     def peek(self, pcid: int, vpn: int) -> int | None:
         """What `lookup` would find, changing nothing."""
         key = pcid << _PCID_SHIFT | vpn
-        keys = [(key, vpn), _huge_key(key, vpn)]
+        keys = [(key, vpn), _huge_key(key, vpn, self._pmd_order)]
         for level, mask in ((self._l1, self._l1_mask), (self._l2, self._l2_mask)):
             for candidate, page in keys:
                 pte = level[page & mask].get(candidate)
@@ -111,7 +114,7 @@ class Tlb:
     def insert(self, pcid: int, vpn: int, pte: int) -> None:
         """Cache `pte` for page `vpn` in both levels as the newest, in place of that page's older entry.
 
-        With PSE set it is a 2 MiB entry that covers all of `vpn >> 9`. Raises ValueError for
+        With PSE set it is a huge entry that covers all of `vpn >> pmd_order`. Raises ValueError for
         a PCID beyond 12 bits or a page number beyond 51.
         """
         if pcid >> _PCID_BITS or vpn >> _VPN_BITS:
@@ -119,7 +122,7 @@ class Tlb:
         key = pcid << _PCID_SHIFT
         if pte & PSE:
             self._huge_seen = True
-            vpn >>= PMD_ORDER
+            vpn >>= self._pmd_order
             key |= _HUGE
         key |= vpn
         _put(self._l1[vpn & self._l1_mask], self._l1_ways, key, pte)
@@ -193,7 +196,7 @@ class Tlb:
             if pte is not None:
                 l1_set[key] = pte
             elif huge_seen:
-                huge_key, huge_vpn = _huge_key(key, vpn)
+                huge_key, huge_vpn = _huge_key(key, vpn, self._pmd_order)
                 extra = 0 if huge_key in l1[huge_vpn & l1_mask] else second
                 pte = self._lookup_rest(key, vpn, l1_set)
                 if pte is None:
@@ -236,7 +239,7 @@ class Tlb:
         self._l1[vpn & self._l1_mask].pop(key, None)
         self._l2[vpn & self._l2_mask].pop(key, None)
         if self._huge_seen:
-            key, vpn = _huge_key(key, vpn)
+            key, vpn = _huge_key(key, vpn, self._pmd_order)
             self._l1[vpn & self._l1_mask].pop(key, None)
             self._l2[vpn & self._l2_mask].pop(key, None)
 
@@ -255,7 +258,7 @@ class Tlb:
         found: list[tuple[int, int, int]] = []
         for key, pte in self._merged().items():
             vpn = key & _HUGE - 1
-            found.append((key >> _PCID_SHIFT, vpn << PMD_ORDER if key & _HUGE else vpn, pte))
+            found.append((key >> _PCID_SHIFT, vpn << self._pmd_order if key & _HUGE else vpn, pte))
         yield from sorted(found)
 
     def __len__(self) -> int:
@@ -272,7 +275,7 @@ class Tlb:
     def _lookup_rest(self, key: int, vpn: int, l1_set: dict[int, int]) -> int | None:
         """What `lookup` does once `l1_set` turned out not to hold the 4 KiB page."""
         if self._huge_seen:
-            huge_key, huge_vpn = _huge_key(key, vpn)
+            huge_key, huge_vpn = _huge_key(key, vpn, self._pmd_order)
             huge_set = self._l1[huge_vpn & self._l1_mask]
             pte = huge_set.pop(huge_key, None)
             if pte is not None:
@@ -312,7 +315,7 @@ class Tlb:
             if pte is None:
                 if not self._huge_seen:
                     return False
-                key, vpn = _huge_key(key, vpn)
+                key, vpn = _huge_key(key, vpn, self._pmd_order)
                 ways = l1[vpn & l1_mask]
                 pte = ways.get(key)
                 if pte is None:
@@ -326,9 +329,9 @@ class Tlb:
         return True
 
 
-def _huge_key(key: int, vpn: int) -> tuple[int, int]:
-    """Key and 2 MiB page number of the entry that would cover the 4 KiB page of `key`."""
-    huge_vpn = vpn >> PMD_ORDER
+def _huge_key(key: int, vpn: int, pmd_order: int) -> tuple[int, int]:
+    """Key and huge page number of the entry that would cover the 4 KiB page of `key`."""
+    huge_vpn = vpn >> pmd_order
     return key ^ vpn | _HUGE | huge_vpn, huge_vpn
 
 

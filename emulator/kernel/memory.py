@@ -32,12 +32,14 @@ from emulator.hardware.pte import (
     EXCLUSIVE,
     PRESENT,
     PROTNONE,
+    PSE,
     RW,
     is_migration_entry,
     mk_pte,
     pte_pfn,
     pte_protnone,
 )
+from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page
 from emulator.kernel.migrate import migrate_misplaced_folio
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable
@@ -59,20 +61,30 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
     Raises SegmentationFault for an access that the areas do not allow.
     """
     cpu.count("pgfault")
-    found, pte = await Series((FindVma(mm, vpn), GetPte(mm, vpn)))
+    # The PMD first, then the entry below it, if that is no huge page's.
+    head = cpu.parameters.hpage_head(vpn)
+    found, pte = await Series((FindVma(mm, vpn), GetPte(mm, head)))
     vma = Vma(*found) if found else None
     if vma is None or (write and not vma.flags & VM_WRITE):
         raise SegmentationFault(
             f"CPU {cpu.number}: {'write to' if write else 'read of'} page {vpn:#x} of mm {mm}, "
             f"{'outside every area' if vma is None else 'in an area without write permission'}"
         )
+    if pte & PSE:
+        vpn = head
+    elif vpn != head:
+        pte = await GetPte(mm, vpn)
     if pte == 0:
-        await do_no_page(cpu, mm, vpn, write, vma)
+        if not await do_huge_pmd_anonymous_page(cpu, mm, vpn, write, vma):
+            await do_no_page(cpu, mm, vpn, write, vma)
     elif is_migration_entry(pte):
         # migration_entry_wait
         await WaitPte(mm, vpn, pte)
     elif pte_protnone(pte):
+        # do_huge_pmd_numa_page does the same to a PMD.
         await do_numa_page(cpu, mm, vpn, pte, vma)
+    elif write and not pte & RW and pte & PSE:
+        await do_huge_pmd_wp_page(cpu, mm, vpn, pte)
     elif write and not pte & RW:
         await do_wp_page(cpu, mm, vpn, pte, vma)
     # Else another CPU has resolved it meanwhile: a spurious fault.

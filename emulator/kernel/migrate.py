@@ -12,6 +12,7 @@ from emulator.hardware.operations import (
     FolioCopy,
     FolioIsolateLru,
     FolioMigrateMapping,
+    FolioOrder,
     FolioPut,
     FolioPutbackLru,
     LruAdd,
@@ -32,6 +33,11 @@ from emulator.kernel.rmap import (
 )
 
 
+async def folio_order(cpu: PerCpu, pfn: int) -> int:
+    """folio_order; asked only where there are huge pages."""
+    return await FolioOrder(pfn) if cpu.parameters.hpage_order else 0
+
+
 class Unmapped(NamedTuple):
     """One folio between its two phases: unmapped, not yet moved."""
 
@@ -49,28 +55,32 @@ async def migrate_pages(
     """
     moved: list[int] = []
     failed: list[int] = []
+    orders = {pfn: await folio_order(cpu, pfn) for pfn in folios}
     step = cpu.parameters.migrate_batch
     for start in range(0, len(folios), step):
         batch = folios[start : start + step]
-        done = await migrate_pages_batch(cpu, batch, target, reason, active)
+        done = await migrate_pages_batch(cpu, batch, orders, target, reason, active)
         moved += done
         if len(done) < len(batch):
             gone = set(done)
             failed += [pfn for pfn in batch if pfn not in gone]
-    cpu.count("pgmigrate_success", len(moved))
-    cpu.count("pgmigrate_fail", len(failed))
+    cpu.count("pgmigrate_success", sum(1 << orders[pfn] for pfn in moved))
+    cpu.count("pgmigrate_fail", sum(1 << orders[pfn] for pfn in failed))
     return moved, failed
 
 
 async def migrate_pages_batch(
-    cpu: PerCpu, folios: list[int], target: int, reason: str, active: bool
+    cpu: PerCpu, folios: list[int], orders: dict[int, int], target: int, reason: str, active: bool
 ) -> list[int]:
-    """migrate_pages_batch: the frames that were moved away from."""
+    """migrate_pages_batch: the frames that were moved away from.
+
+    A huge folio moves as a whole or stays: Linux would split it for want of a destination, unless for NUMA.
+    """
     policy = cpu.policy
     await policy.migrate_begin(cpu, reason)
     unmapped: list[Unmapped] = []
     for src in folios:
-        dst = await alloc_pages_thisnode(cpu, target, 0)
+        dst = await alloc_pages_thisnode(cpu, target, orders[src])
         if dst < 0:
             break
         await policy.before_unmap(cpu, src)
@@ -114,7 +124,8 @@ async def migrate_misplaced_folio(cpu: PerCpu, pfn: int, target: int) -> bool:
     Room means the high watermark (migrate_balanced_pgdat); without it kswapd is woken, which is how
     promotion drives demotion (numamigrate_isolate_folio).
     """
-    if not await zone_watermark_ok(cpu, target, 1, WMARK_HIGH):
+    pages = 1 << await folio_order(cpu, pfn)
+    if not await zone_watermark_ok(cpu, target, pages, WMARK_HIGH):
         await wakeup_kswapd(cpu, target)
         return False
     if not await FolioIsolateLru(pfn):
@@ -124,6 +135,6 @@ async def migrate_misplaced_folio(cpu: PerCpu, pfn: int, target: int) -> bool:
     for stayed in failed:
         await FolioPutbackLru(stayed, False)
     if moved:
-        cpu.count("numa_pages_migrated")
-        cpu.count("pgpromote_success")
+        cpu.count("numa_pages_migrated", pages)
+        cpu.count("pgpromote_success", pages)
     return bool(moved)

@@ -17,7 +17,7 @@ from emulator.hardware.operations import (
     VmaRemove,
     XchgPte,
 )
-from emulator.hardware.pte import EXCLUSIVE, pte_dirty, pte_pfn, pte_present
+from emulator.hardware.pte import EXCLUSIVE, pte_dirty, pte_pages, pte_pfn, pte_present
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
@@ -58,6 +58,7 @@ async def unmap_page_range(cpu: PerCpu, mm: int, start: int, end: int, full_mm: 
     for at in range(0, len(mapped), MAX_GATHER_PAGES):
         part = mapped[at : at + MAX_GATHER_PAGES]
         old = await Series(tuple(XchgPte(mm, vpn, 0) for vpn in part))
+        sizes = [pte_pages(pte, cpu.parameters.hpage_order) for pte in old]
         frames = [pte_pfn(pte) for pte in old if pte_present(pte)]
         for pte in old:
             # Pages of files have to be written out some time. (Anonymous ones that are nobody's own are
@@ -73,10 +74,10 @@ async def unmap_page_range(cpu: PerCpu, mm: int, start: int, end: int, full_mm: 
         if full_mm:
             await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
         else:
-            await cpu.policy.flush_zapped(cpu, mm, part[0], part[-1] + 1)
+            await cpu.policy.flush_zapped(cpu, mm, part[0], part[-1] + sizes[-1])
         for pfn in frames:
             await FolioPut(pfn)
-        freed += len(frames)
+        freed += sum(size for pte, size in zip(old, sizes, strict=True) if pte_present(pte))
     return freed
 
 

@@ -24,6 +24,7 @@ from emulator.hardware.pte import (
     PROTNONE,
     RW,
     is_migration_entry,
+    pte_pages,
     pte_pfn,
     pte_present,
 )
@@ -46,7 +47,7 @@ def mmap_lock(mm: int) -> str:
 
 
 async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
-    """change_prot_numa over pages [start, end): how many entries became PROT_NONE.
+    """change_prot_numa over pages [start, end): how many of them became PROT_NONE.
 
     With memory tiering only folios outside the top tier get hints (change_pte_range). The write bit
     goes: after migration such a page comes back read-only.
@@ -65,7 +66,13 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     seen = await Series(
         tuple(CmpxchgPte(mm, vpn, entry, entry & ~(PRESENT | RW) | PROTNONE) for vpn, entry in marked)
     )
-    changed = [vpn for (vpn, entry), was in zip(marked, seen, strict=True) if was == entry]
+    order = cpu.parameters.hpage_order
+    changed = [
+        page
+        for (vpn, entry), was in zip(marked, seen, strict=True)
+        if was == entry
+        for page in range(vpn, vpn + pte_pages(entry, order))
+    ]
     if changed:
         cpu.count("numa_pte_updates", len(changed))
         await flush_tlb_mm_range(cpu, mm, changed[0], changed[-1] + 1)
@@ -106,7 +113,7 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
     destination is flush_tlb_batched_pending, if it is turned on: it flushes for every unmap that was
     counted, deferred or not. Without it, until the caller's flush, nothing does.
     """
-    owed = []
+    owed: list[int] = []
     mapped = await MappedRange(mm, start, end)
     if mapped:
         await flush_tlb_batched_pending(cpu, mm)
@@ -134,7 +141,7 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
                 await flush_tlb_batched_pending(cpu, mm)
             old = seen
         if pte_needs_flush(old, new):
-            owed.append(vpn)
+            owed += range(vpn, vpn + pte_pages(old, cpu.parameters.hpage_order))
     return owed
 
 

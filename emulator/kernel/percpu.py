@@ -55,7 +55,9 @@ class KernelParameters:
     batch that was unmapped since may not have been flushed for (flush_tlb_batched_pending). Without
     `numa_promotes` no page is hot enough for a hint fault to promote it (should_numa_migrate_memory).
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
-    is milliseconds, a batch tens of microseconds.
+    is milliseconds, a batch tens of microseconds. A PMD maps 2**hpage_order pages, 9 on x86; 0 turns huge
+    pages off. `thp_batched_flush` is no kernel's: unmapping a huge page for migration then joins the batch,
+    as that of a small one does, where set_pmd_migration_entry flushes at once.
     """
 
     cpus: int
@@ -70,11 +72,22 @@ class KernelParameters:
     migration_entry_ad: bool = True
     tlb_flush_batched: bool = False
     sched_slice_batches: int = 8
+    hpage_order: int = 0
+    thp_batched_flush: bool = False
 
     @property
     def all_cpus(self) -> int:
         """cpu_possible_mask."""
         return (1 << self.cpus) - 1
+
+    @property
+    def hpage_nr(self) -> int:
+        """HPAGE_PMD_NR; 1 without huge pages."""
+        return 1 << self.hpage_order
+
+    def hpage_head(self, vpn: int) -> int:
+        """The page & HPAGE_PMD_MASK: first page of what a PMD would map."""
+        return vpn & -1 << self.hpage_order
 
     def nid(self, pfn: int) -> int:
         """page_to_nid."""

@@ -28,12 +28,14 @@ from emulator.hardware.pte import (
     EXCLUSIVE,
     MIGRATION_WRITE,
     PRESENT,
+    PSE,
     RW,
     is_migration_entry,
     make_migration_entry,
     mk_pte,
     pte_accessible,
     pte_dirty,
+    pte_pages,
     pte_pfn,
     pte_present,
 )
@@ -100,17 +102,21 @@ async def try_to_migrate(cpu: PerCpu, pfn: int) -> list[MigrationEntry]:
     """try_to_migrate: replace every mapping of the folio by a migration entry.
 
     The flush is put off to the end of the batch only where another CPU takes part in it; an mm that
-    runs here alone is flushed page by page at once (should_defer_flush).
+    runs here alone is flushed page by page at once (should_defer_flush). A huge page never gets to the batch:
+    set_pmd_migration_entry clears by pmdp_invalidate, which flushes the range. No policy is asked there.
     """
     left = []
     for mm, vpn in await FolioRmap(pfn):
         mask, old = await Series((Load(cpumask_word(mm)), TryToMigratePte(mm, vpn, pfn)))
         if not old:
             continue
-        if mask & ~cpu.bit:
+        pages = pte_pages(old, cpu.parameters.hpage_order)
+        if old & PSE and not cpu.parameters.thp_batched_flush:
+            await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
+        elif mask & ~cpu.bit:
             await set_tlb_ubc_flush_pending(cpu, mm, old)
         elif pte_accessible(old):
-            await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
+            await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
         await FolioPut(pfn)
         left.append(MigrationEntry(mm, vpn, make_migration_entry(old)))
     return left
@@ -165,7 +171,7 @@ async def remove_migration_ptes(cpu: PerCpu, left: list[MigrationEntry], pfn: in
 
 async def remove_migration_pte(cpu: PerCpu, mm: int, vpn: int, entry: int, pfn: int) -> int:
     """remove_migration_pte of one mapping; what was there."""
-    flags = PRESENT | entry & EXCLUSIVE
+    flags = PRESENT | entry & (EXCLUSIVE | PSE)
     if entry & MIGRATION_WRITE:
         flags |= RW
     if cpu.parameters.migration_entry_ad:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from emulator.hardware.operations import ReadFrame, Touch, Translate, Walk, WriteFrame
-from emulator.hardware.pte import pte_pfn
+from emulator.hardware.pte import frame_of
 from emulator.kernel.fair import task_numa_work
 from emulator.kernel.memory import handle_mm_fault
 from emulator.kernel.percpu import PerCpu
@@ -24,7 +24,7 @@ async def user_read(cpu: PerCpu, vpn: int) -> int:
     while True:
         pte = await Translate(vpn, False) or await Walk(mm, vpn, False)
         if pte:
-            return await ReadFrame(mm, vpn, pte_pfn(pte))
+            return await ReadFrame(mm, vpn, frame_of(pte, vpn, cpu.parameters.hpage_order))
         await handle_mm_fault(cpu, mm, vpn, False)
 
 
@@ -34,7 +34,7 @@ async def user_write(cpu: PerCpu, vpn: int, value: int) -> None:
     while True:
         pte = await Translate(vpn, True) or await Walk(mm, vpn, True)
         if pte:
-            await WriteFrame(mm, vpn, pte_pfn(pte), value)
+            await WriteFrame(mm, vpn, frame_of(pte, vpn, cpu.parameters.hpage_order), value)
             return
         await handle_mm_fault(cpu, mm, vpn, True)
 
@@ -49,7 +49,8 @@ async def _fill(cpu: PerCpu, vpn: int, write: bool) -> None:
         pte = await Walk(mm, vpn, write)
         if pte:
             if write:
-                await WriteFrame(mm, vpn, pte_pfn(pte), cpu.new_version())
+                pfn = frame_of(pte, vpn, cpu.parameters.hpage_order)
+                await WriteFrame(mm, vpn, pfn, cpu.new_version())
             return
         await handle_mm_fault(cpu, mm, vpn, write)
 

@@ -22,6 +22,7 @@ from emulator.hardware.operations import (
     FolioIsolateLru,
     FolioMapping,
     FolioMigrateMapping,
+    FolioOrder,
     FolioPut,
     FolioPutbackLru,
     FolioRefcount,
@@ -115,6 +116,7 @@ class Folios:
             FolioTestSetFlag: self._test_set_flag,
             FolioSetFlag: self._set_flag,
             FolioClearFlag: self._clear_flag,
+            FolioOrder: self._order,
             FolioRmap: self._rmap,
             FolioCopy: self._copy,
             FolioZero: self._zero,
@@ -247,6 +249,10 @@ class Folios:
         folio = self._folio(operation.pfn, "clear_bit")
         if folio is not None:
             folio.flags &= ~operation.flag
+
+    def _order(self, cpu: int, operation: FolioOrder) -> int:
+        folio = self.folios.get(operation.pfn)
+        return folio.order if folio is not None else 0
 
     def _rmap(self, cpu: int, operation: FolioRmap) -> tuple[tuple[int, int], ...]:
         folio = self.folios.get(operation.pfn)

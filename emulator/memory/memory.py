@@ -30,12 +30,15 @@ __all__ = ["BLOCKED", "Memory"]
 
 
 class Memory:
-    """Shared state of one machine with the given memory tiers (node 0 is the fast one)."""
+    """Shared state of one machine with the given memory tiers (node 0 is the fast one).
 
-    def __init__(self, tiers: Sequence[Tier]) -> None:
+    A huge entry of its page tables covers 2**hpage_order pages; 0 if there are none.
+    """
+
+    def __init__(self, tiers: Sequence[Tier], hpage_order: int = 0) -> None:
         self.words = Words()
         self.folios = Folios(tiers)
-        self.page_tables = PageTables(self.folios, self.words)
+        self.page_tables = PageTables(self.folios, self.words, hpage_order)
         self._handlers = {
             **self.words.handlers(),
             **self.folios.handlers(),

@@ -2,6 +2,9 @@
 
 One entry is one word to everybody who reads it without the page-table lock. Changing an entry also
 moves the page from one folio's reverse map to another's, which the kernel does under that lock.
+
+A PMD that maps a huge page is an entry with PSE at the first of its pages; an operation on any other page
+of it acts on that one entry. Splitting one is left out, so what would have to raises HugePageSplit.
 """
 
 from __future__ import annotations
@@ -34,9 +37,12 @@ from emulator.hardware.pte import (
     PMD_ORDER,
     PRESENT,
     PROTNONE,
+    PSE,
     RW,
+    frame_of,
     is_migration_entry,
     make_migration_entry,
+    pte_pages,
 )
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Folios
@@ -47,6 +53,10 @@ VM_READ = 1 << 0
 VM_WRITE = 1 << 1
 VM_EXEC = 1 << 2
 VM_SHARED = 1 << 3
+
+
+class HugePageSplit(Exception):
+    """Linux would split a huge page here (split_huge_pmd); that is left out."""
 
 
 class Vma(NamedTuple):
@@ -74,16 +84,17 @@ class Mm:
 
 
 class PageTables:
-    """The page tables of every mm of the machine."""
+    """The page tables of every mm of the machine; a huge entry covers 2**hpage_order pages, 0 for none."""
 
-    def __init__(self, folios: Folios, words: Words) -> None:
+    def __init__(self, folios: Folios, words: Words, hpage_order: int = 0) -> None:
+        self.hpage_order = hpage_order
         self.folios = folios
         self.words = words
         self.mms: dict[int, Mm] = {}
 
     def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
         """Operation class to the method that carries it out."""
-        return {
+        entries: dict[type[Any], Callable[[int, Any], Any]] = {
             GetPte: self._get,
             SetPte: self._set,
             XchgPte: self._xchg,
@@ -91,12 +102,17 @@ class PageTables:
             TryToMigratePte: self._try_to_migrate,
             WaitPte: self._wait,
             TestAndClearYoung: self._test_and_clear_young,
+            Walk: self._walk,
+        }
+        if self.hpage_order:
+            entries = {kind: self._at_head(handler) for kind, handler in entries.items()}
+        return {
+            **entries,
             FindVma: self._find_vma,
             VmaInsert: self._vma_insert,
             VmaRemove: self._vma_remove,
             VmaProtect: self._vma_protect,
             MappedRange: self._mapped_range,
-            Walk: self._walk,
             ReadFrame: self._read_frame,
             WriteFrame: self._write_frame,
         }
@@ -128,7 +144,36 @@ class PageTables:
 
     def entry(self, mm: int, vpn: int) -> int:
         """The entry as it is now."""
-        return self.mm(mm).entries.get(vpn, 0)
+        return self.mm(mm).entries.get(self._head(mm, vpn) if self.hpage_order else vpn, 0)
+
+    def frame(self, mm: int, vpn: int) -> int:
+        """The frame that the page's entry names now; 0 for an empty one."""
+        return frame_of(self.entry(mm, vpn), vpn, self.hpage_order)
+
+    # --- huge entries --------------------------------------------------------------------------
+
+    def _head(self, mm: int, vpn: int) -> int:
+        """Where the page's entry is: at the first page of the huge one that covers it, or at the page."""
+        head = vpn & -1 << self.hpage_order
+        return head if self.mm(mm).entries.get(head, 0) & PSE else vpn
+
+    def _at_head(self, handler: Callable[[int, Any], Any]) -> Callable[[int, Any], Any]:
+        def at_head(cpu: int, operation: Any) -> Any:
+            head = self._head(operation.mm, operation.vpn)
+            return handler(cpu, operation if head == operation.vpn else operation._replace(vpn=head))
+
+        return at_head
+
+    def _obstacle(self, mm: int, vpn: int) -> int:
+        """What keeps a huge entry from going in at `vpn`: an entry of its range, -1 for no area; else 0."""
+        end = vpn + (1 << self.hpage_order)
+        if vpn & (1 << self.hpage_order) - 1:
+            raise ValueError(f"huge entry at page {vpn:#x}: must be a multiple of {1 << self.hpage_order}")
+        area = self._find_vma(0, FindVma(mm, vpn))
+        if not area or Vma(*area).end < end:
+            return -1
+        entries = self.mm(mm).entries
+        return next((entries[page] for page in range(vpn, end) if page in entries), 0)
 
     # --- entries -------------------------------------------------------------------------------
 
@@ -179,6 +224,8 @@ class PageTables:
         if not seen and not operation.old and not self._find_vma(cpu, FindVma(*operation[:2])):
             # A fault holds its area's lock until here, and munmap waits for it: no area, no mapping.
             return -1
+        if not seen and not operation.old and operation.new & PSE:
+            seen = self._obstacle(operation.mm, operation.vpn)
         if seen == operation.old:
             self._replace(operation.mm, operation.vpn, operation.new)
         return seen
@@ -248,11 +295,23 @@ class PageTables:
 
     def _mapped_range(self, cpu: int, operation: MappedRange) -> tuple[tuple[int, int], ...]:
         entries = self.mm(operation.mm).entries
+        if self.hpage_order:
+            self._expect_whole(operation)
         if operation.end - operation.start > len(entries):
             return tuple(
                 sorted(item for item in entries.items() if operation.start <= item[0] < operation.end)
             )
         return tuple((vpn, entries[vpn]) for vpn in range(operation.start, operation.end) if vpn in entries)
+
+    def _expect_whole(self, operation: MappedRange) -> None:
+        for border in (operation.start, operation.end):
+            head = self._head(operation.mm, border)
+            size = pte_pages(self.entry(operation.mm, border), self.hpage_order)
+            if head < border < head + size:
+                raise HugePageSplit(
+                    f"pages {operation.start:#x} to {operation.end - 1:#x} of mm {operation.mm} cut the huge "
+                    f"page at {head:#x}: splitting is left out, take all of its {size} pages or none"
+                )
 
     # --- hardware ------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from emulator.hardware.operations import Load, Lock, Series, Store, Unlock, WaitFor
 from emulator.hardware.pte import pte_dirty, pte_write
+from emulator.kernel.migrate import folio_order
 from emulator.kernel.percpu import TlbUbc
 from emulator.kernel.policy import Policy
 from emulator.kernel.rmap import try_to_unmap_flush
@@ -137,7 +138,9 @@ class MigrcV9(Policy):
         """migrate_folio_done: the source is about to be freed, with the generation that it needs."""
         batch: Batch = cpu.current.mreq
         if batch.gen != NO_GENERATION and src in batch.sources:
-            await Store(page_generation_word(src), batch.gen)
+            # The head of a free block has it, and expand hands it on to the parts.
+            for page in range(src, src + (1 << await folio_order(cpu, src))):
+                await Store(page_generation_word(page), batch.gen)
             cpu.count("migrc_deferred")
 
     async def migrate_end(self, cpu: PerCpu) -> None:

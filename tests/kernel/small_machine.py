@@ -27,7 +27,7 @@ from emulator.hardware.operations import (
     WaitFor,
 )
 from emulator.hardware.ordering import ARCHITECTURES
-from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present
+from emulator.hardware.pte import PMD_ORDER, is_migration_entry, pte_pfn, pte_present
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import BOOTED, FIRST_USER_PID, THREADS_DONE, shutdown
 from emulator.kernel.migrate import migrate_pages
@@ -95,7 +95,13 @@ class SmallMachine:
         self.accounting = Accounting(self.memory)
         self.kernels = [PerCpu(number, parameters, policy()) for number in range(cpus)]
         self.cpus = [
-            Cpu(k.number, ARCHITECTURES[architecture], shape or TlbShape(), interrupt_entry(k))
+            Cpu(
+                k.number,
+                ARCHITECTURES[architecture],
+                shape or TlbShape(),
+                interrupt_entry(k),
+                parameters.hpage_order or PMD_ORDER,
+            )
             for k in self.kernels
         ]
         self.trace: list[Transition] = []

@@ -23,6 +23,7 @@ from emulator.hardware.operations.folios import (
     FolioIsolateLru,
     FolioMapping,
     FolioMigrateMapping,
+    FolioOrder,
     FolioPut,
     FolioPutbackLru,
     FolioRefcount,
@@ -129,6 +130,7 @@ __all__ = [
     "FolioIsolateLru",
     "FolioMapping",
     "FolioMigrateMapping",
+    "FolioOrder",
     "FolioPut",
     "FolioPutbackLru",
     "FolioRefcount",
@@ -241,6 +243,7 @@ Operation = (
     | FolioTestSetFlag
     | FolioSetFlag
     | FolioClearFlag
+    | FolioOrder
     | FolioRmap
     | FolioCopy
     | FolioZero
@@ -359,6 +362,7 @@ TABLE: dict[type[Any], Row] = {
     FolioMapping: Row(Where.MEMORY, Order.LOAD, True),
     WritePage: Row(Where.MEMORY, Order.LOCKED, False),
     FilemapRemove: Row(Where.MEMORY, Order.LOCKED, True),
+    FolioOrder: Row(Where.MEMORY, Order.LOAD, True),
 }
 
 # An interrupt is taken between instructions only; these are an instruction's second half.

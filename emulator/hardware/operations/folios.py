@@ -107,6 +107,15 @@ class FolioClearFlag(NamedTuple):
         yield self
 
 
+class FolioOrder(NamedTuple):
+    """folio_order: the folio has 2**order pages; 0 for a free frame."""
+
+    pfn: int
+
+    def __await__(self) -> Generator[Operation, int, int]:
+        return (yield self)
+
+
 class FolioRmap(NamedTuple):
     """rmap_walk: every (mm, vpn) whose entry names the folio."""
 

@@ -1,0 +1,70 @@
+"""Faults on huge pages (mm/huge_memory.c, v6.6): one entry, one folio of 2**hpage_order pages.
+
+What Linux would split raises HugePageSplit. `vpn` is the first page of the huge page unless it says
+otherwise.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import (
+    CmpxchgPte,
+    FolioPut,
+    FolioRefcount,
+    FolioTryGet,
+    FolioZero,
+    GetPte,
+    LruAdd,
+    MappedRange,
+    Series,
+)
+from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, mk_pte, pte_pfn
+from emulator.kernel.mmzone import FAST_NODE, alloc_pages_thisnode
+from emulator.kernel.percpu import PerCpu
+from emulator.memory.page_table import HugePageSplit, Vma
+
+
+async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> bool:
+    """do_huge_pmd_anonymous_page for a fault on any page `vpn`; false: a small page has to do.
+
+    The huge page must lie in the area as a whole, and nothing be mapped there (pmd_none; Linux would also
+    find a page table that is empty by now). It comes from the local node without reclaim or not at all
+    (GFP_TRANSHUGE_LIGHT). As with small pages a read gets a page of its own.
+    """
+    size = cpu.parameters.hpage_nr
+    head = cpu.parameters.hpage_head(vpn)
+    if size == 1 or vma.file or head < vma.start or head + size > vma.end:
+        return False
+    if await MappedRange(mm, head, head + size):
+        return False
+    pfn = await alloc_pages_thisnode(cpu, FAST_NODE, cpu.parameters.hpage_order)
+    if pfn < 0:
+        cpu.count("thp_fault_fallback")
+        return False
+    await FolioZero(pfn)
+    await LruAdd(pfn, False)
+    flags = PRESENT | ACCESSED | EXCLUSIVE | PSE | (RW | DIRTY if write else 0)
+    if await CmpxchgPte(mm, head, 0, mk_pte(pfn, flags)) == 0:
+        cpu.count("thp_fault_alloc")
+    else:
+        await FolioPut(pfn)
+    return True
+
+
+async def do_huge_pmd_wp_page(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> None:
+    """do_huge_pmd_wp_page: a write through a read-only PMD makes it writable if the folio is ours alone.
+
+    No posting of MIGRC comes by here: they look in do_wp_page. Raises HugePageSplit where Linux splits and
+    then copies one page.
+    """
+    pfn = pte_pfn(pmd)
+    # A reference first, as in do_wp_page.
+    found, seen = await Series((FolioTryGet(pfn), GetPte(mm, vpn)))
+    if not found:
+        return
+    if seen == pmd:
+        if not pmd & EXCLUSIVE and await FolioRefcount(pfn) != 2:
+            raise HugePageSplit(f"write to the huge page at {vpn:#x} of mm {mm}, which others map too")
+        cpu.count("thp_wp_faults")
+        await cpu.policy.mapped_writable(cpu, pfn)
+        await CmpxchgPte(mm, vpn, pmd, pmd | RW | DIRTY | ACCESSED)
+    await FolioPut(pfn)

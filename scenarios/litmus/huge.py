@@ -1,0 +1,208 @@
+"""Folios that one PMD maps: here of two pages, of which the programs use the second, the tail.
+
+set_pmd_migration_entry flushes at once, so that no posting ever defers for such a folio. The tests called
+`batched` ask about a kernel that would put this flush into the batch, too, and leave MIGRC as it is.
+"""
+
+from __future__ import annotations
+
+from emulator.explore.litmus import FAST, SLOW, Forbidden, Litmus, Setup
+from emulator.hardware.operations import FolioPut, FolioZero
+from emulator.hardware.pte import PSE
+from emulator.kernel.migrate import migrate_misplaced_folio
+from emulator.kernel.page_alloc import alloc_pages
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.user import user_write
+from emulator.memory.zone import Watermarks
+from scenarios.litmus.steps import (
+    AREA_PAGES,
+    DEFERRED,
+    PAGE,
+    RECEIVED,
+    REUSED,
+    STALE,
+    VERSION,
+    move,
+    never,
+    read,
+    sometimes,
+)
+
+TAIL = PAGE + 1
+SMALL = PAGE + 2
+SLOW_SMALL = PAGE + 3
+HEAD_FRAME = 2
+SLOW_FRAME = 6
+HUGE = (("hpage_order", 1),)
+BATCHED = (*HUGE, ("thp_batched_flush", True))
+WP_FAULTS = "thp_wp_faults"
+PUT_OFF = "flush of a huge page put off"
+REFUSED = "promotion refused"
+MADE_WRITABLE = "grace period: destination made writable"
+
+
+def _one_huge_page(setup: Setup) -> None:
+    """Frames 2 and 3, the only block of two; frame 1 is a small page's."""
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(SMALL, version=VERSION)
+    assert setup.page(PAGE, version=VERSION, flags=PSE) == HEAD_FRAME
+    for cpu in range(setup.cpus):
+        setup.cache(cpu, PAGE)
+
+
+async def _reuse_tail(cpu: PerCpu) -> None:
+    head = await alloc_pages(cpu, 0, (FAST,))
+    tail = await alloc_pages(cpu, 0, (FAST,))
+    if tail == HEAD_FRAME + 1:
+        cpu.count(REUSED)
+    await FolioZero(tail)
+    await FolioPut(tail)
+    await FolioPut(head)
+
+
+async def _mover(cpu: PerCpu) -> None:
+    if await move(cpu, HEAD_FRAME):
+        await _reuse_tail(cpu)
+
+
+async def _mover_that_looks(cpu: PerCpu) -> None:
+    if await move(cpu, HEAD_FRAME):
+        if cpu.vmstat.get(DEFERRED):
+            raise Forbidden(PUT_OFF, f"CPU {cpu.number} has deferred for the folio in frame {HEAD_FRAME}")
+        await _reuse_tail(cpu)
+
+
+async def _mover_and_writer(cpu: PerCpu) -> None:
+    await move(cpu, HEAD_FRAME)
+    await user_write(cpu, TAIL, 11)
+
+
+async def _reader(cpu: PerCpu) -> None:
+    await read(cpu, TAIL)
+
+
+# CPU 0                             CPU 1 has frames 2 and 3 cached, by one entry
+# PMD = migration entry
+# IPI, wait
+#                                   handle the IPI
+# copy both, PMD = frames 4 and 5
+# free 2 and 3, allocate 3, clear it
+#                                   read the tail: must find frame 5
+AS_POSTED = Litmus(
+    name="huge-copy",
+    question="Is a PMD-mapped folio flushed for as soon as it is unmapped, and by every posting?",
+    programs=(_mover_that_looks, _reader),
+    setup=_one_huge_page,
+    expected=(
+        never("immediate", RECEIVED, REUSED),
+        never("migrc:v3", RECEIVED, REUSED),
+        never("migrc:rfc2", RECEIVED, REUSED),
+        never("migrc:v9", RECEIVED, REUSED),
+    ),
+    fast=3,
+    slow=2,
+    settings=HUGE,
+)
+
+# CPU 0                             CPU 1 has frames 2 and 3 cached, by one entry
+# PMD = migration entry, no IPI
+# copy both, PMD = frames 4 and 5
+#                                   read the tail in frame 3: fine, it is a copy
+# allocate: take the list, IPI, wait
+#                                   handle the IPI
+# free 2 and 3, allocate 3, clear it
+#                                   read the tail: must find frame 5
+BATCHED_COPY = Litmus(
+    name="huge-batched-copy",
+    question="If the flush of a huge folio could be deferred: would its tail be reused only after the flush?",
+    programs=(_mover, _reader),
+    setup=_one_huge_page,
+    expected=(
+        never("immediate", RECEIVED, REUSED),
+        never("migrc:v3", DEFERRED, REUSED, STALE),
+        never("migrc:rfc2", DEFERRED, REUSED, STALE),
+        never("migrc:v9", DEFERRED, REUSED, STALE),
+        sometimes("mistake:freed-before-the-flush"),
+        sometimes("mistake:deferred-without-waiting"),
+    ),
+    fast=3,
+    slow=2,
+    settings=BATCHED,
+)
+
+# CPU 0                             CPU 1 has frames 2 and 3 cached
+# move; the flush is done by then
+# write: do_huge_pmd_wp_page
+#                                   read the tail: frame 5
+WRITE = Litmus(
+    name="huge-write-fault",
+    question="No posting looks in do_huge_pmd_wp_page: can a write there overtake a flush that it owes?",
+    programs=(_mover_and_writer, _reader),
+    setup=_one_huge_page,
+    expected=(
+        never("immediate", RECEIVED, WP_FAULTS),
+        never("migrc:v3", RECEIVED, WP_FAULTS),
+        never("migrc:rfc2", RECEIVED, WP_FAULTS),
+        never("migrc:v9", RECEIVED, WP_FAULTS),
+    ),
+    fast=3,
+    slow=2,
+    settings=HUGE,
+)
+
+# CPU 0                             CPU 1 has frames 2 and 3 cached
+# move, deferred
+# write: do_huge_pmd_wp_page does not
+# ask, PMD = writable, write 11
+#                                   read the tail in frame 3: 7
+BATCHED_WRITE = Litmus(
+    name="huge-batched-write-fault",
+    question="If the flush of a huge folio could be deferred: would a write to it be found in time?",
+    programs=(_mover_and_writer, _reader),
+    setup=_one_huge_page,
+    expected=(
+        never("immediate", RECEIVED, WP_FAULTS),
+        sometimes("migrc:v3", MADE_WRITABLE),
+        sometimes("migrc:rfc2", MADE_WRITABLE),
+        sometimes("migrc:v9", MADE_WRITABLE),
+    ),
+    fast=3,
+    slow=2,
+    settings=BATCHED,
+)
+
+
+def _one_small_page_to_promote(setup: Setup) -> None:
+    _one_huge_page(setup)
+    assert setup.page(SLOW_SMALL, node=SLOW, version=VERSION) == SLOW_FRAME
+
+
+async def _promoter(cpu: PerCpu) -> None:
+    await move(cpu, HEAD_FRAME)
+    if not await migrate_misplaced_folio(cpu, SLOW_FRAME, FAST):
+        raise Forbidden(REFUSED, "two pages are free or a flush would free them, and the high watermark is 1")
+
+
+# CPU 0
+# demote frames 2 and 3: pending, and
+# migrc_pending_nr is 1
+# promote a page: 0 free + 1 - 1 < 1
+# no room; kswapd is woken
+BATCHED_COUNT = Litmus(
+    name="huge-batched-count",
+    question="A pending huge folio counts as one page: is a promotion refused that a flush would allow?",
+    programs=(_promoter, _reader),
+    setup=_one_small_page_to_promote,
+    expected=(
+        never("immediate", "pgpromote_success"),
+        sometimes("migrc:v3", REFUSED),
+        sometimes("migrc:rfc2", REFUSED),
+        never("migrc:v9", DEFERRED, "pgpromote_success"),
+    ),
+    fast=3,
+    slow=3,
+    marks=Watermarks(0, 0, 1),
+    settings=BATCHED,
+)
+
+TESTS = (AS_POSTED, BATCHED_COPY, WRITE, BATCHED_WRITE, BATCHED_COUNT)

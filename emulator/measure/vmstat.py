@@ -30,6 +30,8 @@ KERNEL_COUNTERS: Final[Mapping[str, str]] = {
     "pgscan": "per inactive page looked at by reclaim (shrink_inactive_list)",
     "pgactivate": "per page found used and kept (shrink_folio_list)",
     "pgdeactivate": "per page moved to the inactive list (shrink_active_list)",
+    "thp_fault_alloc": "per huge page that a fault mapped (do_huge_pmd_anonymous_page)",
+    "thp_fault_fallback": "per fault that found no huge page and took a small one",
     "nr_vmscan_write": "per dirty page that reclaim wrote out (pageout)",
     "pgsteal_file": "per page of a file that reclaim freed (shrink_folio_list)",
 }
@@ -47,6 +49,7 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "tlb_flush_on_task_switch": "per flush on switching address spaces (tracepoint tlb_flush, reason 0)",
     "kswapd_wakeups": "per wake-up of a sleeping kswapd",
     "numa_scans": "per scan of the NUMA balancer (task_numa_work)",
+    "thp_wp_faults": "per write fault on a huge page (do_huge_pmd_wp_page)",
     "numa_writable": "per hint fault that gave the write permission back (do_numa_page)",
     "fork_migration_entries": "per migration entry that a fork had to copy (copy_nonpresent_pte)",
     "pgcow": "per page copied on a write fault (wp_page_copy)",

@@ -220,6 +220,7 @@ def run(
     breaks a rule leaves its recording in ./recordings, for `migrc replay` and `migrc shrink`.
     """
     workload = load_workload(scenario, overrides)
+    _check_engine(engine, cpus, {"--address": address, "--record": record, "--dashboard": dashboard})
     workload.check(cpus)
     trace_file = workload.trace_file(trace)
     _check_policies(policies)
@@ -228,7 +229,6 @@ def run(
 
     if record is not None and watched is False:
         raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
-    _check_engine(engine, cpus, {"--address": address, "--record": record, "--dashboard": dashboard})
 
     from scenarios.report.live import print_report
 

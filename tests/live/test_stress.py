@@ -134,10 +134,10 @@ def test_only_the_first_of_each_rule_is_kept(session: LiveSession) -> None:
 
 
 def test_a_deadlock_is_a_violation_and_the_next_run_goes_on(session: LiveSession) -> None:
-    outcome = stressed(session, "crossing-flushes", "mistake:lock-order", runs=12)
+    outcome = stressed(session, "crossing-flushes", "mistake:lock-order", runs=80)
     (tally,) = outcome.tallies
-    assert tally.runs == 12
-    assert 0 < tally.rules["deadlock"] < 12
+    assert tally.runs == 80
+    assert 0 < tally.rules["deadlock"] < 80
     (finding,) = tally.findings
     assert "Lock(migrc_lock." in finding.text
     assert finding.recording is not None
@@ -211,8 +211,8 @@ def test_actors_are_reused(session: LiveSession) -> None:
 
     stressed(session, "shootdown", "immediate", runs=1)
     before = processes()
-    outcome = stressed(session, "crossing-flushes", "mistake:interrupts-off", runs=5)
-    assert outcome.tallies[0].rules["deadlock"]
+    outcome = stressed(session, "crossing-flushes", "mistake:interrupts-off", runs=30)
+    assert outcome.tallies[0].rules, "runs that get stuck do not end actors either"
     stressed(session, "two-adders-one-taker", "migrc:v3", runs=2)
     assert before <= processes()
 

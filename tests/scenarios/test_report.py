@@ -104,7 +104,7 @@ def test_sixty_four_cpus_stand_in_one_row() -> None:
 def test_a_single_policy_has_no_ratio() -> None:
     document, pictures = document_of()
     del document["runs"][1]
-    assert "ratio" not in report_of(document, pictures)
+    assert "ratio" not in report_of(document, pictures).replace("migration", "")
 
 
 def test_many_violations_are_counted_and_the_first_shown() -> None:

@@ -99,6 +99,8 @@ def table(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
     with LiveSession() as session:
         for name, litmus in LITMUS.items():
             for expectation in litmus.expected:
+                if arguments.only and arguments.only not in expectation.policy:
+                    continue
                 arch = "x86" if expectation.x86 == "Sometimes" else WEAK
                 if getattr(expectation, arch) != "Sometimes":
                     continue
@@ -306,6 +308,7 @@ def main() -> None:
     one.add_argument(
         "--within", type=int, default=10, help="runs within which what is missing has to be found"
     )
+    one.add_argument("--only", default="", help="policies whose name has this in it")
     one.add_argument("--out", type=Path, help="write between the marks in this file")
     one.set_defaults(run=table)
     one = verbs.add_parser("clean", help="no report where there is nothing to report")

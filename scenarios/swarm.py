@@ -6,8 +6,8 @@ races need is that a CPU stands still at the right place while the others get fa
 
 * one CPU stands still at a step; those steps are spread evenly over the program, and few runs leave no gap;
 * CPUs stand still before they read (or write) places where several CPUs meet, so that whoever writes (reads)
-  comes first; where those are is known from earlier runs. It is some reads, or the last read of every place,
-  or most writes.
+  comes first; where those are is known from earlier runs. It is some reads, the last read or the last write
+  of every place, or most writes.
 
 All depends on the seed, the run's number and what earlier runs told of the program, on nothing else.
 """
@@ -24,9 +24,9 @@ LEVELS: Final = 3
 DEFAULT_LEVEL: Final = 2
 # How strong each kind is, by level.
 _STRENGTH: Final = (0.0, 0.5, 1.0, 2.0)
-# What successive runs do: stand still at a step, before reads, before last reads, before writes, not at all.
-_TURNS: Final = "slsrwslrsl" + "flsrwslrsl"
-_DENSITIES: Final = {"r": 0.15, "l": 1.0, "w": 0.9}
+# What successive runs do: stand still at a step, before reads, last reads, writes, last writes, not at all.
+_TURNS: Final = "slsewslrsl" + "flsrwslesl"
+_DENSITIES: Final = {"r": 0.15, "l": 1.0, "w": 0.9, "e": 1.0}
 _MOST_TIMES: Final = 2  # of accesses of one CPU to one place, these may be stopped before
 _GOLDEN: Final = 0.6180339887498949
 _PAUSE_US: Final = 400
@@ -107,14 +107,14 @@ def _meeting(chaos: Chaos, lot: random.Random, turn: str, first: int, pace: Pace
     CPU `first`, modulo their number, starts.
     """
     density = _DENSITIES[turn]
-    kind = "w" if turn == "w" else "r"
+    kind = "w" if turn in "we" else "r"
     last: dict[tuple[int, str], int] = {}
     for cpu, access, number in pace.contested:
         last[cpu, access] = max(number, last.get((cpu, access), 0))
     meetings = [
         (cpu, access, number)
         for cpu, access, number in sorted(pace.contested)
-        if access[0] == kind and (turn != "l" or number == last[cpu, access]) and lot.random() < density
+        if access[0] == kind and (turn not in "le" or number == last[cpu, access]) and lot.random() < density
     ]
     others = list(range(len(pace.steps)))
     order = [others.pop(first % len(others))]

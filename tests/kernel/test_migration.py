@@ -9,6 +9,7 @@ from emulator.hardware.operations import GetPte, Load, NrFree, NrLru
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.mmzone import wakeup_kswapd
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.policy import Policy
 from emulator.kernel.sched import cond_resched
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
@@ -157,3 +158,17 @@ def test_memory_that_is_given_up_comes_back() -> None:
         assert pte_pfn(await GetPte(1, HEAP)) <= 64
 
     assert not SmallMachine(Thread(0, body)).run().violations
+
+
+def test_a_destination_may_enter_the_slow_path_where_policies_give_up_what_is_pending() -> None:
+    class Asked(Policy):
+        async def slowpath_enter(self, cpu: PerCpu) -> None:
+            cpu.count("asked")
+
+    async def body(cpu: PerCpu) -> None:
+        for page in range(PAGES):
+            await user_write(cpu, HEAP + page, page)
+        await demote(cpu, *(HEAP + page for page in range(PAGES)))
+        assert cpu.vmstat["asked"]
+
+    assert not SmallMachine(Thread(0, body), slow=4, policy=Asked).run().violations

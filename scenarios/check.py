@@ -6,6 +6,7 @@ seed finds the same witness however many workers there are, unless time runs out
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 
 EXHAUSTIVE: Final = "exhaustive"
 RANGE: Final = 1000
+FIRST: Final = 200
 PATIENCE: Final = 200
 SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
 MAX_STATES: Final = 20_000_000
 PROOF_STATES: Final = 150_000
-SHORTEST_STATES: Final = 60_000
+SHORTEST_SHARE: Final = 0.4
 
 Look = Callable[[int], None]
 """Called every now and then with the schedules of the present result that are done."""
@@ -92,7 +94,7 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
     with faults_in_one_line(job.test, job.policy):
         explorer = fast_explorer(machine)
         if settings.strategy == EXHAUSTIVE:
-            found = _every(explorer, settings, look, MAX_STATES)
+            found = _every(explorer, settings, look, settings.states or MAX_STATES)
         else:
             found = _search(job, explorer, settings, workers, look)
         elapsed_s = time.monotonic() - began
@@ -110,7 +112,7 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
             endless=found.endless,
         )
         if found.violation is not None:
-            _witness(result, machine, found, settings)
+            _witness(result, machine, explorer, found, settings)
     result.reason = reason(result)
     return result
 
@@ -122,16 +124,16 @@ def _deadline(settings: Settings) -> float:
 def _search(
     job: Job, explorer: LearnedMachine, settings: Settings, workers: SearchWorkers | None, look: Look
 ) -> _Found:
-    """Random runs. Under the portfolio, if the first thousand find nothing, every interleaving if they are
-    few enough, and the rest of the runs only if they are not."""
+    """Random runs. Under the portfolio, if the first few find nothing, every interleaving if they are few
+    enough, and the rest of the runs only if they are not."""
     deadline = _deadline(settings)
-    first = min(RANGE, settings.schedules) if settings.strategy == PORTFOLIO else 0
+    first = min(FIRST, settings.schedules) if settings.strategy == PORTFOLIO else 0
     found = _Found()
     if first:
         found = _here(explorer, settings, look, range(0, first, RANGE), deadline)
         if found.violation is not None or time.monotonic() > deadline:
             return found
-        proof = _every(explorer, settings, look, PROOF_STATES)
+        proof = _every(explorer, settings, look, settings.states or PROOF_STATES)
         if proof.complete or proof.violation is not None or proof.endless:
             proof.schedules += found.schedules
             proof.steps += found.steps
@@ -160,7 +162,7 @@ def _here(explorer: LearnedMachine, settings: Settings, look: Look, ranges: rang
         return time.monotonic() > deadline
 
     for first in ranges:
-        limits = Limits(min(RANGE, settings.schedules - first), settings.steps)
+        limits = Limits(min(RANGE, ranges.stop - first), settings.steps)
         tally = search(explorer, make_strategy(), settings.seed, limits, stop, first)
         found.add(tally)
         done = found.schedules
@@ -210,20 +212,21 @@ def _every(explorer: LearnedMachine, settings: Settings, look: Look, max_states:
     return found
 
 
-def _witness(result: Result, machine: LitmusMachine, found: _Found, settings: Settings) -> None:
+def _witness(
+    result: Result, machine: LitmusMachine, explorer: LearnedMachine, found: _Found, settings: Settings
+) -> None:
     """Confirm what was found, shorten it, save it."""
     assert found.violation is not None
     job = result.job
     rule = found.violation["rule"]
     confirmed(job, machine, found.schedule, rule)
     deadline = time.monotonic() + min(SHRINK_S, settings.seconds or SHRINK_S)
+    few = int(SHORTEST_SHARE * min(PROOF_STATES, settings.states or PROOF_STATES))
     try:
-        explorer = fast_explorer(machine)
-        short = shrink(explorer, found.schedule, rule, lambda: time.monotonic() > deadline, PATIENCE)
         # Where there are few states, a search by breadth finds the shortest there is.
-        best = shortest(explorer, rule, lambda: time.monotonic() > deadline, SHORTEST_STATES)
-        if best is not None and len(best) < len(short):
-            short = best
+        short = shortest(explorer, rule, lambda: time.monotonic() > deadline, few)
+        if short is None:
+            short = shrink(explorer, found.schedule, rule, lambda: time.monotonic() > deadline, PATIENCE)
     except (AssertionError, ScheduleProblem) as problem:
         raise not_deterministic(job, rule, f"when shortened: {problem}") from None
     schedule, violation = confirmed(job, machine, short, rule)
@@ -278,9 +281,16 @@ def results(
     look: Callable[[Job, int], None],
 ) -> Iterator[Result]:
     """Every job's result, in order."""
-    for job in jobs:
+    gc.freeze()
+    try:
+        for job in jobs:
 
-        def look_at(done: int, job: Job = job) -> None:
-            look(job, done)
+            def look_at(done: int, job: Job = job) -> None:
+                look(job, done)
 
-        yield run_job(job, settings, workers, look_at)
+            result = run_job(job, settings, workers, look_at)
+            yield result
+            # The states that this search has learnt refer to each other: none goes by itself.
+            gc.collect()
+    finally:
+        gc.unfreeze()

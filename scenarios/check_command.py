@@ -31,7 +31,8 @@ UNEXPECTED: Final = 1
 INTERRUPTED: Final = 130
 MAX_WORKERS: Final = 64
 SCHEDULES: Final = 5_000
-SCHEDULES_ALL: Final = 2_000
+SCHEDULES_ALL: Final = 1_500
+STATES_ALL: Final = 20_000
 SEED: Final = click.IntRange(0, 2**63 - 1)
 COUNT: Final = click.IntRange(1, 10**9)
 
@@ -79,7 +80,7 @@ class Seconds(click.FloatRange):
 @click.option(
     "--schedules",
     type=COUNT,
-    help="Runs for each result; an exhaustive search has no such limit.  [default: 5000; 2000 with --all]",
+    help="Runs for each result; an exhaustive search has no such limit.  [default: 5000; 1500 with --all]",
 )
 @click.option("--steps", type=COUNT, default=10_000, show_default=True, help="Steps for each run, at most.")
 @click.option("--seconds", type=Seconds(), help="For each result, at most.")
@@ -90,6 +91,12 @@ class Seconds(click.FloatRange):
     default=1,
     show_default=True,
     help="Processes that share the runs of each result (on Ray); an exhaustive search uses one.",
+)
+@click.option(
+    "--states",
+    type=COUNT,
+    help="Of a search of every interleaving, at most.  "
+    "[default: 150000 within the portfolio, 20000 with --all; 20000000 if exhaustive]",
 )
 @click.option(
     "--save",
@@ -116,6 +123,7 @@ def check(
     seconds: float | None,
     seed: int,
     workers: int,
+    states: int | None,
     folder: Path,
     as_json: bool,
     as_ktap: bool,
@@ -134,7 +142,9 @@ def check(
         policy_factory(policy)
     if schedules is None:
         schedules = SCHEDULES_ALL if every else SCHEDULES
-    settings = Settings(strategy, schedules, steps, seconds, seed, folder)
+    if states is None and every and strategy != EXHAUSTIVE:
+        states = STATES_ALL
+    settings = Settings(strategy, schedules, steps, seconds, seed, folder, states)
     many = every or len(jobs) > 1
     finished: list[Result] = []
     tell = _teller(len(jobs), many, as_json, as_ktap, verbose)

@@ -35,7 +35,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to search, and where to save what is found. `seconds` limits each result."""
+    """How to search, and where to save what is found. `seconds` limits each result.
+
+    `states` limits each search of every interleaving; None: what the strategy is worth.
+    """
 
     strategy: str = "portfolio"
     schedules: int = 5_000
@@ -43,6 +46,7 @@ class Settings:
     seconds: float | None = None
     seed: int = 0
     folder: Path = Path("witnesses")
+    states: int | None = None
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from emulator.checks.violation import Violation
+from emulator.explore.collecting import collecting_rarely
 from emulator.explore.learned import CpuNode, LearnedMachine, Option, Snapshot
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import (
@@ -116,6 +117,7 @@ class _Level:
         self.following: list[int] = []  # states that lead on from here, as far as none is known to end
 
 
+@collecting_rarely()
 def exhaust(
     machine: LearnedMachine,
     stop: Callable[[], bool] = lambda: False,
@@ -192,7 +194,7 @@ def exhaust(
         level.at += 1
         machine.take(option)
         found.steps += 1
-        if found.steps % _ASKED_EVERY == 0 and (stop() or len(executions) + len(levels) > max_states):
+        if len(executions) + len(levels) > max_states or (found.steps % _ASKED_EVERY == 0 and stop()):
             break
         if machine.violation is not None:
             found.schedules += 1
@@ -243,6 +245,7 @@ def _endless(open_ended: Mapping[int, tuple[list[int], object]]) -> set[int]:
         left -= ending
 
 
+@collecting_rarely()
 def shortest(
     machine: LearnedMachine,
     rule: str,
@@ -270,7 +273,7 @@ def shortest(
                 machine.path = []
                 machine.take(option)
                 taken += 1
-                if taken % _ASKED_EVERY == 0 and (stop() or len(seen) > max_states):
+                if len(seen) > max_states or (taken % _ASKED_EVERY == 0 and stop()):
                     return None
                 if machine.violation is not None:
                     if machine.violation["rule"] == rule:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from emulator.checks.violation import Violation
+from emulator.explore.collecting import collecting_rarely
 from emulator.explore.explorer import Explorer
 from emulator.explore.strategies.strategy import Strategy
 from emulator.hardware.cpu import Transition
@@ -46,6 +47,7 @@ class Tally:
     cut: int = 0
 
 
+@collecting_rarely()
 def search(
     explorer: Explorer,
     strategy: Strategy,

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+from emulator.explore.collecting import collecting_rarely
 from emulator.explore.explorer import Explorer, Option, agent_of
 from emulator.explore.lenient import follow_leniently, named
 from emulator.explore.schedule import ScheduleProblem, follow, replay
@@ -27,6 +28,7 @@ def preemptions(schedule: Sequence[Transition]) -> int:
     return sum(1 for one, other in pairwise(schedule) if one.cpu != other.cpu)
 
 
+@collecting_rarely()
 def shrink(
     explorer: Explorer, schedule: Sequence[Transition], rule: str, stop: Callable[[], bool], patience: int
 ) -> Schedule:

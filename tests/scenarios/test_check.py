@@ -106,6 +106,19 @@ def test_exhaustive_is_complete(folder: Path, migrc: Migrc, capsys: Captured) ->
     assert "Observation SB Sometimes 1 " in capsys.readouterr().out
 
 
+def test_so_many_states_and_no_more(folder: Path, migrc: Migrc, capsys: Captured) -> None:
+    """Where they do not suffice the portfolio goes on with runs, and an exhaustive search is not complete."""
+    arguments = ("check", "small.py:SB", "--arch", "sc", "--json", "--schedules", "300")
+    assert migrc(*arguments) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["complete"] and whole["states"] > 5
+    assert migrc(*arguments, "--states", "5") == 0
+    part = json.loads(capsys.readouterr().out)
+    assert not part["complete"] and part["schedules"] == 300
+    assert migrc(*arguments, "--states", "5", "--strategy", "exhaustive") == 0
+    assert not json.loads(capsys.readouterr().out)["complete"]
+
+
 def test_ktap(folder: Path, migrc: Migrc, capsys: Captured) -> None:
     (folder / "wrong.py").write_text(
         HEAD + "async def bad(cpu):\n    await Load('x')\n    raise Forbidden('this', 'text')\n"

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from emulator.checks.happens_before import SILENT, HappensBefore
-from emulator.checks.retirements import NONE, READ, TLB_GEN, WRITE, Retired, Retirements
+from emulator.checks.retirements import NONE, OWN, READ, TLB_GEN, WRITE, Retired, Retirements
 from emulator.checks.violation import MAX_KEPT, Violation
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import (
@@ -30,6 +30,7 @@ from emulator.hardware.operations import (
     SetPte,
     TryToMigratePte,
     VmaInsert,
+    Walk,
     WritePage,
     XchgPte,
 )
@@ -38,6 +39,7 @@ from emulator.hardware.pte import (
     DIRTY,
     PRESENT,
     RW,
+    frame_of,
     make_migration_entry,
     pte_pages,
     pte_pfn,
@@ -49,6 +51,7 @@ WRITABLE = "grace period: destination made writable"
 COPIED = "grace period: copied while writable"
 WRITTEN_OUT = "grace period: written out while writable"
 REFILLED = "grace period: page-cache slot refilled"
+SHARED = "grace period: shared while writable"
 RANGE = "grace period: range reused"
 OWED = "grace period: flush owed at the end"
 
@@ -61,7 +64,7 @@ class Suspicious(NamedTuple):
 
 
 # No event here and nothing that happens-before is made of.
-NEVER_MATTER = SILENT - {FlushTlb, FlushTlbOne, LoadCr3, FolioCopy, FolioZero}
+NEVER_MATTER = SILENT - {FlushTlb, FlushTlbOne, LoadCr3, FolioCopy, FolioZero, Walk}
 
 
 def _as_stored_over(entry: int) -> int:
@@ -120,6 +123,7 @@ class GracePeriod:
             FilemapRemove: self._uncached,
             FilemapAdd: self._cached,
             WritePage: self._written_out,
+            Walk: self._walked,
             VmaInsert: self._mapped_area,
         }
 
@@ -221,6 +225,20 @@ class GracePeriod:
                     what = f"{where} is written out from frame {retired.frame}"
                     self._report(WRITTEN_OUT, cpu, retired, missing, what)
                     self.facts.replace(at, parts=retired.parts & ~WRITE)
+
+    def _walked(self, cpu: int, operation: Walk, answer: int) -> None:
+        """After fork: who reads a page must not see what the other side still writes without a fault."""
+        if not answer:
+            return
+        frame = frame_of(answer, operation.vpn, self._hpage_order)
+        for at, retired in enumerate(self.facts.retired):
+            shared = retired.parts & WRITE and retired.parts & OWN and retired.mm != operation.mm
+            if shared and 0 <= frame - retired.frame < retired.pages:
+                missing = self.facts.missing(at, cpu, reading=True)
+                if missing:
+                    what = f"{_where(operation)} uses frame {retired.frame}, which may still be written"
+                    self._report(SHARED, cpu, retired, missing, what)
+                    self.facts.replace(at, parts=retired.parts & ~OWN)
 
     def _uncached(self, cpu: int, operation: FilemapRemove, answer: bool) -> None:
         if answer:

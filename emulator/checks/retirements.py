@@ -20,11 +20,12 @@ from emulator.hardware.operations import (
     LoadCr3,
     Store,
 )
-from emulator.hardware.pte import DIRTY, PRESENT, RW, pte_pages, pte_pfn
+from emulator.hardware.pte import DIRTY, EXCLUSIVE, PRESENT, RW, pte_pages, pte_pfn
 from emulator.kernel.percpu import cpumask_word, is_lazy_word, tlb_gen_word
 
 READ = 1  # a stale translation reads the frame
 WRITE = 2  # and writes it
+OWN = 4  # the page was one mm's alone, and is not any more: what is written there others must not see
 NONE = -1
 
 _CPUMASK = cpumask_word(0)[:-1]
@@ -34,9 +35,10 @@ TLB_GEN = tlb_gen_word(0)[:-1]
 class Retired(NamedTuple):
     """A translation that page tables no longer grant, but that CPUs `holders` may have cached.
 
-    `parts`: what it still grants that matters, READ | WRITE. `page`: the frame that the page behind it is in
-    by now, NONE once that page is gone. `handed`: first frame of the allocation that `frame` went out with,
-    NONE while it has not been handed out. `deferred`: who retired it has moved the page before the flushes.
+    `parts`: what it still grants that matters, READ | WRITE, and OWN besides WRITE if the page was one mm's
+    alone. `page`: the frame that the page behind it is in by now, NONE once that page is gone. `handed`:
+    first frame of the allocation that `frame` went out with, NONE while it has not been handed out.
+    `deferred`: who retired it has moved the page before the flushes.
     """
 
     mm: int
@@ -141,6 +143,8 @@ class Retirements:
         # finds the new entry (Intel SDM vol. 3A, 4.8; RISC-V privileged ISA, Svadu).
         if old & (RW | DIRTY) == RW | DIRTY and (gone or not new & RW):
             parts |= WRITE
+            if not gone and old & EXCLUSIVE and not new & EXCLUSIVE:
+                parts |= OWN
         holders = self._users.get(mm, 0)
         if not parts or not holders:
             return

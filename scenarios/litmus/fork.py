@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emulator.explore.litmus import MM, Forbidden, Litmus, Setup
-from emulator.hardware.operations import Store, WaitFor
+from emulator.hardware.operations import SmpMb, Store, WaitFor
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
@@ -40,11 +40,14 @@ def _read_only_page(setup: Setup) -> None:
 
 async def _fork(cpu: PerCpu) -> None:
     await dup_mmap(cpu, MM, CHILD, ((PAGE, PAGE + 1),))
+    # What waking a task orders, and being woken below (kernel/sched/core.c: try_to_wake_up, schedule).
+    await SmpMb()
     await Store(FORKED, 1)
 
 
 async def _child_reads(cpu: PerCpu, *allowed: int) -> None:
     await WaitFor(FORKED, 1)
+    await SmpMb()
     first = await user_read(cpu, PAGE)
     second = await user_read(cpu, PAGE)
     if first != second or first not in allowed:

@@ -19,6 +19,7 @@ from emulator.checks.grace_period import (
     RANGE,
     REFILLED,
     REUSED,
+    SHARED,
     WRITABLE,
     WRITTEN_OUT,
     GracePeriod,
@@ -59,12 +60,13 @@ from emulator.hardware.operations import (
     VmaInsert,
     VmaRemove,
     WaitAcks,
+    Walk,
     WriteFrame,
     WritePage,
     XchgPte,
 )
 from emulator.hardware.ordering import ARCHITECTURES
-from emulator.hardware.pte import DIRTY, PRESENT, PROTNONE, RW, make_migration_entry, mk_pte
+from emulator.hardware.pte import DIRTY, EXCLUSIVE, PRESENT, PROTNONE, RW, make_migration_entry, mk_pte
 from emulator.kernel import sched, smp
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mmu_gather import unmap_page_range
@@ -817,6 +819,27 @@ def test_a_page_is_written_out(entry: int, flushed: bool) -> None:
     assert trace.rules == ([] if flushed or entry == RO else [WRITTEN_OUT])
     trace.step(0, WritePage(7, 0, 1))
     assert len(trace.rules) <= 1, "one missing flush is reported once"
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+@pytest.mark.parametrize("mm", [1, 2], ids=["the same mm", "another mm"])
+@pytest.mark.parametrize("flags", [RW | DIRTY | EXCLUSIVE, RW | DIRTY, DIRTY | EXCLUSIVE])
+def test_a_page_that_gets_shared_is_read_on_the_other_side(flags: int, mm: int, flushed: bool) -> None:
+    """fork: only what was writable and one mm's alone may not be written behind the other's back."""
+    trace = Trace()
+    entry = mk_pte(1, PRESENT | flags)
+    trace.step(0, CmpxchgPte(1, VPN, entry, entry & ~(RW | EXCLUSIVE)), entry)
+    trace.step(0, SetPte(2, VPN, RO))
+    if flushed:
+        trace.shootdown()
+    trace.step(0, Walk(mm, VPN, False), 0)
+    assert not trace.rules, "a page fault reads nothing"
+    trace.step(0, Walk(mm, VPN + 1, False), mk_pte(2, PRESENT))
+    assert not trace.rules, "another frame"
+    broken = flags == RW | DIRTY | EXCLUSIVE and mm == 2 and not flushed
+    for _ in range(2):
+        trace.step(0, Walk(mm, VPN, False), RO)
+        assert trace.rules == ([SHARED] if broken else []), "once"
 
 
 @pytest.mark.parametrize("flushed", [True, False])

@@ -5,6 +5,7 @@ races need is that a CPU stands still at the right place while the others get fa
 2010). Successive runs do that in different ways:
 
 * one CPU stands still at a step; those steps are spread evenly over the program, and few runs leave no gap;
+* one CPU after the other does that, however little it has to do: many a race is that one of them is late;
 * CPUs stand still before they read (or write) places where several CPUs meet, so that whoever writes (reads)
   comes first; where those are is known from earlier runs. It is some reads, the last read or the last write
   of every place, or most writes.
@@ -15,7 +16,9 @@ All depends on the seed, the run's number and what earlier runs told of the prog
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable, Sequence
+from statistics import median_low
 from typing import Final
 
 from actors.machine import Chaos
@@ -24,12 +27,14 @@ LEVELS: Final = 3
 DEFAULT_LEVEL: Final = 2
 # How strong each kind is, by level.
 _STRENGTH: Final = (0.0, 0.5, 1.0, 2.0)
-# What successive runs do: stand still at a step, before reads, last reads, writes, last writes, not at all.
-_TURNS: Final = "slsewslrsl" + "flsrwslesl"
+# What successive runs do: stand still at a step of all, at one of the next CPU, before reads, last reads,
+# writes, last writes, not at all.
+_TURNS: Final = "slvewvlrvl" + "flvswvlevl"
 _DENSITIES: Final = {"r": 0.15, "l": 1.0, "w": 0.9, "e": 1.0}
 _MOST_TIMES: Final = 2  # of accesses of one CPU to one place, these may be stopped before
 _GOLDEN: Final = 0.6180339887498949
 _PAUSE_US: Final = 400
+_REMEMBERED: Final = 9  # runs whose lengths count
 
 
 class Pace:
@@ -38,13 +43,14 @@ class Pace:
     def __init__(self, cpus: int) -> None:
         self.steps = [40.0] * cpus
         self.contested: set[tuple[int, str, int]] = set()
-        self._runs = 0
+        self._lengths: list[deque[int]] = [deque(maxlen=_REMEMBERED) for _ in range(cpus)]
 
     def add(self, steps: Sequence[int], contested: Iterable[tuple[int, str, int]]) -> None:
         """Take a run into account that has come to its end."""
-        self._runs += 1
-        weight = max(0.1, 1 / self._runs)
-        self.steps = [old + weight * (new - old) for old, new in zip(self.steps, steps, strict=True)]
+        # The median: who polls for what a stopped CPU holds up takes thousands of steps for once.
+        for lengths, count in zip(self._lengths, steps, strict=True):
+            lengths.append(count)
+        self.steps = [float(median_low(lengths)) for lengths in self._lengths]
         self.contested.update(
             (cpu, access, number)
             for cpu, access, count in contested
@@ -60,7 +66,7 @@ def draw_chaos(seed: int, run: int, level: int, pace: Pace) -> Chaos:
     if not strength:
         return chaos
     turn = _TURNS[run % len(_TURNS)]
-    pauses = _drawn(lot, 0.25, min(0.5, 0.1 * strength)) if turn == "s" else 0.0
+    pauses = _drawn(lot, 0.25, min(0.5, 0.1 * strength)) if turn in "sv" else 0.0
     chaos = chaos._replace(
         late_interrupts=_drawn(lot, 0.5, min(0.95, 0.9 * strength)),
         late_effects=_drawn(lot, 0.5, min(0.95, 0.9 * strength)),
@@ -74,8 +80,16 @@ def draw_chaos(seed: int, run: int, level: int, pace: Pace) -> Chaos:
         first = seed + _turns(run, turn) + list(_DENSITIES).index(turn)
         return _meeting(chaos, lot, turn, first, pace)
     # A sequence that leaves the smallest gaps, from a place that the seed draws.
-    place = (random.Random(seed).random() + _turns(run, "s") * _GOLDEN) % 1.0
-    return _stopped(chaos, lot, place, pace)
+    before = _turns(run, turn)
+    place = (random.Random(seed).random() + before * _GOLDEN) % 1.0
+    if turn == "s":
+        return _stopped(chaos, lot, place, pace)
+    # Its last step is not one of them: nothing that others could be waiting for comes after it.
+    victim = (seed + before) % len(pace.steps)
+    order = [cpu for cpu in range(len(pace.steps)) if cpu != victim]
+    lot.shuffle(order)
+    stop = (victim, int(place * (pace.steps[victim] - 1)))
+    return chaos._replace(order=(victim, *order), stops=(stop,))
 
 
 def _turns(run: int, kinds: str) -> int:

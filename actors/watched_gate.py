@@ -19,6 +19,8 @@ from actors.machine import Check, Machine, MemoryGate
 from actors.places import Meetings
 from actors.recorder import AnswerSum, note
 from emulator.checks.accounting import Accounting
+from emulator.checks.grace_period import GracePeriod
+from emulator.checks.sides import Sides
 from emulator.explore.shared import Shared
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
@@ -50,6 +52,9 @@ class WatchedGate:
         self._events: list[int] = []
         self._sum = AnswerSum()
         self.count = 0
+        for watcher in self.watchers:
+            if isinstance(watcher, GracePeriod):
+                watcher.sides = Sides(machine.cpus, lambda: self.count + 1)
         self._order = blake2b(digest_size=8)
         self._meetings = Meetings()
         self._drains = any(isinstance(check, Accounting) for check in checks)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from emulator.checks.happens_before import SILENT, HappensBefore
 from emulator.checks.retirements import NONE, OWN, READ, TLB_GEN, WRITE, Retired, Retirements
+from emulator.checks.sides import Sides
 from emulator.checks.violation import MAX_KEPT, Violation
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import (
@@ -104,6 +105,8 @@ class GracePeriod:
         self.facts = Retirements(cpus, self.before, masks, hpage_order)
         self.violations: list[Violation] = []
         self._cpus = cpus
+        # Set where transitions are numbered: reports then name them.
+        self.sides: Sides | None = None
         self._entries = {
             where: _as_stored_over(entry) for where, entry in (entries or {}).items() if entry & PRESENT
         }
@@ -136,6 +139,8 @@ class GracePeriod:
             return
         handler = self._handlers.get(kind) if transition.kind is Kind.STEP else None
         event = None
+        if self.sides is not None:
+            self.sides.happened(transition, operation)
         if handler is not None:
             event = partial(handler, transition.cpu, operation, answer)
         self.before.happened(transition, operation, issued, answer, event)
@@ -158,6 +163,8 @@ class GracePeriod:
                 f"{what}, but page {retired.vpn:#x} of mm {retired.mm} was in frame {retired.frame} until "
                 f"CPU {retired.cpu} retired that, and no flush of it on {holders} happens before"
             )
+            if self.sides is not None:
+                text += self.sides.told(cpu, retired, missing)
             self.violations.append(Violation(rule=rule, cpu=cpu, text=text))
 
     def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
@@ -316,6 +323,8 @@ class GracePeriod:
     def _changed(self, cpu: int, operation: Any, old: int, new: int) -> None:
         self._install(cpu, operation, new)
         self.facts.retire(cpu, operation.mm, operation.vpn, old, new)
+        if self.sides is not None and old & PRESENT:
+            self.sides.retired(cpu, operation, pte_pfn(old))
         if new & PRESENT:
             self._entries[operation.mm, operation.vpn] = _as_stored_over(new)
         else:

@@ -25,6 +25,7 @@ from emulator.checks.grace_period import (
     GracePeriod,
     relevant,
 )
+from emulator.checks.sides import Sides
 from emulator.explore.litmus import MM, SLOW, Litmus, LitmusMachine, Setup
 from emulator.hardware.cpu import IpiRequest, Kind, Transition
 from emulator.hardware.operations import (
@@ -819,6 +820,26 @@ def test_a_page_is_written_out(entry: int, flushed: bool) -> None:
     assert trace.rules == ([] if flushed or entry == RO else [WRITTEN_OUT])
     trace.step(0, WritePage(7, 0, 1))
     assert len(trace.rules) <= 1, "one missing flush is reported once"
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+def test_where_transitions_are_numbered_a_report_names_both_sides(flushed: bool) -> None:
+    trace = Trace()
+    number = 40
+    trace.check.sides = Sides(2, lambda: number)
+    trace.unmap()
+    trace.step(0, FlushTlb())
+    number = 41
+    if flushed:
+        # By luck: nobody has told CPU 0 of it.
+        trace.step(1, FlushTlb())
+    number = 50
+    trace.step(0, CmpxchgPte(1, VPN, make_migration_entry(RO), 0), make_migration_entry(RO))
+    trace.step(0, AllocPages(0, 0, 0, 0), 1)
+    trace.step(0, FolioZero(1))
+    (report,) = trace.check.violations
+    last = "CPU 1 has last flushed in 41" if flushed else "CPU 1 has not flushed at all"
+    assert report["text"].endswith(f"(CPU 0 in transition 50, retired by TryToMigratePte in 40, {last})")
 
 
 @pytest.mark.parametrize("flushed", [True, False])

@@ -33,7 +33,7 @@ def processes(mark: str) -> list[int]:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -80,3 +80,20 @@ def test_a_run_on_a_cluster_finds_what_a_run_here_finds(address: str) -> None:
     (run,) = json.loads(done.stdout)["runs"]
     assert run["accesses"] == 10_000
     assert run["violations"] == []
+
+
+def test_stress_on_a_cluster_finds_a_race_and_leaves_its_recording(address: str, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "scenarios", "stress", "shootdown", "--address", address, "--json",
+        "--runs", "2", "--arch", "x86", "--policy", "immediate",
+        "--policy", "mistake:no-wait-for-acknowledgements",
+    ]  # fmt: skip
+    root = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=HANG_S, check=False, cwd=tmp_path, env=root
+    )
+    assert done.returncode == 1, done.stderr
+    right, wrong = json.loads(done.stdout)["results"]
+    assert (right["runs"], right["races"], right["violations"]) == (1, 0, 0)
+    assert (wrong["runs"], wrong["races"]) == (1, 1)
+    assert list(tmp_path.glob("recordings/*.mrec"))

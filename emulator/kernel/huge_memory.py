@@ -1,7 +1,7 @@
 """Huge pages (mm/huge_memory.c, v6.6): one entry, one folio of 2**hpage_order pages.
 
-What would split a PMD for a part of its range raises HugePageSplit. `vpn` is the first page of the huge page unless it says
-otherwise.
+What would split a PMD for a part of its range raises HugePageSplit. `vpn` is the first page of the huge page
+unless it says otherwise.
 """
 
 from __future__ import annotations

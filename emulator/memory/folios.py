@@ -222,7 +222,7 @@ class Folios:
         if folio.mapping is not None:
             self.fault("freed while in the page cache", f"frame {folio.pfn} freed, but still {folio.mapping}")
         if folio.lru is not None:
-            self._unlist(folio, folio.lru)
+            self.lruvec_del_folio(folio, folio.lru)
         del self.folios[folio.pfn]
         self.zones[folio.node].free_one_page(folio.pfn, folio.order)
         return True
@@ -336,7 +336,7 @@ class Folios:
         return True
 
     def split(self, folio: Folio) -> None:
-        """Make folios of order 0 of its pages, each with the references and the content state of the whole."""
+        """Make folios of order 0 of its pages, each with its references and on no list, as it has to be."""
         for pfn in range(folio.pfn + 1, folio.pfn + (1 << folio.order)):
             tail = self.folios[pfn] = Folio(pfn, 0, folio.node)
             tail.refcount = folio.refcount
@@ -345,13 +345,15 @@ class Folios:
 
     # --- LRU lists: the oldest page first ------------------------------------------------------------
 
-    def _list(self, folio: Folio, active: bool) -> None:
+    def lruvec_add_folio(self, folio: Folio, active: bool) -> None:
+        """Put it at the young end of its node's list."""
         folio.lru = active
         self.lru[folio.node, active][folio.pfn] = None
         if folio.order:
             self._lru_tails[folio.node, active] += (1 << folio.order) - 1
 
-    def _unlist(self, folio: Folio, active: bool) -> None:
+    def lruvec_del_folio(self, folio: Folio, active: bool) -> None:
+        """Take it off the list that it is on."""
         folio.lru = None
         del self.lru[folio.node, active][folio.pfn]
         if folio.order:
@@ -360,7 +362,7 @@ class Folios:
     def _lru_add(self, cpu: int, operation: LruAdd) -> None:
         folio = self._folio(operation.pfn, "folio_add_lru")
         if folio is not None and folio.lru is None:
-            self._list(folio, operation.active)
+            self.lruvec_add_folio(folio, operation.active)
 
     def _isolate_lru(self, cpu: int, operation: IsolateLru) -> tuple[int, ...]:
         listed = self.lru[operation.node, operation.active]
@@ -373,7 +375,7 @@ class Folios:
             pages += 1 << self.folios[pfn].order
         for pfn in taken:
             folio = self.folios[pfn]
-            self._unlist(folio, operation.active)
+            self.lruvec_del_folio(folio, operation.active)
             folio.refcount += 1
         return tuple(taken)
 
@@ -381,7 +383,7 @@ class Folios:
         folio = self.folios.get(operation.pfn)
         if folio is None or folio.lru is None:
             return False
-        self._unlist(folio, folio.lru)
+        self.lruvec_del_folio(folio, folio.lru)
         folio.refcount += 1
         return True
 
@@ -390,7 +392,7 @@ class Folios:
         if folio is None:
             return False
         if folio.lru is None:
-            self._list(folio, operation.active)
+            self.lruvec_add_folio(folio, operation.active)
         return self._drop(folio)
 
     def _nr_lru(self, cpu: int, operation: NrLru) -> tuple[int, int]:

@@ -110,7 +110,17 @@ def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], in
             prices[kind] = read_name if reads else change_name
         else:
             prices[kind] = costs.folio_ns
-    entries = (GetPte, SetPte, XchgPte, CmpxchgPte, TryToMigratePte, WaitPte, TestAndClearYoung, FindVma, PmdNone)
+    entries = (
+        GetPte,
+        SetPte,
+        XchgPte,
+        CmpxchgPte,
+        TryToMigratePte,
+        WaitPte,
+        TestAndClearYoung,
+        FindVma,
+        PmdNone,
+    )
     prices.update(dict.fromkeys(entries, entry))
     prices.update(
         {

@@ -34,13 +34,13 @@ def hpage_problems(
         return
     pages = 1 << order
     kept = kept_free(fast_watermarks(fast_pages, min_free_pages))
-    # Blocks are aligned: of what is used a part of one may be lost.
     if fast_pages < kept + pages:
         yield (
             "kernel.hpage_order",
             f"huge pages of {pages} pages, but the fast tier has {fast_pages}, of which kswapd keeps {kept} "
-            f"free; a smaller order, or more memory.fast_pages",
+            f"free; a smaller order, or memory.fast_pages of {kept + pages} or more",
         )
+    # The slow tier begins where the fast one ends, which need not be where a block does.
     if slow_pages < 2 * pages:
         yield (
             "kernel.hpage_order",

@@ -1,4 +1,4 @@
-"""Huge pages of two small ones under reclaim and the NUMA scanner: counted in pages, split for want of a block."""
+"""Huge pages of two small ones under reclaim and the scanner: counted in pages, split for want of a block."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def test_lists_and_reclaim_count_pages() -> None:
         for head in (HEAP, HEAP + 2):
             await user_write(cpu, head, 1)
         assert await NrLru(0) == (0, 4)
-        assert len(taken := await IsolateLru(0, False, 1)) == 1
+        taken = await IsolateLru(0, False, 1)
+        assert len(taken) == 1
         assert await NrLru(0) == (0, 2)
         await FolioPutbackLru(taken[0], True)
         assert await NrLru(0) == (2, 2)

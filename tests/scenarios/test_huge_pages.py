@@ -22,7 +22,7 @@ FEWER = (
     "kernel.numa_scan_period_accesses=500",
     "checks.sample_every=20",
 )
-# Tiers that hold little more than the threads map, and huge pages too large for what becomes free side by side.
+# Tiers that hold little more than the threads map, and huge pages larger than what becomes free in one piece.
 FULL = (
     "kernel.hpage_order=6",
     "memory.fast_pages=448",
@@ -115,13 +115,13 @@ def test_the_fast_tier_begins_with_a_whole_block() -> None:
         (("kernel.hpage_order=true",), "--set kernel.hpage_order: True is no whole number; such as 64"),
         (
             ("kernel.hpage_order=9",),
-            "--set kernel.hpage_order: huge pages of 512 pages, but the fast tier has 512, of which kswapd keeps "
-            "42 free; a smaller order, or memory.fast_pages of 554 or more",
+            "--set kernel.hpage_order: huge pages of 512 pages, but the fast tier has 512, of which kswapd "
+            "keeps 42 free; a smaller order, or memory.fast_pages of 554 or more",
         ),
         (
             ("kernel.hpage_order=9", "memory.fast_pages=2048", "memory.slow_pages=1000"),
-            "--set kernel.hpage_order: huge pages of 512 pages, but the slow tier has 1000; a smaller order, or "
-            "memory.slow_pages of 1024 or more",
+            "--set kernel.hpage_order: huge pages of 512 pages, but the slow tier has 1000; a smaller order, "
+            "or memory.slow_pages of 1024 or more",
         ),
     ],
 )

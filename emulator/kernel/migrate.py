@@ -65,13 +65,13 @@ def batches(cpu: PerCpu, folios: list[int], orders: dict[int, int]) -> Iterator[
 
 async def migrate_pages(
     cpu: PerCpu, folios: list[int], target: int, reason: str, active: bool = False
-) -> tuple[dict[int, int], list[int]]:
+) -> tuple[list[int], list[int]]:
     """migrate_pages: move isolated folios to node `target`, in batches (NR_MAX_BATCHED_MIGRATION).
 
-    Returns the frames that the moved ones were, with their numbers of pages, and those that stayed, which are
-    still isolated. What was split on the way is there page by page.
+    Returns the frames that the moved ones were, and those that stayed, which are still isolated. What was
+    split on the way is there page by page.
     """
-    moved: dict[int, int] = {}
+    moved: list[int] = []
     failed: list[int] = []
     orders = {pfn: await folio_order(cpu, pfn) for pfn in folios}
     for batch in batches(cpu, folios, orders):
@@ -84,10 +84,11 @@ async def migrate_pages(
             orders.update(dict.fromkeys(pages, 0))
             done += await migrate_pages_batch(cpu, pages, orders, target, reason, active, [])
             batch = [pfn for pfn in batch if pfn not in whole] + pages
-        moved.update((pfn, 1 << orders[pfn]) for pfn in done)
+        moved += done
         if len(done) < len(batch):
-            failed += [pfn for pfn in batch if pfn not in moved]
-    cpu.count("pgmigrate_success", sum(moved.values()))
+            gone = set(done)
+            failed += [pfn for pfn in batch if pfn not in gone]
+    cpu.count("pgmigrate_success", sum(1 << orders[pfn] for pfn in moved))
     cpu.count("pgmigrate_fail", sum(1 << orders[pfn] for pfn in failed))
     return moved, failed
 

@@ -48,12 +48,13 @@ async def shrink_active_list(cpu: PerCpu, node: int, pages: int) -> None:
         await FolioPutbackLru(pfn, False)
 
 
-async def demote_folio_list(cpu: PerCpu, folios: list[int]) -> int:
-    """demote_folio_list: move isolated folios to the slow tier; how many pages went."""
-    moved, failed = await migrate_pages(cpu, folios, SLOW_NODE, MR_DEMOTION)
+async def demote_folio_list(cpu: PerCpu, folios: list[int], pages: int) -> int:
+    """demote_folio_list: move isolated folios of `pages` in all to the slow tier; how many of these went."""
+    _, failed = await migrate_pages(cpu, folios, SLOW_NODE, MR_DEMOTION)
     for pfn in failed:
+        pages -= 1 << await folio_order(cpu, pfn)
         await FolioPutbackLru(pfn, True)
-    return sum(moved.values())
+    return pages
 
 
 async def folio_check_references(cpu: PerCpu, pfn: int) -> str:
@@ -76,18 +77,20 @@ async def folio_check_references(cpu: PerCpu, pfn: int) -> str:
 async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int) -> int:
     """shrink_inactive_list, shrink_folio_list: keep what was used, demote the rest; pages demoted."""
     cold = []
+    cold_pages = 0
     for pfn in await IsolateLru(node, False, pages):
         size = 1 << await folio_order(cpu, pfn)
         cpu.count("pgscan", size)
         references = await folio_check_references(cpu, pfn)
         if references == FOLIOREF_RECLAIM:
             cold.append(pfn)
+            cold_pages += size
         elif references == FOLIOREF_ACTIVATE:
             cpu.count("pgactivate", size)
             await FolioPutbackLru(pfn, True)
         else:
             await FolioPutbackLru(pfn, False)
-    return await demote_folio_list(cpu, cold) if cold else 0
+    return await demote_folio_list(cpu, cold, cold_pages) if cold else 0
 
 
 async def shrink_node(cpu: PerCpu, node: int, priority: int, nr_to_reclaim: int) -> int:

@@ -54,11 +54,11 @@ def run(body: Callable[[PerCpu], Any], **settings: Any) -> SmallMachine:
     return done
 
 
-async def reclaim(cpu: PerCpu, vpn: int) -> tuple[dict[int, int], list[int]]:
+async def reclaim(cpu: PerCpu, vpn: int) -> tuple[list[int], list[int]]:
     """Demote the folio behind a page as reclaim does, which splits it if need be."""
     pfn = pte_pfn(await GetPte(MM, vpn))
     if cpu.parameters.nid(pfn) or not await FolioIsolateLru(pfn):
-        return {}, []
+        return [], []
     moved, failed = await migrate_pages(cpu, [pfn], SLOW_NODE, MR_DEMOTION)
     for stayed in failed:
         await FolioPutbackLru(stayed, True)
@@ -131,7 +131,7 @@ def test_without_a_block_to_demote_to_it_is_split_and_its_pages_go() -> None:
         held = await take_blocks(1, 8)
         source = pte_pfn(await GetPte(MM, HEAP))
         moved, failed = await reclaim(cpu, HEAP)
-        assert moved == {source: 1, source + 1: 1} and not failed
+        assert moved == [source, source + 1] and not failed
         for vpn, version in ((HEAP, 3), (TAIL, 4)):
             entry = await GetPte(MM, vpn)
             assert not pte_huge(entry)
@@ -169,7 +169,7 @@ def test_with_another_reference_it_is_not_split() -> None:
         held = await take_blocks(1, 8)
         pfn = pte_pfn(await GetPte(MM, HEAP))
         await FolioGet(pfn)
-        assert await reclaim(cpu, HEAP) == ({}, [pfn])
+        assert await reclaim(cpu, HEAP) == ([], [pfn])
         assert pte_huge(await GetPte(MM, TAIL))
         for frame in (pfn, *held):
             await FolioPut(frame)

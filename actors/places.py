@@ -27,11 +27,15 @@ _FORMS: Final[dict[str, tuple[type[Any], ...]]] = {
         ops.GetPte, ops.SetPte, ops.XchgPte, ops.CmpxchgPte, ops.TryToMigratePte, ops.WaitPte,
         ops.TestAndClearYoung, ops.Walk,
     ),
-    "areas {0.mm}": (ops.FindVma, ops.VmaInsert, ops.VmaRemove, ops.VmaProtect, ops.MappedRange),
+    "areas {0.mm}": (
+        ops.FindVma, ops.VmaInsert, ops.VmaRemove, ops.VmaProtect, ops.MappedRange, ops.PmdNone,
+    ),
     "frame {0.pfn}": (ops.ReadFrame, ops.WriteFrame, ops.FolioZero),
     "frame {0.src}": (ops.FolioCopy,),
     "zone {0.node}": (ops.AllocPages, ops.NrFree),
-    "references {0.pfn}": (ops.FolioGet, ops.FolioTryGet, ops.FolioPut, ops.FolioRefcount),
+    "references {0.pfn}": (
+        ops.FolioGet, ops.FolioTryGet, ops.FolioPut, ops.FolioRefcount, ops.SplitHugePage,
+    ),
     "flags {0.pfn}": (ops.FolioTestFlag, ops.FolioTestSetFlag, ops.FolioSetFlag, ops.FolioClearFlag),
     "list {0.name}": (ops.LlistAdd, ops.LlistDelAll, ops.LlistEmpty),
     "cache {0.file} {0.pgoff}": (ops.FilemapGet, ops.FilemapAdd),

@@ -14,6 +14,7 @@ from emulator.checks.coherence import Coherence
 from emulator.checks.grace_period import GracePeriod
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.ordering import ARCHITECTURES, Architecture
+from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import UserSpace, boot_program
 from emulator.kernel.percpu import KernelParameters, PerCpu
@@ -23,6 +24,7 @@ from emulator.measure.pending import PendingPeak
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import setup_per_zone_wmarks
+from scenarios.watermarks import fast_watermarks
 from scenarios.workload import Workload
 
 
@@ -40,7 +42,7 @@ class ScenarioMachine:
 
     def memory(self) -> Memory:
         """The shared memory, as at power-on."""
-        return Memory(self.tiers)
+        return Memory(self.tiers, self.parameters.hpage_order, self.parameters.starts[0])
 
     def checks(self, memory: Memory) -> list[Any]:
         """What watches the memory's operations: the checks, and the pending meter last."""
@@ -53,7 +55,8 @@ class ScenarioMachine:
         Needless interrupts are not judged here: the postings cause some by design, and nothing breaks.
         """
         row = self.architecture_row
-        return [GracePeriod(self.cpus, row.plain_orders, {}, self.parameters.nid)]
+        order = self.parameters.hpage_order
+        return [GracePeriod(self.cpus, row.plain_orders, {}, self.parameters.nid, hpage_order=order)]
 
     @property
     def architecture_row(self) -> Architecture:
@@ -63,17 +66,9 @@ class ScenarioMachine:
     def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
         """One CPU, the program that it boots, and its kernel's private data."""
         kernel = PerCpu(number, self.parameters, self.policy())
-        cpu = Cpu(number, ARCHITECTURES[self.architecture], self.shape, interrupt_entry(kernel))
+        order = self.parameters.hpage_order or PMD_ORDER
+        cpu = Cpu(number, self.architecture_row, self.shape, interrupt_entry(kernel), order)
         return cpu, boot_program(kernel, self.user), kernel
-
-
-def fast_min_free_pages(pages: int) -> int:
-    """The fast tier's min watermark when the workload leaves it open: 1/64 of the tier, at least 8.
-
-    Linux takes a square root of the whole machine's memory (init_per_zone_wmark_min), which for tiers as
-    small as ours would leave no distance between the watermarks at all.
-    """
-    return max(8, pages // 64)
 
 
 def build_machine(
@@ -81,15 +76,17 @@ def build_machine(
 ) -> ScenarioMachine:
     """Put a validated workload together with the programs that run on it."""
     memory, kernel = workload.memory, workload.kernel
-    fast_min = memory.min_free_pages or fast_min_free_pages(memory.fast_pages)
     tiers = (
-        Tier(memory.fast_pages, setup_per_zone_wmarks(memory.fast_pages, fast_min)),
+        Tier(memory.fast_pages, fast_watermarks(memory.fast_pages, memory.min_free_pages)),
         Tier(memory.slow_pages, setup_per_zone_wmarks(memory.slow_pages, 1)),
     )
+    # The fast tier begins where a huge page may (frame 1 without).
+    first = 1 << kernel.hpage_order
+    second = first + memory.fast_pages
     parameters = KernelParameters(
         cpus=cpus,
         watermarks=tuple(tier.watermarks for tier in tiers),
-        starts=(1, 1 + memory.fast_pages, 1 + memory.fast_pages + memory.slow_pages),
+        starts=(first, second, second + memory.slow_pages),
         swap_cluster_max=kernel.swap_cluster_max,
         migrate_batch=kernel.migrate_batch,
         tlb_single_page_flush_ceiling=kernel.tlb_single_page_flush_ceiling,
@@ -97,6 +94,7 @@ def build_machine(
         numa_scan_period_accesses=kernel.numa_scan_period_accesses,
         migration_entry_ad=kernel.migration_entry_ad,
         sched_slice_batches=kernel.sched_slice_batches,
+        hpage_order=kernel.hpage_order,
     )
     shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))
     return ScenarioMachine(cpus, architecture, parameters, tiers, shape, policy, user)

@@ -15,10 +15,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from emulator.hardware.pte import PMD_ORDER
 from emulator.kernel import percpu
 from emulator.measure import costs as model
 from emulator.memory.zone import setup_per_zone_wmarks
 from scenarios.errors import UsageProblem
+from scenarios.watermarks import hpage_problems, kept_free
 
 MAX_CPUS: Final = 64
 """CPUs of a live run: each is a process."""
@@ -68,7 +70,8 @@ class Kernel(_Section):
     `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch.
     Flushing more than `tlb_single_page_flush_ceiling` pages flushes everything. `migration_entry_ad`:
     migration entries keep the accessed and dirty bits (since v6.1). Reclaim gives way to the threads of its
-    CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses.
+    CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory
+    gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none.
     """
 
     numa_scan_pages: int = Field(default=256, ge=0, le=MAX_PAGES)
@@ -78,6 +81,7 @@ class Kernel(_Section):
     migrate_batch: int = Field(default=512, ge=1, le=4096)
     migration_entry_ad: bool = True
     sched_slice_batches: int = Field(default=8, ge=1, le=10**6)
+    hpage_order: int = Field(default=0, ge=0, le=PMD_ORDER)
 
 
 class Threads(_Section):
@@ -312,12 +316,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(names)}"
 
 
-def _kept_free(fast_pages: int, memory: Memory) -> int:
-    """The promotion watermark: what kswapd keeps free of a fast tier of that size."""
-    marks = setup_per_zone_wmarks(fast_pages, memory.min_free_pages or 0)
-    return 2 * marks.high - marks.low
-
-
 def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:
     """The same workload with sizes and counts divided, rounded and at least 1; its own scale is 1."""
     smaller = {**document, "scale": 1}
@@ -330,8 +328,10 @@ def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:
             if key in given and getattr(section, key)
         }
         if "fast_pages" in divided and section.min_free_pages:
-            usable = round((section.fast_pages - _kept_free(section.fast_pages, section)) / workload.scale)
-            divided["fast_pages"] = usable + _kept_free(usable, section)
+            given_free = section.min_free_pages
+            kept = kept_free(setup_per_zone_wmarks(section.fast_pages, given_free))
+            usable = round((section.fast_pages - kept) / workload.scale)
+            divided["fast_pages"] = usable + kept_free(setup_per_zone_wmarks(usable, given_free))
         if divided:
             smaller[name] = {**document[name], **divided}
     return smaller
@@ -368,6 +368,9 @@ def _contradictions(workload: Workload) -> Iterator[tuple[str, str]]:
             f"{memory.min_free_pages} pages of watermark leave too little of {memory.fast_pages} fast pages; "
             f"{memory.fast_pages // 3} or fewer, or more fast_pages",
         )
+    yield from hpage_problems(
+        workload.kernel.hpage_order, memory.fast_pages, memory.slow_pages, memory.min_free_pages
+    )
     if workload.kind == "replay":
         for key in sorted(threads.model_fields_set - {"per_cpu", "processes"}):
             yield f"threads.{key}", "a replay takes its accesses from the trace; remove it"

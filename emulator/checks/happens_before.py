@@ -98,7 +98,7 @@ _CARRIERS: dict[type[Any], Callable[[Any], tuple[Carrier, ...]]] = {
     **dict.fromkeys(
         (ops.FolioGet, ops.FolioTryGet, ops.FolioPut, ops.FolioRefcount, ops.FolioIsolateLru), _count
     ),
-    **dict.fromkeys((ops.FolioPutbackLru,), _count),
+    **dict.fromkeys((ops.FolioPutbackLru, ops.SplitHugePage), _count),
     **dict.fromkeys((ops.FolioTestFlag, ops.FolioTestSetFlag, ops.FolioSetFlag, ops.FolioClearFlag), _flags),
     **dict.fromkeys((ops.AllocPages, ops.NrFree), _zone),
     **dict.fromkeys((ops.IsolateLru, ops.NrLru), _lru),
@@ -111,6 +111,9 @@ _CARRIERS: dict[type[Any], Callable[[Any], tuple[Carrier, ...]]] = {
 # Stores with release semantics: they publish all that came before them. Several acknowledgements of one
 # call add up, and so do a lock's unlocks and the page-table steps that took it meanwhile.
 _RELEASES = (ops.Unlock, ops.AckIpi)
+
+# Reads of many entries at once.
+_RANGES = frozenset({ops.MappedRange, ops.PmdNone})
 
 # User accesses carry nothing, but what comes after them may overtake them.
 _ACCESSES = frozenset({ops.ReadFrame, ops.WriteFrame, ops.Touch})
@@ -248,7 +251,7 @@ class HappensBefore:
 
     def _read(self, cpu: int, operation: Any) -> None:
         clock = 0
-        if type(operation) is ops.MappedRange:
+        if type(operation) in _RANGES:
             for carrier, carried in self.clocks.items():
                 if carrier[:2] == ("pte", operation.mm) and operation.start <= carrier[2] < operation.end:
                     clock |= carried
@@ -376,7 +379,7 @@ SILENT: frozenset[type[Any]] = (
         kind
         for kind, row in TABLE.items()
         if row.order in (Order.NONE, Order.WALK, Order.TLB, Order.IRET)
-        or (row.order in (Order.LOAD, Order.STORE) and kind not in _CARRIERS and kind is not ops.MappedRange)
+        or (row.order in (Order.LOAD, Order.STORE) and kind not in _CARRIERS and kind not in _RANGES)
     )
     - _ACCESSES
 )

@@ -126,8 +126,7 @@ class Setup:
         if pfn is None:
             raise ValueError(f"litmus setup: node {node} has no free frame for page {vpn:#x}")
         folio = folios.folios[pfn] = Folio(pfn, order, node)
-        folio.lru = False
-        folios.lru[node, False][pfn] = None
+        folios.lruvec_add_folio(folio, False)
         for frame in range(pfn, pfn + (1 << order)):
             folios.content[frame] = version
         entry = mk_pte(pfn, PRESENT | ACCESSED | flags)

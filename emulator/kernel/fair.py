@@ -36,10 +36,12 @@ async def task_numa_work(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...
         if position >= end - start:
             position -= end - start
             continue
-        first = start + position
-        last = min(first + step, end)
-        await change_prot_numa(cpu, mm, first, last)
-        step -= last - first
+        # Up to the end of a huge page, where the next scan goes on.
+        first = min(parameters.hpage_align(start + position), end) if position else start
+        last = min(parameters.hpage_align(start + position + step), end)
+        if first < last:
+            await change_prot_numa(cpu, mm, first, last)
+        step -= min(step, end - start - position)
         position = 0
         if not step:
             return

@@ -1,7 +1,7 @@
-"""Faults on huge pages (mm/huge_memory.c, v6.6): one entry, one folio of 2**hpage_order pages.
+"""Huge pages (mm/huge_memory.c, v6.6): one entry, one folio of 2**hpage_order pages.
 
-What Linux would split raises HugePageSplit. `vpn` is the first page of the huge page unless it says
-otherwise.
+What would split a PMD for a part of its range raises HugePageSplit. `vpn` is the first page of the huge page
+unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from emulator.hardware.operations import (
     CmpxchgPte,
     FolioPut,
     FolioRefcount,
+    FolioRmap,
     FolioTryGet,
     FolioZero,
     GetPte,
     LruAdd,
-    MappedRange,
+    PmdNone,
     Series,
+    SplitHugePage,
 )
-from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, mk_pte, pte_pfn
+from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PAGE_SHIFT, PRESENT, PSE, RW, mk_pte, pte_pfn
 from emulator.kernel.mmzone import FAST_NODE, alloc_pages_thisnode
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.rmap import MigrationEntry, remove_migration_ptes, try_to_migrate
 from emulator.memory.page_table import HugePageSplit, Vma
 
 
@@ -34,7 +37,7 @@ async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool
     head = cpu.parameters.hpage_head(vpn)
     if size == 1 or vma.file or head < vma.start or head + size > vma.end:
         return False
-    if await MappedRange(mm, head, head + size):
+    if not await PmdNone(mm, head, head + size):
         return False
     pfn = await alloc_pages_thisnode(cpu, FAST_NODE, cpu.parameters.hpage_order)
     if pfn < 0:
@@ -68,3 +71,31 @@ async def do_huge_pmd_wp_page(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> None:
         await cpu.policy.mapped_writable(cpu, pfn)
         await CmpxchgPte(mm, vpn, pmd, pmd | RW | DIRTY | ACCESSED)
     await FolioPut(pfn)
+
+
+async def split_huge_page(cpu: PerCpu, pfn: int) -> bool:
+    """split_huge_page_to_list of an isolated anonymous folio: its pages are isolated folios after that.
+
+    False if somebody else has a reference (can_split_folio, or folio_ref_freeze): it stays as it was. (Linux
+    leaves it mapped by small entries if the reference came while it was unmapped.) Nothing is put off:
+    __split_huge_pmd_locked clears by pmdp_invalidate, which flushes.
+    """
+    mappings = await FolioRmap(pfn)
+    left: list[MigrationEntry] = []
+    split = False
+    if await FolioRefcount(pfn) == len(mappings) + 1:
+        left = await try_to_migrate(cpu, pfn, split=True)
+        split = await SplitHugePage(pfn, 1)
+    if not split:
+        cpu.count("thp_split_page_failed")
+        await remove_migration_ptes(cpu, left, pfn)
+        return False
+    cpu.count("thp_split_page")
+    cpu.count("thp_split_pmd", len(left))
+    for page in range(cpu.parameters.hpage_nr):
+        # remap_page
+        entries = [
+            MigrationEntry(mm, vpn + page, (entry & ~PSE) + (page << PAGE_SHIFT)) for mm, vpn, entry in left
+        ]
+        await remove_migration_ptes(cpu, entries, pfn + page)
+    return True

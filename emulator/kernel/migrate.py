@@ -6,6 +6,7 @@ it would flatter any deferral.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from emulator.hardware.operations import (
@@ -17,6 +18,7 @@ from emulator.hardware.operations import (
     FolioPutbackLru,
     LruAdd,
 )
+from emulator.kernel.huge_memory import split_huge_page
 from emulator.kernel.mmzone import (
     WMARK_HIGH,
     alloc_pages_thisnode,
@@ -46,20 +48,42 @@ class Unmapped(NamedTuple):
     left: list[MigrationEntry]
 
 
+def batches(cpu: PerCpu, folios: list[int], orders: dict[int, int]) -> Iterator[list[int]]:
+    """The folios in parts of NR_MAX_BATCHED_MIGRATION pages, the last of each counted in as a whole."""
+    batch: list[int] = []
+    pages = 0
+    for pfn in folios:
+        batch.append(pfn)
+        pages += 1 << orders[pfn]
+        if pages >= cpu.parameters.migrate_batch:
+            yield batch
+            batch = []
+            pages = 0
+    if batch:
+        yield batch
+
+
 async def migrate_pages(
     cpu: PerCpu, folios: list[int], target: int, reason: str, active: bool = False
 ) -> tuple[list[int], list[int]]:
     """migrate_pages: move isolated folios to node `target`, in batches (NR_MAX_BATCHED_MIGRATION).
 
-    Returns the frames that the moved ones were, and those that stayed, which are still isolated.
+    Returns the frames that the moved ones were, and those that stayed, which are still isolated. What was
+    split on the way is there page by page.
     """
     moved: list[int] = []
     failed: list[int] = []
     orders = {pfn: await folio_order(cpu, pfn) for pfn in folios}
-    step = cpu.parameters.migrate_batch
-    for start in range(0, len(folios), step):
-        batch = folios[start : start + step]
-        done = await migrate_pages_batch(cpu, batch, orders, target, reason, active)
+    for batch in batches(cpu, folios, orders):
+        split: list[int] = []
+        done = await migrate_pages_batch(cpu, batch, orders, target, reason, active, split)
+        if split:
+            # Their pages are tried once, on their own.
+            whole = set(split)
+            pages = [page for pfn in split for page in range(pfn, pfn + cpu.parameters.hpage_nr)]
+            orders.update(dict.fromkeys(pages, 0))
+            done += await migrate_pages_batch(cpu, pages, orders, target, reason, active, [])
+            batch = [pfn for pfn in batch if pfn not in whole] + pages
         moved += done
         if len(done) < len(batch):
             gone = set(done)
@@ -70,11 +94,17 @@ async def migrate_pages(
 
 
 async def migrate_pages_batch(
-    cpu: PerCpu, folios: list[int], orders: dict[int, int], target: int, reason: str, active: bool
+    cpu: PerCpu,
+    folios: list[int],
+    orders: dict[int, int],
+    target: int,
+    reason: str,
+    active: bool,
+    split: list[int],
 ) -> list[int]:
     """migrate_pages_batch: the frames that were moved away from.
 
-    A huge folio moves as a whole or stays: Linux would split it for want of a destination, unless for NUMA.
+    A huge folio for which there is no destination is split, unless it moves for NUMA; `split` gets it.
     """
     policy = cpu.policy
     await policy.migrate_begin(cpu, reason)
@@ -82,6 +112,13 @@ async def migrate_pages_batch(
     for src in folios:
         dst = await alloc_pages_thisnode(cpu, target, orders[src])
         if dst < 0:
+            # -ENOMEM. After a split the rest is tried, else what is unmapped is moved and that is all.
+            if orders[src]:
+                cpu.count("thp_migration_fail")
+                if reason != MR_NUMA_MISPLACED and await split_huge_page(cpu, src):
+                    cpu.count("thp_migration_split")
+                    split.append(src)
+                    continue
             break
         await policy.before_unmap(cpu, src)
         left = await try_to_migrate(cpu, src)
@@ -92,8 +129,11 @@ async def migrate_pages_batch(
     await policy.after_flush(cpu)
     moved = []
     for folio in unmapped:
-        if await _move(cpu, folio, active):
+        done = await _move(cpu, folio, active)
+        if done:
             moved.append(folio.src)
+        if orders[folio.src]:
+            cpu.count("thp_migration_success" if done else "thp_migration_fail")
     await policy.migrate_end(cpu)
     return moved
 

@@ -22,6 +22,7 @@ from emulator.hardware.pte import (
     MIGRATION_WRITE,
     PRESENT,
     PROTNONE,
+    PSE,
     RW,
     is_migration_entry,
     pte_pages,
@@ -50,7 +51,7 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     """change_prot_numa over pages [start, end): how many of them became PROT_NONE.
 
     With memory tiering only folios outside the top tier get hints (change_pte_range). The write bit
-    goes: after migration such a page comes back read-only.
+    goes: after migration such a page comes back read-only. A PMD is one entry, and its pages count.
     """
     nid = cpu.parameters.nid
     mapped = await MappedRange(mm, start, end)
@@ -66,18 +67,21 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     seen = await Series(
         tuple(CmpxchgPte(mm, vpn, entry, entry & ~(PRESENT | RW) | PROTNONE) for vpn, entry in marked)
     )
-    order = cpu.parameters.hpage_order
-    changed = [
-        page
-        for (vpn, entry), was in zip(marked, seen, strict=True)
-        if was == entry
-        for page in range(vpn, vpn + pte_pages(entry, order))
-    ]
+    changed = [(vpn, entry) for (vpn, entry), was in zip(marked, seen, strict=True) if was == entry]
+    pages = 0
     if changed:
-        cpu.count("numa_pte_updates", len(changed))
-        await flush_tlb_mm_range(cpu, mm, changed[0], changed[-1] + 1)
+        order = cpu.parameters.hpage_order
+        huge = sum(entry & PSE != 0 for _, entry in changed) if order else 0
+        pages = len(changed) + huge * (cpu.parameters.hpage_nr - 1)
+        cpu.count("numa_pte_updates", pages)
+        if huge:
+            # change_huge_pmd
+            cpu.count("numa_huge_pte_updates", huge)
+        last, entry = changed[-1]
+        stride = cpu.parameters.hpage_nr if huge == len(changed) else 1
+        await flush_tlb_mm_range(cpu, mm, changed[0][0], last + pte_pages(entry, order), stride=stride)
     await AtomicAdd(pending, -1)
-    return len(changed)
+    return pages
 
 
 def can_change_pte_writable(flags: int, entry: int) -> bool:

@@ -89,6 +89,10 @@ class KernelParameters:
         """The page & HPAGE_PMD_MASK: first page of what a PMD would map."""
         return vpn & -1 << self.hpage_order
 
+    def hpage_align(self, vpn: int) -> int:
+        """ALIGN(page, HPAGE_PMD_NR): first page of the next PMD, or the page if it is one."""
+        return -(-vpn & -1 << self.hpage_order)
+
     def nid(self, pfn: int) -> int:
         """page_to_nid."""
         node = 0

@@ -13,6 +13,7 @@ from emulator.hardware.operations import (
     AtomicCmpxchg,
     CmpxchgPte,
     FolioGet,
+    FolioOrder,
     FolioPut,
     FolioRmap,
     FolioSetFlag,
@@ -98,12 +99,13 @@ async def flush_tlb_batched_pending(cpu: PerCpu, mm: int) -> None:
         await AtomicCmpxchg(word, batch, pending | pending << TLB_FLUSH_BATCH_FLUSHED_SHIFT)
 
 
-async def try_to_migrate(cpu: PerCpu, pfn: int) -> list[MigrationEntry]:
+async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[MigrationEntry]:
     """try_to_migrate: replace every mapping of the folio by a migration entry.
 
     The flush is put off to the end of the batch only where another CPU takes part in it; an mm that
     runs here alone is flushed page by page at once (should_defer_flush). A huge page never gets to the batch:
-    set_pmd_migration_entry clears by pmdp_invalidate, which flushes the range. No policy is asked there.
+    set_pmd_migration_entry clears by pmdp_invalidate, which flushes the range. No policy is asked there, nor
+    by __split_huge_pmd_locked, which does the same (`split`).
     """
     left = []
     for mm, vpn in await FolioRmap(pfn):
@@ -111,7 +113,7 @@ async def try_to_migrate(cpu: PerCpu, pfn: int) -> list[MigrationEntry]:
         if not old:
             continue
         pages = pte_pages(old, cpu.parameters.hpage_order)
-        if old & PSE and not cpu.parameters.thp_batched_flush:
+        if old & PSE and (split or not cpu.parameters.thp_batched_flush):
             await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
         elif mask & ~cpu.bit:
             await set_tlb_ubc_flush_pending(cpu, mm, old)
@@ -183,13 +185,18 @@ async def remove_migration_pte(cpu: PerCpu, mm: int, vpn: int, entry: int, pfn: 
     return seen
 
 
-async def folio_referenced(pfn: int) -> int:
+async def folio_referenced(cpu: PerCpu, pfn: int) -> int:
     """folio_referenced: how many mappings were used since the last look; their bits are cleared.
 
-    x86 does not flush for this: a set bit lost to a cached entry only costs accuracy.
+    x86 does not flush for this, unless it is a PMD's (pmdp_clear_flush_young): a set bit lost to a cached
+    entry only costs accuracy.
     """
     mappings = await FolioRmap(pfn)
     young = await Series(tuple(TestAndClearYoung(mm, vpn) for mm, vpn in mappings))
+    if cpu.parameters.hpage_order and any(young) and await FolioOrder(pfn):
+        for (mm, vpn), used in zip(mappings, young, strict=True):
+            if used:
+                await flush_tlb_mm_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
     return sum(young)
 
 

@@ -51,9 +51,10 @@ async def flush_tlb_func(cpu: PerCpu, info: tuple[int, ...]) -> None:
     """flush_tlb_func: catch up with a change, as little as the generations allow.
 
     `info` is struct flush_tlb_info: (mm or -1 for any, first page, end page or TLB_FLUSH_ALL,
-    new_tlb_gen, initiating CPU). Runs with interrupts off.
+    new_tlb_gen, initiating CPU) and, for PMDs, the stride in pages. Runs with interrupts off.
     """
-    mm, start, end, new_tlb_gen, initiating_cpu = info
+    mm, start, end, new_tlb_gen, initiating_cpu = info[:5]
+    stride = info[5] if len(info) > 5 else 1
     state = cpu.tlbstate
     local = initiating_cpu == cpu.number
     if not local:
@@ -74,10 +75,10 @@ async def flush_tlb_func(cpu: PerCpu, info: tuple[int, ...]) -> None:
     if context.tlb_gen == mm_tlb_gen:
         return
     if end != TLB_FLUSH_ALL and new_tlb_gen == context.tlb_gen + 1 and new_tlb_gen == mm_tlb_gen:
-        for vpn in range(start, end):
+        for vpn in range(start, end, stride):
             await FlushTlbOne(vpn)
         if local:
-            cpu.count("nr_tlb_local_flush_one", end - start)
+            cpu.count("nr_tlb_local_flush_one", (end - start) // stride)
     else:
         await flush_tlb_local(cpu)
         if local:
@@ -91,12 +92,19 @@ async def flush_tlb_multi(cpu: PerCpu, mask: int, info: tuple[int, ...], freed_t
     await on_each_cpu_cond_mask(cpu, flush_tlb_func, info, mask, skip_lazy=not freed_tables)
 
 
-async def flush_tlb_mm_range(cpu: PerCpu, mm: int, start: int, end: int, freed_tables: bool = False) -> None:
-    """flush_tlb_mm_range over pages [start, end), or everything if `end` is TLB_FLUSH_ALL."""
-    if end == TLB_FLUSH_ALL or end - start > cpu.parameters.tlb_single_page_flush_ceiling:
-        start, end = 0, TLB_FLUSH_ALL
+async def flush_tlb_mm_range(
+    cpu: PerCpu, mm: int, start: int, end: int, freed_tables: bool = False, stride: int = 1
+) -> None:
+    """flush_tlb_mm_range over pages [start, end), or everything if `end` is TLB_FLUSH_ALL.
+
+    One INVLPG for every `stride` pages: who has changed nothing but PMDs says so (tlb_get_unmap_shift).
+    """
+    if end == TLB_FLUSH_ALL or (end - start) // stride > cpu.parameters.tlb_single_page_flush_ceiling:
+        start, end, stride = 0, TLB_FLUSH_ALL, 1
     new_tlb_gen = await inc_mm_tlb_gen(mm)
-    info = (mm, start, end, new_tlb_gen, cpu.number)
+    info: tuple[int, ...] = (mm, start, end, new_tlb_gen, cpu.number)
+    if stride > 1:
+        info += (stride,)
     mask = await Load(cpumask_word(mm))
     if mask & ~cpu.bit:
         await flush_tlb_multi(cpu, mask, info, freed_tables)

@@ -16,7 +16,7 @@ from emulator.hardware.operations import (
     SmpMb,
     Store,
 )
-from emulator.kernel.migrate import migrate_pages
+from emulator.kernel.migrate import folio_order, migrate_pages
 from emulator.kernel.mmzone import (
     FAST_NODE,
     KSWAPD_STOPPED,
@@ -43,26 +43,27 @@ FOLIOREF_ACTIVATE = "activate"
 async def shrink_active_list(cpu: PerCpu, node: int, pages: int) -> None:
     """shrink_active_list: the oldest active folios become inactive, their accessed bits cleared."""
     for pfn in await IsolateLru(node, True, pages):
-        await folio_referenced(pfn)
-        cpu.count("pgdeactivate")
+        await folio_referenced(cpu, pfn)
+        cpu.count("pgdeactivate", 1 << await folio_order(cpu, pfn))
         await FolioPutbackLru(pfn, False)
 
 
-async def demote_folio_list(cpu: PerCpu, folios: list[int]) -> int:
-    """demote_folio_list: move isolated folios to the slow tier; how many went."""
-    moved, failed = await migrate_pages(cpu, folios, SLOW_NODE, MR_DEMOTION)
+async def demote_folio_list(cpu: PerCpu, folios: list[int], pages: int) -> int:
+    """demote_folio_list: move isolated folios of `pages` in all to the slow tier; how many of these went."""
+    _, failed = await migrate_pages(cpu, folios, SLOW_NODE, MR_DEMOTION)
     for pfn in failed:
+        pages -= 1 << await folio_order(cpu, pfn)
         await FolioPutbackLru(pfn, True)
-    return len(moved)
+    return pages
 
 
-async def folio_check_references(pfn: int) -> str:
+async def folio_check_references(cpu: PerCpu, pfn: int) -> str:
     """folio_check_references: what becomes of a folio at the end of the inactive list.
 
     One that was used once since the last look gets another round; one that was used in both rounds, or
     through several mappings, is active. (Anonymous folios and those of files alike, but executable ones.)
     """
-    used = await folio_referenced(pfn)
+    used = await folio_referenced(cpu, pfn)
     before = await FolioTestFlag(pfn, PG_REFERENCED)
     if not used:
         if before:
@@ -76,17 +77,20 @@ async def folio_check_references(pfn: int) -> str:
 async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int) -> int:
     """shrink_inactive_list, shrink_folio_list: keep what was used, demote the rest; pages demoted."""
     cold = []
+    cold_pages = 0
     for pfn in await IsolateLru(node, False, pages):
-        cpu.count("pgscan")
-        references = await folio_check_references(pfn)
+        size = 1 << await folio_order(cpu, pfn)
+        cpu.count("pgscan", size)
+        references = await folio_check_references(cpu, pfn)
         if references == FOLIOREF_RECLAIM:
             cold.append(pfn)
+            cold_pages += size
         elif references == FOLIOREF_ACTIVATE:
-            cpu.count("pgactivate")
+            cpu.count("pgactivate", size)
             await FolioPutbackLru(pfn, True)
         else:
             await FolioPutbackLru(pfn, False)
-    return await demote_folio_list(cpu, cold) if cold else 0
+    return await demote_folio_list(cpu, cold, cold_pages) if cold else 0
 
 
 async def shrink_node(cpu: PerCpu, node: int, priority: int, nr_to_reclaim: int) -> int:

@@ -85,11 +85,13 @@ class Folio:
 
 
 class Folios:
-    """All frames of the machine, by node."""
+    """All frames of the machine, by node, from `start` on.
 
-    def __init__(self, tiers: Sequence[Tier]) -> None:
+    Frame 0 stays unused, because entry 0 means an empty page-table slot.
+    """
+
+    def __init__(self, tiers: Sequence[Tier], start: int = 1) -> None:
         self.zones: list[Zone] = []
-        start = 1  # frame 0 stays unused: entry 0 means an empty page-table slot
         for node, tier in enumerate(tiers):
             self.zones.append(Zone(node, start, tier.pages, tier.watermarks))
             start += tier.pages
@@ -99,6 +101,8 @@ class Folios:
         self.lru: dict[tuple[int, bool], dict[int, None]] = {
             (node, active): {} for node in range(len(tiers)) for active in (False, True)
         }
+        # Pages of each list beyond one for each folio.
+        self._lru_tails = dict.fromkeys(self.lru, 0)
         self.page_cache: dict[tuple[int, int], int] = {}
         self.files: dict[tuple[int, int], int] = {}  # (file, pgoff) -> version written out
         self.faults: list[tuple[str, str]] = []
@@ -165,6 +169,7 @@ class Folios:
         self.folios = {kept[0]: Folio.restored(kept) for kept in folios}
         for which, listed in zip(self.lru, lru, strict=True):
             self.lru[which] = dict.fromkeys(listed)
+            self._lru_tails[which] = sum((1 << self.folios[pfn].order) - 1 for pfn in listed)
         self.page_cache = dict(page_cache)
         self.files = dict(files)
         self.faults = list(faults)
@@ -217,7 +222,7 @@ class Folios:
         if folio.mapping is not None:
             self.fault("freed while in the page cache", f"frame {folio.pfn} freed, but still {folio.mapping}")
         if folio.lru is not None:
-            del self.lru[folio.node, folio.lru][folio.pfn]
+            self.lruvec_del_folio(folio, folio.lru)
         del self.folios[folio.pfn]
         self.zones[folio.node].free_one_page(folio.pfn, folio.order)
         return True
@@ -330,25 +335,47 @@ class Folios:
             src.refcount -= 1
         return True
 
+    def split(self, folio: Folio) -> None:
+        """Make folios of order 0 of its pages, each with its references and on no list, as it has to be."""
+        for pfn in range(folio.pfn + 1, folio.pfn + (1 << folio.order)):
+            tail = self.folios[pfn] = Folio(pfn, 0, folio.node)
+            tail.refcount = folio.refcount
+            tail.flags = folio.flags & (PG_DIRTY | PG_REFERENCED)
+        folio.order = 0
+
     # --- LRU lists: the oldest page first ------------------------------------------------------------
+
+    def lruvec_add_folio(self, folio: Folio, active: bool) -> None:
+        """Put it at the young end of its node's list."""
+        folio.lru = active
+        self.lru[folio.node, active][folio.pfn] = None
+        if folio.order:
+            self._lru_tails[folio.node, active] += (1 << folio.order) - 1
+
+    def lruvec_del_folio(self, folio: Folio, active: bool) -> None:
+        """Take it off the list that it is on."""
+        folio.lru = None
+        del self.lru[folio.node, active][folio.pfn]
+        if folio.order:
+            self._lru_tails[folio.node, active] -= (1 << folio.order) - 1
 
     def _lru_add(self, cpu: int, operation: LruAdd) -> None:
         folio = self._folio(operation.pfn, "folio_add_lru")
         if folio is not None and folio.lru is None:
-            folio.lru = operation.active
-            self.lru[folio.node, operation.active][folio.pfn] = None
+            self.lruvec_add_folio(folio, operation.active)
 
     def _isolate_lru(self, cpu: int, operation: IsolateLru) -> tuple[int, ...]:
         listed = self.lru[operation.node, operation.active]
         taken: list[int] = []
+        pages = 0
         for pfn in listed:
-            if len(taken) == operation.nr:
+            if pages >= operation.nr:
                 break
             taken.append(pfn)
+            pages += 1 << self.folios[pfn].order
         for pfn in taken:
-            del listed[pfn]
             folio = self.folios[pfn]
-            folio.lru = None
+            self.lruvec_del_folio(folio, operation.active)
             folio.refcount += 1
         return tuple(taken)
 
@@ -356,8 +383,7 @@ class Folios:
         folio = self.folios.get(operation.pfn)
         if folio is None or folio.lru is None:
             return False
-        del self.lru[folio.node, folio.lru][folio.pfn]
-        folio.lru = None
+        self.lruvec_del_folio(folio, folio.lru)
         folio.refcount += 1
         return True
 
@@ -366,9 +392,10 @@ class Folios:
         if folio is None:
             return False
         if folio.lru is None:
-            folio.lru = operation.active
-            self.lru[folio.node, operation.active][folio.pfn] = None
+            self.lruvec_add_folio(folio, operation.active)
         return self._drop(folio)
 
     def _nr_lru(self, cpu: int, operation: NrLru) -> tuple[int, int]:
-        return len(self.lru[operation.node, True]), len(self.lru[operation.node, False])
+        lists = (operation.node, True), (operation.node, False)
+        active, inactive = (len(self.lru[one]) + self._lru_tails[one] for one in lists)
+        return active, inactive

@@ -32,12 +32,13 @@ __all__ = ["BLOCKED", "Memory"]
 class Memory:
     """Shared state of one machine with the given memory tiers (node 0 is the fast one).
 
-    A huge entry of its page tables covers 2**hpage_order pages; 0 if there are none.
+    A huge entry of its page tables covers 2**hpage_order pages; 0 if there are none. Frames are numbered
+    from `start` on.
     """
 
-    def __init__(self, tiers: Sequence[Tier], hpage_order: int = 0) -> None:
+    def __init__(self, tiers: Sequence[Tier], hpage_order: int = 0, start: int = 1) -> None:
         self.words = Words()
-        self.folios = Folios(tiers)
+        self.folios = Folios(tiers, start)
         self.page_tables = PageTables(self.folios, self.words, hpage_order)
         self._handlers = {
             **self.words.handlers(),

@@ -4,7 +4,8 @@ One entry is one word to everybody who reads it without the page-table lock. Cha
 moves the page from one folio's reverse map to another's, which the kernel does under that lock.
 
 A PMD that maps a huge page is an entry with PSE at the first of its pages; an operation on any other page
-of it acts on that one entry. Splitting one is left out, so what would have to raises HugePageSplit.
+of it acts on that one entry. Only a folio of migration entries is split (SplitHugePage); what would have to
+split a PMD that maps one raises HugePageSplit.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from emulator.hardware.operations import (
     FindVma,
     GetPte,
     MappedRange,
+    PmdNone,
     ReadFrame,
     SetPte,
+    SplitHugePage,
     TestAndClearYoung,
     TryToMigratePte,
     VmaInsert,
@@ -56,7 +59,7 @@ VM_SHARED = 1 << 3
 
 
 class HugePageSplit(Exception):
-    """Linux would split a huge page here (split_huge_pmd); that is left out."""
+    """Linux would split a mapped huge page here (split_huge_pmd); that is left out."""
 
 
 class Vma(NamedTuple):
@@ -113,6 +116,8 @@ class PageTables:
             VmaRemove: self._vma_remove,
             VmaProtect: self._vma_protect,
             MappedRange: self._mapped_range,
+            PmdNone: self._pmd_none,
+            SplitHugePage: self._split_huge_page,
             ReadFrame: self._read_frame,
             WriteFrame: self._write_frame,
         }
@@ -174,6 +179,24 @@ class PageTables:
             return -1
         entries = self.mm(mm).entries
         return next((entries[page] for page in range(vpn, end) if page in entries), 0)
+
+    def _pmd_none(self, cpu: int, operation: PmdNone) -> bool:
+        entries = self.mm(operation.mm).entries
+        return not any(page in entries for page in range(operation.start, operation.end))
+
+    def _split_huge_page(self, cpu: int, operation: SplitHugePage) -> bool:
+        folio = self.folios.folios.get(operation.pfn)
+        if folio is None or folio.refcount != operation.refs:
+            return False
+        mappings = tuple(folio.rmap.items())
+        if not all(is_migration_entry(entry) for _, entry in mappings):
+            return False
+        pages = 1 << folio.order
+        self.folios.split(folio)
+        for (mm, vpn), entry in mappings:
+            for page in range(pages):
+                self._replace(mm, vpn + page, (entry & ~PSE) + (page << PAGE_SHIFT))
+        return True
 
     # --- entries -------------------------------------------------------------------------------
 

@@ -23,8 +23,10 @@ from emulator.hardware.operations import (
     LoadCr3,
     MappedRange,
     Order,
+    PmdNone,
     ReadFrame,
     SetPte,
+    SplitHugePage,
     SwitchTo,
     TestAndClearYoung,
     TryToMigratePte,
@@ -33,6 +35,7 @@ from emulator.hardware.operations import (
     WriteFrame,
     XchgPte,
 )
+from emulator.hardware.pte import PSE
 from emulator.measure.costs import LINE_ENTRIES, Costs
 from emulator.memory.memory import Memory
 from emulator.timed.lines import Lines
@@ -84,7 +87,16 @@ def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], in
         return page(operation.pfn) << folio.order if folio is not None else page(operation.pfn)
 
     def scan(cpu: int, operation: MappedRange, answer: Any) -> int:
-        return entry * (1 + (operation.end - operation.start) // LINE_ENTRIES)
+        pages = operation.end - operation.start
+        order = memory.page_tables.hpage_order
+        if not order:
+            return entry * (1 + pages // LINE_ENTRIES)
+        # PMDs, and of the page tables below them those that are there.
+        tables = len({vpn >> order for vpn, found in answer if not found & PSE})
+        return entry * (1 + (pages >> order) + min(tables << order, pages) // LINE_ENTRIES)
+
+    def split(cpu: int, operation: SplitHugePage, answer: bool) -> int:
+        return (costs.folio_ns + entry) << memory.page_tables.hpage_order if answer else costs.folio_ns
 
     prices: dict[type[Any], int | Price] = {}
     for kind, row in TABLE.items():
@@ -98,7 +110,17 @@ def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], in
             prices[kind] = read_name if reads else change_name
         else:
             prices[kind] = costs.folio_ns
-    entries = (GetPte, SetPte, XchgPte, CmpxchgPte, TryToMigratePte, WaitPte, TestAndClearYoung, FindVma)
+    entries = (
+        GetPte,
+        SetPte,
+        XchgPte,
+        CmpxchgPte,
+        TryToMigratePte,
+        WaitPte,
+        TestAndClearYoung,
+        FindVma,
+        PmdNone,
+    )
     prices.update(dict.fromkeys(entries, entry))
     prices.update(
         {
@@ -110,6 +132,7 @@ def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], in
             FolioRmap: costs.rmap_ns,
             AllocPages: costs.allocate_ns,
             MappedRange: scan,
+            SplitHugePage: split,
         }
     )
     return prices

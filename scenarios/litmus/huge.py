@@ -6,13 +6,15 @@ set_pmd_migration_entry flushes at once, so that no posting ever defers for such
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, SLOW, Forbidden, Litmus, Setup
-from emulator.hardware.operations import FolioPut, FolioZero
-from emulator.hardware.pte import PSE
-from emulator.kernel.migrate import migrate_misplaced_folio
+from emulator.explore.litmus import FAST, MM, SLOW, Forbidden, Litmus, Setup
+from emulator.hardware.operations import FolioIsolateLru, FolioPut, FolioPutbackLru, FolioZero, GetPte
+from emulator.hardware.pte import PSE, frame_of
+from emulator.kernel.migrate import migrate_misplaced_folio, migrate_pages
+from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.user import user_write
+from emulator.kernel.policy import MR_DEMOTION
+from emulator.kernel.user import user_read, user_write
 from emulator.memory.zone import Watermarks
 from scenarios.litmus.steps import (
     AREA_PAGES,
@@ -25,17 +27,21 @@ from scenarios.litmus.steps import (
     move,
     never,
     read,
+    reuse,
     sometimes,
 )
 
 TAIL = PAGE + 1
 SMALL = PAGE + 2
 SLOW_SMALL = PAGE + 3
+OTHER_SMALL = PAGE + 3
 HEAD_FRAME = 2
 SLOW_FRAME = 6
 HUGE = (("hpage_order", 1),)
 BATCHED = (*HUGE, ("thp_batched_flush", True))
 WP_FAULTS = "thp_wp_faults"
+PROMOTED = "numa_pages_migrated"
+SPLITS = "thp_migration_split"
 PUT_OFF = "flush of a huge page put off"
 REFUSED = "promotion refused"
 MADE_WRITABLE = "grace period: destination made writable"
@@ -205,4 +211,100 @@ BATCHED_COUNT = Litmus(
     settings=BATCHED,
 )
 
-TESTS = (AS_POSTED, BATCHED_COPY, WRITE, BATCHED_WRITE, BATCHED_COUNT)
+
+def _one_huge_page_to_promote(setup: Setup) -> None:
+    """The huge page is in the slow tier; frame 2, half of the fast tier's block, is a small page's."""
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(SMALL, version=VERSION)
+    assert setup.page(OTHER_SMALL, version=VERSION) == HEAD_FRAME
+    setup.page(PAGE, node=SLOW, version=VERSION, flags=PSE)
+    setup.cache(1, OTHER_SMALL)
+
+
+async def _toucher_of_a_hint(cpu: PerCpu) -> None:
+    await change_prot_numa(cpu, MM, PAGE, SMALL)
+    await move(cpu, HEAD_FRAME)
+    await user_read(cpu, TAIL)
+    if frame_of(await GetPte(MM, PAGE), TAIL, 1) == HEAD_FRAME + 1:
+        cpu.count(REUSED)
+
+
+async def _reader_of_small(cpu: PerCpu) -> None:
+    await read(cpu, OTHER_SMALL)
+
+
+# CPU 0                             CPU 1 has page -> frame 2 cached
+# scan: PMD = PROT_NONE, flush
+# demote frame 2, deferred
+# hint fault: promote; a block of two
+# is there only with frame 2
+# allocate: flush what is pending
+#                                   read page: must not find frame 2
+# copy both, PMD = frames 2 and 3
+HINT_PENDING = Litmus(
+    name="huge-hint-pending",
+    question="A hint fault promotes a huge page into a block of which a frame is still pending: who flushes?",
+    programs=(_toucher_of_a_hint, _reader_of_small),
+    setup=_one_huge_page_to_promote,
+    expected=(
+        never("immediate", PROMOTED, REUSED),
+        never("migrc:v3", DEFERRED, PROMOTED, REUSED, STALE),
+        never("migrc:rfc2", DEFERRED, PROMOTED, REUSED, STALE),
+        never("migrc:v9", DEFERRED, PROMOTED, REUSED, STALE),
+        sometimes("mistake:freed-before-the-flush"),
+    ),
+    fast=3,
+    slow=4,
+    settings=HUGE,
+    frugal=False,
+)
+
+
+def _one_huge_page_and_no_block(setup: Setup) -> None:
+    """Frames 2 and 3 in the fast tier; the slow one has frames 5 and 6, which are no block."""
+    setup.area(PAGE, AREA_PAGES)
+    assert setup.page(PAGE, version=VERSION, writable=True, dirty=True, flags=PSE) == HEAD_FRAME
+    setup.cache(1, PAGE)
+
+
+async def _demoter(cpu: PerCpu) -> None:
+    if await FolioIsolateLru(HEAD_FRAME):
+        moved, failed = await migrate_pages(cpu, [HEAD_FRAME], SLOW, MR_DEMOTION)
+        for stayed in failed:
+            await FolioPutbackLru(stayed, True)
+        if len(moved) == 2:
+            await reuse(cpu, FAST, 1)
+
+
+async def _writer_and_reader(cpu: PerCpu) -> None:
+    await user_write(cpu, TAIL, 11)
+    await user_read(cpu, PAGE)
+
+
+# CPU 0                             CPU 1 has frames 2 and 3 cached, by one entry, writable
+# no block of two to demote to: split
+# PMD = migration entry, IPI, wait
+#                                   handle the IPI
+# two folios, two entries for them
+#                                   write the tail: frame 3
+# demote both, one by one
+# allocate 2 and 3, clear them
+#                                   read the head: must find frame 5 or 6
+SPLIT = Litmus(
+    name="huge-split",
+    question="A huge page is split because it has no destination: does a write through its PMD get lost?",
+    programs=(_demoter, _writer_and_reader),
+    setup=_one_huge_page_and_no_block,
+    expected=(
+        never("immediate", SPLITS, REUSED),
+        never("migrc:v3", SPLITS, REUSED),
+        never("migrc:rfc2", SPLITS, REUSED),
+        never("migrc:v9", SPLITS, REUSED),
+    ),
+    fast=4,
+    slow=2,
+    settings=HUGE,
+    frugal=False,
+)
+
+TESTS = (AS_POSTED, BATCHED_COPY, WRITE, BATCHED_WRITE, BATCHED_COUNT, HINT_PENDING, SPLIT)

@@ -3,6 +3,7 @@
 The engine is replaced by one that answers at once, so no test here starts Ray.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -161,7 +162,8 @@ def test_a_result_that_cannot_be_written_is_said(
         monkeypatch.setattr(sys, "stdout", full)
         assert exit_code("run", "tiering", "--json", "--quiet") == 2
         monkeypatch.undo()
-        with pytest.raises(OSError):
+        # What is left in the buffer, if anything is, cannot be written either.
+        with contextlib.suppress(OSError):
             full.close()
     assert capsys.readouterr().err == (
         "migrc: error: the result cannot be written: No space left on device\n"

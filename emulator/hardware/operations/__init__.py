@@ -37,6 +37,7 @@ from emulator.hardware.operations.folios import (
     LruAdd,
     NrFree,
     NrLru,
+    SplitHugePage,
     WritePage,
 )
 from emulator.hardware.operations.kinds import (
@@ -49,6 +50,7 @@ from emulator.hardware.operations.page_tables import (
     FindVma,
     GetPte,
     MappedRange,
+    PmdNone,
     ReadFrame,
     SetPte,
     TestAndClearYoung,
@@ -159,6 +161,7 @@ __all__ = [
     "NrLru",
     "Operation",
     "Order",
+    "PmdNone",
     "ReadFrame",
     "Row",
     "SendIpi",
@@ -168,6 +171,7 @@ __all__ = [
     "SmpMbAfterAtomic",
     "SmpRmb",
     "SmpWmb",
+    "SplitHugePage",
     "Store",
     "SwitchTo",
     "TestAndClearYoung",
@@ -230,6 +234,7 @@ Operation = (
     | VmaRemove
     | VmaProtect
     | MappedRange
+    | PmdNone
     | Walk
     | ReadFrame
     | WriteFrame
@@ -244,6 +249,7 @@ Operation = (
     | FolioSetFlag
     | FolioClearFlag
     | FolioOrder
+    | SplitHugePage
     | FolioRmap
     | FolioCopy
     | FolioZero
@@ -363,6 +369,8 @@ TABLE: dict[type[Any], Row] = {
     WritePage: Row(Where.MEMORY, Order.LOCKED, False),
     FilemapRemove: Row(Where.MEMORY, Order.LOCKED, True),
     FolioOrder: Row(Where.MEMORY, Order.LOAD, True),
+    PmdNone: Row(Where.MEMORY, Order.LOAD, True),
+    SplitHugePage: Row(Where.MEMORY, Order.LOCKED, True),
 }
 
 # An interrupt is taken between instructions only; these are an instruction's second half.

@@ -116,6 +116,19 @@ class FolioOrder(NamedTuple):
         return (yield self)
 
 
+class SplitHugePage(NamedTuple):
+    """folio_ref_freeze and __split_huge_page: false if the huge folio has not `refs` references or is mapped.
+
+    Else each of its pages is a folio of order 0 with that many, on no LRU list, and the migration entries
+    that name it are one for each page."""
+
+    pfn: int
+    refs: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
 class FolioRmap(NamedTuple):
     """rmap_walk: every (mm, vpn) whose entry names the folio."""
 
@@ -224,7 +237,7 @@ class LruAdd(NamedTuple):
 
 
 class IsolateLru(NamedTuple):
-    """isolate_lru_folios: oldest first, a reference taken on each."""
+    """isolate_lru_folios: oldest first, until they have `nr` pages; a reference taken on each."""
 
     node: int
     active: bool

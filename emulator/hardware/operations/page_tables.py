@@ -147,6 +147,17 @@ class MappedRange(NamedTuple):
         return (yield self)
 
 
+class PmdNone(NamedTuple):
+    """pmd_none: nothing is mapped in pages [start, end), which are those of one PMD."""
+
+    mm: int
+    start: int
+    end: int
+
+    def __await__(self) -> Generator[Operation, bool, bool]:
+        return (yield self)
+
+
 class Walk(NamedTuple):
     """The page walker: sets ACCESSED (and DIRTY on a write), answers the entry, or 0 for a page fault."""
 

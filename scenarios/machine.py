@@ -14,6 +14,7 @@ from emulator.checks.coherence import Coherence
 from emulator.checks.grace_period import GracePeriod
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.ordering import ARCHITECTURES, Architecture
+from emulator.hardware.refills import CountingTlb
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import UserSpace, boot_program
 from emulator.kernel.percpu import KernelParameters, PerCpu
@@ -64,6 +65,7 @@ class ScenarioMachine:
         """One CPU, the program that it boots, and its kernel's private data."""
         kernel = PerCpu(number, self.parameters, self.policy())
         cpu = Cpu(number, ARCHITECTURES[self.architecture], self.shape, interrupt_entry(kernel))
+        cpu.tlb = CountingTlb(self.shape, kernel.count)
         return cpu, boot_program(kernel, self.user), kernel
 
 

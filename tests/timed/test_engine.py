@@ -200,6 +200,13 @@ def test_a_mistake_is_seen(watched: bool) -> None:
     assert ("grace period: frame reused" if watched else "read of a frame that is not the page's") in rules
 
 
+@pytest.mark.parametrize("policy", ["immediate", "migrc:rfc2"])
+def test_no_more_is_refilled_than_full_flushes_dropped(policy: str) -> None:
+    for counters in (cpu["vmstat"] for cpu in engine_for(small(), policy, 3).run().cpus):
+        assert 0 < counters["tlb_refills_full"] <= counters["tlb_entries_flushed_full"]
+        assert counters["tlb_flushes_full"] > 0
+
+
 def test_another_seed_is_another_run() -> None:
     one, other = (everything(engine_for(small(), "immediate", 2, seed)) for seed in (1, 2))
     assert one["clocks_ns"] != other["clocks_ns"]

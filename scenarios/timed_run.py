@@ -16,12 +16,12 @@ from actors.errors import ProgramError, fault_of, running_cpu
 from emulator.kernel.boot import UserSpace
 from emulator.kernel.policy import Policy
 from emulator.measure.histogram import Histogram
-from emulator.measure.vmstat import merge
 from emulator.timed.engine import TimedEngine, TimedResult
 from scenarios.errors import UsageProblem
 from scenarios.machine import build_machine
 from scenarios.programs import policy_factory
-from scenarios.report.live import CheckSampling, Document, Run
+from scenarios.report.live import Document, Run
+from scenarios.report.result import pictures_of, run_of
 from scenarios.user_space import user_space
 from scenarios.workload import Workload
 
@@ -113,37 +113,15 @@ def timed_policy(
         raise UsageProblem(f"policy {name}: {ProgramError(cpu, fault_of(problem))}") from None
     wall_s = time.monotonic() - begun
     progress(name, 1.0, f"{result.accesses:,} accesses, {result.elapsed_ns / 1e6:,.3f} ms in {wall_s:.1f} s")
-    return _run_document(name, workload, result, wall_s), {
-        "delivery": result.delivery,
-        "handler": result.handler,
-        "round_trip": result.round_trip,
-    }
+    return _run_document(name, workload, result, wall_s), pictures_of(result)
 
 
 def _run_document(policy: str, workload: Workload, result: TimedResult, wall_s: float) -> Run:
-    document = Run(
-        policy=policy,
-        vmstat=merge(cpu["vmstat"] for cpu in result.cpus),
-        interrupts={"TLB": result.tlb_interrupts},
-        ipi_latency_ns={
-            "delivery": result.delivery.summary(),
-            "handler": result.handler.summary(),
-            "round_trip": result.round_trip.summary(),
-        },
-        accesses=result.accesses,
-        elapsed_ns=result.elapsed_ns,
-        pending_peak=result.memory["pending_peak"],
-        violations=result.violations,
-        check_sampling=CheckSampling(
-            sample_every=workload.checks.sample_every,
-            checked=sum(cpu["sampled_hits"] for cpu in result.cpus),
-            operations=result.memory["checked_operations"],
-        ),
-        elapsed_s=result.elapsed_ns / 1e9,
-        shootdown_share=round(result.shootdown_share, 9),
-        clocks_ns=result.clocks_ns,
-        wall_s=round(wall_s, 3),
-    )
+    document = run_of(policy, workload, result)
+    document["elapsed_s"] = result.elapsed_ns / 1e9
+    document["shootdown_share"] = round(result.shootdown_share, 9)
+    document["clocks_ns"] = result.clocks_ns
+    document["wall_s"] = round(wall_s, 3)
     if result.transitions is not None:
         document["transitions"] = result.transitions
     return document

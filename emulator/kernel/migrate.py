@@ -47,7 +47,7 @@ class Unmapped(NamedTuple):
 
 
 async def migrate_pages(
-    cpu: PerCpu, folios: list[int], target: int, reason: str, active: bool = False
+    cpu: PerCpu, folios: list[int], target: int, reason: str
 ) -> tuple[list[int], list[int]]:
     """migrate_pages: move isolated folios to node `target`, in batches (NR_MAX_BATCHED_MIGRATION).
 
@@ -59,7 +59,7 @@ async def migrate_pages(
     step = cpu.parameters.migrate_batch
     for start in range(0, len(folios), step):
         batch = folios[start : start + step]
-        done = await migrate_pages_batch(cpu, batch, orders, target, reason, active)
+        done = await migrate_pages_batch(cpu, batch, orders, target, reason)
         moved += done
         if len(done) < len(batch):
             gone = set(done)
@@ -70,7 +70,7 @@ async def migrate_pages(
 
 
 async def migrate_pages_batch(
-    cpu: PerCpu, folios: list[int], orders: dict[int, int], target: int, reason: str, active: bool
+    cpu: PerCpu, folios: list[int], orders: dict[int, int], target: int, reason: str
 ) -> list[int]:
     """migrate_pages_batch: the frames that were moved away from.
 
@@ -92,13 +92,13 @@ async def migrate_pages_batch(
     await policy.after_flush(cpu)
     moved = []
     for folio in unmapped:
-        if await _move(cpu, folio, active):
+        if await _move(cpu, folio):
             moved.append(folio.src)
     await policy.migrate_end(cpu)
     return moved
 
 
-async def _move(cpu: PerCpu, folio: Unmapped, active: bool) -> bool:
+async def _move(cpu: PerCpu, folio: Unmapped) -> bool:
     """migrate_folio_move: copy and map the destination, or map the source again."""
     policy = cpu.policy
     src, dst, left = folio
@@ -110,7 +110,7 @@ async def _move(cpu: PerCpu, folio: Unmapped, active: bool) -> bool:
         await remove_migration_ptes(cpu, left, src)
         await FolioPut(dst)
         return False
-    await LruAdd(dst, active)
+    await LruAdd(dst, False)
     await remove_migration_ptes(cpu, left, dst)
     await policy.folio_moved(cpu, src, dst)
     await FolioPut(dst)

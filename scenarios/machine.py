@@ -65,7 +65,7 @@ class ScenarioMachine:
         """One CPU, the program that it boots, and its kernel's private data."""
         kernel = PerCpu(number, self.parameters, self.policy())
         cpu = Cpu(number, ARCHITECTURES[self.architecture], self.shape, interrupt_entry(kernel))
-        cpu.tlb = CountingTlb(self.shape, kernel.count)
+        cpu.tlb = CountingTlb(self.shape, kernel.vmstat)
         return cpu, boot_program(kernel, self.user), kernel
 
 

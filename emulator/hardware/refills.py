@@ -11,46 +11,32 @@ It answers as any `Tlb` does, and nothing reads the counts back. Engines that ex
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
-
-from emulator.hardware.pte import PMD_ORDER, PSE
+from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.tlb import HUGE, PCID_SHIFT, Tlb, TlbShape, huge_key
+
+_REFILLS = "tlb_refills_full"
+_ENTRIES = "tlb_entries_flushed_full"
+_FULL = "tlb_flushes_full"
+_ONE = "tlb_flushes_one"
 
 
 class CountingTlb(Tlb):
-    """`count` is called with a counter's name and how much it grows by."""
+    """Counts in `counters`, which may hold others too."""
 
-    __slots__ = ("_lost", "_owners", "count")
+    __slots__ = ("_counters", "_owners")
 
-    def __init__(
-        self, shape: TlbShape, count: Callable[[str, int], None], pmd_order: int = PMD_ORDER
-    ) -> None:
+    def __init__(self, shape: TlbShape, counters: dict[str, int], pmd_order: int = PMD_ORDER) -> None:
         super().__init__(shape, pmd_order)
-        self.count = count
-        # By set of the second level: key -> entry, oldest first. No key is both here and in the cache.
-        self._lost: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        counters.update(dict.fromkeys((_REFILLS, _ENTRIES, _FULL, _ONE), 0))
+        self._counters = counters
         self._owners: dict[int, int] = {}  # PCID -> the address space that has it
-
-    def insert(self, pcid: int, vpn: int, pte: int) -> None:
-        """As `Tlb.insert`: what a walk has found."""
-        super().insert(pcid, vpn, pte)
-        key = pcid << PCID_SHIFT | vpn
-        if pte & PSE:
-            key, vpn = huge_key(key, vpn, self._pmd_order)
-        at = vpn & self._l2_mask
-        lost = self._lost.get(at)
-        if lost:
-            if lost.pop(key, None) == pte:
-                self.count("tlb_refills_full", 1)
-            self._trim(at)
 
     def flush_all(self) -> None:
         """As `Tlb.flush_all`."""
         for pcid in {key >> PCID_SHIFT for key in self._merged()}:
             self._drop(pcid)
         super().flush_all()
-        self.count("tlb_flushes_full", 1)
+        self._counters[_FULL] += 1
 
     def flush_pcid(self, pcid: int, mm: int = 0) -> None:
         """As `Tlb.flush_pcid`."""
@@ -60,12 +46,12 @@ class CountingTlb(Tlb):
             for lost in self._lost.values():
                 for key in [key for key in lost if key >> PCID_SHIFT == pcid]:
                     del lost[key]
-        self.count("tlb_flushes_full", 1)
+        self._counters[_FULL] += 1
 
     def flush_one(self, pcid: int, vpn: int) -> None:
         """As `Tlb.flush_one`: INVLPG."""
         self.fault(pcid, vpn)
-        self.count("tlb_flushes_one", 1)
+        self._counters[_ONE] += 1
 
     def fault(self, pcid: int, vpn: int) -> None:
         """As `Tlb.fault`."""
@@ -76,34 +62,45 @@ class CountingTlb(Tlb):
             if lost:
                 lost.pop(one, None)
 
+    def _found(self, lost: dict[int, int], present: int, key: int, pte: int) -> None:
+        if lost.pop(key, None) == pte:
+            self._counters[_REFILLS] += 1
+        # There is one more than before at most.
+        if len(lost) + present > self._l2_ways:
+            del lost[next(iter(lost))]
+
     def _drop(self, pcid: int) -> None:
         """Drop the entries of `pcid`: they are counted, and lost."""
         dropped = 0
+        limit = self._l2_ways
         every_lost = self._lost
+        # No key is both lost and present. In a set, what is lost goes from the oldest to the newest.
         for at, ways in self._l2.items():
             keys = [key for key in ways if key >> PCID_SHIFT == pcid]
             if not keys:
                 continue
             dropped += len(keys)
-            lost = every_lost[at]
-            for key in keys:
-                lost[key] = ways.pop(key)
+            lost = every_lost.setdefault(at, {})
+            if len(keys) == len(ways):
+                lost.update(ways)
+                ways.clear()
+            else:
+                for key in keys:
+                    lost[key] = ways.pop(key)
+            while len(lost) + len(ways) > limit:
+                del lost[next(iter(lost))]
+        l1_only = set()
         for ways in self._l1.values():
             for key in [key for key in ways if key >> PCID_SHIFT == pcid]:
-                lost = every_lost[key & HUGE - 1 & self._l2_mask]
+                at = key & HUGE - 1 & self._l2_mask
+                lost = every_lost.setdefault(at, {})
                 if key not in lost:
                     dropped += 1
                     lost[key] = ways[key]
+                    l1_only.add(at)
                 del ways[key]
-        for at in every_lost:
-            self._trim(at)
-        if dropped:
-            self.count("tlb_entries_flushed_full", dropped)
-
-    def _trim(self, at: int) -> None:
-        """Forget what the set would have evicted."""
-        lost = self._lost[at]
-        extra = len(lost) + len(self._l2.get(at, ())) - self._l2_ways
-        while extra > 0 and lost:
-            del lost[next(iter(lost))]
-            extra -= 1
+        for at in l1_only:
+            lost = every_lost[at]
+            for key in [*lost][: max(0, len(lost) + len(self._l2.get(at, ())) - limit)]:
+                del lost[key]
+        self._counters[_ENTRIES] += dropped

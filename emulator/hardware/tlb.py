@@ -72,7 +72,17 @@ class Tlb:
     Raises ValueError for a shape that cannot be built.
     """
 
-    __slots__ = ("_huge_seen", "_l1", "_l1_mask", "_l1_ways", "_l2", "_l2_mask", "_l2_ways", "_pmd_order")
+    __slots__ = (
+        "_huge_seen",
+        "_l1",
+        "_l1_mask",
+        "_l1_ways",
+        "_l2",
+        "_l2_mask",
+        "_l2_ways",
+        "_lost",
+        "_pmd_order",
+    )
 
     def __init__(self, shape: TlbShape = _DEFAULT_SHAPE, pmd_order: int = PMD_ORDER) -> None:
         self._pmd_order = pmd_order
@@ -83,6 +93,8 @@ class Tlb:
         # Sets appear when first probed: a litmus run uses few of them and many caches.
         self._l1: _Level = defaultdict(dict)
         self._l2: _Level = defaultdict(dict)
+        # What full flushes have dropped, if somebody counts that: set of the second level -> key -> entry.
+        self._lost: dict[int, dict[int, int]] = {}
         # Nobody probes for 2 MiB entries until there has been one.
         self._huge_seen = False
 
@@ -125,8 +137,17 @@ class Tlb:
             vpn >>= self._pmd_order
             key |= HUGE
         key |= vpn
-        _put(self._l1[vpn & self._l1_mask], self._l1_ways, key, pte)
-        _put(self._l2[vpn & self._l2_mask], self._l2_ways, key, pte)
+        ways = self._l1[vpn & self._l1_mask]
+        if ways.pop(key, None) is None and len(ways) >= self._l1_ways:
+            del ways[next(iter(ways))]
+        ways[key] = pte
+        at = vpn & self._l2_mask
+        ways = self._l2[at]
+        if ways.pop(key, None) is None and len(ways) >= self._l2_ways:
+            del ways[next(iter(ways))]
+        ways[key] = pte
+        if self._lost and (lost := self._lost.get(at)):
+            self._found(lost, len(ways), key, pte)
 
     def touch(self, pcid: int, accesses: Sequence[int], start: int, stop: int) -> int:
         """Perform the hits at the head of `accesses[start:stop]`; return the index where they end.
@@ -269,6 +290,9 @@ class Tlb:
         """Number of `entries`: never more than both levels hold together."""
         return len(self._merged())
 
+    def _found(self, lost: dict[int, int], present: int, key: int, pte: int) -> None:
+        """A walk has found an entry of a set that holds `present` now, and of which some are lost."""
+
     def _merged(self) -> dict[int, int]:
         merged: dict[int, int] = {}
         for level in (self._l2, self._l1):
@@ -337,12 +361,6 @@ def huge_key(key: int, vpn: int, pmd_order: int) -> tuple[int, int]:
     """Key and huge page number of the entry that would cover the 4 KiB page of `key`."""
     huge_vpn = vpn >> pmd_order
     return key ^ vpn | HUGE | huge_vpn, huge_vpn
-
-
-def _put(ways: dict[int, int], limit: int, key: int, pte: int) -> None:
-    if ways.pop(key, None) is None and len(ways) >= limit:
-        del ways[next(iter(ways))]
-    ways[key] = pte
 
 
 def _set_count(level: str, entries: int, ways: int) -> int:

@@ -8,7 +8,8 @@ in between, has no end. It is counted, not timed: the same machine ends at the s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from types import CoroutineType
+from typing import Any, Final
 
 from emulator.checks.violation import NO_END, Violation
 from emulator.hardware.cpu import Cpu
@@ -28,13 +29,14 @@ def most_steps(memory: Memory) -> int:
 
 def no_end(cpus: Iterable[Cpu], steps: int) -> Violation:
     """`steps` have been taken without a user access."""
-    text = f"no user access in {steps:,} steps: {'; '.join(_standing(cpus))}"
+    places = [f"{text} in {_function(cpu)}" for cpu, text in _standing(cpus)]
+    text = f"no user access in {steps:,} steps: {'; '.join(places)}"
     return Violation(rule=NO_END, cpu=-1, text=text)
 
 
 def deadlock(cpus: Sequence[Cpu]) -> Violation | None:
     """Nobody goes next; somebody should."""
-    waiting = _standing(cpus)
+    waiting = [text for _, text in _standing(cpus)]
     calls = [
         f"CPU {request.sender} waits for {request.function} on CPU {cpu.number}, whose program has ended"
         for cpu in cpus
@@ -48,10 +50,21 @@ def deadlock(cpus: Sequence[Cpu]) -> Violation | None:
     return Violation(rule=DEADLOCK, cpu=-1, text=text)
 
 
-def _standing(cpus: Iterable[Cpu]) -> list[str]:
+def _standing(cpus: Iterable[Cpu]) -> list[tuple[Cpu, str]]:
     """Where every CPU is that has not come to its end."""
     return [
-        f"CPU {cpu.number} {'with interrupts off ' if not cpu.irqs else ''}at {describe(cpu.operation)}"
+        (
+            cpu,
+            f"CPU {cpu.number} {'with interrupts off ' if not cpu.irqs else ''}at {describe(cpu.operation)}",
+        )
         for cpu in cpus
         if not cpu.halted and not (len(cpu.frames) == 1 and type(cpu.operation) is Idle)
     ]
+
+
+def _function(cpu: Cpu) -> str:
+    """The innermost function that awaits the operation."""
+    program: Any = cpu.frames[-1].program
+    while isinstance(program.cr_await, CoroutineType):
+        program = program.cr_await
+    return str(program.__qualname__)

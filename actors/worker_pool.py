@@ -81,9 +81,9 @@ class WorkerPool:
     ) -> Iterator[tuple[Job, Any]]:
         """Every job with its answer, as they finish. `begin` gives a job to a worker: Ray's call.
 
-        The next job is asked for when a worker is free. What workers are still at when the caller stops is not
-        waited for, but their next job comes behind it. `look` is called a few times a second. SessionError if
-        a worker dies.
+        The next job is asked for when a worker is free. What workers are still at when the caller stops is
+        not waited for, but their next job comes behind it. `look` is called a few times a second.
+        SessionError if a worker dies.
         """
         ahead = iter(jobs)
         free = list(self._workers)

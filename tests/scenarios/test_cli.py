@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -161,7 +162,8 @@ def test_a_result_that_cannot_be_written_is_said(
         monkeypatch.setattr(sys, "stdout", full)
         assert exit_code("run", "tiering", "--json", "--quiet") == 2
         monkeypatch.undo()
-        with pytest.raises(OSError):
+        # Whether anything is left in the buffer, to fail once more, depends on the length of the document.
+        with suppress(OSError):
             full.close()
     assert capsys.readouterr().err == (
         "migrc: error: the result cannot be written: No space left on device\n"

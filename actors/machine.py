@@ -13,9 +13,6 @@ from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.operations import Operation
 from emulator.hardware.ordering import Architecture
 
-NO_END: Final = "no end"
-"""The rule that a stressed run breaks if it makes more transitions than it may."""
-
 SILENCE: Final = "silence"
 """The rule that a stressed run breaks if for long nobody gets anywhere and nobody says why."""
 

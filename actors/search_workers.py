@@ -1,28 +1,21 @@
 """A search spread over Ray: every worker searches ranges of run numbers on a machine of its own.
 
 Workers are told names, never programs: a worker imports the function that opens a machine by its dotted
-name and keeps the machine from range to range. Ray runs for as long as the `with` block lasts.
+name and keeps the machine from range to range.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import sys
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, NamedTuple
 
-import ray
-
-from actors import cluster
-from actors.errors import Fault, SessionError, fault_of, running_cpu
+from actors.errors import Fault, fault_of, running_cpu
+from actors.worker_pool import Worker, WorkerPool
 from emulator.explore.explorer import Explorer
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
-
-_LOOK_S = 0.2
 
 
 class Task(NamedTuple):
@@ -53,13 +46,11 @@ class WorkerFault(Exception):
         self.fault = fault
 
 
-@ray.remote(num_cpus=0, max_restarts=0)
-class SearchWorker:
+class SearchWorker(Worker):
     """Searches ranges, one after the other; keeps the machine of the last task."""
 
     def __init__(self, folder: str) -> None:
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
+        super().__init__(folder)
         self._opened: tuple[str, tuple[str, ...]] | None = None
         self._machine: Explorer | None = None
 
@@ -90,46 +81,11 @@ class SearchWorker:
         return self._machine
 
 
-class SearchWorkers:
+class SearchWorkers(WorkerPool):
     """`count` workers on this machine, which find modules in `folder` too. SessionError if Ray fails."""
 
     def __init__(self, count: int, folder: str) -> None:
-        self._count = count
-        self._folder = folder
-        self._directory = ""
-        self._workers: list[Any] = []
-        self._signals = contextlib.ExitStack()
-
-    def __enter__(self) -> SearchWorkers:
-        self._signals.enter_context(cluster.termination_unwinds())
-        try:
-            with cluster.signals_wait():
-                self._directory = cluster.start_here(dashboard=False)
-                # Ray's decorator is a class to type checkers.
-                make: Any = SearchWorker
-                self._workers = [make.remote(self._folder) for _ in range(self._count)]
-        except BaseException:
-            self._close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        try:
-            with cluster.signals_wait():
-                for worker in self._workers:
-                    with contextlib.suppress(Exception):
-                        ray.kill(worker)
-                self._workers = []
-                if self._directory:
-                    cluster.stop_here(self._directory)
-                    self._directory = ""
-        finally:
-            self._signals.close()
+        super().__init__(SearchWorker, "search", count, folder)
 
     def ranges(
         self, task: Task, runs: range, seconds: float | None, look: Callable[[], None]
@@ -141,36 +97,29 @@ class SearchWorkers:
         SessionError if a worker dies, WorkerFault if something raised.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        ahead = iter(runs)
-        free = list(self._workers)
-        calls: dict[Any, Any] = {}  # call -> worker
         finished: dict[int, Range] = {}
         due = runs.start
         ended = False
-        try:
-            while True:
-                while free and not ended and (first := next(ahead, None)) is not None:
-                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                    worker = free.pop()
-                    length = min(runs.step, runs.stop - first)
-                    calls[worker.search.remote(task, first, length, left)] = worker
-                if not calls:
+
+        def firsts() -> Iterator[int]:
+            for first in runs:
+                if ended:
                     return
-                look()
-                for call in ray.wait(list(calls), timeout=_LOOK_S)[0]:
-                    found: Range = ray.get(call)
-                    free.append(calls.pop(call))
-                    finished[found.first] = found
-                    ended = ended or found.tally.violation is not None or found.fault is not None
-                while due in finished:
-                    found = finished.pop(due)
-                    due += runs.step
-                    if found.fault is not None:
-                        raise WorkerFault(*found.fault)
-                    yield found
-                    if found.tally.violation is not None:
-                        return
-                    ended = ended or (deadline is not None and time.monotonic() > deadline)
-        except ray.exceptions.RayError as problem:
-            text = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-            raise SessionError(f"a search worker died: {text}") from None
+                yield first
+
+        def begin(worker: Any, first: int) -> Any:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            return worker.search.remote(task, first, min(runs.step, runs.stop - first), left)
+
+        for first, found in self._answers(firsts(), begin, look):
+            finished[first] = found
+            ended = ended or found.tally.violation is not None or found.fault is not None
+            while due in finished:
+                found = finished.pop(due)
+                due += runs.step
+                if found.fault is not None:
+                    raise WorkerFault(*found.fault)
+                yield found
+                if found.tally.violation is not None:
+                    return
+                ended = ended or (deadline is not None and time.monotonic() > deadline)

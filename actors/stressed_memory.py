@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actors import wire
-from actors.machine import NO_END, Machine, Mode
+from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Mailbox
 from actors.memory_actor import MemoryLoop
 from actors.watched_gate import WatchedGate
-from emulator.checks.violation import Violation
+from emulator.checks.violation import NO_END, Violation
 from emulator.explore.verdicts import DEADLOCK
 from emulator.hardware.cpu import TakeCalls
 from emulator.hardware.operations import Operation

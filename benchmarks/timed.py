@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from emulator.timed.engine import TimedEngine, TimedResult
 from scenarios.machine import build_machine
 from scenarios.programs import policy_factory
-from scenarios.timed_run import timed_user_space
+from scenarios.user_space import user_space
 from scenarios.workload import MAX_TIMED_CPUS, load_workload
 
 Row = dict[str, Any]
@@ -47,7 +47,7 @@ def run(
     sizes = (f"threads.accesses={accesses // cpus}", f"memory.fast_pages={pages}")
     workload = load_workload("tiering", (*sizes, *overrides))
     started = time.process_time()
-    user = timed_user_space(workload, cpus, 0, None)
+    user = user_space(workload, cpus, 0, None)
     machine = build_machine(workload, cpus, "x86", policy_factory("immediate"), user)
     result = TimedEngine(machine, workload.costs.prices(), lookahead=lookahead).run()
     seconds = time.process_time() - started

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from actors.errors import fault_of, running_cpu
-from actors.machine import NO_END, SILENCE, Machine
+from actors.machine import SILENCE, Machine
 from actors.recorder import AnswerSum, runs
 from emulator.checks.accounting import Accounting
-from emulator.checks.violation import Violation
+from emulator.checks.violation import NO_END, Violation
 from emulator.explore.engine import LocalEngine
 from emulator.explore.shared import Shared
 from emulator.explore.verdicts import DEADLOCK, broken_by_program, waits_with_interrupts_off

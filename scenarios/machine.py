@@ -15,6 +15,7 @@ from emulator.checks.grace_period import GracePeriod
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.ordering import ARCHITECTURES, Architecture
 from emulator.hardware.pte import PMD_ORDER
+from emulator.hardware.refills import CountingTlb
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import UserSpace, boot_program
 from emulator.kernel.percpu import KernelParameters, PerCpu
@@ -68,6 +69,7 @@ class ScenarioMachine:
         kernel = PerCpu(number, self.parameters, self.policy())
         order = self.parameters.hpage_order or PMD_ORDER
         cpu = Cpu(number, self.architecture_row, self.shape, interrupt_entry(kernel), order)
+        cpu.tlb = CountingTlb(self.shape, kernel.vmstat, order)
         return cpu, boot_program(kernel, self.user), kernel
 
 

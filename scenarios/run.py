@@ -18,14 +18,14 @@ from actors.machine import Machine, Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
 from emulator.kernel.policy import Policy
 from emulator.measure.histogram import Histogram
-from emulator.measure.vmstat import merge
 from emulator.policies.catalogue import POLICIES, UnknownPolicy, find_policy
 from scenarios.errors import UsageProblem
 from scenarios.keeping import file_name, keeping, named_files
 from scenarios.machine import build_machine
 from scenarios.recorded import workload_header
 from scenarios.recording import Header
-from scenarios.report.live import CheckSampling, Document, Run
+from scenarios.report.live import Document, Run
+from scenarios.report.result import pictures_of, run_of
 from scenarios.user_space import user_space
 from scenarios.workload import Workload
 
@@ -104,11 +104,7 @@ def run_workload(
                     result, file = session.run(machine, report, mode=_PLAIN), None
                 progress(name, 1.0, f"{result.accesses:,} accesses in {result.elapsed_ns / 1e9:.1f} s")
                 runs.append(_run_document(name, workload, result, file))
-                pictures[name] = {
-                    "delivery": result.delivery,
-                    "handler": result.handler,
-                    "round_trip": result.round_trip,
-                }
+                pictures[name] = pictures_of(result)
     except SessionError as problem:
         raise UsageProblem(f"{running}{problem}") from None
     except ProgramError as problem:
@@ -132,25 +128,7 @@ def _recorded(
 
 
 def _run_document(policy: str, workload: Workload, result: LiveResult, recording: Path | None) -> Run:
-    document = Run(
-        policy=policy,
-        vmstat=merge(cpu["vmstat"] for cpu in result.cpus),
-        interrupts={"TLB": result.tlb_interrupts},
-        ipi_latency_ns={
-            "delivery": result.delivery.summary(),
-            "handler": result.handler.summary(),
-            "round_trip": result.round_trip.summary(),
-        },
-        accesses=result.accesses,
-        elapsed_ns=result.elapsed_ns,
-        pending_peak=result.memory["pending_peak"],
-        violations=result.violations,
-        check_sampling=CheckSampling(
-            sample_every=workload.checks.sample_every,
-            checked=sum(cpu["sampled_hits"] for cpu in result.cpus),
-            operations=result.memory["checked_operations"],
-        ),
-    )
+    document = run_of(policy, workload, result)
     if "transitions" in result.memory:
         document["transitions"] = result.memory["transitions"]
     if recording is not None:

@@ -19,7 +19,8 @@ from typing import IO, Any, Final, NamedTuple, NotRequired, TypedDict
 from scenarios.errors import UsageProblem
 from scenarios.programs import policy_factory
 from scenarios.report.live import Run
-from scenarios.timed_run import timed_policy, timed_user_space
+from scenarios.timed_run import timed_policy
+from scenarios.user_space import user_space
 from scenarios.witness import project_version
 from scenarios.workload import MAX_TIMED_CPUS, Workload, load_workload
 
@@ -156,7 +157,7 @@ def run_point(sweep: Sweep, point: Point) -> Run:
         policy_factory(point.policy),
         cpus=cpus,
         arch=sweep.arch,
-        user=timed_user_space(workload, cpus, seed, trace),
+        user=user_space(workload, cpus, seed, trace),
         watched=sweep.watched,
         progress=lambda policy, share, text: None,
     )

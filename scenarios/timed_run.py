@@ -6,24 +6,23 @@ workload does wrong on the way becomes a UsageProblem, as in a live run.
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from actors.errors import ProgramError, fault_of, running_cpu
-from emulator.kernel.boot import Thread, UserSpace
+from emulator.kernel.boot import UserSpace
 from emulator.kernel.policy import Policy
 from emulator.measure.histogram import Histogram
-from emulator.measure.vmstat import merge
 from emulator.timed.engine import TimedEngine, TimedResult
 from scenarios.errors import UsageProblem
 from scenarios.machine import build_machine
 from scenarios.programs import policy_factory
-from scenarios.report.live import CheckSampling, Document, Run
-from scenarios.user_space import CHUNK, HEAP_BASE, TABLE_BASE, TieringUserSpace, user_space
+from scenarios.report.live import Document, Run
+from scenarios.report.result import pictures_of, run_of
+from scenarios.user_space import user_space
 from scenarios.workload import Workload
 
 Progress = Callable[[str, float, str], None]
@@ -49,7 +48,7 @@ def run_timed(
     that is done, and a line of text.
     """
     factories = {name: policy_factory(name) for name in policies}
-    user = timed_user_space(workload, cpus, seed, trace)
+    user = user_space(workload, cpus, seed, trace)
     document = Document(
         scenario=workload.name,
         engine="timed",
@@ -114,112 +113,15 @@ def timed_policy(
         raise UsageProblem(f"policy {name}: {ProgramError(cpu, fault_of(problem))}") from None
     wall_s = time.monotonic() - begun
     progress(name, 1.0, f"{result.accesses:,} accesses, {result.elapsed_ns / 1e6:,.3f} ms in {wall_s:.1f} s")
-    return _run_document(name, workload, result, wall_s), {
-        "delivery": result.delivery,
-        "handler": result.handler,
-        "round_trip": result.round_trip,
-    }
+    return _run_document(name, workload, result, wall_s), pictures_of(result)
 
 
 def _run_document(policy: str, workload: Workload, result: TimedResult, wall_s: float) -> Run:
-    document = Run(
-        policy=policy,
-        vmstat=merge(cpu["vmstat"] for cpu in result.cpus),
-        interrupts={"TLB": result.tlb_interrupts},
-        ipi_latency_ns={
-            "delivery": result.delivery.summary(),
-            "handler": result.handler.summary(),
-            "round_trip": result.round_trip.summary(),
-        },
-        accesses=result.accesses,
-        elapsed_ns=result.elapsed_ns,
-        pending_peak=result.memory["pending_peak"],
-        violations=result.violations,
-        check_sampling=CheckSampling(
-            sample_every=workload.checks.sample_every,
-            checked=sum(cpu["sampled_hits"] for cpu in result.cpus),
-            operations=result.memory["checked_operations"],
-        ),
-        elapsed_s=result.elapsed_ns / 1e9,
-        shootdown_share=round(result.shootdown_share, 9),
-        clocks_ns=result.clocks_ns,
-        wall_s=round(wall_s, 3),
-    )
+    document = run_of(policy, workload, result)
+    document["elapsed_s"] = result.elapsed_ns / 1e9
+    document["shootdown_share"] = round(result.shootdown_share, 9)
+    document["clocks_ns"] = result.clocks_ns
+    document["wall_s"] = round(wall_s, 3)
     if result.transitions is not None:
         document["transitions"] = result.transitions
     return document
-
-
-# --- the same accesses, made faster ------------------------------------------------------------------------
-
-
-def timed_user_space(workload: Workload, cpus: int, seed: int, trace: Path | None) -> UserSpace:
-    """The programs of the workload, as every engine has them. UsageProblem if the trace is none."""
-    if workload.kind == "tiering":
-        return _QuickUserSpace(workload, cpus, seed)
-    return user_space(workload, cpus, seed, trace)
-
-
-@dataclass(frozen=True)
-class _QuickUserSpace(TieringUserSpace):
-    """Another engine hardly notices how long it takes to draw an access; to this one it is half of all
-    time."""
-
-    def threads(self, cpu: int) -> list[Thread]:
-        """This CPU's threads, dealt out to the processes in turn."""
-        first = cpu * self.workload.threads.per_cpu
-        return [
-            thread._replace(chunks=_QuickChunks(self.workload, self.seed, number))
-            for number, thread in enumerate(TieringUserSpace.threads(self, cpu), first)
-        ]
-
-
-@dataclass(frozen=True)
-class _QuickChunks:
-    """What `scenarios.user_space` draws, from the same numbers: `randrange` written out."""
-
-    workload: Workload
-    seed: int
-    thread: int
-
-    def __call__(self) -> Iterator[Sequence[int]]:
-        settings = self.workload.threads
-        rng = random.Random(f"{self.seed}/{self.thread}")
-        table, heap = settings.table_pages, settings.heap_pages
-        heap_share = settings.heap_share if table and heap else float(bool(heap))
-        hot_share, write_share = settings.hot_share, settings.write_share
-        uniform, bits = rng.random, rng.getrandbits
-        table_hot, heap_hot = min(settings.hot_pages, table), min(settings.hot_pages, heap)
-        table_bits, table_hot_bits = table.bit_length(), table_hot.bit_length()
-        heap_bits, heap_hot_bits = heap.bit_length(), heap_hot.bit_length()
-        made = 0
-        while made < settings.accesses:
-            size = min(CHUNK, settings.accesses - made, settings.drift_every)
-            window = made // settings.drift_every * settings.drift_pages
-            chunk: list[int] = []
-            add = chunk.append
-            for _ in range(size):
-                if uniform() < heap_share:
-                    if uniform() < hot_share:
-                        page = bits(heap_hot_bits)
-                        while page >= heap_hot:
-                            page = bits(heap_hot_bits)
-                        page = (window + page) % heap
-                    else:
-                        page = bits(heap_bits)
-                        while page >= heap:
-                            page = bits(heap_bits)
-                    add((HEAP_BASE + page) << 1 | (uniform() < write_share))
-                else:
-                    if uniform() < hot_share:
-                        page = bits(table_hot_bits)
-                        while page >= table_hot:
-                            page = bits(table_hot_bits)
-                        page = (window + page) % table
-                    else:
-                        page = bits(table_bits)
-                        while page >= table:
-                            page = bits(table_bits)
-                    add((TABLE_BASE + page) << 1)
-            made += size
-            yield chunk

@@ -69,6 +69,8 @@ class TieringUserSpace:
 
 @dataclass(frozen=True)
 class _TieringChunks:
+    """`randrange` is written out: drawing accesses would be half of a timed run's time."""
+
     workload: Workload
     seed: int
     thread: int
@@ -78,21 +80,40 @@ class _TieringChunks:
         rng = random.Random(f"{self.seed}/{self.thread}")
         table, heap = settings.table_pages, settings.heap_pages
         heap_share = settings.heap_share if table and heap else float(bool(heap))
-        uniform, pick = rng.random, rng.randrange
+        hot_share, write_share = settings.hot_share, settings.write_share
+        uniform, bits = rng.random, rng.getrandbits
+        table_hot, heap_hot = min(settings.hot_pages, table), min(settings.hot_pages, heap)
+        table_bits, table_hot_bits = table.bit_length(), table_hot.bit_length()
+        heap_bits, heap_hot_bits = heap.bit_length(), heap_hot.bit_length()
         made = 0
         while made < settings.accesses:
             size = min(CHUNK, settings.accesses - made, settings.drift_every)
             window = made // settings.drift_every * settings.drift_pages
-            chunk = []
+            chunk: list[int] = []
+            add = chunk.append
             for _ in range(size):
-                in_heap = uniform() < heap_share
-                pages = heap if in_heap else table
-                hot = min(settings.hot_pages, pages)
-                page = (window + pick(hot)) % pages if uniform() < settings.hot_share else pick(pages)
-                if in_heap:
-                    chunk.append((HEAP_BASE + page) << 1 | (uniform() < settings.write_share))
+                if uniform() < heap_share:
+                    if uniform() < hot_share:
+                        page = bits(heap_hot_bits)
+                        while page >= heap_hot:
+                            page = bits(heap_hot_bits)
+                        page = (window + page) % heap
+                    else:
+                        page = bits(heap_bits)
+                        while page >= heap:
+                            page = bits(heap_bits)
+                    add((HEAP_BASE + page) << 1 | (uniform() < write_share))
                 else:
-                    chunk.append((TABLE_BASE + page) << 1)
+                    if uniform() < hot_share:
+                        page = bits(table_hot_bits)
+                        while page >= table_hot:
+                            page = bits(table_hot_bits)
+                        page = (window + page) % table
+                    else:
+                        page = bits(table_bits)
+                        while page >= table:
+                            page = bits(table_bits)
+                    add((TABLE_BASE + page) << 1)
             made += size
             yield chunk
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Final, TypedDict
+
+NO_END: Final = "no end"
+"""The rule that a run breaks if it makes more transitions than it may."""
 
 
 class Violation(TypedDict):

@@ -206,8 +206,7 @@ class Cpu:
             if answer:
                 self.tlb.insert(self.pcid, operation.vpn, answer)
             else:
-                # A page fault drops what the TLB holds for the address (Intel SDM vol. 3A, 4.10.4.1).
-                self.tlb.flush_one(self.pcid, operation.vpn)
+                self.tlb.fault(self.pcid, operation.vpn)
         elif isinstance(operation, Iret):
             self.frames.pop()
             self.irqs = frame.irqs
@@ -401,10 +400,10 @@ class Cpu:
         self.mm = operation.mm
         self.pcid = operation.pcid
         if operation.flush:
-            self.tlb.flush_pcid(operation.pcid)
+            self.tlb.flush_pcid(operation.pcid, operation.mm)
 
     def _flush_tlb(self, operation: FlushTlb) -> None:
-        self.tlb.flush_pcid(self.pcid)
+        self.tlb.flush_pcid(self.pcid, self.mm)
 
     def _flush_tlb_one(self, operation: FlushTlbOne) -> None:
         self.tlb.flush_one(self.pcid, operation.vpn)

@@ -16,8 +16,8 @@ from emulator.hardware.pte import DIRTY, PMD_ORDER, PSE, RW
 
 # A key names one cached page: PCID, page size, page number. Virtual page numbers of x86-64
 # and of RISC-V have at most 45 bits, so that bit 51 is free to tell the page sizes apart.
-_PCID_SHIFT = 52
-_HUGE = 1 << 51
+PCID_SHIFT = 52
+HUGE = 1 << 51
 _VPN_BITS = 51
 _PCID_BITS = 12
 
@@ -72,7 +72,17 @@ class Tlb:
     Raises ValueError for a shape that cannot be built.
     """
 
-    __slots__ = ("_huge_seen", "_l1", "_l1_mask", "_l1_ways", "_l2", "_l2_mask", "_l2_ways", "_pmd_order")
+    __slots__ = (
+        "_huge_seen",
+        "_l1",
+        "_l1_mask",
+        "_l1_ways",
+        "_l2",
+        "_l2_mask",
+        "_l2_ways",
+        "_lost",
+        "_pmd_order",
+    )
 
     def __init__(self, shape: TlbShape = _DEFAULT_SHAPE, pmd_order: int = PMD_ORDER) -> None:
         self._pmd_order = pmd_order
@@ -83,6 +93,8 @@ class Tlb:
         # Sets appear when first probed: a litmus run uses few of them and many caches.
         self._l1: _Level = defaultdict(dict)
         self._l2: _Level = defaultdict(dict)
+        # What full flushes have dropped, if somebody counts that: set of the second level -> key -> entry.
+        self._lost: dict[int, dict[int, int]] = {}
         # Nobody probes for 2 MiB entries until there has been one.
         self._huge_seen = False
 
@@ -92,7 +104,7 @@ class Tlb:
         Becomes the newest of its set in the level that hit; a hit in L2 also fills L1.
         For a 2 MiB entry the frame is the head frame: the caller adds what `vpn` is inside the page.
         """
-        key = pcid << _PCID_SHIFT | vpn
+        key = pcid << PCID_SHIFT | vpn
         l1_set = self._l1[vpn & self._l1_mask]
         pte = l1_set.pop(key, None)
         if pte is None:
@@ -102,8 +114,8 @@ class Tlb:
 
     def peek(self, pcid: int, vpn: int) -> int | None:
         """What `lookup` would find, changing nothing."""
-        key = pcid << _PCID_SHIFT | vpn
-        keys = [(key, vpn), _huge_key(key, vpn, self._pmd_order)]
+        key = pcid << PCID_SHIFT | vpn
+        keys = [(key, vpn), huge_key(key, vpn, self._pmd_order)]
         for level, mask in ((self._l1, self._l1_mask), (self._l2, self._l2_mask)):
             for candidate, page in keys:
                 pte = level[page & mask].get(candidate)
@@ -119,14 +131,23 @@ class Tlb:
         """
         if pcid >> _PCID_BITS or vpn >> _VPN_BITS:
             raise ValueError(f"TLB insert: need pcid below 4096 and vpn below 2**51, got {pcid} and {vpn:#x}")
-        key = pcid << _PCID_SHIFT
+        key = pcid << PCID_SHIFT
         if pte & PSE:
             self._huge_seen = True
             vpn >>= self._pmd_order
-            key |= _HUGE
+            key |= HUGE
         key |= vpn
-        _put(self._l1[vpn & self._l1_mask], self._l1_ways, key, pte)
-        _put(self._l2[vpn & self._l2_mask], self._l2_ways, key, pte)
+        ways = self._l1[vpn & self._l1_mask]
+        if ways.pop(key, None) is None and len(ways) >= self._l1_ways:
+            del ways[next(iter(ways))]
+        ways[key] = pte
+        at = vpn & self._l2_mask
+        ways = self._l2[at]
+        if ways.pop(key, None) is None and len(ways) >= self._l2_ways:
+            del ways[next(iter(ways))]
+        ways[key] = pte
+        if self._lost and (lost := self._lost.get(at)):
+            self._found(lost, len(ways), key, pte)
 
     def touch(self, pcid: int, accesses: Sequence[int], start: int, stop: int) -> int:
         """Perform the hits at the head of `accesses[start:stop]`; return the index where they end.
@@ -139,7 +160,7 @@ class Tlb:
         l1_mask = self._l1_mask
         lookup_rest = self._lookup_rest
         huge_seen = self._huge_seen
-        tag = pcid << _PCID_SHIFT
+        tag = pcid << PCID_SHIFT
         size = _FIRST_CHUNK
         # Where one chunk stayed within L1 the next is likely to; elsewhere trying is wasted.
         l1_only = False
@@ -185,7 +206,7 @@ class Tlb:
         l2 = self._l2
         l2_mask = self._l2_mask
         huge_seen = self._huge_seen
-        tag = pcid << _PCID_SHIFT
+        tag = pcid << PCID_SHIFT
         spent = 0
         end = start + budget // fast + 1
         for access in accesses[start : end if end < stop else stop]:
@@ -196,8 +217,8 @@ class Tlb:
             if pte is not None:
                 l1_set[key] = pte
             elif huge_seen:
-                huge_key, huge_vpn = _huge_key(key, vpn, self._pmd_order)
-                extra = 0 if huge_key in l1[huge_vpn & l1_mask] else second
+                covering, huge_vpn = huge_key(key, vpn, self._pmd_order)
+                extra = 0 if covering in l1[huge_vpn & l1_mask] else second
                 pte = self._lookup_rest(key, vpn, l1_set)
                 if pte is None:
                     return start, spent
@@ -226,22 +247,26 @@ class Tlb:
         self._l2.clear()
         self._huge_seen = False
 
-    def flush_pcid(self, pcid: int) -> None:
-        """Drop every entry of `pcid`."""
+    def flush_pcid(self, pcid: int, mm: int = 0) -> None:
+        """Drop every entry of `pcid`, which address space `mm` has from now on."""
         for level in (self._l1, self._l2):
             for ways in level.values():
-                for key in [key for key in ways if key >> _PCID_SHIFT == pcid]:
+                for key in [key for key in ways if key >> PCID_SHIFT == pcid]:
                     del ways[key]
 
     def flush_one(self, pcid: int, vpn: int) -> None:
         """Drop what translates page `vpn` of `pcid`, of either size, as INVLPG does."""
-        key = pcid << _PCID_SHIFT | vpn
+        key = pcid << PCID_SHIFT | vpn
         self._l1[vpn & self._l1_mask].pop(key, None)
         self._l2[vpn & self._l2_mask].pop(key, None)
         if self._huge_seen:
-            key, vpn = _huge_key(key, vpn, self._pmd_order)
+            key, vpn = huge_key(key, vpn, self._pmd_order)
             self._l1[vpn & self._l1_mask].pop(key, None)
             self._l2[vpn & self._l2_mask].pop(key, None)
+
+    def fault(self, pcid: int, vpn: int) -> None:
+        """A page fault: drop what is cached for the address (Intel SDM Vol. 3A, 4.10.4.1)."""
+        self.flush_one(pcid, vpn)
 
     def state(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """All that decides what it will answer: per non-empty set of each level its entries in LRU order."""
@@ -257,13 +282,16 @@ class Tlb:
         """
         found: list[tuple[int, int, int]] = []
         for key, pte in self._merged().items():
-            vpn = key & _HUGE - 1
-            found.append((key >> _PCID_SHIFT, vpn << self._pmd_order if key & _HUGE else vpn, pte))
+            vpn = key & HUGE - 1
+            found.append((key >> PCID_SHIFT, vpn << self._pmd_order if key & HUGE else vpn, pte))
         yield from sorted(found)
 
     def __len__(self) -> int:
         """Number of `entries`: never more than both levels hold together."""
         return len(self._merged())
+
+    def _found(self, lost: dict[int, int], present: int, key: int, pte: int) -> None:
+        """A walk has found an entry of a set that holds `present` now, and of which some are lost."""
 
     def _merged(self) -> dict[int, int]:
         merged: dict[int, int] = {}
@@ -275,18 +303,18 @@ class Tlb:
     def _lookup_rest(self, key: int, vpn: int, l1_set: dict[int, int]) -> int | None:
         """What `lookup` does once `l1_set` turned out not to hold the 4 KiB page."""
         if self._huge_seen:
-            huge_key, huge_vpn = _huge_key(key, vpn, self._pmd_order)
+            covering, huge_vpn = huge_key(key, vpn, self._pmd_order)
             huge_set = self._l1[huge_vpn & self._l1_mask]
-            pte = huge_set.pop(huge_key, None)
+            pte = huge_set.pop(covering, None)
             if pte is not None:
-                huge_set[huge_key] = pte
+                huge_set[covering] = pte
                 return pte
         l2_set = self._l2[vpn & self._l2_mask]
         pte = l2_set.pop(key, None)
         if pte is None:
             if not self._huge_seen:
                 return None
-            key, l1_set = huge_key, huge_set
+            key, l1_set = covering, huge_set
             l2_set = self._l2[huge_vpn & self._l2_mask]
             pte = l2_set.pop(key, None)
             if pte is None:
@@ -315,7 +343,7 @@ class Tlb:
             if pte is None:
                 if not self._huge_seen:
                     return False
-                key, vpn = _huge_key(key, vpn, self._pmd_order)
+                key, vpn = huge_key(key, vpn, self._pmd_order)
                 ways = l1[vpn & l1_mask]
                 pte = ways.get(key)
                 if pte is None:
@@ -329,16 +357,10 @@ class Tlb:
         return True
 
 
-def _huge_key(key: int, vpn: int, pmd_order: int) -> tuple[int, int]:
+def huge_key(key: int, vpn: int, pmd_order: int) -> tuple[int, int]:
     """Key and huge page number of the entry that would cover the 4 KiB page of `key`."""
     huge_vpn = vpn >> pmd_order
-    return key ^ vpn | _HUGE | huge_vpn, huge_vpn
-
-
-def _put(ways: dict[int, int], limit: int, key: int, pte: int) -> None:
-    if ways.pop(key, None) is None and len(ways) >= limit:
-        del ways[next(iter(ways))]
-    ways[key] = pte
+    return key ^ vpn | HUGE | huge_vpn, huge_vpn
 
 
 def _set_count(level: str, entries: int, ways: int) -> int:

@@ -64,7 +64,7 @@ def batches(cpu: PerCpu, folios: list[int], orders: dict[int, int]) -> Iterator[
 
 
 async def migrate_pages(
-    cpu: PerCpu, folios: list[int], target: int, reason: str, active: bool = False
+    cpu: PerCpu, folios: list[int], target: int, reason: str
 ) -> tuple[list[int], list[int]]:
     """migrate_pages: move isolated folios to node `target`, in batches (NR_MAX_BATCHED_MIGRATION).
 
@@ -76,13 +76,13 @@ async def migrate_pages(
     orders = {pfn: await folio_order(cpu, pfn) for pfn in folios}
     for batch in batches(cpu, folios, orders):
         split: list[int] = []
-        done = await migrate_pages_batch(cpu, batch, orders, target, reason, active, split)
+        done = await migrate_pages_batch(cpu, batch, orders, target, reason, split)
         if split:
             # Their pages are tried once, on their own.
             whole = set(split)
             pages = [page for pfn in split for page in range(pfn, pfn + cpu.parameters.hpage_nr)]
             orders.update(dict.fromkeys(pages, 0))
-            done += await migrate_pages_batch(cpu, pages, orders, target, reason, active, [])
+            done += await migrate_pages_batch(cpu, pages, orders, target, reason, [])
             batch = [pfn for pfn in batch if pfn not in whole] + pages
         moved += done
         if len(done) < len(batch):
@@ -99,7 +99,6 @@ async def migrate_pages_batch(
     orders: dict[int, int],
     target: int,
     reason: str,
-    active: bool,
     split: list[int],
 ) -> list[int]:
     """migrate_pages_batch: the frames that were moved away from.
@@ -129,7 +128,7 @@ async def migrate_pages_batch(
     await policy.after_flush(cpu)
     moved = []
     for folio in unmapped:
-        done = await _move(cpu, folio, active)
+        done = await _move(cpu, folio)
         if done:
             moved.append(folio.src)
         if orders[folio.src]:
@@ -138,7 +137,7 @@ async def migrate_pages_batch(
     return moved
 
 
-async def _move(cpu: PerCpu, folio: Unmapped, active: bool) -> bool:
+async def _move(cpu: PerCpu, folio: Unmapped) -> bool:
     """migrate_folio_move: copy and map the destination, or map the source again."""
     policy = cpu.policy
     src, dst, left = folio
@@ -150,7 +149,7 @@ async def _move(cpu: PerCpu, folio: Unmapped, active: bool) -> bool:
         await remove_migration_ptes(cpu, left, src)
         await FolioPut(dst)
         return False
-    await LruAdd(dst, active)
+    await LruAdd(dst, False)
     await remove_migration_ptes(cpu, left, dst)
     await policy.folio_moved(cpu, src, dst)
     await FolioPut(dst)

@@ -62,6 +62,10 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "pgcow": "per page copied on a write fault (wp_page_copy)",
     "allocation_failures": "per allocation that nothing could satisfy",
     "dtlb_walks": "per page walk, after a miss in both TLB levels or to set the dirty bit",
+    "tlb_flushes_full": "per CR3 write that drops all entries of a PCID, on any CPU",
+    "tlb_flushes_one": "per INVLPG, on any CPU",
+    "tlb_entries_flushed_full": "per entry that a full flush dropped from its CPU's TLB",
+    "tlb_refills_full": "per page walk that found again, unchanged, an entry that a full flush had dropped",
 }
 """Counters that /proc/vmstat does not have, in the order of reports."""
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final, Protocol
 
-from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, IpiRequest, Kind, Program, Transition
 from emulator.hardware.operations import (
     SECOND_HALVES,
@@ -35,17 +34,16 @@ from emulator.hardware.operations import (
     WaitAcks,
     Walk,
     Where,
-    describe,
 )
 from emulator.hardware.pte import PAGE_SHIFT
 from emulator.hardware.tlb import TouchPrice
 from emulator.measure.costs import Costs
 from emulator.measure.histogram import Histogram
 from emulator.memory.memory import BLOCKED, Memory
+from emulator.timed.ends import deadlock, most_steps, no_end
 from emulator.timed.pricing import Price, local_prices, memory_prices
 from emulator.timed.waiting import CHANGES, Waiting
 
-DEADLOCK: Final = "deadlock"
 NEVER: Final = 1 << 200
 """A time in ns that does not come."""
 
@@ -217,6 +215,7 @@ class TimedEngine:
         self._awaits: list[_Call | None] = [None] * count  # the call that a CPU sleeps for
         self._handlers: list[list[tuple[int, bool]]] = [[] for _ in numbers]  # entered when; a flush?
         self._waiting = Waiting(count)
+        self._most = most_steps(self.memory)
         # When each CPU goes next, with its number; NEVER while somebody else has to do something first.
         self._next = list(numbers)
         self._heap = list(numbers)
@@ -224,7 +223,8 @@ class TimedEngine:
     # --- the loop ------------------------------------------------------------------------------
 
     def run(self) -> TimedResult:
-        """Run to the end. A deadlock ends it too, and is a violation of the result.
+        """Run to the end. A deadlock ends it too, and is a violation of the result; so do CPUs that go on for
+        ever without a user access.
 
         What a program raises comes out as it is; the CPU is in the traceback.
         """
@@ -250,7 +250,9 @@ class TimedEngine:
         ahead = self._ahead
         look = self._look
         tell = self._tell if self.watchers else None
-        turns = 0
+        turns = steps = 0
+        most = self._most
+        last = most  # the step that is one too many, unless a user access is made before
         while heap:
             key = heappop(heap)
             number = key & _NUMBER
@@ -266,6 +268,10 @@ class TimedEngine:
             resume = resume_of[number]
             # Let this CPU go on for as long as it may.
             while True:
+                steps += 1
+                if steps > last:
+                    clocks[number] = clock
+                    return self._result(endless=True)
                 # The others: the first of them, and until when no interrupt of theirs can come. What the heap
                 # holds may have been overtaken: then they are later than it says, and it may be this CPU
                 # itself.
@@ -293,6 +299,7 @@ class TimedEngine:
                 if code == _TOUCH:
                     accesses, start, stop = operation
                     if start < stop:
+                        last = steps + most
                         bound = safe if safe < arrival else arrival
                         if bound <= clock:
                             if not first:
@@ -519,12 +526,9 @@ class TimedEngine:
 
     # --- the end -------------------------------------------------------------------------------
 
-    def _ended(self, cpu: Cpu) -> bool:
-        return cpu.halted or (len(cpu.frames) == 1 and type(cpu.operation) is Idle)
-
-    def _result(self) -> TimedResult:
+    def _result(self, endless: bool = False) -> TimedResult:
         observers = [*self.checks, *self.watchers]
-        broken = self._deadlock()
+        broken = no_end(self.cpus, self._most) if endless else deadlock(self.cpus)
         if broken is None:
             for check in self.checks:
                 check.finish()
@@ -547,22 +551,3 @@ class TimedEngine:
             round_trip=self.round_trip,
             transitions=self.transitions if self._watched else None,
         )
-
-    def _deadlock(self) -> Violation | None:
-        """Nobody goes next; somebody should."""
-        waiting = [
-            f"CPU {cpu.number} {'with interrupts off ' if not cpu.irqs else ''}at {describe(cpu.operation)}"
-            for cpu in self.cpus
-            if not self._ended(cpu)
-        ]
-        calls = [
-            f"CPU {request.sender} waits for {request.function} on CPU {cpu.number}, whose program has ended"
-            for cpu in self.cpus
-            if cpu.halted
-            for request in cpu.call_queue
-            if request.wait
-        ]
-        if not waiting and not calls:
-            return None
-        text = f"nothing can happen any more: {'; '.join(waiting + calls)}"
-        return Violation(rule=DEADLOCK, cpu=-1, text=text)

@@ -131,11 +131,11 @@ def test_migration_copies_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_page_cache_slot_moves_before_the_content(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that maps the file page meanwhile finds the destination without content."""
 
-    async def slot_first(cpu: PerCpu, folio: migrate.Unmapped, active: bool) -> bool:
+    async def slot_first(cpu: PerCpu, folio: migrate.Unmapped) -> bool:
         assert await FolioMigrateMapping(folio.src, folio.dst, 0)
         await mark("slot")
         await FolioCopy(folio.src, folio.dst)
-        await LruAdd(folio.dst, active)
+        await LruAdd(folio.dst, False)
         await rmap.remove_migration_ptes(cpu, folio.left, folio.dst)
         await FolioPut(folio.dst)
         await FolioPut(folio.src)

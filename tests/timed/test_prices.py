@@ -31,7 +31,8 @@ from emulator.hardware.operations import (
 from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte
 from emulator.hardware.tlb import TlbShape
 from emulator.measure.costs import Costs
-from emulator.timed.engine import DEADLOCK, TimedEngine
+from emulator.timed.ends import DEADLOCK
+from emulator.timed.engine import TimedEngine
 from scenarios.workload import Costs as Section
 
 PRESENT_PTE = PRESENT | RW | ACCESSED | DIRTY

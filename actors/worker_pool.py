@@ -1,0 +1,111 @@
+"""Workers on this machine that share a row of jobs. Ray runs for as long as the `with` block lasts, and
+everything that it started is gone afterwards.
+
+A worker is a Ray actor. What jobs are, and what they answer, only its own pool knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import ray
+
+from actors import cluster
+from actors.errors import SessionError
+
+Job = TypeVar("Job")
+
+_LOOK_S = 0.2
+
+
+class Worker:
+    """What every worker starts with: it finds modules in `folder` too."""
+
+    def __init__(self, folder: str) -> None:
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+class WorkerPool:
+    """`count` workers, each a new `make` in `folder`; `kind` is their name in errors. SessionError if Ray
+    fails."""
+
+    def __init__(self, make: type[Any], kind: str, count: int, folder: str) -> None:
+        # Ray's decorator is a class to type checkers.
+        self._make: Any = ray.remote(num_cpus=0, max_restarts=0)(make)
+        self._kind = kind
+        self._count = count
+        self._folder = folder
+        self._directory = ""
+        self._workers: list[Any] = []
+        self._signals = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._signals.enter_context(cluster.termination_unwinds())
+        try:
+            with cluster.signals_wait():
+                self._directory = cluster.start_here(dashboard=False)
+                self._workers = [self._make.remote(self._folder) for _ in range(self._count)]
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            with cluster.signals_wait():
+                for worker in self._workers:
+                    with contextlib.suppress(Exception):
+                        ray.kill(worker)
+                self._workers = []
+                if self._directory:
+                    cluster.stop_here(self._directory)
+                    self._directory = ""
+        finally:
+            self._signals.close()
+
+    def _answers(
+        self,
+        jobs: Iterable[Job],
+        begin: Callable[[Any, Job], Any],
+        look: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[Job, Any]]:
+        """Every job with its answer, as they finish. `begin` gives a job to a worker: Ray's call.
+
+        The next job is asked for when a worker is free. What workers are still at when the caller stops is
+        not waited for, but their next job comes behind it. `look` is called a few times a second.
+        SessionError if a worker dies.
+        """
+        ahead = iter(jobs)
+        free = list(self._workers)
+        calls: dict[Any, tuple[Any, Job]] = {}
+        timeout = None if look is None else _LOOK_S
+        try:
+            while True:
+                while free and (job := next(ahead, _NONE)) is not _NONE:
+                    worker = free.pop()
+                    calls[begin(worker, job)] = (worker, job)
+                if not calls:
+                    return
+                if look is not None:
+                    look()
+                for call in ray.wait(list(calls), timeout=timeout)[0]:
+                    answer = ray.get(call)
+                    worker, job = calls.pop(call)
+                    free.append(worker)
+                    yield job, answer
+        except ray.exceptions.RayError as problem:
+            text = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            raise SessionError(f"a {self._kind} worker died: {text}") from None
+
+
+_NONE: Any = object()

@@ -11,7 +11,7 @@ import pytest
 from emulator.policies.catalogue import POLICIES
 from scenarios.errors import UsageProblem
 from scenarios.machine import build_machine
-from scenarios.timed_run import timed_user_space
+from scenarios.user_space import user_space
 from scenarios.workload import load_workload
 
 Migrc = Callable[..., int]
@@ -93,7 +93,7 @@ def test_what_finds_no_block_is_split_and_nothing_breaks(run: Callable[..., list
 
 def test_without_them_frames_and_entries_are_what_they_were() -> None:
     workload = load_workload("pressure")
-    user = timed_user_space(workload, 2, 0, None)
+    user = user_space(workload, 2, 0, None)
     machine = build_machine(workload, 2, "x86", POLICIES["immediate"], user)
     assert machine.parameters.starts == (1, 513, 2113)
     assert machine.memory().page_tables.hpage_order == 0
@@ -101,7 +101,7 @@ def test_without_them_frames_and_entries_are_what_they_were() -> None:
 
 def test_the_fast_tier_begins_with_a_whole_block() -> None:
     workload = load_workload("huge-pages")
-    machine = build_machine(workload, 2, "x86", POLICIES["immediate"], timed_user_space(workload, 2, 0, None))
+    machine = build_machine(workload, 2, "x86", POLICIES["immediate"], user_space(workload, 2, 0, None))
     zones = machine.memory().folios.zones
     assert [zone.start_pfn for zone in zones] == [512, 512 + 8192] == list(machine.parameters.starts[:2])
     assert all(not any(zone.free_blocks()[order] for order in range(9)) for zone in zones)

@@ -70,6 +70,7 @@ def test_both_policies_make_the_same_accesses_and_migrc_defers(tmp_path: Path) -
         assert run["vmstat"]["pgdemote_kswapd"] > 0
         assert run["ipi_latency_ns"]["delivery"]["count"] == received
         assert run["ipi_latency_ns"]["round_trip"]["count"] <= received
+        assert 0 < run["vmstat"]["tlb_refills_full"] <= run["vmstat"]["tlb_entries_flushed_full"]
     assert immediate["pending_peak"] == 0
     assert deferred["pending_peak"] > 0
     assert deferred["vmstat"]["migrc_deferred"] > 0

@@ -97,6 +97,7 @@ def build_machine(
         migration_entry_ad=kernel.migration_entry_ad,
         sched_slice_batches=kernel.sched_slice_batches,
         hpage_order=kernel.hpage_order,
+        memory_scale=memory.divided_by,
     )
     shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))
     return ScenarioMachine(cpus, architecture, parameters, tiers, shape, policy, user)

@@ -46,11 +46,14 @@ class Memory(_Section):
     """`[memory]`: the two tiers, in pages of 4 KiB.
 
     `min_free_pages` is the fast tier's min watermark; absent: computed from the tier's size as Linux does.
+    The machine that is meant has `divided_by` times as much memory; `scale` sets that. How long Linux wants
+    the list of inactive folios goes by real sizes.
     """
 
     fast_pages: int = Field(default=1024, ge=MIN_TIER_PAGES, le=MAX_PAGES)
     slow_pages: int = Field(default=4096, ge=MIN_TIER_PAGES, le=MAX_PAGES)
     min_free_pages: int | None = Field(default=None, ge=1, le=MAX_PAGES)
+    divided_by: int = Field(default=1, ge=1, le=65536)
 
 
 class Tlb(_Section):
@@ -189,14 +192,16 @@ class Replay(_Section):
 class Xsbench(_Section):
     """`[xsbench]`: tables of `grid_pages`, read `grid_reads` times a lookup, and of `index_pages`, read once.
 
-    Each thread makes `lookups`. The program has about 70 page reads of its grids in each lookup; fewer make a
-    run shorter and change neither faults nor migrations, since the grids stay in the fast tier.
+    There are `lookups` for each thread on average; a thread takes `lookups_at_once`, then the next so many.
+    The program has about 70 page reads of its grids in each lookup; fewer make a run shorter and change
+    neither faults nor migrations, since the grids stay in the fast tier.
     """
 
     grid_pages: int = Field(default=1024, ge=1, le=MAX_PAGES)
     index_pages: int = Field(default=8192, ge=1, le=MAX_PAGES)
     grid_reads: int = Field(default=9, ge=0, le=1000)
     lookups: int = Field(default=20_000, ge=1, le=10**12)
+    lookups_at_once: int = Field(default=100, ge=1, le=10**9)
 
 
 # What `scale` divides: sizes of memory, and counts that go with them. Batches and caches stay as they are,
@@ -205,7 +210,7 @@ _SCALED: Final = {
     "memory": ("fast_pages", "slow_pages"),
     "kernel": ("numa_scan_pages", "numa_scan_period_accesses"),
     "threads": ("accesses", "table_pages", "heap_pages", "hot_pages", "drift_every", "drift_pages"),
-    "xsbench": ("grid_pages", "index_pages", "lookups"),
+    "xsbench": ("grid_pages", "index_pages", "lookups", "lookups_at_once"),
 }
 
 
@@ -332,8 +337,10 @@ def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:
             kept = kept_free(setup_per_zone_wmarks(section.fast_pages, given_free))
             usable = round((section.fast_pages - kept) / workload.scale)
             divided["fast_pages"] = usable + kept_free(setup_per_zone_wmarks(usable, given_free))
+        if name == "memory":
+            divided["divided_by"] = workload.scale * section.divided_by
         if divided:
-            smaller[name] = {**document[name], **divided}
+            smaller[name] = {**document.get(name, {}), **divided}
     return smaller
 
 

@@ -22,7 +22,7 @@ from emulator.kernel.sched import (
     task_program,
     wait_event,
 )
-from emulator.kernel.user import run_accesses
+from emulator.kernel.user import ParallelFor, Sampling, run_accesses, run_parallel_for
 from emulator.kernel.vmscan import kswapd
 from emulator.memory.page_table import Vma
 
@@ -35,12 +35,13 @@ FIRST_USER_PID = 100
 class Thread(NamedTuple):
     """One user thread: its address space and its accesses (vpn << 1 | is_write), in chunks.
 
+    Or a loop, the same for all threads of that address space, which they share.
     If there is a `before`, all threads have one (it may be empty), and none goes on before every thread is
     through with it; the NUMA scanner starts after that.
     """
 
     mm: int
-    chunks: Callable[[], Iterable[Sequence[int]]]
+    chunks: Callable[[], Iterable[Sequence[int]]] | ParallelFor
     before: Callable[[], Iterable[Sequence[int]]] | None = None
 
 
@@ -83,12 +84,16 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
 
         async def run_thread(thread: Thread) -> None:
             nonlocal left
-            numa_areas = tuple((vma.start, vma.end) for vma in areas[thread.mm])
+            numa_areas = tuple(sorted((vma.start, vma.end) for vma in areas[thread.mm]))
+            sampling = Sampling(user.sample_every)
             if thread.before is not None:
-                await run_accesses(cpu, thread.before(), user.sample_every, ())
+                await run_accesses(cpu, thread.before(), sampling, ())
                 await AtomicAdd(THREADS_READY, 1)
                 await wait_event(cpu, THREADS_READY, user.thread_count())
-            await run_accesses(cpu, thread.chunks(), user.sample_every, numa_areas)
+            if isinstance(thread.chunks, ParallelFor):
+                await run_parallel_for(cpu, thread.chunks, sampling, numa_areas)
+            else:
+                await run_accesses(cpu, thread.chunks(), sampling, numa_areas)
             await AtomicAdd(THREADS_DONE, 1)
             # The join at the end of a parallel region, with active waiting as OpenMP does: the CPU stays in
             # user mode, so that a flush still has to interrupt it.

@@ -57,7 +57,8 @@ class KernelParameters:
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
     is milliseconds, a batch tens of microseconds. A PMD maps 2**hpage_order pages, 9 on x86; 0 turns huge
     pages off. `thp_batched_flush` is no kernel's: unmapping a huge page for migration then joins the batch,
-    as that of a small one does, where set_pmd_migration_entry flushes at once.
+    as that of a small one does, where set_pmd_migration_entry flushes at once. `memory_scale`: how many times
+    the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
     """
 
     cpus: int
@@ -74,6 +75,7 @@ class KernelParameters:
     sched_slice_batches: int = 8
     hpage_order: int = 0
     thp_batched_flush: bool = False
+    memory_scale: int = 1
 
     @property
     def all_cpus(self) -> int:

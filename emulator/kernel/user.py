@@ -8,14 +8,35 @@ entry is a checked write, and of the hits one in `sample_every` is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-from emulator.hardware.operations import ReadFrame, Touch, Translate, Walk, WriteFrame
+from emulator.hardware.operations import AtomicAdd, ReadFrame, Touch, Translate, Walk, WriteFrame
 from emulator.hardware.pte import frame_of
 from emulator.kernel.fair import task_numa_work
 from emulator.kernel.memory import handle_mm_fault
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.sched import cond_resched
+
+
+class ParallelFor(NamedTuple):
+    """A loop of `parts` that the threads of a process share: each takes the next one until none is left.
+
+    As `#pragma omp parallel for schedule(dynamic)` does. `accesses` gives those of a part, in chunks.
+    """
+
+    parts: int
+    accesses: Callable[[int], Iterable[Sequence[int]]]
+
+
+class Sampling:
+    """Which accesses of a thread are checked: one in `every`."""
+
+    __slots__ = ("every", "left")
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.left = every
 
 
 async def user_read(cpu: PerCpu, vpn: int) -> int:
@@ -58,20 +79,19 @@ async def _fill(cpu: PerCpu, vpn: int, write: bool) -> None:
 async def run_accesses(
     cpu: PerCpu,
     chunks: Iterable[Sequence[int]],
-    sample_every: int,
+    sampling: Sampling,
     numa_areas: tuple[tuple[int, int], ...],
 ) -> None:
     """One thread's user mode: chunks of accesses, each `vpn << 1 | is_write`, one after another.
 
-    `sample_every` of N checks every Nth access; `numa_areas` are what the NUMA scanner may mark.
+    `numa_areas` are what the NUMA scanner may mark.
     """
     mm = cpu.tlbstate.loaded_mm
-    until_sample = sample_every
     for accesses in chunks:
         at = 0
         end = len(accesses)
         while at < end:
-            stop = min(end, at + until_sample)
+            stop = min(end, at + sampling.left)
             reached = await Touch(accesses, at, stop)
             done = reached - at
             if reached < stop:
@@ -80,12 +100,12 @@ async def run_accesses(
                 done += 1
             cpu.accesses += done
             at += done
-            until_sample -= done
+            sampling.left -= done
             if cpu.need_resched:
                 # exit_to_user_mode_loop: an interrupt has woken somebody who goes first.
                 await cond_resched(cpu)
-            if not until_sample:
-                until_sample = sample_every
+            if not sampling.left:
+                sampling.left = sampling.every
                 cpu.sampled_hits += 1
                 access = accesses[at - 1]
                 if access & 1:
@@ -94,3 +114,12 @@ async def run_accesses(
                     await user_read(cpu, access >> 1)
         await task_numa_work(cpu, mm, numa_areas)
         await cond_resched(cpu)
+
+
+async def run_parallel_for(
+    cpu: PerCpu, loop: ParallelFor, sampling: Sampling, numa_areas: tuple[tuple[int, int], ...]
+) -> None:
+    """One thread's share of a loop, whatever that comes to."""
+    counter = f"parallel_for.{cpu.tlbstate.loaded_mm}"
+    while (part := await AtomicAdd(counter, 1) - 1) < loop.parts:
+        await run_accesses(cpu, loop.accesses(part), sampling, numa_areas)

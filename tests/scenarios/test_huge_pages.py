@@ -25,15 +25,15 @@ FEWER = (
 # Tiers that hold little more than the threads map, and huge pages larger than what becomes free in one piece.
 FULL = (
     "kernel.hpage_order=6",
-    "memory.fast_pages=448",
-    "memory.slow_pages=832",
+    "memory.fast_pages=704",
+    "memory.slow_pages=576",
     "threads.table_pages=500",
     "threads.heap_pages=620",
     "threads.heap_share=0.5",
     "threads.hot_pages=96",
     "threads.hot_share=0.99",
-    "threads.drift_every=2000",
-    "threads.accesses=40000",
+    "threads.drift_every=700",
+    "threads.accesses=60000",
 )
 
 

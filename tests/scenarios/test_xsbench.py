@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.kernel.user import ParallelFor
 from scenarios.errors import UsageProblem
 from scenarios.workload import load_workload
 from scenarios.xsbench import BASE, XsbenchUserSpace
@@ -27,6 +28,7 @@ per_cpu = 2
 grid_pages = 40
 index_pages = 400
 lookups = 1200
+lookups_at_once = 29
 grid_reads = 3
 """
 
@@ -49,6 +51,8 @@ def test_scale_divides_sizes_and_counts_and_nothing_else(user: XsbenchUserSpace)
     assert workload.kernel.numa_scan_period_accesses == 5000, "what was not given is not divided"
     tables = workload.xsbench
     assert (tables.grid_pages, tables.index_pages, tables.lookups, tables.grid_reads) == (10, 100, 300, 3)
+    assert tables.lookups_at_once == 7
+    assert workload.memory.divided_by == 4
 
 
 def test_one_thread_writes_every_page_once_before_all_others_read(user: XsbenchUserSpace) -> None:
@@ -63,20 +67,36 @@ def test_one_thread_writes_every_page_once_before_all_others_read(user: XsbenchU
     assert written[1:] == [[], [], []]
 
 
+def loop_of(user: XsbenchUserSpace) -> ParallelFor:
+    """The loop that all threads share."""
+    loops = [thread.chunks for cpu in range(2) for thread in user.threads(cpu)]
+    assert all(loop == loops[0] for loop in loops)
+    assert isinstance(loops[0], ParallelFor)
+    return loops[0]
+
+
 def test_lookups_read_the_grids_and_one_row(user: XsbenchUserSpace) -> None:
-    threads = [thread for cpu in range(2) for thread in user.threads(cpu)]
-    reads = [[access for chunk in thread.chunks() for access in chunk] for thread in threads]
+    loop = loop_of(user)
+    # 1200 lookups of 4 threads each, divided by 4, and 7 at once.
+    assert loop.parts == 172
+    reads = [[access for chunk in loop.accesses(part) for access in chunk] for part in range(loop.parts)]
+    assert [len(accesses) for accesses in reads] == [7 * 4] * 171 + [3 * 4]
     assert sum(map(len, reads)) + user.pages() == user.expected_accesses()
-    for accesses in reads:
-        assert len(accesses) == 300 * 4
-        assert not any(access & 1 for access in accesses)
-        pages = [(access >> 1) - BASE for access in accesses]
-        assert all(10 <= page < 110 for page in pages[3::4])
-        assert all(page < 10 for at in range(3) for page in pages[at::4])
-        assert len(set(pages)) > 100
-    assert reads[0] != reads[1], "threads draw differently"
-    again = [access for chunk in user.threads(0)[0].chunks() for access in chunk]
-    assert again == reads[0], "from the seed alone"
+    pages = [(access >> 1) - BASE for accesses in reads for access in accesses]
+    assert not any(access & 1 for accesses in reads for access in accesses)
+    assert all(10 <= page < 110 for page in pages[3::4])
+    assert all(page < 10 for at in range(3) for page in pages[at::4])
+    assert set(pages) == set(range(110))
+    assert reads[0] != reads[1], "parts are drawn differently"
+    assert [access for chunk in loop.accesses(3) for access in chunk] == reads[3], "from the seed alone"
+    other = XsbenchUserSpace(user.workload, 2, 6)
+    assert [access for chunk in other.threads(0)[0].chunks.accesses(3) for access in chunk] != reads[3]  # type: ignore[union-attr]
+
+
+def test_a_lookup_of_many_reads_is_a_chunk_of_its_own(user: XsbenchUserSpace) -> None:
+    tables = user.workload.xsbench.model_copy(update={"grid_reads": 700})
+    long = XsbenchUserSpace(user.workload.model_copy(update={"xsbench": tables}), 2, 5)
+    assert [len(chunk) for chunk in loop_of(long).accesses(0)] == [701] * 7
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,7 @@ def test_a_mistake_is_seen(watched: bool) -> None:
     workload = small(
         "threads.accesses=20000",
         "threads.write_share=0.1",
+        "threads.drift_every=200",
         "kernel.numa_scan_period_accesses=300",
         "checks.sample_every=1",
     )

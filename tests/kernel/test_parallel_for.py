@@ -1,0 +1,57 @@
+"""A loop that threads share: every part is run once, and whoever is held up runs fewer."""
+
+from __future__ import annotations
+
+import pytest
+from small_machine import HEAP, SmallMachine, Thread
+
+from emulator.hardware.operations import Store, WaitFor
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.user import ParallelFor, Sampling, run_parallel_for
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_part_is_run_once(seed: int) -> None:
+    taken: list[int] = []
+
+    def accesses(part: int) -> list[list[int]]:
+        taken.append(part)
+        return [[(HEAP + part) << 1]] * (part % 3)
+
+    async def body(cpu: PerCpu) -> None:
+        await run_parallel_for(cpu, ParallelFor(12, accesses), Sampling(2), ())
+
+    machine = SmallMachine(*(Thread(cpu, body) for cpu in range(3)), cpus=3).run(seed)
+    assert not machine.violations
+    assert sorted(taken) == [*range(12)]
+    assert sum(kernel.accesses for kernel in machine.kernels) == sum(part % 3 for part in range(12))
+
+
+def test_who_is_held_up_runs_fewer() -> None:
+    taken: list[tuple[int, int]] = []
+
+    def loop(cpu: int) -> ParallelFor:
+        def accesses(part: int) -> list[list[int]]:
+            taken.append((cpu, part))
+            return [[HEAP << 1]]
+
+        return ParallelFor(10, accesses)
+
+    async def late(cpu: PerCpu) -> None:
+        await WaitFor("go", 1)
+        await run_parallel_for(cpu, loop(0), Sampling(1000), ())
+
+    async def early(cpu: PerCpu) -> None:
+        await run_parallel_for(cpu, loop(1), Sampling(1000), ())
+        await Store("go", 1)
+
+    assert not SmallMachine(Thread(0, late), Thread(1, early)).run().violations
+    assert taken == [(1, part) for part in range(10)]
+
+
+def test_samples_are_counted_across_parts() -> None:
+    async def body(cpu: PerCpu) -> None:
+        await run_parallel_for(cpu, ParallelFor(9, lambda part: [[HEAP << 1] * 2]), Sampling(6), ())
+
+    machine = SmallMachine(Thread(0, body)).run()
+    assert machine.kernels[0].sampled_hits == 3

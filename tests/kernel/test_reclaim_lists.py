@@ -1,0 +1,48 @@
+"""When the inactive list is short: by Linux's ratio, which goes by the size of the memory that is meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from emulator.kernel.percpu import KernelParameters, PerCpu
+from emulator.kernel.vmscan import inactive_is_low
+from emulator.memory.zone import Watermarks
+from emulator.policies.immediate import Immediate
+
+GIB = 1 << 18
+MARKS = Watermarks(1, 1, 1)
+
+
+def cpu_of(memory_scale: int) -> PerCpu:
+    parameters = KernelParameters(1, (MARKS, MARKS), (1, 2, 3), memory_scale=memory_scale)
+    return PerCpu(0, parameters, Immediate())
+
+
+@pytest.mark.parametrize(
+    ("total", "ratio"),
+    [
+        (1 << 10, 1),
+        (GIB - 32, 1),
+        # The table beside inactive_is_low in mm/vmscan.c: 3 at 1 GiB, 10 at 10 GiB, 31 at 100 GiB.
+        (GIB, 3),
+        (2 * GIB - 32, 3),
+        (2 * GIB, 4),
+        (10 * GIB, 10),
+        (100 * GIB, 31),
+    ],
+)
+@pytest.mark.parametrize("scale", [1, 32])
+def test_the_ratio_grows_with_the_square_root_of_ten_times_the_size(
+    total: int, ratio: int, scale: int
+) -> None:
+    pages = total // scale
+    cpu = cpu_of(scale)
+    enough = -(-pages // (ratio + 1))
+    assert not inactive_is_low(cpu, pages - enough, enough)
+    assert inactive_is_low(cpu, pages - enough + 1, enough - 1)
+
+
+def test_lists_of_the_same_length_are_not_short() -> None:
+    assert not inactive_is_low(cpu_of(1), 0, 0)
+    assert not inactive_is_low(cpu_of(1), 7, 7)
+    assert inactive_is_low(cpu_of(1), 8, 7)

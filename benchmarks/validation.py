@@ -17,13 +17,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 SCENARIO = "xsbench-rfc"
 POLICIES = ("immediate", "migrc:rfc2")
-SCALE = 128
-SENSITIVITY_SCALE = 256
+SCALE = 32
+LIVE_SCALE = SENSITIVITY_SCALE = 128
 
 # Live, what the kernel does takes messages and is some hundred times slower than on hardware, while accesses
 # take but ten times as long. Lookups of ten times as many reads, and scans as often per lookup, bring the two
 # together.
-LONGER_LOOKUPS = ("xsbench.grid_reads=690", "kernel.numa_scan_period_accesses=87664750")
+LONGER_LOOKUPS = ("xsbench.grid_reads=690", "kernel.numa_scan_period_accesses=126040769")
 
 # RFC v1 and v2 of the MIGRC patches, cover letters: QEMU/KVM, 4 CPUs, 2 GB + 6 GB, v6.4, XSBench.
 POSTED = {

@@ -35,7 +35,7 @@ from emulator.hardware.operations import (
     Walk,
     Where,
 )
-from emulator.hardware.pte import PAGE_SHIFT
+from emulator.hardware.pte import PAGE_SHIFT, PRESENT
 from emulator.hardware.tlb import TouchPrice
 from emulator.measure.costs import Costs
 from emulator.measure.histogram import Histogram
@@ -83,6 +83,9 @@ class Kernel(Protocol):
 
     accesses: int
     tlb_interrupts: int
+
+    def count(self, event: str, n: int = 1) -> None:
+        """Count an event."""
 
     def results(self) -> dict[str, Any]:
         """What to report at the end, plain."""
@@ -239,6 +242,8 @@ class TimedEngine:
         resume_of = [cpu.resume for cpu in cpus]
         touch_of = [cpu.tlb.touch_for for cpu in cpus]
         execute = self.memory.execute
+        entry_of = self.memory.page_tables.entry
+        kernels = self.kernels
         observes = tuple([check.observe for check in self.checks])
         waiting = self._waiting
         queues = waiting.queues
@@ -312,9 +317,37 @@ class TimedEngine:
                         start, spent = touch_of[number](cpu.pcid, accesses, start, stop, budget, price)
                         passed, fractions[number] = divmod(spent + fraction, 1000)
                         clock += passed
-                        if start < stop and spent >= budget:
-                            frame.operation = Touch(accesses, start, stop)
-                            continue
+                        if start < stop:
+                            if spent >= budget:
+                                frame.operation = Touch(accesses, start, stop)
+                                continue
+                            access = accesses[start]
+                            if not access & 1 and tell is None:
+                                # A read that misses: the hardware walks by itself, as the kernel's programs
+                                # would by Translate and Walk, unless an interrupt comes first or a fault does.
+                                if clock << _SHIFT | number > others:
+                                    frame.operation = Touch(accesses, start, stop)
+                                    clocks[number] = clock
+                                    self._go_at(number, clock)
+                                    break
+                                if arrival <= clock and cpu.irqs:
+                                    frame.operation = Touch(accesses, start, stop)
+                                    continue
+                                mm = cpu.mm
+                                vpn = access >> 1
+                                if entry_of(mm, vpn) & PRESENT:
+                                    walk = Walk(mm, vpn, False)
+                                    answer = execute(number, walk)
+                                    for observe in observes:
+                                        observe(number, walk, answer)
+                                    cpu.walks += 1
+                                    kernels[number].count("dtlb_walks")
+                                    cpu.tlb.insert(cpu.pcid, vpn, answer)
+                                    spent = fractions[number] + (fast if answer < slow_from else slow)
+                                    passed, fractions[number] = divmod(spent, 1000)
+                                    clock += walk_ns + passed
+                                    frame.operation = Touch(accesses, start + 1, stop)
+                                    continue
                     if tell is not None:
                         tell(number, operation, start)
                     resume(start)

@@ -89,8 +89,8 @@ class Translate(NamedTuple):
 
 
 class Touch(NamedTuple):
-    """User accesses that hit (each vpn << 1 | write) from `start`; the index of the first that does
-    not, or of where the engine paused, at most `stop`."""
+    """User accesses (each vpn << 1 | write) from `start` on; the index of the first that does not hit, or of
+    where the engine paused, at most `stop`. An engine may walk for reads and go on, where nothing faults."""
 
     accesses: Sequence[int]
     start: int

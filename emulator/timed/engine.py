@@ -323,8 +323,8 @@ class TimedEngine:
                                 continue
                             access = accesses[start]
                             if not access & 1 and tell is None:
-                                # A read that misses: the hardware walks by itself, as the kernel's programs
-                                # would by Translate and Walk, unless an interrupt comes first or a fault does.
+                                # A read that misses: the hardware walks by itself, as a program would by
+                                # Translate and Walk, unless an interrupt comes first or a fault does.
                                 if clock << _SHIFT | number > others:
                                     frame.operation = Touch(accesses, start, stop)
                                     clocks[number] = clock

@@ -44,7 +44,7 @@ from scenarios.stress import (
     workload_target,
 )
 from scenarios.swarm import DEFAULT_LEVEL, Pace, draw_chaos
-from scenarios.workload import load_workload
+from scenarios.workload_file import load_workload
 
 BEGIN: Final = "<!-- table of benchmarks/stress.py -->"
 END: Final = "<!-- end of table -->"

@@ -21,7 +21,8 @@ from emulator.timed.engine import TimedEngine, TimedResult
 from scenarios.machine import build_machine
 from scenarios.programs import policy_factory
 from scenarios.user_space import user_space
-from scenarios.workload import MAX_TIMED_CPUS, load_workload
+from scenarios.workload import MAX_TIMED_CPUS
+from scenarios.workload_file import load_workload
 
 Row = dict[str, Any]
 

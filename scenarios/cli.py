@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 import click
 
 from scenarios.check_command import check as check_command
-from scenarios.errors import UsageProblem
+from scenarios.errors import UsageProblem, did_you_mean
 from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
 from scenarios.programs import drop_programs_quietly
@@ -30,7 +30,8 @@ from scenarios.replay_command import shrink as shrink_command
 from scenarios.stress_command import stress as stress_command
 from scenarios.sweep_command import sweep as sweep_command
 from scenarios.traces.command import trace as trace_command
-from scenarios.workload import MAX_CPUS, MAX_TIMED_CPUS, did_you_mean, list_workloads, load_workload
+from scenarios.workload import MAX_CPUS, MAX_TIMED_CPUS
+from scenarios.workload_file import list_workloads, load_workload
 
 VIOLATION: Final = 1
 BAD_INPUT: Final = 2

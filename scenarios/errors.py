@@ -6,7 +6,9 @@ would be right; a traceback is for this project's own mistakes.
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Iterable
 from typing import IO, Any
 
 import click
@@ -20,3 +22,10 @@ class UsageProblem(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print `migrc: error: <message>` to `file`, which is standard error unless given."""
         click.echo(f"migrc: error: {self.format_message()}", file=sys.stderr if file is None else file)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean X?` with the closest known word, if one is close, then all of them: `known: ...`."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(names)}"

@@ -26,9 +26,8 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.policy import Policy
 from emulator.policies.catalogue import UnknownPolicy
 from scenarios import mistakes
-from scenarios.errors import UsageProblem
+from scenarios.errors import UsageProblem, did_you_mean
 from scenarios.litmus import LITMUS
-from scenarios.workload import did_you_mean
 
 _WILD = frozenset("*?[")
 

@@ -12,12 +12,13 @@ import click
 
 from emulator.hardware.ordering import ARCHITECTURES
 from scenarios.check_command import COUNT, SEED, Seconds
-from scenarios.errors import UsageProblem
+from scenarios.errors import UsageProblem, did_you_mean
 from scenarios.judging import Job, plan
 from scenarios.litmus import LITMUS
 from scenarios.programs import LitmusName, litmus_named, policy_factory, unique
 from scenarios.swarm import DEFAULT_LEVEL, LEVELS
-from scenarios.workload import MAX_CPUS, Workload, did_you_mean, list_workloads, load_workload
+from scenarios.workload import MAX_CPUS, Workload
+from scenarios.workload_file import list_workloads, load_workload
 
 if TYPE_CHECKING:
     from scenarios.stress import Look, Outcome, Plan, Tally, Target

@@ -22,7 +22,8 @@ from scenarios.report.live import Run
 from scenarios.timed_run import timed_policy
 from scenarios.user_space import user_space
 from scenarios.witness import project_version
-from scenarios.workload import MAX_TIMED_CPUS, Workload, load_workload
+from scenarios.workload import MAX_TIMED_CPUS, Workload
+from scenarios.workload_file import load_workload
 
 MAX_POINTS: Final = 100_000
 FORMAT: Final = 1

@@ -16,7 +16,8 @@ from scenarios.errors import UsageProblem
 from scenarios.report.live import Run, duration
 from scenarios.report.sweep import print_sweep
 from scenarios.sweep import Point, ResultFile, Sweep, SweepDocument, parse_axes, run_point
-from scenarios.workload import MAX_TIMED_CPUS, load_workload
+from scenarios.workload import MAX_TIMED_CPUS
+from scenarios.workload_file import load_workload
 
 VIOLATION: Final = 1
 INTERRUPTED: Final = 130

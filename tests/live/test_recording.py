@@ -21,7 +21,7 @@ from scenarios.machine import build_machine
 from scenarios.recorded import recorded_machine, tlb_digest, workload_header
 from scenarios.recording import End, Recording, Writer
 from scenarios.user_space import user_space
-from scenarios.workload import load_workload
+from scenarios.workload_file import load_workload
 
 pytestmark = pytest.mark.live
 

@@ -24,7 +24,7 @@ from scenarios.recording import Recording
 from scenarios.shrink_recording import shrink_litmus
 from scenarios.stress import Outcome, Plan, Tally, litmus_target, one_run, stress, workload_target
 from scenarios.swarm import DEFAULT_LEVEL, Pace, draw_chaos
-from scenarios.workload import load_workload
+from scenarios.workload_file import load_workload
 
 pytestmark = pytest.mark.live
 

@@ -20,7 +20,8 @@ from scenarios.cli import ARCHITECTURES, POLICIES, main
 from scenarios.errors import UsageProblem
 from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
-from scenarios.workload import Workload, list_workloads
+from scenarios.workload import Workload
+from scenarios.workload_file import list_workloads
 
 
 class Engine:

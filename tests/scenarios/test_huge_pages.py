@@ -12,7 +12,7 @@ from emulator.policies.catalogue import POLICIES
 from scenarios.errors import UsageProblem
 from scenarios.machine import build_machine
 from scenarios.user_space import user_space
-from scenarios.workload import load_workload
+from scenarios.workload_file import load_workload
 
 Migrc = Callable[..., int]
 

@@ -21,7 +21,8 @@ from scenarios.programs import LitmusName, machine_of
 from scenarios.recorded import litmus_header, workload_header
 from scenarios.recording import MAGIC, Block, End, Header, Recording, Writer, is_recording
 from scenarios.witness import load
-from scenarios.workload import Workload, load_workload
+from scenarios.workload import Workload
+from scenarios.workload_file import load_workload
 
 Migrc = Callable[..., int]
 Captured = pytest.CaptureFixture[str]

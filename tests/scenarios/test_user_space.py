@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from scenarios.user_space import CHUNK, HEAP_BASE, TABLE_BASE, user_space
-from scenarios.workload import Workload, load_workload
+from scenarios.workload import Workload
+from scenarios.workload_file import load_workload
 
 
 def drawn(workload: Workload, seed: int, thread: int) -> Iterator[int]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from scenarios.errors import UsageProblem
-from scenarios.workload import Kernel, Memory, Tlb, list_workloads, load_workload
+from scenarios.workload import Kernel, Memory, Tlb
+from scenarios.workload_file import list_workloads, load_workload
 
 MINIMAL = 'name = "mine"\nkind = "tiering"\n'
 

@@ -8,7 +8,7 @@ import pytest
 
 from emulator.kernel.user import ParallelFor
 from scenarios.errors import UsageProblem
-from scenarios.workload import load_workload
+from scenarios.workload_file import load_workload
 from scenarios.xsbench import BASE, XsbenchUserSpace
 
 TEXT = """

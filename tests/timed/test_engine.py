@@ -37,7 +37,8 @@ from emulator.timed.engine import TimedEngine, TimedResult
 from scenarios.machine import build_machine
 from scenarios.programs import policy_factory
 from scenarios.user_space import user_space
-from scenarios.workload import Workload, load_workload
+from scenarios.workload import Workload
+from scenarios.workload_file import load_workload
 
 ENTRY = PRESENT | RW | ACCESSED | DIRTY
 PAGES = 8

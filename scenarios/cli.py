@@ -220,7 +220,7 @@ def run(
     watched: checks of happens-before judge every step, which takes messages and so some time. A run that
     breaks a rule leaves its recording in ./recordings, for `migrc replay` and `migrc shrink`.
     """
-    workload = load_workload(scenario, overrides)
+    workload = load_workload(scenario, overrides, live=engine == "live")
     _check_engine(engine, cpus, {"--address": address, "--record": record, "--dashboard": dashboard})
     workload.check(cpus)
     trace_file = workload.trace_file(trace)

@@ -110,6 +110,8 @@ def run_workload(
     except ProgramError as problem:
         raise UsageProblem(f"{running}{problem}") from None
     document = Document(scenario=workload.name, engine="live", arch=arch, cpus=cpus, seed=seed, runs=runs)
+    if workload.live_settings:
+        document["live_settings"] = workload.live_settings
     return document, pictures
 
 

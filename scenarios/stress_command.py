@@ -142,7 +142,7 @@ def _named(
     workloads: dict[str, Workload] = {}
     for name in names:
         if name in shipped or name.endswith(".toml"):
-            workloads[name] = load_workload(name, overrides)
+            workloads[name] = load_workload(name, overrides, live=True)
             continue
         plain = not (name.endswith(".py") or "/" in name or ":" in name or _WILD & set(name))
         if plain and name not in LITMUS:

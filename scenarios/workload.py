@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
@@ -216,6 +216,7 @@ class Workload(_Section):
 
     _file: str = PrivateAttr("workload")
     _folder: Path = PrivateAttr(Path())
+    _live_settings: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _relations(self) -> Workload:
@@ -245,6 +246,16 @@ class Workload(_Section):
         self._file = label
         self._folder = folder
         return self
+
+    def set_for_live(self, settings: dict[str, Any]) -> Workload:
+        """The same, with what its file sets for the live engine only: by `scale` or `section.key`."""
+        self._live_settings = settings
+        return self
+
+    @property
+    def live_settings(self) -> dict[str, Any]:
+        """What was set because this is to run live; empty for most."""
+        return self._live_settings
 
     def trace_file(self, option: Path | None) -> Path | None:
         """The trace to replay: `option` (from `--trace`), else `replay.trace`; None for a kind without one.

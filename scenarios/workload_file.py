@@ -1,4 +1,7 @@
-"""Workload files: shipped names and paths, `--set`, `scale`, and what is wrong in one line.
+"""Workload files: shipped names and paths, `[live]`, `--set`, `scale`, and what is wrong in one line.
+
+A file may have a section `[live]`: what is in it stands in for the same keys outside on the live engine,
+where the kernel's work takes messages and is much slower against accesses than on hardware.
 
 Every problem becomes `FILE: KEY: what is wrong; what would be right`. Nothing here starts anything.
 """
@@ -36,10 +39,12 @@ def list_workloads() -> list[Workload]:
     return [load_workload(name) for name in _shipped_names()]
 
 
-def load_workload(name_or_path: str, overrides: Sequence[str] = ()) -> Workload:
+def load_workload(name_or_path: str, overrides: Sequence[str] = (), *, live: bool = False) -> Workload:
     """Read a workload by its shipped name, or from a file if the text has a `/` or ends in `.toml`.
 
     `overrides` are `section.key=value`, as given to `--set`; the value is TOML, or a bare word for a text.
+    They go before what the file says under `[live]`, which counts if it is to run `live`.
+
     Raises UsageProblem, one line, for anything that is wrong.
     """
     if "/" in name_or_path or name_or_path.endswith(".toml"):
@@ -51,14 +56,50 @@ def load_workload(name_or_path: str, overrides: Sequence[str] = ()) -> Workload:
             raise UsageProblem(f"unknown scenario {name_or_path!r}; {hint}, or the path of a .toml file")
         path, label = _SHIPPED / f"{name_or_path}.toml", name_or_path
     document = _read(path, label)
+    instead = _live_settings(document, label)
     overridden = [_override(document, text) for text in overrides]
+    workload = _validated(document, label, overridden)
+    instead = {key: value for key, value in instead.items() if key not in overridden}
+    if instead:
+        # What does not count now has to be right all the same.
+        for key, value in instead.items():
+            _put(document, key, value)
+        other = _validated(document, f"{label}: [live]", overridden)
+        if live:
+            workload = other.set_for_live(instead)
+    return workload.located(label, path.parent)
+
+
+def _validated(document: dict[str, Any], label: str, overridden: Sequence[str]) -> Workload:
     try:
         workload = Workload.model_validate(document)
         if workload.scale > 1:
             workload = Workload.model_validate(_scaled(workload, document))
     except ValidationError as error:
         raise _one_line(error, label, overridden) from None
-    return workload.located(label, path.parent)
+    return workload
+
+
+def _live_settings(document: dict[str, Any], label: str) -> dict[str, Any]:
+    """Take `[live]` out of the document: its values by `scale` or `section.key`."""
+    section = document.pop("live", {})
+    if not isinstance(section, dict):
+        raise UsageProblem(f"{label}: live: {_short(section)} where a section belongs; [live] with keys")
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": one for key, one in value.items()}
+        elif name == "scale":
+            found[name] = value
+        else:
+            raise UsageProblem(f"{label}: live.{_printable(name)}: not possible here; scale, or section.key")
+    return found
+
+
+def _put(document: dict[str, Any], key: str, value: object) -> None:
+    section, dot, name = key.rpartition(".")
+    target = document.setdefault(section, {}) if dot else document
+    target[name] = value
 
 
 def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class Run(Measured):
 class Document(TypedDict):
     """The whole result of `migrc run`, in the order and with the keys of its JSON form.
 
-    `costs`: the cost model of a timed run; `interrupted`: Ctrl-C came, `runs` are those that had ended.
+    `costs`: the cost model of a timed run; `live_settings`: what the workload sets for live runs only;
+    `interrupted`: Ctrl-C came, `runs` are those that had ended.
     """
 
     scenario: str
@@ -93,6 +94,7 @@ class Document(TypedDict):
     seed: int
     runs: list[Run]
     costs: NotRequired[dict[str, int]]
+    live_settings: NotRequired[dict[str, Any]]
     interrupted: NotRequired[bool]
 
 
@@ -104,6 +106,10 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
         f"{document['scenario']}: {document['engine']} engine, {document['arch']}, "
         f"{document['cpus']} CPUs, seed {document['seed']}"
     )
+    settings = document.get("live_settings")
+    if settings:
+        listed = ", ".join(f"{key} = {value}" for key, value in settings.items())
+        console.print(f"set for live runs: {listed}")
     _heading(console, "run")
     console.print(_totals(runs))
     _heading(console, "/proc/vmstat")

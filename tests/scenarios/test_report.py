@@ -77,6 +77,14 @@ def test_the_report_is_the_golden_file() -> None:
     assert report == GOLDEN.read_text()
 
 
+def test_what_is_set_for_live_runs_is_said() -> None:
+    document, pictures = document_of()
+    document["live_settings"] = {"scale": 128, "xsbench.grid_reads": 690}
+    assert report_of(document, pictures).splitlines()[1] == (
+        "set for live runs: scale = 128, xsbench.grid_reads = 690"
+    )
+
+
 def test_away_from_a_terminal_there_are_no_escapes_and_no_trailing_padding() -> None:
     report = report_of(*document_of())
     assert "\x1b" not in report

@@ -209,3 +209,55 @@ def test_a_trace_is_asked_for_where_there_is_none_and_refused_where_it_has_no_us
     assert load_workload("tiering").trace_file(None) is None
     with pytest.raises(UsageProblem, match=r"--trace: scenario tiering replays no trace"):
         load_workload("tiering").trace_file(tmp_path)
+
+
+LIVE = (
+    MINIMAL
+    + "[threads]\naccesses = 9000\n[live]\nscale = 2\nthreads.heap_pages = 40\nkernel.hpage_order = 0\n"
+)
+
+
+def test_what_is_set_for_live_runs_counts_there_only(tmp_path: Path) -> None:
+    path = str(write(tmp_path, LIVE))
+    timed, live = load_workload(path), load_workload(path, live=True)
+    assert (timed.threads.accesses, timed.threads.heap_pages, timed.memory.divided_by) == (9000, 512, 1)
+    assert (live.threads.accesses, live.threads.heap_pages, live.memory.divided_by) == (4500, 20, 2)
+    assert timed.live_settings == {}
+    assert live.live_settings == {"scale": 2, "threads.heap_pages": 40, "kernel.hpage_order": 0}
+    assert load_workload("tiering", live=True).live_settings == {}
+
+
+def test_set_goes_before_what_is_set_for_live_runs(tmp_path: Path) -> None:
+    path = str(write(tmp_path, LIVE))
+    live = load_workload(path, ["threads.heap_pages=60", "scale=3"], live=True)
+    assert (live.threads.accesses, live.threads.heap_pages) == (3000, 20)
+    assert live.live_settings == {"kernel.hpage_order": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("live = 3\n", "live: 3 where a section belongs; [live] with keys"),
+        ("[live]\nname = 'other'\n", "live.name: not possible here; scale, or section.key"),
+        ("[live]\nscale = 0\n", "[live]: scale: 0 is too small; 1 or more"),
+        (
+            "[live.threads]\nheap_pags = 1\n",
+            "[live]: threads.heap_pags: unknown key; did you mean heap_pages? known: ",
+        ),
+        ("[live.threads]\nheap_pages = -1\n", "[live]: threads.heap_pages: -1 is too small; 0 or more"),
+        ("[live.thread]\nheap_pages = 1\n", "[live]: thread: unknown key; did you mean threads?"),
+    ],
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_what_is_wrong_for_live_runs_is_said_at_once(
+    tmp_path: Path, text: str, message: str, live: bool
+) -> None:
+    path = write(tmp_path, text + MINIMAL if text.startswith("live") else MINIMAL + text)
+    with pytest.raises(UsageProblem) as caught:
+        load_workload(str(path), live=live)
+    assert caught.value.format_message().startswith(f"{path}: {message}")
+
+
+def test_set_reaches_no_section_of_live_runs(tmp_path: Path) -> None:
+    path = write(tmp_path, LIVE)
+    assert problem_of(path, "live.scale=4").startswith("--set live: unknown key")

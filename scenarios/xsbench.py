@@ -61,8 +61,10 @@ class XsbenchUserSpace:
         """This CPU's threads; number 0 of all is the one that writes the tables."""
         per_cpu = self.workload.threads.per_cpu
         numbers = range(cpu * per_cpu, (cpu + 1) * per_cpu)
-        parts = -(-self.lookups() // self.workload.xsbench.lookups_at_once)
-        loop = ParallelFor(parts, _Lookups(self))
+        settings = self.workload.xsbench
+        parts = -(-self.lookups() // settings.lookups_at_once)
+        each = settings.lookups_at_once * (settings.grid_reads + 1) // self.thread_count()
+        loop = ParallelFor(parts, each, _Lookups(self))
         return [Thread(1, loop, _Tables(self, number)) for number in numbers]
 
 

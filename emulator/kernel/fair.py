@@ -2,7 +2,8 @@
 
 Each mm has one scan position and one time of its next scan; the first of its threads to find it due
 wins the right to scan. A thread's time is the number of its accesses, because that is the only
-notion of time that every engine has.
+notion of time that every engine has; where threads share a loop it is how far the loop has come, which is the
+same for all of them.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ def numa_scan_offset_word(mm: int) -> str:
     return f"numa_scan_offset.{mm}"
 
 
-async def task_numa_work(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...]) -> None:
-    """Make the next `numa_scan_pages` pages of the mm's areas inaccessible, if this thread is due.
+async def task_numa_work(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...], now: int) -> None:
+    """Make the next `numa_scan_pages` pages of the mm's areas inaccessible, if this thread is due at `now`.
 
     `areas`: pages [start, end) of the areas that vma_migratable and not read-only shared files, ascending.
     Ranges in which there was nothing to mark do not count, but for the address space that is gone through.
     A scan ends with the last area; the next one begins with the first.
     """
     parameters = cpu.parameters
-    if not parameters.numa_scan_pages or cpu.accesses < cpu.numa_scan_at:
+    if not parameters.numa_scan_pages or now < cpu.numa_scan_at:
         return
-    period = cpu.accesses // parameters.numa_scan_period_accesses
+    period = now // parameters.numa_scan_period_accesses
     cpu.numa_scan_at = (period + 1) * parameters.numa_scan_period_accesses
     # Of the threads that get here in the same period one wins (mm->numa_next_scan).
     last = await Load(f"numa_scan_period.{mm}")

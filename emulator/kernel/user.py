@@ -22,10 +22,12 @@ from emulator.kernel.sched import cond_resched
 class ParallelFor(NamedTuple):
     """A loop of `parts` that the threads of a process share: each takes the next one until none is left.
 
-    As `#pragma omp parallel for schedule(dynamic)` does. `accesses` gives those of a part, in chunks.
+    As `#pragma omp parallel for schedule(dynamic)` does. `accesses` gives those of a part, in chunks; with
+    every part begun each thread has made `accesses_each` more, on average.
     """
 
     parts: int
+    accesses_each: int
     accesses: Callable[[int], Iterable[Sequence[int]]]
 
 
@@ -81,10 +83,11 @@ async def run_accesses(
     chunks: Iterable[Sequence[int]],
     sampling: Sampling,
     numa_areas: tuple[tuple[int, int], ...],
+    now: int | None = None,
 ) -> None:
     """One thread's user mode: chunks of accesses, each `vpn << 1 | is_write`, one after another.
 
-    `numa_areas` are what the NUMA scanner may mark.
+    `numa_areas` are what the NUMA scanner may mark. It is paced by the CPU's accesses, or it is `now` for it.
     """
     mm = cpu.tlbstate.loaded_mm
     for accesses in chunks:
@@ -112,7 +115,7 @@ async def run_accesses(
                     await user_write(cpu, access >> 1, cpu.new_version())
                 else:
                     await user_read(cpu, access >> 1)
-        await task_numa_work(cpu, mm, numa_areas)
+        await task_numa_work(cpu, mm, numa_areas, cpu.accesses if now is None else now)
         await cond_resched(cpu)
 
 
@@ -122,4 +125,4 @@ async def run_parallel_for(
     """One thread's share of a loop, whatever that comes to."""
     counter = f"parallel_for.{cpu.tlbstate.loaded_mm}"
     while (part := await AtomicAdd(counter, 1) - 1) < loop.parts:
-        await run_accesses(cpu, loop.accesses(part), sampling, numa_areas)
+        await run_accesses(cpu, loop.accesses(part), sampling, numa_areas, part * loop.accesses_each)

@@ -253,8 +253,7 @@ def test_scans_come_to_the_end_of_huge_pages_and_through_the_whole_area(step: in
         await demote(cpu, *range(area.start, area.end))
         marked: set[int] = set()
         for scan in range(1, 13):
-            cpu.accesses = scan
-            await task_numa_work(cpu, MM, ((area.start, area.end),))
+            await task_numa_work(cpu, MM, ((area.start, area.end),), scan)
             marked |= {vpn for vpn in range(area.start, area.end) if pte_protnone(await GetPte(MM, vpn))}
         assert marked == set(range(area.start, area.end))
 

@@ -31,8 +31,7 @@ def scans(count: int, slow: set[int], step: int) -> list[tuple[list[int], int]]:
         await demote(cpu, *sorted(HEAP + page for page in slow))
         before: set[int] = set()
         for scan in range(1, count + 1):
-            cpu.accesses = scan
-            await task_numa_work(cpu, MM, ((FIRST.start, FIRST.end), (SECOND.start, SECOND.end)))
+            await task_numa_work(cpu, MM, ((FIRST.start, FIRST.end), (SECOND.start, SECOND.end)), scan)
             marked = {vpn - HEAP for vpn in pages if pte_protnone(await GetPte(MM, vpn))}
             offset = await Load(numa_scan_offset_word(MM))
             found.append((sorted(marked - before), offset - HEAP if offset else 0))

@@ -78,7 +78,7 @@ def loop_of(user: XsbenchUserSpace) -> ParallelFor:
 def test_lookups_read_the_grids_and_one_row(user: XsbenchUserSpace) -> None:
     loop = loop_of(user)
     # 1200 lookups of 4 threads each, divided by 4, and 7 at once.
-    assert loop.parts == 172
+    assert (loop.parts, loop.accesses_each) == (172, 7)
     reads = [[access for chunk in loop.accesses(part) for access in chunk] for part in range(loop.parts)]
     assert [len(accesses) for accesses in reads] == [7 * 4] * 171 + [3 * 4]
     assert sum(map(len, reads)) + user.pages() == user.expected_accesses()

@@ -7,32 +7,19 @@ SFENCE.VMA orders neither the load before it nor the store after it.
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, Expectation, Litmus, Setup
+from emulator.explore.litmus import Expectation, Litmus
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
 from scenarios.litmus.steps import (
-    AREA_PAGES,
     PAGE,
     REUSED,
     SKIPPED,
-    VERSION,
     flush_for_own_reasons,
-    move,
+    moves_and_reuses,
     never,
-    reuse,
+    page_cached_on_1,
     sometimes,
 )
-
-
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    setup.cache(1, PAGE)
-
-
-async def _mover(cpu: PerCpu) -> None:
-    if await move(cpu, 1):
-        await reuse(cpu, FAST)
 
 
 async def _flusher(cpu: PerCpu) -> None:
@@ -57,8 +44,8 @@ async def _flusher(cpu: PerCpu) -> None:
 FLUSH_NOTES = Litmus(
     name="flush-notes",
     question="Is the order read generation, flush, write note kept where only barriers keep it?",
-    programs=(_mover, _flusher),
-    setup=_one_page,
+    programs=(moves_and_reuses, _flusher),
+    setup=page_cached_on_1,
     expected=(
         never("migrc:v3", SKIPPED, REUSED),
         never("migrc:rfc2", SKIPPED, REUSED),

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, Litmus, Setup
+from emulator.explore.litmus import Litmus
 from emulator.kernel.percpu import PerCpu
 from scenarios.litmus.steps import (
-    AREA_PAGES,
     DEFERRED,
-    PAGE,
     REUSED,
     SKIPPED,
     STALE,
-    VERSION,
+    cached_page,
     flush_for_own_reasons,
-    move,
+    moves_and_reuses,
     never,
     read,
-    reuse,
+    reader,
     sometimes,
 )
-
-
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
-
-
-async def _mover(cpu: PerCpu) -> None:
-    if await move(cpu, 1):
-        await reuse(cpu, FAST)
-
-
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
-
 
 # CPU 0 demotes, then needs memory  CPU 1 has frame 1 cached
 # entry = migration entry
@@ -49,8 +30,8 @@ async def _reader(cpu: PerCpu) -> None:
 DEFERRED_COPY = Litmus(
     name="deferred-copy",
     question="Is the source of a deferred migration freed only after everybody has lost its translation?",
-    programs=(_mover, _reader),
-    setup=_one_page,
+    programs=(moves_and_reuses, reader),
+    setup=cached_page,
     expected=(
         never("migrc:v3", DEFERRED, REUSED, STALE),
         never("migrc:rfc1", DEFERRED, REUSED, STALE),
@@ -79,8 +60,8 @@ async def _flusher(cpu: PerCpu) -> None:
 FLUSHED_SINCE = Litmus(
     name="flushed-since",
     question="Is a CPU that has flushed since the unmap left alone, and rightly so?",
-    programs=(_mover, _flusher),
-    setup=_one_page,
+    programs=(moves_and_reuses, _flusher),
+    setup=cached_page,
     expected=(
         never("migrc:v3", DEFERRED, SKIPPED, REUSED),
         never("migrc:rfc2", DEFERRED, SKIPPED, REUSED),

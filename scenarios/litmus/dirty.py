@@ -13,8 +13,9 @@ from scenarios.litmus.steps import (
     RECEIVED,
     VERSION,
     move,
+    mover,
     never,
-    read,
+    reader,
     sometimes,
 )
 
@@ -67,10 +68,6 @@ def _writable_page(setup: Setup) -> None:
     setup.cache(1, PAGE)
 
 
-async def _mover(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-
-
 async def _late_writer(cpu: PerCpu) -> None:
     await user_write(cpu, PAGE, 12)
     await user_read(cpu, PAGE)
@@ -86,7 +83,7 @@ async def _late_writer(cpu: PerCpu) -> None:
 WRITABLE = Litmus(
     name="writable-entry-cached",
     question="Is a page moved only when nobody can write to its old frame any more?",
-    programs=(_mover, _late_writer),
+    programs=(mover, _late_writer),
     setup=_writable_page,
     expected=(
         never("immediate", RECEIVED),
@@ -117,10 +114,6 @@ async def _moves_both_and_writes(cpu: PerCpu) -> None:
     await user_write(cpu, PAGE, 11)
 
 
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
-
-
 async def _bystander(cpu: PerCpu) -> None:
     """Has the other page cached."""
 
@@ -135,7 +128,7 @@ async def _bystander(cpu: PerCpu) -> None:
 DIRTY_LIST = Litmus(
     name="dirty-list-left",
     question="Requests wait on two lists: does a write fault flush for both?",
-    programs=(_moves_both_and_writes, _reader, _bystander),
+    programs=(_moves_both_and_writes, reader, _bystander),
     setup=_dirty_and_clean,
     expected=(
         never("migrc:v3", DEFERRED, RECEIVED),

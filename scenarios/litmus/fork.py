@@ -7,7 +7,18 @@ from emulator.hardware.operations import SmpMb, Store, WaitFor
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
-from scenarios.litmus.steps import DEFERRED, PAGE, RECEIVED, STALE, VERSION, move, never, read, sometimes
+from scenarios.litmus.steps import (
+    DEFERRED,
+    PAGE,
+    RECEIVED,
+    STALE,
+    VERSION,
+    move,
+    mover,
+    never,
+    read,
+    sometimes,
+)
 
 CHILD = 2
 FORKED = "litmus.forked"
@@ -170,10 +181,6 @@ SHARED_PENDING = Litmus(
 )
 
 
-async def _mover(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-
-
 async def _forks_and_reads(cpu: PerCpu) -> None:
     await _fork(cpu)
     await user_read(cpu, PAGE)
@@ -190,7 +197,7 @@ async def _forks_and_reads(cpu: PerCpu) -> None:
 WHILE_MOVING = Litmus(
     name="fork-while-moving",
     question="A migration entry is copied by fork: does the page arrive in both address spaces?",
-    programs=(_mover, _forks_and_reads, _child_reads_and_writes),
+    programs=(mover, _forks_and_reads, _child_reads_and_writes),
     setup=_read_only_page,
     expected=(
         never("immediate", CHILD_READ, ENTRY_COPIED),

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from emulator.explore.litmus import FAST, Forbidden, Litmus, Setup
+from emulator.explore.litmus import FAST, Forbidden, Litmus
 from emulator.hardware.operations import Operation, SendIpi
 from emulator.kernel.percpu import PerCpu
 from scenarios.litmus.steps import (
-    AREA_PAGES,
     DEFERRED,
-    OTHER,
-    PAGE,
     REUSED,
-    VERSION,
     move,
     never,
-    read,
+    pages_cached_on_1,
+    reader,
     reuse,
     sometimes,
 )
@@ -45,23 +42,12 @@ class Interrupts:
             answer = yield operation
 
 
-def _two_pages(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    for vpn in (PAGE, OTHER):
-        setup.page(vpn, version=VERSION)
-        setup.cache(1, vpn)
-
-
 async def _moves_and_flushes(cpu: PerCpu) -> None:
     await move(cpu, 1)
     await move(cpu, 2)
     for target, times in (await Interrupts(reuse(cpu, FAST))).items():
         if times > 1:
             raise Forbidden(NEEDLESS, f"one flush of what is pending interrupts CPU {target} {times} times")
-
-
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
 
 
 # CPU 0                             CPU 1
@@ -73,8 +59,8 @@ async def _reader(cpu: PerCpu) -> None:
 TWICE = Litmus(
     name="interrupted-twice",
     question="May one attempt to flush interrupt the same CPU twice?",
-    programs=(_moves_and_flushes, _reader),
-    setup=_two_pages,
+    programs=(_moves_and_flushes, reader),
+    setup=pages_cached_on_1,
     expected=(
         never("migrc:v3", DEFERRED, REUSED),
         never("migrc:rfc2", DEFERRED, REUSED),

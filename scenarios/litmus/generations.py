@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emulator.explore.litmus import FAST, Litmus, Setup
+from emulator.explore.litmus import Litmus, Setup
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
 from emulator.policies.migrc import GENERATION_BITS, MIGRC_GEN, migrc_done_word
@@ -17,10 +17,9 @@ from scenarios.litmus.steps import (
     STALE,
     VERSION,
     flush_for_own_reasons,
-    move,
+    moves_and_reuses,
     never,
-    read,
-    reuse,
+    reader,
     sometimes,
 )
 
@@ -39,19 +38,10 @@ def _generation(gen: int, done: int) -> Callable[[Setup], None]:
     return setup_page
 
 
-async def _mover(cpu: PerCpu) -> None:
-    if await move(cpu, 1):
-        await reuse(cpu, FAST)
-
-
 async def _flusher(cpu: PerCpu) -> None:
     await flush_for_own_reasons(cpu)
     await user_read(cpu, PAGE)
     await user_read(cpu, PAGE)
-
-
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
 
 
 # CPU 0 demotes, then needs memory  CPU 1
@@ -64,7 +54,7 @@ async def _reader(cpu: PerCpu) -> None:
 BEFORE_UNMAP = Litmus(
     name="generation-before-unmap",
     question="Does it matter that a request takes its generation after the unmap?",
-    programs=(_mover, _flusher),
+    programs=(moves_and_reuses, _flusher),
     setup=_generation(0, 0),
     expected=(
         never("migrc:v3", SKIPPED, REUSED),
@@ -85,7 +75,7 @@ BEFORE_UNMAP = Litmus(
 WRAPS = Litmus(
     name="generation-wraps",
     question="Does comparing by the sign of the difference survive the wrap of the counter?",
-    programs=(_mover, _reader),
+    programs=(moves_and_reuses, reader),
     setup=_generation((1 << GENERATION_BITS) - 1, (1 << GENERATION_BITS) - 1),
     expected=(
         never("migrc:v3", DEFERRED, REUSED, STALE),
@@ -106,7 +96,7 @@ WRAPS = Litmus(
 HALF_THE_RANGE = Litmus(
     name="generation-half-range",
     question="What if a CPU has not flushed for more than half of the counter's range?",
-    programs=(_mover, _reader),
+    programs=(moves_and_reuses, reader),
     setup=_generation(2, 0),
     expected=(
         never("migrc:v3", DEFERRED, REUSED, STALE),

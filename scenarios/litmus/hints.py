@@ -21,7 +21,7 @@ from scenarios.litmus.steps import (
     VERSION,
     move,
     never,
-    read,
+    reader,
     sometimes,
 )
 
@@ -51,10 +51,6 @@ async def _writer(cpu: PerCpu) -> None:
     await user_write(cpu, PAGE, 12)
 
 
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
-
-
 # CPU 0                             CPU 1 writes                  CPU 2 has page -> src cached
 # demote: src -> dst, deferred
 # scan: entry = PROT_NONE
@@ -67,7 +63,7 @@ async def _reader(cpu: PerCpu) -> None:
 RESTORES_WRITE = Litmus(
     name="hint-restores-write",
     question="A hint fault makes a pending page writable while the scanner's flush is to come: who flushes?",
-    programs=(_mover_and_scanner, _writer, _reader),
+    programs=(_mover_and_scanner, _writer, reader),
     setup=_one_page,
     expected=(
         never("immediate", RESTORED),
@@ -116,7 +112,7 @@ async def _toucher_and_writer(cpu: PerCpu) -> None:
 PROMOTES_PENDING = Litmus(
     name="hint-promotes-pending",
     question="A hint fault promotes a page whose demotion is still to be flushed: is the first source safe?",
-    programs=(_mover_and_scanner, _toucher_and_writer, _reader),
+    programs=(_mover_and_scanner, _toucher_and_writer, reader),
     setup=_one_page,
     expected=(
         never("immediate", PROMOTED),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from emulator.explore.litmus import Litmus, Setup
 from emulator.kernel.percpu import PerCpu
-from scenarios.litmus.steps import AREA_PAGES, DEFERRED, PAGE, VERSION, move, never, sometimes
+from scenarios.litmus.steps import AREA_PAGES, DEFERRED, PAGE, VERSION, move, mover, never, sometimes
 
 FIRST_MM = 2
 SECOND_MM = 3
@@ -23,10 +23,6 @@ def _two_pages(setup: Setup) -> None:
         setup.area(PAGE, AREA_PAGES, mm=mm)
         setup.page(PAGE, version=VERSION, mm=mm)
         setup.cache(cpu, PAGE, mm=mm)
-
-
-async def _first(cpu: PerCpu) -> None:
-    await move(cpu, 1)
 
 
 async def _second(cpu: PerCpu) -> None:
@@ -48,7 +44,7 @@ async def _taker(cpu: PerCpu) -> None:
 TWO_ADDERS = Litmus(
     name="two-adders-one-taker",
     question="Is the shared list safe with two adders and a taker that works while others add?",
-    programs=(_first, _second, _taker),
+    programs=(mover, _second, _taker),
     setup=_two_pages,
     expected=(
         never("migrc:v3", DEFERRED, "migrc_flushes"),

@@ -6,7 +6,7 @@ generation first and reads the bits then. One of the two sees the other.
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, MM, Litmus, Setup
+from emulator.explore.litmus import MM, Litmus, Setup
 from emulator.hardware.operations import LocalIrqDisable, LocalIrqEnable
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import switch_mm_irqs_off
@@ -17,9 +17,9 @@ from scenarios.litmus.steps import (
     PAGE,
     REUSED,
     VERSION,
-    move,
+    moves_and_reuses,
     never,
-    reuse,
+    page_cached_on_1,
     sometimes,
 )
 
@@ -37,17 +37,6 @@ def _comes(setup: Setup) -> None:
     setup.area(PAGE, AREA_PAGES)
     setup.page(PAGE, version=VERSION)
     setup.load(1, OTHER_MM)
-
-
-def _goes(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    setup.cache(1, PAGE)
-
-
-async def _mover(cpu: PerCpu) -> None:
-    if await move(cpu, 1):
-        await reuse(cpu, FAST)
 
 
 async def _comer(cpu: PerCpu) -> None:
@@ -77,7 +66,7 @@ async def _bystander(cpu: PerCpu) -> None:
 LOADED_MEANWHILE = Litmus(
     name="mm-loaded-meanwhile",
     question="A CPU loads the address space while one of its pages is unmapped: is it flushed?",
-    programs=(_mover, _comer, _bystander),
+    programs=(moves_and_reuses, _comer, _bystander),
     setup=_comes,
     expected=(
         never("immediate", REUSED, "nr_tlb_remote_flush_received"),
@@ -100,8 +89,8 @@ LOADED_MEANWHILE = Litmus(
 LEFT_MEANWHILE = Litmus(
     name="mm-left-meanwhile",
     question="A CPU leaves the address space, misses a flush and comes back: does it use what it kept?",
-    programs=(_mover, _goer, _bystander),
-    setup=_goes,
+    programs=(moves_and_reuses, _goer, _bystander),
+    setup=page_cached_on_1,
     expected=(
         never("immediate", REUSED),
         # The flush that comes with loading CR3 is not noted, so the CPU is interrupted for it once more.

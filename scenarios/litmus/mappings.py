@@ -14,6 +14,7 @@ from scenarios.litmus.steps import (
     STALE,
     VERSION,
     move,
+    mover,
     never,
     read_if_cached,
     reuse,
@@ -39,10 +40,6 @@ async def _moves_and_unmaps(cpu: PerCpu) -> None:
     await move(cpu, 1)
     await _unmap(cpu)
     await reuse(cpu, FAST)
-
-
-async def _mover(cpu: PerCpu) -> None:
-    await move(cpu, 1)
 
 
 async def _unmapper(cpu: PerCpu) -> None:
@@ -88,7 +85,7 @@ ZAP_PENDING = Litmus(
 ZAP_WHILE_MOVING = Litmus(
     name="munmap-while-moving",
     question="munmap meets a migration entry whose flush is still owed: is the range free to be reused?",
-    programs=(_mover, _unmapper, _reader),
+    programs=(mover, _unmapper, _reader),
     setup=_one_page,
     expected=(
         never("immediate", MAPPED_ANEW, STALE),

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, MM, Litmus, Setup
+from emulator.explore.litmus import FAST, MM, Litmus
 from emulator.hardware.operations import FolioGet, FolioPut, GetPte
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
 from scenarios.litmus.steps import (
-    AREA_PAGES,
     DEFERRED,
     PAGE,
     STALE,
     STAYED,
-    VERSION,
+    cached_page,
     move,
     move_again,
     never,
-    read,
+    reader,
     sometimes,
 )
-
-
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
 
 
 async def _moves_twice(cpu: PerCpu) -> None:
@@ -45,10 +37,6 @@ async def _second_move_fails(cpu: PerCpu) -> None:
     await user_write(cpu, PAGE, 11)
 
 
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
-
-
 # CPU 0                             CPU 1 has frame 1 cached
 # demote: 1 -> 3, deferred
 # promote: 3 -> 2
@@ -58,8 +46,8 @@ async def _reader(cpu: PerCpu) -> None:
 MOVED_AGAIN = Litmus(
     name="pending-moved-again",
     question="A pending destination moves again: are the translations of the first source remembered?",
-    programs=(_moves_twice, _reader),
-    setup=_one_page,
+    programs=(_moves_twice, reader),
+    setup=cached_page,
     expected=(
         never("migrc:v3", DEFERRED, STALE, "litmus_moved_twice"),
         never("migrc:rfc2", DEFERRED, STALE, "litmus_moved_twice"),
@@ -80,8 +68,8 @@ MOVED_AGAIN = Litmus(
 SECOND_MOVE_FAILS = Litmus(
     name="pending-second-move-fails",
     question="A pending destination is moved again, which fails: is it still known to be pending?",
-    programs=(_second_move_fails, _reader),
-    setup=_one_page,
+    programs=(_second_move_fails, reader),
+    setup=cached_page,
     expected=(
         never("migrc:v3", DEFERRED, STALE, STAYED),
         never("migrc:rfc2", DEFERRED, STALE, STAYED),

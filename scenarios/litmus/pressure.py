@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, Litmus, Setup
+from emulator.explore.litmus import FAST, Litmus
 from emulator.hardware.operations import Store, WaitFor
 from emulator.kernel.percpu import PerCpu
 from scenarios.litmus.steps import (
-    AREA_PAGES,
     DEFERRED,
-    OTHER,
-    PAGE,
     REUSED,
-    VERSION,
     move,
+    moves_and_reuses,
     never,
-    read,
+    page_cached_on_1,
+    pages_cached_on_1,
+    reader,
     reuse,
     sometimes,
 )
 
 FAILED = "allocation failed"
 MOVED = "litmus.moved"
-
-
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    setup.cache(1, PAGE)
-
-
-async def _mover(cpu: PerCpu) -> None:
-    if await move(cpu, 1):
-        await reuse(cpu, FAST)
-
-
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
 
 
 # CPU 0                             CPU 1 has frame 1 cached
@@ -47,8 +31,8 @@ async def _reader(cpu: PerCpu) -> None:
 HIDDEN_PRESSURE = Litmus(
     name="allocation-needs-the-flush",
     question="Is pending memory flushed for and found before an allocation fails?",
-    programs=(_mover, _reader),
-    setup=_one_page,
+    programs=(moves_and_reuses, reader),
+    setup=page_cached_on_1,
     expected=(
         never("migrc:v3", DEFERRED, REUSED),
         never("migrc:rfc2", DEFERRED, REUSED),
@@ -59,13 +43,6 @@ HIDDEN_PRESSURE = Litmus(
     fast=1,
     slow=2,
 )
-
-
-def _two_pages(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    for vpn in (PAGE, OTHER):
-        setup.page(vpn, version=VERSION)
-        setup.cache(1, vpn)
 
 
 async def _moves_both(cpu: PerCpu) -> None:
@@ -91,7 +68,7 @@ TWO_ALLOCATORS = Litmus(
     name="two-allocators",
     question="Two CPUs need pending memory; one is flushing for it: does the other one fail?",
     programs=(_moves_both, _allocator),
-    setup=_two_pages,
+    setup=pages_cached_on_1,
     expected=(
         never("immediate", REUSED),
         sometimes("migrc:v3", FAILED),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, MM, Forbidden, Litmus, Setup
+from emulator.explore.litmus import MM, Forbidden, Litmus
 from emulator.kernel.gup import get_user_pages, kernel_read, kernel_write, unpin_user_page
 from emulator.kernel.percpu import PerCpu
 from scenarios.litmus.steps import (
-    AREA_PAGES,
     DEFERRED,
     PAGE,
     REUSED,
@@ -14,19 +13,13 @@ from scenarios.litmus.steps import (
     STAYED,
     VERSION,
     WRITE_FAULTS,
+    cached_page,
     move,
+    moves_and_reuses,
     never,
-    read,
-    reuse,
+    reader,
     sometimes,
 )
-
-
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
 
 
 async def _writes_pinned(cpu: PerCpu) -> None:
@@ -34,10 +27,6 @@ async def _writes_pinned(cpu: PerCpu) -> None:
     pfn = await get_user_pages(cpu, MM, PAGE, True)
     await kernel_write(cpu, MM, PAGE, pfn, 11)
     await unpin_user_page(pfn)
-
-
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
 
 
 # CPU 0                             CPU 1 has frame 1 cached
@@ -50,8 +39,8 @@ async def _reader(cpu: PerCpu) -> None:
 GUP_WRITE = Litmus(
     name="gup-write-pending",
     question="Does get_user_pages for writing flush what is pending before the kernel writes?",
-    programs=(_writes_pinned, _reader),
-    setup=_one_page,
+    programs=(_writes_pinned, reader),
+    setup=cached_page,
     expected=(
         never("immediate"),
         never("migrc:v3", DEFERRED, STALE, WRITE_FAULTS),
@@ -62,11 +51,6 @@ GUP_WRITE = Litmus(
     fast=2,
     slow=2,
 )
-
-
-async def _mover(cpu: PerCpu) -> None:
-    if await move(cpu, 1):
-        await reuse(cpu, FAST)
 
 
 async def _reads_pinned(cpu: PerCpu) -> None:
@@ -87,8 +71,8 @@ async def _reads_pinned(cpu: PerCpu) -> None:
 GUP_READ = Litmus(
     name="gup-read-pending",
     question="Does get_user_pages for reading ever pin a source that is about to be freed?",
-    programs=(_mover, _reads_pinned),
-    setup=_one_page,
+    programs=(moves_and_reuses, _reads_pinned),
+    setup=cached_page,
     expected=(
         never("immediate", STAYED, REUSED),
         never("migrc:v3", DEFERRED, STAYED, REUSED),

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, Litmus, Setup
-from emulator.kernel.percpu import PerCpu
+from emulator.explore.litmus import Litmus
 from scenarios.litmus.steps import (
-    AREA_PAGES,
-    PAGE,
     RECEIVED,
     REUSED,
     STALE,
-    VERSION,
-    move,
+    cached_page,
+    moves_and_reuses,
     never,
-    read,
-    reuse,
+    reader,
     sometimes,
 )
-
-
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
-
-
-async def _mover(cpu: PerCpu) -> None:
-    if await move(cpu, 1):
-        await reuse(cpu, FAST)
-
-
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
-
 
 # CPU 0 moves and reuses            CPU 1 has frame 1 cached
 # entry = migration entry
@@ -45,8 +24,8 @@ async def _reader(cpu: PerCpu) -> None:
 SHOOTDOWN = Litmus(
     name="shootdown",
     question="May a frame be reused before every CPU that may have it cached has acknowledged the flush?",
-    programs=(_mover, _reader),
-    setup=_one_page,
+    programs=(moves_and_reuses, reader),
+    setup=cached_page,
     expected=(
         never("immediate", RECEIVED, REUSED, STALE),
         sometimes("mistake:no-wait-for-acknowledgements"),

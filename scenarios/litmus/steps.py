@@ -1,11 +1,11 @@
-"""What the programs of the litmus tests have in common: moving a page, reusing a frame, reading twice.
+"""What litmus tests have in common: a page that is cached, moving it, reusing a frame, reading twice.
 
 Nothing here waits for another CPU. What is counted here is proof that a run got to the point of its test.
 """
 
 from __future__ import annotations
 
-from emulator.explore.litmus import MM, SLOW, Expectation
+from emulator.explore.litmus import FAST, MM, SLOW, Expectation, Setup
 from emulator.hardware.operations import (
     FolioIsolateLru,
     FolioPut,
@@ -94,6 +94,45 @@ async def read_if_cached(cpu: PerCpu, vpn: int = PAGE) -> None:
     cached = await Translate(vpn, False)
     if cached:
         await ReadFrame(mm, vpn, pte_pfn(cached))
+
+
+def cached_page(setup: Setup) -> None:
+    """A page in frame 1 that every CPU has cached."""
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, version=VERSION)
+    for cpu in range(setup.cpus):
+        setup.cache(cpu, PAGE)
+
+
+def page_cached_on_1(setup: Setup) -> None:
+    """A page in frame 1 that CPU 1 has cached."""
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, version=VERSION)
+    setup.cache(1, PAGE)
+
+
+def pages_cached_on_1(setup: Setup) -> None:
+    """Two pages that CPU 1 has cached."""
+    setup.area(PAGE, AREA_PAGES)
+    for vpn in (PAGE, OTHER):
+        setup.page(vpn, version=VERSION)
+        setup.cache(1, vpn)
+
+
+async def mover(cpu: PerCpu) -> None:
+    """A program: demote frame 1."""
+    await move(cpu, 1)
+
+
+async def moves_and_reuses(cpu: PerCpu) -> None:
+    """A program: demote frame 1, then need memory of its node."""
+    if await move(cpu, 1):
+        await reuse(cpu, FAST)
+
+
+async def reader(cpu: PerCpu) -> None:
+    """A program: read the page."""
+    await read(cpu)
 
 
 async def flush_for_own_reasons(cpu: PerCpu) -> None:

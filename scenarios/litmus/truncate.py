@@ -17,6 +17,7 @@ from scenarios.litmus.steps import (
     STALE,
     VERSION,
     move,
+    mover,
     never,
     read_if_cached,
     sometimes,
@@ -81,10 +82,6 @@ PENDING = Litmus(
 )
 
 
-async def _mover(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-
-
 # CPU 0 demotes                     CPU 1 truncates               CPU 2 has page -> src cached
 # entry = migration entry
 #                                   has a reference on src, waits
@@ -97,7 +94,7 @@ async def _mover(cpu: PerCpu) -> None:
 WHILE_MOVING = Litmus(
     name="truncate-while-moving",
     question="A page is truncated while it is being moved: which of its two frames may anybody still read?",
-    programs=(_mover, _truncates_and_writes, _reader),
+    programs=(mover, _truncates_and_writes, _reader),
     setup=_shared_page,
     expected=(
         never("immediate", TRUNCATED, REFILLED),

@@ -16,20 +16,15 @@ from scenarios.litmus.steps import (
     STALE,
     VERSION,
     WRITE_FAULTS,
+    cached_page,
     move,
     never,
     read,
+    reader,
     sometimes,
 )
 
 MOVED = "litmus.moved"
-
-
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
 
 
 async def _mover_and_writer(cpu: PerCpu) -> None:
@@ -44,10 +39,6 @@ async def _writer(cpu: PerCpu) -> None:
     await user_write(cpu, PAGE, 12)
 
 
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
-
-
 # CPU 0 writes                      CPU 1 writes                  CPU 2 has the source cached
 # fault: pending, take the list
 #                                   fault: list is empty
@@ -57,8 +48,8 @@ async def _reader(cpu: PerCpu) -> None:
 EMPTY_IS_NOT_DONE = Litmus(
     name="empty-is-not-done",
     question="Does an empty list mean that the flush which emptied it is done?",
-    programs=(_mover_and_writer, _writer, _reader),
-    setup=_one_page,
+    programs=(_mover_and_writer, _writer, reader),
+    setup=cached_page,
     expected=(
         sometimes("migrc:v3"),
         sometimes("migrc:rfc2"),

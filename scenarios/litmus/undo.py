@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import Litmus, Setup
+from emulator.explore.litmus import Litmus
 from emulator.hardware.operations import FolioGet, FolioPut
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
-from scenarios.litmus.steps import AREA_PAGES, PAGE, STAYED, VERSION, move, never, read, sometimes
-
-
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
+from scenarios.litmus.steps import (
+    PAGE,
+    STAYED,
+    cached_page,
+    move,
+    never,
+    reader,
+    sometimes,
+)
 
 
 async def _fails(cpu: PerCpu) -> None:
@@ -21,10 +22,6 @@ async def _fails(cpu: PerCpu) -> None:
     await move(cpu, 1)
     await FolioPut(1)
     await user_write(cpu, PAGE, 11)
-
-
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
 
 
 # CPU 0                             CPU 1 has frame 1 cached
@@ -37,8 +34,8 @@ async def _reader(cpu: PerCpu) -> None:
 FAILED_MOVE = Litmus(
     name="migration-fails-after-marking",
     question="Is everything taken back when a marked folio turns out not to be movable?",
-    programs=(_fails, _reader),
-    setup=_one_page,
+    programs=(_fails, reader),
+    setup=cached_page,
     expected=(
         never("immediate", STAYED),
         never("migrc:v3", STAYED),

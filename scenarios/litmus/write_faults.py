@@ -6,15 +6,16 @@ from emulator.explore.litmus import Litmus, Setup
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
 from scenarios.litmus.steps import (
-    AREA_PAGES,
     DEFERRED,
     PAGE,
     STALE,
     VERSION,
     WRITE_FAULTS,
+    cached_page,
     move,
+    mover,
     never,
-    read,
+    reader,
     sometimes,
 )
 
@@ -22,28 +23,13 @@ FILE = 1
 ELSEWHERE = 0x20
 
 
-def _one_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
-
-
 async def _mover_and_writer(cpu: PerCpu) -> None:
     await move(cpu, 1)
     await user_write(cpu, PAGE, 11)
 
 
-async def _mover(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-
-
 async def _writer(cpu: PerCpu) -> None:
     await user_write(cpu, PAGE, 12)
-
-
-async def _reader(cpu: PerCpu) -> None:
-    await read(cpu)
 
 
 # CPU 0 demotes, then writes        CPU 1 has the source cached
@@ -56,8 +42,8 @@ async def _reader(cpu: PerCpu) -> None:
 PENDING_WRITE = Litmus(
     name="write-fault-pending",
     question="Does a write fault on a pending folio flush before the page can change?",
-    programs=(_mover_and_writer, _reader),
-    setup=_one_page,
+    programs=(_mover_and_writer, reader),
+    setup=cached_page,
     expected=(
         never("immediate"),
         never("migrc:v3", DEFERRED, WRITE_FAULTS, STALE),
@@ -76,8 +62,8 @@ PENDING_WRITE = Litmus(
 NOT_YET_HUNG = Litmus(
     name="write-fault-before-hung",
     question="What if the write comes when the destination is mapped but the request is still private?",
-    programs=(_mover, _writer, _reader),
-    setup=_one_page,
+    programs=(mover, _writer, reader),
+    setup=cached_page,
     expected=(
         never("immediate", "nr_tlb_remote_flush_received"),
         sometimes("migrc:v3"),
@@ -111,7 +97,7 @@ async def _mover_and_mapper(cpu: PerCpu) -> None:
 SHARED_FAULT = Litmus(
     name="shared-fault-pending",
     question="A fault maps a pending page of a file writable at another address: does it flush first?",
-    programs=(_mover_and_mapper, _reader),
+    programs=(_mover_and_mapper, reader),
     setup=_file_mapped_twice,
     expected=(
         never("immediate", "nr_tlb_remote_flush_received"),

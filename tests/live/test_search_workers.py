@@ -113,3 +113,20 @@ def _works_in(process: str, folder: str) -> bool:
         return os.readlink(f"/proc/{process}/cwd") == folder
     except OSError:
         return False
+
+
+def test_a_sweep_on_workers_finds_the_same() -> None:
+    command = [sys.executable, "-m", "scenarios", "sweep", "tiering", "--json", "--policy", "immediate"]
+    for option in ("--vary cpus=2,3", "--vary sockets=1,2", "--set threads.accesses=2000"):
+        command += option.split()
+    documents = []
+    for workers in ("1", "2"):
+        done = subprocess.run(
+            [*command, "--workers", workers], capture_output=True, text=True, cwd=ROOT, timeout=2 * HANG_S
+        )
+        assert done.returncode == 0, done.stderr
+        documents.append(json.loads(done.stdout))
+        for point in documents[-1]["points"]:
+            del point["run"]["wall_s"]
+    assert len(documents[0]["points"]) == 4
+    assert documents[0] == documents[1]

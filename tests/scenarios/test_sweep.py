@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,15 +197,6 @@ def test_bad_input_is_one_line_before_anything_runs(
     assert out == ""
     assert len(err.splitlines()) == 1
     assert said in err
-
-
-@pytest.mark.live
-def test_workers_find_the_same(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
-    # In a process of its own: other tests may have Ray running in this one.
-    command = [sys.executable, "-m", "scenarios", *SWEEP, "--workers", "2", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert timeless(json.loads(done.stdout)) == output(migrc, capsys, *SWEEP)
 
 
 # --- migrc run --engine timed ------------------------------------------------------------------------------

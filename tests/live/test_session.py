@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -37,8 +38,11 @@ def processes_marked(mark: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def driver(program: Path, name: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A driver in a process group of its own; the mark that its offspring carries."""
+def driver(
+    program: Path, name: str, temporary: Path, *arguments: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A driver in a process group of its own, with its own folder for temporary files; the mark that its
+    offspring carries."""
     mark = f"LIVE_TEST={name}-{os.getpid()}"
     key, value = mark.split("=")
     process = subprocess.Popen(
@@ -46,7 +50,7 @@ def driver(program: Path, name: str, *arguments: str) -> Iterator[tuple[subproce
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, key: value},
+        env={**os.environ, key: value, "TMPDIR": str(temporary)},
         start_new_session=True,
     )
     try:
@@ -57,22 +61,24 @@ def driver(program: Path, name: str, *arguments: str) -> Iterator[tuple[subproce
         process.communicate()
 
 
-def private_directories() -> set[Path]:
-    return set(Path("/tmp").glob("migrc-*"))
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder that nobody else uses, with a name short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("moment", ["starting", "running"])
-def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str) -> None:
-    before = private_directories()
-    with driver(INTERRUPTED, f"{name}-{moment}") as (process, mark):
+def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str, temporary: Path) -> None:
+    with driver(INTERRUPTED, f"{name}-{moment}", temporary) as (process, mark):
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith(moment):
                 break
         if moment == "starting":
             # Somewhere in the middle of Ray's start: once it has made its directory.
-            while not private_directories() - before:
+            while not list(temporary.glob("migrc-*")):
                 time.sleep(0.01)
         if name == "SIGINT":
             # As a terminal does it: the actors get it, too.
@@ -82,16 +88,15 @@ def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str) -> 
         process.communicate(timeout=60)
         assert process.returncode not in (0, None)
         assert processes_marked(mark) == []
-        assert private_directories() <= before
+        assert list(temporary.iterdir()) == []
 
 
-def test_a_whole_run_over_tcp_with_curve_prints_nothing_of_its_own() -> None:
-    before = private_directories()
-    with driver(WHOLE_RUN, "whole", "tcp") as (process, mark):
+def test_a_whole_run_over_tcp_with_curve_prints_nothing_of_its_own(temporary: Path) -> None:
+    with driver(WHOLE_RUN, "whole", temporary, "tcp") as (process, mark):
         output, errors = process.communicate(timeout=90)
         assert (process.returncode, output.split(), errors) == (0, ["160", "24", "0"], "")
         assert processes_marked(mark) == []
-        assert private_directories() <= before
+        assert list(temporary.iterdir()) == []
 
 
 def closed_port() -> int:

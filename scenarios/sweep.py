@@ -201,6 +201,9 @@ class ResultFile:
         if path is None:
             return
         try:
+            if path.exists() and not path.is_file() and not path.is_dir():
+                # Devices and pipes: what is written there is not there when the sweep goes on.
+                raise UsageProblem(f"--out {path}: no regular file; the path of one, or of a new one")
             self._file = path.open("r+b" if path.exists() else "w+b")
             self._read(self._file, sweep)
         except OSError as problem:

@@ -199,6 +199,16 @@ def test_bad_input_is_one_line_before_anything_runs(
     assert said in err
 
 
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
+def test_a_device_is_no_result_file(device: str, migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrc(*SWEEP, "--out", device) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        f"migrc: error: --out {device}: no regular file; the path of one, or of a new one\n",
+    )
+
+
 # --- migrc run --engine timed ------------------------------------------------------------------------------
 
 

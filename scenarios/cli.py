@@ -63,6 +63,11 @@ Progress = Callable[[str, float, str], None]
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command with `arguments` (default: those of the process) and exit with its code."""
+    if sys.stderr is None:
+        # Started with standard error closed (2>&-): what would be said there is said to nobody.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.set_inheritable(nowhere, True)
+        sys.stderr = os.fdopen(nowhere, "w")
     drop_programs_quietly()
     sys.exit(_exit_code(arguments))
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import COUNTERS
+from scenarios.report.console import plain_console
 from scenarios.report.words import shortened
 
 LATENCIES: Final[Mapping[str, str]] = {
@@ -29,7 +30,6 @@ LATENCIES: Final[Mapping[str, str]] = {
 _SUMMARY_ROWS = {"count": "count", "p50": "p50", "p90": "p90", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 _VIOLATIONS_SHOWN = 20
 # Wider than any table: a terminal may break a line, but no digit may be cut off to make a table fit.
-_NEVER_WRAP = 100_000
 
 Pictures = Mapping[str, Mapping[str, Histogram]]
 """Histograms by policy and by key of `LATENCIES`."""
@@ -120,20 +120,6 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
     print_latencies(console, runs, pictures)
     for run in runs:
         _violations(console, run)
-
-
-def plain_console(file: TextIO) -> Console:
-    """For reports: colours and rules if `file` is a terminal, plain text otherwise, never wrapped."""
-    terminal = file.isatty()
-    return Console(
-        file=file,
-        width=_NEVER_WRAP,
-        force_terminal=terminal,
-        color_system="auto" if terminal else None,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
 
 
 def print_latencies(console: Console, runs: Sequence[Measured], pictures: Pictures) -> None:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scenarios.report.live import Measured, plain_console, print_latencies
+from scenarios.report.console import plain_console
+from scenarios.report.live import Measured, print_latencies
 from scenarios.report.words import shortened
 from scenarios.stress import Outcome, Tally
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, TextIO
+from typing import TextIO
 
-from rich.console import Console
 from rich.table import Table
 
+from scenarios.report.console import plain_console
 from scenarios.report.live import duration
 from scenarios.sweep import SweepDocument
-
-_NEVER_WRAP: Final = 100_000
 
 
 def print_sweep(document: SweepDocument, file: TextIO) -> None:
@@ -18,16 +16,7 @@ def print_sweep(document: SweepDocument, file: TextIO) -> None:
 
     `to first` compares the elapsed time with that of the first policy at the same point.
     """
-    terminal = file.isatty()
-    console = Console(
-        file=file,
-        width=_NEVER_WRAP,
-        force_terminal=terminal,
-        color_system="auto" if terminal else None,
-        markup=False,
-        emoji=False,
-        highlight=False,
-    )
+    console = plain_console(file)
     console.print(
         f"{document['scenario']}: timed engine, {document['arch']}, {document['cpus']} CPUs, "
         f"seed {document['seed']}, unless varied"

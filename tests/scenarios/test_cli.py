@@ -219,12 +219,25 @@ def test_ray_is_not_imported_before_there_is_something_to_run(arguments: list[st
     assert done.returncode == (2 if len(arguments) == 2 else 0)
 
 
-def test_a_reader_that_has_gone_is_exit_code_141() -> None:
+FEW = ("tiering", "--set", "threads.accesses=200", "--policy", "immediate")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("run", *FEW, "--engine", "timed", "--quiet"),
+        ("run", *FEW, "--engine", "timed", "--quiet", "--json"),
+        ("sweep", *FEW, "--vary", "cpus=2", "--quiet"),
+        ("check", "shootdown", "--arch", "sc", "--policy", "immediate", "--schedules", "10"),
+    ],
+)
+def test_a_reader_that_has_gone_is_exit_code_141(arguments: tuple[str, ...]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as gone:
         done = subprocess.run(
-            [sys.executable, "-m", "scenarios", "list"],
+            [sys.executable, "-m", "scenarios", *arguments],
             cwd=Path(__file__).parents[2],
             stdout=gone,
             stderr=subprocess.PIPE,
@@ -232,6 +245,19 @@ def test_a_reader_that_has_gone_is_exit_code_141() -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_without_standard_error_the_result_is_there_all_the_same() -> None:
+    command = " ".join([sys.executable, "-m", "scenarios", "run", *FEW, "--engine", "timed", "--json"])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} 2>&-"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["scenario"] == "tiering"
 
 
 def test_the_package_runs_as_a_module() -> None:

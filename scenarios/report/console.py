@@ -1,0 +1,34 @@
+"""Where reports for people are written: rich's console, set for text that is pasted into mail."""
+
+from __future__ import annotations
+
+from typing import Final, TextIO
+
+from rich.console import Console
+
+_NEVER_WRAP: Final = 100_000
+
+
+class _Report(Console):
+    """A console that leaves it to its caller what happens when the reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass the error on; rich would end the program with an exit code of its own."""
+        raise  # rich calls this where it has caught the error
+
+
+def plain_console(file: TextIO) -> Console:
+    """For reports: colours and rules if `file` is a terminal, plain text otherwise, never wrapped.
+
+    Raises BrokenPipeError from `print` if nobody reads any more.
+    """
+    terminal = file.isatty()
+    return _Report(
+        file=file,
+        width=_NEVER_WRAP,
+        force_terminal=terminal,
+        color_system="auto" if terminal else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )

@@ -27,7 +27,7 @@ from actors.errors import SessionError
 
 _AUTH_MODE: Final = "RAY_AUTH_MODE"
 _MARK: Final = "MIGRC_SESSION_DIRECTORY"
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_TERMINATIONS: Final = (signal.SIGTERM, signal.SIGHUP)
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 8.0
 _GONE_S: Final = 10.0
@@ -39,7 +39,7 @@ _OBJECT_STORE_BYTES: Final = 80 * 2**20
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM during the block; they have their effect right after it."""
+    """Hold back Ctrl-C, SIGTERM and SIGHUP during the block; they have their effect right after it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -48,7 +48,9 @@ def signals_wait() -> Iterator[None]:
     def remember(number: int, frame: FrameType | None) -> None:
         caught.append(number)
 
-    before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    before = {
+        number: signal.signal(number, remember) for number in _not_ignored(signal.SIGINT, *_TERMINATIONS)
+    }
     try:
         yield
     finally:
@@ -60,7 +62,7 @@ def signals_wait() -> Iterator[None]:
 
 @contextlib.contextmanager
 def termination_unwinds() -> Iterator[None]:
-    """SIGTERM raises SystemExit in the block, so that it leaves the way that Ctrl-C does."""
+    """SIGTERM, and SIGHUP unless nohup has it ignored, raise SystemExit in the block: it ends as by Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -68,11 +70,16 @@ def termination_unwinds() -> Iterator[None]:
     def unwind(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    before = {number: signal.signal(number, unwind) for number in _not_ignored(*_TERMINATIONS)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _not_ignored(*numbers: signal.Signals) -> list[signal.Signals]:
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def start_here(dashboard: bool) -> str:

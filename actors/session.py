@@ -70,8 +70,8 @@ class LiveResult:
 class LiveSession:
     """Ray for as long as the `with` block lasts: on this machine, or the cluster at `address`.
 
-    SessionError if there is no such cluster. In the block SIGTERM raises SystemExit, so that it cleans up as
-    Ctrl-C does. `transport` is tcp with CURVE by default where there is an address, else ipc.
+    SessionError if there is no such cluster. In the block SIGTERM and SIGHUP raise SystemExit, so that it
+    cleans up as Ctrl-C does. `transport` is tcp with CURVE by default where there is an address, else ipc.
     """
 
     def __init__(

@@ -68,8 +68,16 @@ def temporary() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("moment", ["starting", "running"])
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [
+        ("SIGINT", "starting"),
+        ("SIGTERM", "starting"),
+        ("SIGINT", "running"),
+        ("SIGTERM", "running"),
+        ("SIGHUP", "running"),
+    ],
+)
 def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str, temporary: Path) -> None:
     with driver(INTERRUPTED, f"{name}-{moment}", temporary) as (process, mark):
         assert process.stdout is not None
@@ -84,7 +92,7 @@ def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str, tem
             # As a terminal does it: the actors get it, too.
             os.killpg(process.pid, signal.SIGINT)
         else:
-            process.terminate()
+            process.send_signal(getattr(signal, name))
         process.communicate(timeout=60)
         assert process.returncode not in (0, None)
         assert processes_marked(mark) == []

@@ -62,7 +62,7 @@ def signals_wait() -> Iterator[None]:
 
 @contextlib.contextmanager
 def termination_unwinds() -> Iterator[None]:
-    """SIGTERM, and SIGHUP unless nohup has it ignored, raise SystemExit in the block: it ends as by Ctrl-C."""
+    """SIGTERM, and SIGHUP unless nohup has it ignored, raise SystemExit in the block: it cleans up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

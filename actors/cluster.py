@@ -23,7 +23,7 @@ from typing import Final
 
 import ray
 
-from actors.errors import SessionError
+from actors.errors import SessionError, Terminated
 
 _AUTH_MODE: Final = "RAY_AUTH_MODE"
 _MARK: Final = "MIGRC_SESSION_DIRECTORY"
@@ -68,7 +68,7 @@ def termination_unwinds() -> Iterator[None]:
         return
 
     def unwind(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise Terminated(128 + number)
 
     before = {number: signal.signal(number, unwind) for number in _not_ignored(*_TERMINATIONS)}
     try:

@@ -16,6 +16,10 @@ class SessionError(Exception):
     """The machine itself failed: no cluster, an actor died, or nothing moves any more."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP came: the program ends, cleaning up. No program's own SystemExit."""
+
+
 class Fault(NamedTuple):
     """An exception in an actor, in plain values: where its innermost frame was."""
 

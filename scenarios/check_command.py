@@ -153,6 +153,8 @@ def check(
     except UsageProblem as problem:
         if as_ktap and finished:
             click.echo(f"Bail out! {' '.join(problem.message.split())}")
+        if as_json and finished:
+            click.echo(json.dumps({**_document(finished, True, False), "stopped": problem.message}, indent=2))
         raise
     if as_json:
         click.echo(json.dumps(_document(finished, many, interrupted), indent=2))

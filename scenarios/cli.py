@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 import click
 
+from emulator.policies.catalogue import canonical
 from scenarios.check_command import check as check_command
 from scenarios.errors import UsageProblem, did_you_mean
 from scenarios.litmus import LITMUS
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.set_inheritable(nowhere, True)
         sys.stderr = os.fdopen(nowhere, "w")
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115
     drop_programs_quietly()
     sys.exit(_exit_code(arguments))
 
@@ -346,7 +349,7 @@ def _check_policies(policies: Sequence[str]) -> None:
     for number, name in enumerate(policies):
         if ":" not in name and name not in POLICIES:
             raise UsageProblem(f"--policy: unknown policy {name!r}; {did_you_mean(name, POLICIES)}")
-        if name in policies[:number]:
+        if canonical(name) in map(canonical, policies[:number]):
             raise UsageProblem(f"--policy: {name} is given twice; each policy once")
 
 

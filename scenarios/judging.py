@@ -13,6 +13,7 @@ from typing import Final, get_args
 
 from emulator.explore.litmus import Expectation, Observation
 from emulator.hardware.ordering import ARCHITECTURES
+from emulator.policies.catalogue import canonical
 from scenarios.errors import UsageProblem
 from scenarios.programs import LitmusName, find_named
 from scenarios.report.columns import Drawing
@@ -84,12 +85,13 @@ def plan(tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[s
     """The jobs for these tests: of all that a test has expectations of, unless they are given."""
     jobs = []
     for test in tests:
-        expected = {one.policy: one for one in reversed(find_named(test).expected)}
-        names = list(policies) or list(reversed(expected))
+        found = find_named(test).expected
+        expected = {canonical(one.policy): one for one in reversed(found)}
+        names = list(policies) or list(dict.fromkeys(one.policy for one in found))
         if not names:
             raise UsageProblem(f"{test}: it expects nothing of any policy; say which with --policy")
         for policy in names:
-            expectation = expected.get(policy)
+            expectation = expected.get(canonical(policy))
             jobs += [_job(test, policy, arch, expectation) for arch in _archs(archs, expectation)]
     return jobs
 

@@ -27,15 +27,21 @@ def named_files(record: Path, policies: Sequence[str]) -> dict[str, Path]:
 
     UsageProblem if one of them cannot be a file, before anything has run.
     """
-    if len(policies) == 1:
+    try:
+        if record.is_dir():
+            raise UsageProblem(f"--record: {record}: a directory; the name of a file")
         files = {policies[0]: record}
-    else:
-        files = {one: record.with_name(f"{record.stem}-{safe_name(one)}{record.suffix}") for one in policies}
-    for file in files.values():
-        if file.is_dir():
-            raise UsageProblem(f"--record: {file}: a directory; the name of a file")
-        if not file.parent.is_dir():
-            raise UsageProblem(f"--record: {file.parent}: no such directory; one that is there")
+        if len(policies) > 1:
+            stem, suffix = record.stem, record.suffix
+            files = {one: record.with_name(f"{stem}-{safe_name(one)}{suffix}") for one in policies}
+        for file in files.values():
+            if file.is_dir():
+                raise UsageProblem(f"--record: {file}: a directory; the name of a file")
+            if not file.parent.is_dir():
+                raise UsageProblem(f"--record: {file.parent}: no such directory; one that is there")
+    except OSError as problem:
+        # Too long a name, for one.
+        raise UsageProblem(f"--record: {record}: {problem.strerror}; the name of a file") from None
     return files
 
 

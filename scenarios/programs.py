@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from actors.errors import Fault, fault_of, running_cpu
+from actors.errors import Fault, Terminated, fault_of, running_cpu
 from emulator.explore.learned import NotDeterministic
 from emulator.explore.litmus import Litmus, LitmusMachine
 from emulator.hardware.ordering import ARCHITECTURES
@@ -156,7 +156,9 @@ def faults_in_one_line(test: LitmusName, policy: str) -> Iterator[None]:
         raise
     except NotDeterministic as problem:
         raise UsageProblem(f"{test} under {policy} is not deterministic: {problem}") from None
-    except Exception as problem:
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as problem:
         cpu = running_cpu(problem)
         if cpu < 0:
             raise

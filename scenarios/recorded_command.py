@@ -144,13 +144,17 @@ def shrink_recording(path: Path, out: Path | None, seconds: float, as_json: bool
     """
     with Recording(path) as recording:
         machine = recorded_machine(recording)
-        if recording.header.kind == "litmus":
-            target = out or path.with_suffix(".mpk")
+        litmus = recording.header.kind == "litmus"
+        target = out or (
+            path.with_suffix(".mpk") if litmus else path.with_name(f"{path.stem}-shrunk{SUFFIX}")
+        )
+        if target.is_dir():
+            raise UsageProblem(f"--out {target}: a directory; the name of a file")
+        if target.resolve() == path.resolve():
+            raise UsageProblem(f"--out {target}: the recording itself; another file")
+        if litmus:
             shrunk = shrink_litmus(recording, seconds)
         else:
-            target = out or path.with_name(f"{path.stem}-shrunk{SUFFIX}")
-            if target.resolve() == path.resolve():
-                raise UsageProblem(f"--out {target}: the recording itself; another file")
             shrunk = shrink_workload(recording, machine, seconds, target)
         if shrunk is None:
             how = f" ({recording.problem})" if recording.problem else ""

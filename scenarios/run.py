@@ -76,13 +76,16 @@ def run_workload(
 
     A `watched` run is recorded, in `record` or, if a rule breaks, among the recordings.
 
-    `progress` gets the policy, the share of its accesses that is done, and a line of text.
+    Ctrl-C ends it with the policies that are through. `progress` gets the policy, the share of its accesses
+    that is done, and a line of text.
     """
     files = named_files(record, policies) if record is not None else {}
     factories = {name: resolve_policy(name) for name in policies}
     user = user_space(workload, cpus, seed, trace)
     expected = user.expected_accesses()
-    runs: list[Run] = []
+    document = Document(scenario=workload.name, engine="live", arch=arch, cpus=cpus, seed=seed, runs=[])
+    if workload.live_settings:
+        document["live_settings"] = workload.live_settings
     running = ""
     pictures: dict[str, dict[str, Histogram]] = {}
     try:
@@ -103,15 +106,14 @@ def run_workload(
                 else:
                     result, file = session.run(machine, report, mode=_PLAIN), None
                 progress(name, 1.0, f"{result.accesses:,} accesses in {result.elapsed_ns / 1e9:.1f} s")
-                runs.append(_run_document(name, workload, result, file))
+                document["runs"].append(_run_document(name, workload, result, file))
                 pictures[name] = pictures_of(result)
+    except KeyboardInterrupt:
+        document["interrupted"] = True
     except SessionError as problem:
         raise UsageProblem(f"{running}{problem}") from None
     except ProgramError as problem:
         raise UsageProblem(f"{running}{problem}") from None
-    document = Document(scenario=workload.name, engine="live", arch=arch, cpus=cpus, seed=seed, runs=runs)
-    if workload.live_settings:
-        document["live_settings"] = workload.live_settings
     return document, pictures
 
 

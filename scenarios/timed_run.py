@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from actors.errors import ProgramError, fault_of, running_cpu
+from actors.errors import ProgramError, Terminated, fault_of, running_cpu
 from emulator.kernel.boot import UserSpace
 from emulator.kernel.policy import Policy
 from emulator.measure.histogram import Histogram
@@ -106,7 +106,9 @@ def timed_policy(
     engine = TimedEngine(machine, workload.costs.prices(), watched=watched, look=look)
     try:
         result = engine.run()
-    except Exception as problem:
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as problem:
         cpu = running_cpu(problem)
         if cpu < 0:
             raise

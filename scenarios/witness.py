@@ -105,6 +105,8 @@ def save(witness: Witness, path: Path) -> None:
 def load(path: Path) -> Witness:
     """Read a witness. UsageProblem, in one line, for every file that is none."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UsageProblem(f"{path}: no regular file; {_RIGHT}")
         if path.stat().st_size > _MAX_BYTES:
             raise UsageProblem(f"{path}: larger than 64 MiB; {_RIGHT}")
         raw = path.read_bytes()

@@ -23,6 +23,7 @@ from scenarios.workload import Workload
 
 _SHIPPED: Final = Path(__file__).parent / "workloads"
 _MAX_FILE_BYTES: Final = 1 << 20
+_SINGLE: Final = ("name", "description", "kind", "scale")
 
 # What `scale` divides: sizes of memory, and counts that go with them. Batches and caches stay as they are,
 # and so does what the fast tier keeps free, which is there for batches.
@@ -87,7 +88,7 @@ def _live_settings(document: dict[str, Any], label: str) -> dict[str, Any]:
         raise UsageProblem(f"{label}: live: {_short(section)} where a section belongs; [live] with keys")
     found: dict[str, Any] = {}
     for name, value in section.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name not in _SINGLE:
             found |= {f"{name}.{key}": one for key, one in value.items()}
         elif name == "scale":
             found[name] = value
@@ -116,7 +117,7 @@ def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:
         if "fast_pages" in divided and section.min_free_pages:
             given_free = section.min_free_pages
             kept = kept_free(setup_per_zone_wmarks(section.fast_pages, given_free))
-            usable = round((section.fast_pages - kept) / workload.scale)
+            usable = max(1, round((section.fast_pages - kept) / workload.scale))
             divided["fast_pages"] = usable + kept_free(setup_per_zone_wmarks(usable, given_free))
         if name == "memory":
             divided["divided_by"] = workload.scale * section.divided_by

@@ -22,6 +22,11 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 }
 
 
+def canonical(name: str) -> str:
+    """One name for each policy: `migrc` is `migrc:v3`."""
+    return "migrc:v3" if name == "migrc" else name
+
+
 class UnknownPolicy(Exception):
     """The name is no policy; the message says what would be."""
 

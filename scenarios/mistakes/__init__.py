@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from emulator.kernel.policy import Policy
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import UnknownPolicy, find_policy
+from scenarios.errors import did_you_mean
 from scenarios.mistakes.flushing import (
     DeferredWithoutWaiting,
     FlushesBelowTheWatermarkOnly,
@@ -88,4 +89,8 @@ MISTAKES: dict[str, Callable[[], Policy]] = {
 
 def find(name: str) -> Callable[[], Policy]:
     """The factory of a mistake or of any other policy; raises `find_policy`'s UnknownPolicy."""
-    return MISTAKES[name] if name in MISTAKES else find_policy(name)
+    if name in MISTAKES:
+        return MISTAKES[name]
+    if name.startswith("mistake:"):
+        raise UnknownPolicy(f"no mistake named {name}; {did_you_mean(name, MISTAKES)}")
+    return find_policy(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,25 @@ def test_a_policy_that_raises_in_the_middle_is_one_line_with_its_place(tmp_path:
     assert line.startswith("migrc: error: ")
     assert "broken.py:6" in line
     assert "nobody home" in line
+
+
+def test_what_was_through_when_ctrl_c_came_is_printed() -> None:
+    command = [sys.executable, "-m", "scenarios", "run", "tiering", "--cpus", "2", "--json"]
+    for setting in (*SMALL, "threads.accesses=30000"):
+        command += ["--set", setting]
+    with subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("migrc: immediate: ")
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=HANG_S)
+    assert (process.returncode, err) == (130, "migrc: interrupted\n")
+    document = json.loads(out)
+    assert document["interrupted"] is True
+    assert [run["policy"] for run in document["runs"]] == ["immediate"]

@@ -15,7 +15,7 @@ import pytest
 from emulator.explore.litmus import Expectation
 from scenarios import check
 from scenarios.judging import plan
-from scenarios.programs import litmus_named
+from scenarios.programs import LitmusName, litmus_named
 
 Migrc = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
@@ -341,3 +341,56 @@ def test_ctrl_c_shows_what_is_finished(
 
 def test_expectations_have_the_fields_that_the_docs_name() -> None:
     assert Expectation._fields == ("policy", "sc", "x86", "riscv", "reached", "rules")
+
+
+QUIT = """
+from emulator.policies.immediate import Immediate
+
+
+class Quit(Immediate):
+    async def after_unmap(self, cpu, src, dst):
+        raise SystemExit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "shootdown", "--arch", "sc", "--schedules", "10"),
+        ("run", "tiering", "--engine", "timed", "--quiet"),
+    ],
+)
+def test_a_policy_that_ends_the_program_is_one_line(
+    arguments: tuple[str, ...], folder: Path, migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "quitter.py").write_text(QUIT)
+    assert migrc(*arguments, "--policy", "quitter:Quit") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "SystemExit: 0" in err and "quitter.py:7 in after_unmap" in err
+
+
+def test_both_names_of_v3_have_the_same_expectations() -> None:
+    for test in (LitmusName("empty-is-not-done"), LitmusName("deferred-copy")):
+        short, long = (plan([test], [name], ["x86"])[0] for name in ("migrc", "migrc:v3"))
+        assert short.expected is not None
+        assert (short.expected, short.reached, short.rules) == (long.expected, long.reached, long.rules)
+
+
+def test_an_unknown_mistake_is_told_the_known_ones(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrc("check", "shootdown", "--policy", "mistake:interrupt-to-nobdy") == 2
+    assert "no mistake named mistake:interrupt-to-nobdy; did you mean mistake:interrupt-to-nobody?" in (
+        capsys.readouterr().err
+    )
+
+
+def test_what_was_through_when_a_later_test_fails_is_in_the_document(
+    folder: Path, migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "quitter.py").write_text(QUIT)
+    tests = ("small.py:trivial", "shootdown")
+    assert migrc("check", *tests, "--arch", "sc", "--policy", "quitter:Quit", "--json") == 2
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert [result["litmus"] for result in document["results"]] == ["trivial"]
+    assert "SystemExit" in document["stopped"] and "SystemExit" in err

@@ -175,6 +175,11 @@ def test_each_policy_has_a_file_of_its_own(tmp_path: Path) -> None:
         named_files(tmp_path, ["migrc"])
     with pytest.raises(UsageProblem, match="no such directory"):
         named_files(tmp_path / "no" / "x", ["migrc"])
+    for directory in (tmp_path, Path(""), Path("/")):
+        with pytest.raises(UsageProblem, match="a directory"):
+            named_files(directory, ["migrc", "immediate"])
+    with pytest.raises(UsageProblem, match="File name too long; the name of a file"):
+        named_files(tmp_path / f"{'x' * 300}.mrec", ["migrc"])
 
 
 @pytest.mark.parametrize("name", ["tiering", "replay"])
@@ -275,6 +280,22 @@ def test_a_recording_of_a_litmus_run_becomes_a_short_witness(
     assert witness.rule == document["rule"] == "store buffering"
     assert len(witness.transitions) == document["after"] <= document["cut"] <= document["before"]
     assert migrc("replay", "sb.mpk") == 1
+
+
+def test_a_recording_is_not_overwritten_by_what_it_is_cut_down_to(
+    folder: Path, migrc: Migrc, capsys: Captured
+) -> None:
+    record(folder / "sb.mrec", folder, BROKEN)
+    before = (folder / "sb.mrec").read_bytes()
+    for out, said in (("sb.mrec", "the recording itself; another file"), (".", "a directory; the name of a")):
+        assert migrc("shrink", "sb.mrec", "--out", out) == 2
+        assert said in capsys.readouterr().err
+    assert (folder / "sb.mrec").read_bytes() == before
+
+
+def test_an_endless_file_is_no_witness() -> None:
+    with pytest.raises(UsageProblem, match="/dev/zero: no regular file; a witness file"):
+        load(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("option", ["--litmus", "--policy"])

@@ -239,6 +239,8 @@ def test_set_goes_before_what_is_set_for_live_runs(tmp_path: Path) -> None:
     [
         ("live = 3\n", "live: 3 where a section belongs; [live] with keys"),
         ("[live]\nname = 'other'\n", "live.name: not possible here; scale, or section.key"),
+        ("[live.name]\nx = 1\n", "live.name: not possible here; scale, or section.key"),
+        ("[live.scale]\nx = 1\n", "[live]: scale: {'x': 1} is no whole number; such as 64"),
         ("[live]\nscale = 0\n", "[live]: scale: 0 is too small; 1 or more"),
         (
             "[live.threads]\nheap_pags = 1\n",
@@ -261,3 +263,7 @@ def test_what_is_wrong_for_live_runs_is_said_at_once(
 def test_set_reaches_no_section_of_live_runs(tmp_path: Path) -> None:
     path = write(tmp_path, LIVE)
     assert problem_of(path, "live.scale=4").startswith("--set live: unknown key")
+
+
+def test_a_scale_that_leaves_nothing_is_said() -> None:
+    assert problem_of("tiering", "scale=65536").startswith("tiering: memory.slow_pages: 1 is too small")

@@ -105,9 +105,9 @@ def run_workload(
                     result, file = _recorded(session, machine, report, header, files.get(name))
                 else:
                     result, file = session.run(machine, report, mode=_PLAIN), None
-                progress(name, 1.0, f"{result.accesses:,} accesses in {result.elapsed_ns / 1e9:.1f} s")
-                document["runs"].append(_run_document(name, workload, result, file))
                 pictures[name] = pictures_of(result)
+                document["runs"].append(_run_document(name, workload, result, file))
+                progress(name, 1.0, f"{result.accesses:,} accesses in {result.elapsed_ns / 1e9:.1f} s")
     except KeyboardInterrupt:
         document["interrupted"] = True
     except SessionError as problem:

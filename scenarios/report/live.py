@@ -110,6 +110,8 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
     if settings:
         listed = ", ".join(f"{key} = {value}" for key, value in settings.items())
         console.print(f"set for live runs: {listed}")
+    if not runs:
+        return
     _heading(console, "run")
     console.print(_totals(runs))
     _heading(console, "/proc/vmstat")

@@ -85,6 +85,12 @@ def test_what_is_set_for_live_runs_is_said() -> None:
     )
 
 
+def test_nothing_is_drawn_of_no_runs() -> None:
+    document, _ = document_of()
+    document["runs"] = []
+    assert report_of(document, {}) == "tiering: live engine, x86, 4 CPUs, seed 7\n"
+
+
 def test_away_from_a_terminal_there_are_no_escapes_and_no_trailing_padding() -> None:
     report = report_of(*document_of())
     assert "\x1b" not in report

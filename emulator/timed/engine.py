@@ -324,15 +324,13 @@ class TimedEngine:
                             access = accesses[start]
                             if not access & 1 and tell is None:
                                 # A read that misses: the hardware walks by itself, as a program would by
-                                # Translate and Walk, unless an interrupt comes first or a fault does.
+                                # Translate and Walk, unless it faults. An interrupt comes later: the budget
+                                # ended before it, and was not spent.
                                 if clock << _SHIFT | number > others:
                                     frame.operation = Touch(accesses, start, stop)
                                     clocks[number] = clock
                                     self._go_at(number, clock)
                                     break
-                                if arrival <= clock and cpu.irqs:
-                                    frame.operation = Touch(accesses, start, stop)
-                                    continue
                                 mm = cpu.mm
                                 vpn = access >> 1
                                 if entry_of(mm, vpn) & PRESENT:

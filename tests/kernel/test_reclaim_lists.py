@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from small_machine import HEAP, PAGES, SmallMachine, Thread
 
+from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, GetPte
+from emulator.hardware.pte import pte_pfn
+from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import KernelParameters, PerCpu
-from emulator.kernel.vmscan import inactive_is_low
+from emulator.kernel.user import user_write
+from emulator.kernel.vmscan import inactive_is_low, shrink_node
 from emulator.memory.zone import Watermarks
 from emulator.policies.immediate import Immediate
 
@@ -46,3 +51,24 @@ def test_lists_of_the_same_length_are_not_short() -> None:
     assert not inactive_is_low(cpu_of(1), 0, 0)
     assert not inactive_is_low(cpu_of(1), 7, 7)
     assert inactive_is_low(cpu_of(1), 8, 7)
+
+
+@pytest.mark.parametrize(("memory_scale", "deactivated"), [(1, True), (GIB // PAGES, False)])
+def test_reclaim_leaves_the_active_list_alone_while_the_other_is_long_enough(
+    memory_scale: int, deactivated: bool
+) -> None:
+    """Ten active and six inactive pages: too few for a small memory, enough for the 1 GiB they stand for."""
+
+    async def body(cpu: PerCpu) -> None:
+        for vpn in range(HEAP, HEAP + PAGES):
+            await user_write(cpu, vpn, 1)
+        for vpn in range(HEAP, HEAP + 10):
+            pfn = pte_pfn(await GetPte(1, vpn))
+            assert await FolioIsolateLru(pfn)
+            await FolioPutbackLru(pfn, True)
+        # Everything was just written, so it is kept, and the lists stay as long as they are.
+        await shrink_node(cpu, FAST_NODE, 0, 1)
+
+    machine = SmallMachine(Thread(0, body), memory_scale=memory_scale)
+    assert not machine.run().violations
+    assert (machine.vmstat("pgdeactivate") > 0) is deactivated

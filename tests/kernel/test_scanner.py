@@ -9,7 +9,7 @@ from emulator.hardware.operations import GetPte, Load
 from emulator.hardware.pte import pte_protnone
 from emulator.kernel.fair import numa_scan_offset_word, task_numa_work
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.user import user_write
+from emulator.kernel.user import user_read, user_write
 from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
 
 MM = 1
@@ -74,6 +74,28 @@ def test_a_scan_looks_at_eight_times_what_it_may_mark_and_no_more() -> None:
 
 def test_a_step_larger_than_all_areas_is_one_scan_of_everything() -> None:
     assert scans(2, {0, 59}, 1000) == [([0, 59], 0), ([], 0)]
+
+
+def test_a_scan_that_ends_with_the_last_page_is_followed_by_one_from_the_start() -> None:
+    async def body(cpu: PerCpu) -> None:
+        last = SECOND.end - 1
+        await user_write(cpu, last, 1)
+        await demote(cpu, last)
+        for scan in (1, 2):
+            await task_numa_work(cpu, MM, ((SECOND.start, SECOND.end),), scan)
+            assert pte_protnone(await GetPte(MM, last))
+            assert await Load(numa_scan_offset_word(MM)) == SECOND.end
+            assert await user_read(cpu, last) == 1
+
+    pages = SECOND.end - SECOND.start
+    machine = SmallMachine(
+        Thread(0, body),
+        areas=(SECOND,),
+        numa_scan_pages=pages,
+        numa_scan_period_accesses=1,
+        numa_promotes=False,
+    )
+    assert not machine.run().violations
 
 
 @pytest.mark.parametrize("step", [1, 3, 7, 64])

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from emulator.kernel.user import ParallelFor
+from emulator.policies.immediate import Immediate
 from scenarios.errors import UsageProblem
+from scenarios.machine import build_machine
 from scenarios.workload_file import load_workload
 from scenarios.xsbench import BASE, XsbenchUserSpace
 
@@ -53,6 +55,7 @@ def test_scale_divides_sizes_and_counts_and_nothing_else(user: XsbenchUserSpace)
     assert (tables.grid_pages, tables.index_pages, tables.lookups, tables.grid_reads) == (10, 100, 300, 3)
     assert tables.lookups_at_once == 7
     assert workload.memory.divided_by == 4
+    assert build_machine(workload, 2, "x86", Immediate, user).parameters.memory_scale == 4
 
 
 def test_one_thread_writes_every_page_once_before_all_others_read(user: XsbenchUserSpace) -> None:

@@ -16,9 +16,10 @@ import zmq
 
 from actors import cluster, wire
 from actors.errors import fault_of
-from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Endpoint, Mailbox
-from emulator.explore.verdicts import broken_by_program
+from actors.mode import Mode
+from emulator.machine.progress import broken_by_program
+from emulator.machine.protocols import Machine
 
 _COLLECT_EVERY: Final = 50  # stressed runs
 

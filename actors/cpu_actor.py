@@ -18,8 +18,8 @@ import zmq
 
 from actors import wire
 from actors.actor import MachineActor, Stopped
-from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Mailbox
+from actors.mode import Mode
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Frame, IpiRequest
 from emulator.hardware.operations import (
@@ -37,6 +37,7 @@ from emulator.hardware.operations import (
     WaitAcks,
     Where,
 )
+from emulator.machine.protocols import Machine
 from emulator.measure.histogram import Histogram
 
 # Messages are cheap by the dozen: 64 operations take memory about as long as the round trip itself.

@@ -15,10 +15,11 @@ import ray
 
 from actors import wire
 from actors.actor import MachineActor
-from actors.machine import Check, Machine, MemoryGate, Mode
 from actors.mailbox import Directory, Mailbox
+from actors.mode import Mode
 from actors.watched_gate import WatchedGate
 from emulator.hardware.operations import NUMBERS, Lock, Operation, WaitChange, WaitFor, WaitPte
+from emulator.machine.protocols import Check, Machine, MemoryGate
 from emulator.memory.blocked import BLOCKED
 
 # Whether one of these is enabled does not depend on who asks.

@@ -19,11 +19,12 @@ import zmq
 from actors import cluster, wire
 from actors.cpu_actor import CpuActor, CpuReport
 from actors.errors import Fault, ProgramError, SessionError
-from actors.machine import SILENCE, Machine, Mode
 from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
+from actors.mode import Mode
 from emulator.checks.violation import Violation
-from emulator.explore.verdicts import DEADLOCK
+from emulator.machine.progress import DEADLOCK, SILENCE
+from emulator.machine.protocols import Machine
 from emulator.measure.histogram import Histogram
 
 __all__ = ["Fault", "LiveResult", "LiveSession", "ProgramError", "SessionError", "register"]

@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actors import wire
-from actors.machine import Machine, Mode
 from actors.mailbox import Directory, Mailbox
 from actors.memory_actor import MemoryLoop
+from actors.mode import Mode
 from actors.watched_gate import WatchedGate
 from emulator.checks.violation import NO_END, Violation
-from emulator.explore.verdicts import DEADLOCK
 from emulator.hardware.cpu import TakeCalls
 from emulator.hardware.operations import Operation
+from emulator.machine.progress import DEADLOCK
+from emulator.machine.protocols import Machine
 
 # Transitions of others while a CPU stands still, if they never come to rest.
 _LONGEST_HOLD: Final = 2_000

@@ -15,11 +15,10 @@ from typing import Any, Final
 from actors import wire
 from actors.actor import Stopped
 from actors.cpu_actor import CpuLoop
-from actors.machine import Chaos, Machine
 from actors.mailbox import Directory, Mailbox
+from actors.mode import Chaos
 from actors.places import access_of
 from emulator.checks.grace_period import NEVER_MATTER
-from emulator.explore.verdicts import waits_with_interrupts_off
 from emulator.hardware.cpu import Choice, Frame, IpiRequest, Kind, Transition
 from emulator.hardware.operations import (
     NUMBERS,
@@ -34,6 +33,8 @@ from emulator.hardware.operations import (
     WaitAcks,
     Where,
 )
+from emulator.machine.progress import waits_with_interrupts_off
+from emulator.machine.protocols import Machine
 
 # Steps of this CPU alone that a check of what happens before what wants to know of.
 _TOLD: Final = frozenset(kind for kind, row in TABLE.items() if row.where is Where.CPU) - NEVER_MATTER

@@ -15,16 +15,16 @@ from typing import Any, Final
 import zmq
 
 from actors import wire
-from actors.machine import Check, Machine, MemoryGate
 from actors.places import Meetings
 from actors.recorder import AnswerSum, note
 from emulator.checks.accounting import Accounting
 from emulator.checks.grace_period import GracePeriod
 from emulator.checks.sides import Sides
-from emulator.explore.shared import Shared
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
 from emulator.hardware.pte import ACCESSED, PRESENT
+from emulator.machine.protocols import Check, Machine, MemoryGate
+from emulator.machine.shared import Shared
 from emulator.measure.digest import digest
 from emulator.memory.memory import BLOCKED
 

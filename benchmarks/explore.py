@@ -21,16 +21,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from emulator.explore.ddmin import shrink  # noqa: E402
 from emulator.explore.exhaustive import exhaust, shortest  # noqa: E402
 from emulator.explore.explorer import DirectExplorer  # noqa: E402
 from emulator.explore.learned import LearnedMachine  # noqa: E402
-from emulator.explore.litmus import LitmusMachine  # noqa: E402
 from emulator.explore.search import Limits, search  # noqa: E402
-from emulator.explore.shrink import shrink  # noqa: E402
 from emulator.explore.strategies import find_strategy  # noqa: E402
 from emulator.hardware.ordering import ARCHITECTURES  # noqa: E402
+from emulator.machine.litmus import LitmusMachine  # noqa: E402
 from scenarios.litmus import LITMUS  # noqa: E402
-from scenarios.programs import LitmusName, machine_of, policy_factory  # noqa: E402
+from scenarios.subjects.programs import LitmusName, machine_of, policy_factory  # noqa: E402
 
 SPEED_TEST = ("deferred-copy", "migrc:v3", "x86")
 PROOFS = (("shootdown", "immediate"), ("deferred-copy", "migrc:v3"))
@@ -84,7 +84,9 @@ def workers(arguments: argparse.Namespace) -> Report:
     from actors.search_workers import SearchWorkers, Task
 
     schedules = arguments.schedules
-    task = Task("scenarios.check:open_machine", (SPEED_TEST[0], "", *SPEED_TEST[1:]), "portfolio", 1, 10_000)
+    task = Task(
+        "scenarios.runs.searches:open_machine", (SPEED_TEST[0], "", *SPEED_TEST[1:]), "portfolio", 1, 10_000
+    )
     elapsed = {}
     for count in (1, 2):
         with SearchWorkers(count, str(ROOT)) as pool:

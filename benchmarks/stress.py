@@ -23,17 +23,16 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from actors.machine import Mode
+from actors.mode import Mode
 from actors.session import LiveSession
-from scenarios.check import run_job
-from scenarios.follow import Following
-from scenarios.judging import Job, Settings
-from scenarios.keeping import keeping
+from scenarios.files.headers import recorded_machine
+from scenarios.files.keeper import keeping
+from scenarios.files.recording import Recording
 from scenarios.litmus import LITMUS
-from scenarios.programs import LitmusName, drop_programs_quietly
-from scenarios.recorded import recorded_machine
-from scenarios.recording import Recording
-from scenarios.stress import (
+from scenarios.runs.replays import Following
+from scenarios.runs.searches import run_job
+from scenarios.runs.swarm import DEFAULT_LEVEL, Pace, draw_chaos
+from scenarios.runs.trials import (
     LitmusTarget,
     Plan,
     Tally,
@@ -43,8 +42,9 @@ from scenarios.stress import (
     stress,
     workload_target,
 )
-from scenarios.swarm import DEFAULT_LEVEL, Pace, draw_chaos
-from scenarios.workload_file import load_workload
+from scenarios.runs.verdict import Job, Settings
+from scenarios.subjects.programs import LitmusName, drop_programs_quietly
+from scenarios.workloads.workload_file import load_workload
 
 BEGIN: Final = "<!-- table of benchmarks/stress.py -->"
 END: Final = "<!-- end of table -->"

@@ -18,11 +18,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from emulator.timed.engine import TimedEngine, TimedResult
-from scenarios.machine import build_machine
-from scenarios.programs import policy_factory
-from scenarios.user_space import user_space
-from scenarios.workload import MAX_TIMED_CPUS
-from scenarios.workload_file import load_workload
+from scenarios.subjects.programs import policy_factory
+from scenarios.subjects.workload_machine import build_machine
+from scenarios.workloads.settings import MAX_TIMED_CPUS
+from scenarios.workloads.user_space import user_space
+from scenarios.workloads.workload_file import load_workload
 
 Row = dict[str, Any]
 

@@ -1,5 +1,5 @@
 """`python -m scenarios` is the command `migrc`."""
 
-from scenarios.cli import main
+from scenarios.verbs.cli import main
 
 main()

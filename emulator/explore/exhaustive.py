@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from emulator.checks.violation import Violation
-from emulator.explore.collecting import collecting_rarely
+from emulator.explore.garbage import collecting_rarely
 from emulator.explore.learned import CpuNode, LearnedMachine, Option, Snapshot
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import (

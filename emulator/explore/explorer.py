@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from emulator.checks.violation import Violation
-from emulator.explore.engine import LocalEngine
-from emulator.explore.litmus import LitmusMachine
-from emulator.explore.verdicts import DEADLOCK, broken_by_program, waits_with_interrupts_off
 from emulator.hardware.cpu import Kind, Transition
+from emulator.machine.litmus import LitmusMachine
+from emulator.machine.progress import DEADLOCK, broken_by_program, waits_with_interrupts_off
+from emulator.machine.stepper import LocalEngine
 
 KINDS = len(Kind)
 

@@ -18,11 +18,11 @@ from emulator.checks.accounting import Accounting
 from emulator.checks.grace_period import relevant
 from emulator.checks.violation import Violation
 from emulator.explore.fingerprint import Unreadable, fingerprint
-from emulator.explore.litmus import LitmusMachine
-from emulator.explore.shared import Shared
-from emulator.explore.verdicts import DEADLOCK, broken_by_program, waits_with_interrupts_off
 from emulator.hardware.cpu import Choice, Cpu, Kind, TakeCalls, Transition
 from emulator.hardware.operations import Idle, Operation, describe
+from emulator.machine.litmus import LitmusMachine
+from emulator.machine.progress import DEADLOCK, broken_by_program, waits_with_interrupts_off
+from emulator.machine.shared import Shared
 from emulator.memory.memory import BLOCKED
 
 KINDS: Final = len(Kind)

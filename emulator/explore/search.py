@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from emulator.checks.violation import Violation
-from emulator.explore.collecting import collecting_rarely
 from emulator.explore.explorer import Explorer
+from emulator.explore.garbage import collecting_rarely
 from emulator.explore.strategies.strategy import Strategy
 from emulator.hardware.cpu import Transition
 

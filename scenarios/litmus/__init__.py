@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from emulator.explore.litmus import Litmus
+from emulator.machine.litmus import Litmus
 from scenarios.litmus import (
     barriers,
     deferral,

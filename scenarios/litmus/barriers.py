@@ -7,9 +7,9 @@ SFENCE.VMA orders neither the load before it nor the store after it.
 
 from __future__ import annotations
 
-from emulator.explore.litmus import Expectation, Litmus
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
+from emulator.machine.litmus import Expectation, Litmus
 from scenarios.litmus.steps import (
     PAGE,
     REUSED,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import Litmus
 from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import Litmus
 from scenarios.litmus.steps import (
     DEFERRED,
     REUSED,

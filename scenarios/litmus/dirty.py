@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import MM, SLOW, Litmus, Setup
 from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import MM, SLOW, Litmus, Setup
 from scenarios.litmus.steps import (
     AREA_PAGES,
     DEFERRED,

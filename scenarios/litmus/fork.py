@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import MM, Forbidden, Litmus, Setup
 from emulator.hardware.operations import SmpMb, Store, WaitFor
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import MM, Forbidden, Litmus, Setup
 from scenarios.litmus.steps import (
     DEFERRED,
     PAGE,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from emulator.explore.litmus import FAST, Forbidden, Litmus
 from emulator.hardware.operations import Operation, SendIpi
 from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import FAST, Forbidden, Litmus
 from scenarios.litmus.steps import (
     DEFERRED,
     REUSED,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emulator.explore.litmus import Litmus, Setup
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
+from emulator.machine.litmus import Litmus, Setup
 from emulator.policies.migrc import GENERATION_BITS, MIGRC_GEN, migrc_done_word
 from scenarios.litmus.steps import (
     AREA_PAGES,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from emulator.explore.litmus import MM, Litmus, Setup
 from emulator.hardware.operations import Store, WaitFor
 from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import MM, Litmus, Setup
 from scenarios.litmus.steps import (
     AREA_PAGES,
     DEFERRED,

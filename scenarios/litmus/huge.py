@@ -6,7 +6,6 @@ set_pmd_migration_entry flushes at once, so that no posting ever defers for such
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, MM, SLOW, Forbidden, Litmus, Setup
 from emulator.hardware.operations import FolioIsolateLru, FolioPut, FolioPutbackLru, FolioZero, GetPte
 from emulator.hardware.pte import PSE, frame_of
 from emulator.kernel.migrate import migrate_misplaced_folio, migrate_pages
@@ -15,6 +14,7 @@ from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_DEMOTION
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import FAST, MM, SLOW, Forbidden, Litmus, Setup
 from emulator.memory.zone import Watermarks
 from scenarios.litmus.steps import (
     AREA_PAGES,

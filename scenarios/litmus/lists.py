@@ -5,8 +5,8 @@ The request itself is private to its task until it is hung; the list is shared. 
 
 from __future__ import annotations
 
-from emulator.explore.litmus import Litmus, Setup
 from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import Litmus, Setup
 from scenarios.litmus.steps import AREA_PAGES, DEFERRED, PAGE, VERSION, move, mover, never, sometimes
 
 FIRST_MM = 2

@@ -6,11 +6,11 @@ generation first and reads the bits then. One of the two sees the other.
 
 from __future__ import annotations
 
-from emulator.explore.litmus import MM, Litmus, Setup
 from emulator.hardware.operations import LocalIrqDisable, LocalIrqEnable
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import switch_mm_irqs_off
 from emulator.kernel.user import user_read
+from emulator.machine.litmus import MM, Litmus, Setup
 from scenarios.litmus.steps import (
     AREA_PAGES,
     DEFERRED,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, MM, Litmus, Setup
 from emulator.kernel.mmap import do_mmap, do_munmap
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
+from emulator.machine.litmus import FAST, MM, Litmus, Setup
 from emulator.memory.page_table import VM_READ, VM_WRITE
 from scenarios.litmus.steps import (
     DEFERRED,

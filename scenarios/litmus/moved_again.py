@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, MM, Litmus
 from emulator.hardware.operations import FolioGet, FolioPut, GetPte
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
+from emulator.machine.litmus import FAST, MM, Litmus
 from scenarios.litmus.steps import (
     DEFERRED,
     PAGE,

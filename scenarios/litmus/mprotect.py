@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from emulator.explore.litmus import MM, Forbidden, Litmus, Setup
 from emulator.hardware.operations import SmpRmb, SmpWmb
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.mprotect import do_mprotect
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import MM, Forbidden, Litmus, Setup
 from scenarios.litmus.steps import DEFERRED, PAGE, RECEIVED, VERSION, move, never, read, sometimes
 
 FLAG = 0x20

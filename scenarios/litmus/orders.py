@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, Litmus, Setup
 from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import FAST, Litmus, Setup
 from scenarios.litmus.steps import DEFERRED, PAGE, REUSED, STALE, VERSION, move, never, read, reuse, sometimes
 
 FAILED = "allocation failed"

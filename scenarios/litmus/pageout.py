@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import Forbidden, Litmus, Setup
 from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, SmpRmb, SmpWmb
 from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import Forbidden, Litmus, Setup
 from scenarios.litmus.steps import DEFERRED, PAGE, RECEIVED, STALE, VERSION, move, never, read, sometimes
 
 FILE = 1

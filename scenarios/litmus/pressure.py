@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, Litmus
 from emulator.hardware.operations import Store, WaitFor
 from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import FAST, Litmus
 from scenarios.litmus.steps import (
     DEFERRED,
     REUSED,

@@ -13,7 +13,6 @@ from random import Random
 
 from emulator.checks.violation import Violation
 from emulator.explore.explorer import DirectExplorer
-from emulator.explore.litmus import FAST, MM, SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Cpu
@@ -23,6 +22,7 @@ from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present
 from emulator.kernel.page_alloc import OutOfMemory, alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import FAST, MM, SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.memory.zone import Watermarks
 from scenarios.litmus.steps import PAGE, REUSED, VERSION, flush_for_own_reasons, move, read_if_cached
 from scenarios.mistakes import find

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import MM, Forbidden, Litmus
 from emulator.kernel.gup import get_user_pages, kernel_read, kernel_write, unpin_user_page
 from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import MM, Forbidden, Litmus
 from scenarios.litmus.steps import (
     DEFERRED,
     PAGE,

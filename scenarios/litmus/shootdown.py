@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import Litmus
+from emulator.machine.litmus import Litmus
 from scenarios.litmus.steps import (
     RECEIVED,
     REUSED,

@@ -5,7 +5,6 @@ Nothing here waits for another CPU. What is counted here is proof that a run got
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, MM, SLOW, Expectation, Setup
 from emulator.hardware.operations import (
     FolioIsolateLru,
     FolioPut,
@@ -24,6 +23,7 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.tlb import flush_tlb_local
 from emulator.kernel.user import user_read
+from emulator.machine.litmus import FAST, MM, SLOW, Expectation, Setup
 
 PAGE = 0x10
 OTHER = 0x11

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, Litmus, Setup
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
+from emulator.machine.litmus import FAST, Litmus, Setup
 from emulator.policies.migrc_v3 import MigrcV3
 from scenarios.litmus.steps import (
     AREA_PAGES,

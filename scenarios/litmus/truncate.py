@@ -7,10 +7,10 @@ and truncation flushes wherever the page is mapped.
 
 from __future__ import annotations
 
-from emulator.explore.litmus import MM, Litmus, Setup
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.truncate import truncate_inode_pages
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import MM, Litmus, Setup
 from scenarios.litmus.steps import (
     DEFERRED,
     PAGE,

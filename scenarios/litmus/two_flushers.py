@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import FAST, SLOW, Litmus, Setup
 from emulator.hardware.operations import AtomicAdd, FolioPut, FolioZero, Store, WaitFor
 from emulator.kernel.mmzone import get_page_from_freelist
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
+from emulator.machine.litmus import FAST, SLOW, Litmus, Setup
 from scenarios.litmus.steps import (
     AREA_PAGES,
     DEFERRED,

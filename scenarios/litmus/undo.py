@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import Litmus
 from emulator.hardware.operations import FolioGet, FolioPut
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
+from emulator.machine.litmus import Litmus
 from scenarios.litmus.steps import (
     PAGE,
     STAYED,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from emulator.explore.litmus import Litmus, Setup
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
+from emulator.machine.litmus import Litmus, Setup
 from scenarios.litmus.steps import (
     DEFERRED,
     PAGE,

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from emulator.kernel.policy import Policy
 from emulator.policies.catalogue import UnknownPolicy, find_policy
-from scenarios.errors import did_you_mean
 from scenarios.mistakes.flushing import (
     DeferredWithoutWaiting,
     FlushesBelowTheWatermarkOnly,
@@ -44,6 +43,7 @@ from scenarios.mistakes.requests import (
     NotUndone,
 )
 from scenarios.mistakes.shootdown import InterruptToNobody, NoWaitForAcknowledgements
+from scenarios.usage import did_you_mean
 
 _CLASSES: tuple[type[Policy], ...] = (
     NoWaitForAcknowledgements,

@@ -26,7 +26,6 @@ from emulator.checks.grace_period import (
     relevant,
 )
 from emulator.checks.sides import Sides
-from emulator.explore.litmus import MM, SLOW, Litmus, LitmusMachine, Setup
 from emulator.hardware.cpu import IpiRequest, Kind, Transition
 from emulator.hardware.operations import (
     AckIpi,
@@ -75,6 +74,7 @@ from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu, cpumask_word, is_lazy_word, tlb_gen_word
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import MM, SLOW, Litmus, LitmusMachine, Setup
 from emulator.memory.page_table import VM_READ, VM_WRITE
 from emulator.policies.catalogue import find_policy
 from emulator.policies.migrc_rfc2 import MigrcRfc2

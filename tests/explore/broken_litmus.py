@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.explore.litmus import MM, SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.hardware.operations import (
     AtomicAdd,
     FolioIsolateLru,
@@ -27,6 +26,7 @@ from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.smp import on_each_cpu_cond_mask
 from emulator.kernel.tlb import flush_tlb_func, flush_tlb_mm_range
 from emulator.kernel.user import user_read
+from emulator.machine.litmus import MM, SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.policies.immediate import Immediate
 
 PAGE = 0x10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from emulator.explore.litmus import SLOW, Litmus, LitmusMachine, Setup
 from emulator.hardware.operations import (
     AllocPages,
     AtomicAdd,
@@ -23,6 +22,7 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import SLOW, Litmus, LitmusMachine, Setup
 from emulator.policies.catalogue import find_policy
 
 PAGE = 0x10

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from small_machine import SmallMachine, Thread, random_body
 
-from emulator.explore.engine import Deadlock, Kind, LocalEngine, Transition
 from emulator.hardware.cpu import Cpu, IpiRequest
 from emulator.hardware.operations import (
     AckIpi,
@@ -29,6 +28,7 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.tlb import TlbShape
+from emulator.machine.stepper import Deadlock, Kind, LocalEngine, Transition
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks

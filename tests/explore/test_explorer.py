@@ -21,11 +21,11 @@ from broken_litmus import (
 
 from emulator.checks.violation import Violation
 from emulator.explore.explorer import DirectExplorer, agent_of
-from emulator.explore.litmus import LitmusMachine
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import Operation
+from emulator.machine.litmus import LitmusMachine
 
 
 def first(broken: LitmusMachine) -> Tally:

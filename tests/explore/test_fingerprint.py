@@ -12,10 +12,10 @@ from small_litmus import machine, one_page
 
 from emulator.explore.fingerprint import Unreadable, fingerprint
 from emulator.explore.learned import LearnedMachine, NotDeterministic
-from emulator.explore.litmus import Litmus
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import AtomicAdd, Load, Store
 from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import Litmus
 
 Body = Callable[[PerCpu], Awaitable[None]]
 STEP = Transition(Kind.STEP, 0)

@@ -8,11 +8,11 @@ import pytest
 from small_litmus import demotion, machine, polling, reuse
 
 from emulator.checks.violation import Violation
-from emulator.explore.engine import LocalEngine
 from emulator.explore.exhaustive import exhaust, shortest, state_key
 from emulator.explore.learned import LearnedMachine
-from emulator.explore.litmus import LitmusMachine
 from emulator.hardware.cpu import Kind
+from emulator.machine.litmus import LitmusMachine
+from emulator.machine.stepper import LocalEngine
 
 ARCHITECTURES = ("sc", "x86", "riscv")
 CASES = [

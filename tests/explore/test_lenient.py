@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.explore.explorer import DirectExplorer
-from emulator.explore.lenient import follow_leniently, named
 from emulator.explore.schedule import format_schedule, parse_schedule
+from emulator.explore.subsequence import follow_leniently, named
 from emulator.hardware.cpu import Kind, Transition
 
 

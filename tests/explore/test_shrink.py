@@ -7,13 +7,13 @@ from broken_litmus import early_free, forgetful, lost_wakeup, machine, reads_not
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emulator.explore.ddmin import preemptions, shrink
 from emulator.explore.explorer import DirectExplorer
-from emulator.explore.litmus import LitmusMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule, parse_schedule, replay
 from emulator.explore.search import Limits, Tally, search
-from emulator.explore.shrink import preemptions, shrink
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Kind, Transition
+from emulator.machine.litmus import LitmusMachine
 
 
 def never() -> bool:

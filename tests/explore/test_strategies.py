@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from emulator.checks.violation import Violation
 from emulator.explore.explorer import KINDS, DirectExplorer, DirectOption, agent_of
-from emulator.explore.litmus import LitmusMachine
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import STRATEGIES, Strategy, UnknownStrategy, find_strategy
 from emulator.explore.strategies.delay_bounded import DelayBounded
 from emulator.explore.strategies.pct import Pct
 from emulator.hardware.cpu import Kind, Transition
+from emulator.machine.litmus import LitmusMachine
 
 NAMES = (*STRATEGIES, "pct:1", "pct:5", "delay:0", "delay:4")
 

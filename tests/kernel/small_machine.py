@@ -15,7 +15,6 @@ from typing import Any
 
 from emulator.checks.accounting import Accounting
 from emulator.checks.coherence import Coherence
-from emulator.explore.engine import Kind, LocalEngine, Transition
 from emulator.hardware.cpu import Context, Cpu
 from emulator.hardware.operations import (
     AtomicAdd,
@@ -39,6 +38,7 @@ from emulator.kernel.sched import cond_resched, cpu_startup_entry, task_program
 from emulator.kernel.smp import interrupt_entry
 from emulator.kernel.user import user_read, user_write
 from emulator.kernel.vmscan import kswapd
+from emulator.machine.stepper import Kind, LocalEngine, Transition
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma

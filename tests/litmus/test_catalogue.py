@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 
 from emulator.explore.explorer import DirectExplorer
-from emulator.explore.litmus import LitmusMachine
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.ordering import ARCHITECTURES
+from emulator.machine.litmus import LitmusMachine
 from emulator.policies.catalogue import UnknownPolicy
 from scenarios import litmus as catalogue
 from scenarios.litmus import LITMUS, UnknownLitmus, find_litmus

@@ -14,9 +14,9 @@ from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import replay
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
-from scenarios.judging import Job, plan
 from scenarios.litmus import LITMUS
-from scenarios.programs import LitmusName, machine_of
+from scenarios.runs.verdict import Job, plan
+from scenarios.subjects.programs import LitmusName, machine_of
 
 RUNS = 400
 STATES = 25_000

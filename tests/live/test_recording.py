@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from actors.machine import Mode
+from actors.mode import Mode
 from actors.session import LiveResult, LiveSession
 from emulator.policies.catalogue import find_policy
-from scenarios.follow import Following
-from scenarios.machine import build_machine
-from scenarios.recorded import recorded_machine, tlb_digest, workload_header
-from scenarios.recording import End, Recording, Writer
-from scenarios.user_space import user_space
-from scenarios.workload_file import load_workload
+from scenarios.files.headers import recorded_machine, tlb_digest, workload_header
+from scenarios.files.recording import End, Recording, Writer
+from scenarios.runs.replays import Following
+from scenarios.subjects.workload_machine import build_machine
+from scenarios.workloads.user_space import user_space
+from scenarios.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.live
 

@@ -19,7 +19,7 @@ HANG_S = 120
 ROOT = Path(__file__).parents[2]
 
 LITMUS = """
-from emulator.explore.litmus import Expectation, Forbidden, Litmus
+from emulator.machine.litmus import Expectation, Forbidden, Litmus
 from emulator.hardware.operations import Load, Store
 
 

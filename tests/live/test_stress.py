@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 import ray
 
-from actors.machine import Chaos, Mode
+from actors.mode import Chaos, Mode
 from actors.session import LiveSession
-from scenarios.follow import Following
-from scenarios.keeping import keeping
-from scenarios.programs import LitmusName
-from scenarios.recorded import recorded_machine
-from scenarios.recording import Recording
-from scenarios.shrink_recording import shrink_litmus
-from scenarios.stress import Outcome, Plan, Tally, litmus_target, one_run, stress, workload_target
-from scenarios.swarm import DEFAULT_LEVEL, Pace, draw_chaos
-from scenarios.workload_file import load_workload
+from scenarios.files.headers import recorded_machine
+from scenarios.files.keeper import keeping
+from scenarios.files.recording import Recording
+from scenarios.runs.reduction import shrink_litmus
+from scenarios.runs.replays import Following
+from scenarios.runs.swarm import DEFAULT_LEVEL, Pace, draw_chaos
+from scenarios.runs.trials import Outcome, Plan, Tally, litmus_target, one_run, stress, workload_target
+from scenarios.subjects.programs import LitmusName
+from scenarios.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.live
 
@@ -44,7 +44,7 @@ TINY = (
     "checks.sample_every=10",
 )
 SPINS = """
-from emulator.explore.litmus import Litmus
+from emulator.machine.litmus import Litmus
 from emulator.hardware.operations import Cycle, Load, Store
 
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 from emulator.explore.exhaustive import Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine
-from emulator.explore.litmus import FAST, SLOW, Litmus, LitmusMachine, Setup
 from emulator.hardware.operations import FolioIsolateLru, FolioPut, FolioPutbackLru, FolioZero
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.migrate import migrate_pages
@@ -14,6 +13,7 @@ from emulator.kernel.mmzone import get_page_from_freelist
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import FAST, SLOW, Litmus, LitmusMachine, Setup
 
 PAGE = 0x10
 OTHER = 0x11

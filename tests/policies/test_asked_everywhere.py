@@ -10,12 +10,12 @@ import pytest
 
 from emulator.explore.exhaustive import exhaust
 from emulator.explore.learned import LearnedMachine
-from emulator.explore.litmus import LitmusMachine
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
+from emulator.machine.litmus import LitmusMachine
 from emulator.policies.migrc_v3 import MigrcV3
 from emulator.policies.migrc_v9 import MigrcV9
 from scenarios.litmus import LITMUS

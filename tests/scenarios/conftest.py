@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.cli import main
+from scenarios.verbs.cli import main
 
 Migrc = Callable[..., int]
 
 SMALL = """
-from emulator.explore.litmus import Expectation, Forbidden, Litmus
+from emulator.machine.litmus import Expectation, Forbidden, Litmus
 from emulator.hardware.operations import Load, Store
 
 

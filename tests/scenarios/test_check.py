@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from emulator.explore.litmus import Expectation
-from scenarios import check
-from scenarios.judging import plan
-from scenarios.programs import LitmusName, litmus_named
+from emulator.machine.litmus import Expectation
+from scenarios.runs import searches as check
+from scenarios.runs.verdict import plan
+from scenarios.subjects.programs import LitmusName, litmus_named
 
 Migrc = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
 
 HEAD = (
-    "from emulator.explore.litmus import Expectation, Forbidden, Litmus\n"
+    "from emulator.machine.litmus import Expectation, Forbidden, Litmus\n"
     "from emulator.hardware.operations import Load, Store\n"
 )
 NEVER = "(Expectation('immediate', 'Never', 'Never', 'Never'),)"

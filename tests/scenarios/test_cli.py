@@ -16,16 +16,16 @@ import pytest
 
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
-from scenarios.cli import ARCHITECTURES, POLICIES, main
-from scenarios.errors import UsageProblem
 from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
-from scenarios.workload import Workload
-from scenarios.workload_file import list_workloads
+from scenarios.usage import UsageProblem
+from scenarios.verbs.cli import ARCHITECTURES, POLICIES, main
+from scenarios.workloads.settings import Workload
+from scenarios.workloads.workload_file import list_workloads
 
 
 class Engine:
-    """Stands in for `scenarios.run`: each policy has finished before it started."""
+    """Stands in for `scenarios.runs.live`: each policy has finished before it started."""
 
     def __init__(self) -> None:
         self.violations: list[str] = []
@@ -67,9 +67,9 @@ class Engine:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     engine = Engine()
-    module = ModuleType("scenarios.run")
+    module = ModuleType("scenarios.runs.live")
     module.run_workload = engine.run_workload  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "scenarios.run", module)
+    monkeypatch.setitem(sys.modules, "scenarios.runs.live", module)
     return engine
 
 
@@ -202,11 +202,11 @@ def test_help_and_version_are_good(arguments: list[str], capsys: pytest.CaptureF
 def test_ray_is_not_imported_before_there_is_something_to_run(arguments: list[str]) -> None:
     program = (
         "import sys\n"
-        "from scenarios.cli import main\n"
+        "from scenarios.verbs.cli import main\n"
         "try:\n"
         f"    main({arguments!r})\n"
         "finally:\n"
-        "    assert not {'ray', 'zmq', 'scenarios.run'} & set(sys.modules)\n"
+        "    assert not {'ray', 'zmq', 'scenarios.runs.live'} & set(sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from emulator.explore.litmus import SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Transition
 from emulator.hardware.operations import FolioIsolateLru, Load, Store
@@ -15,8 +14,9 @@ from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.policies.catalogue import find_policy
-from scenarios.report.columns import Drawing, draw
+from scenarios.drawing.columns import Drawing, draw
 
 PAGE = 0x10
 

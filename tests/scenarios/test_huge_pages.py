@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from emulator.policies.catalogue import POLICIES
-from scenarios.errors import UsageProblem
-from scenarios.machine import build_machine
-from scenarios.user_space import user_space
-from scenarios.workload_file import load_workload
+from scenarios.subjects.workload_machine import build_machine
+from scenarios.usage import UsageProblem
+from scenarios.workloads.user_space import user_space
+from scenarios.workloads.workload_file import load_workload
 
 Migrc = Callable[..., int]
 

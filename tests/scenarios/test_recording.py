@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from actors.recorder import note, runs
 from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Kind, Transition
-from scenarios.errors import UsageProblem
-from scenarios.follow import Stepper
-from scenarios.keeping import named_files
-from scenarios.programs import LitmusName, machine_of
-from scenarios.recorded import litmus_header, workload_header
-from scenarios.recording import MAGIC, Block, End, Header, Recording, Writer, is_recording
-from scenarios.witness import load
-from scenarios.workload import Workload
-from scenarios.workload_file import load_workload
+from scenarios.files.headers import litmus_header, workload_header
+from scenarios.files.keeper import named_files
+from scenarios.files.recording import MAGIC, Block, End, Header, Recording, Writer, is_recording
+from scenarios.files.witness import load
+from scenarios.runs.replays import Stepper
+from scenarios.subjects.programs import LitmusName, machine_of
+from scenarios.usage import UsageProblem
+from scenarios.workloads.settings import Workload
+from scenarios.workloads.workload_file import load_workload
 
 Migrc = Callable[..., int]
 Captured = pytest.CaptureFixture[str]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.witness import Witness, load, save
+from scenarios.files.witness import Witness, load, save
 
 Migrc = Callable[..., int]
 Captured = pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emulator.measure import vmstat
 from emulator.measure.histogram import Histogram
-from scenarios.report.live import LATENCIES, Document, Run, print_report
+from scenarios.report.comparison import LATENCIES, Document, Run, print_report
 
 GOLDEN = Path(__file__).parent / "golden" / "live_report.txt"
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from actors.machine import Chaos
-from scenarios.swarm import DEFAULT_LEVEL, LEVELS, Pace, draw_chaos
+from actors.mode import Chaos
+from scenarios.runs.swarm import DEFAULT_LEVEL, LEVELS, Pace, draw_chaos
 
 RUNS = 200
 

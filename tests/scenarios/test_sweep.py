@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from scenarios import sweep_command, timed_run
-from scenarios.report.live import Run
-from scenarios.sweep import Point, Sweep, run_point
+from scenarios.report.comparison import Run
+from scenarios.runs import timed as timed_run
+from scenarios.runs.grid import Point, Sweep, run_point
+from scenarios.verbs import sweep as sweep_command
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from scenarios.user_space import CHUNK, HEAP_BASE, TABLE_BASE, user_space
-from scenarios.workload import Workload
-from scenarios.workload_file import load_workload
+from scenarios.workloads.settings import Workload
+from scenarios.workloads.user_space import CHUNK, HEAP_BASE, TABLE_BASE, user_space
+from scenarios.workloads.workload_file import load_workload
 
 
 def drawn(workload: Workload, seed: int, thread: int) -> Iterator[int]:

@@ -10,8 +10,8 @@ import msgpack
 import pytest
 
 from emulator.hardware.cpu import Kind, Transition
-from scenarios.errors import UsageProblem
-from scenarios.witness import FORMAT, MAGIC, Witness, load, save
+from scenarios.files.witness import FORMAT, MAGIC, Witness, load, save
+from scenarios.usage import UsageProblem
 
 WITNESS = Witness(
     litmus="SB",

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.errors import UsageProblem
-from scenarios.workload import Kernel, Memory, Tlb
-from scenarios.workload_file import list_workloads, load_workload
+from scenarios.usage import UsageProblem
+from scenarios.workloads.settings import Kernel, Memory, Tlb
+from scenarios.workloads.workload_file import list_workloads, load_workload
 
 MINIMAL = 'name = "mine"\nkind = "tiering"\n'
 

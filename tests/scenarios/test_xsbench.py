@@ -8,10 +8,10 @@ import pytest
 
 from emulator.kernel.user import ParallelFor
 from emulator.policies.immediate import Immediate
-from scenarios.errors import UsageProblem
-from scenarios.machine import build_machine
-from scenarios.workload_file import load_workload
-from scenarios.xsbench import BASE, XsbenchUserSpace
+from scenarios.subjects.workload_machine import build_machine
+from scenarios.usage import UsageProblem
+from scenarios.workloads.workload_file import load_workload
+from scenarios.workloads.xsbench import BASE, XsbenchUserSpace
 
 TEXT = """
 name = "mine"

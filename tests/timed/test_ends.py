@@ -22,7 +22,7 @@ from emulator.hardware.operations import (
 )
 from emulator.timed.ends import most_steps
 from emulator.timed.engine import TimedEngine
-from scenarios.cli import main
+from scenarios.verbs.cli import main
 
 SPINS = """
 from emulator.hardware.operations import Cycle, Load

@@ -34,11 +34,11 @@ from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte
 from emulator.hardware.tlb import Tlb, TlbShape, TouchPrice
 from emulator.measure.costs import Costs
 from emulator.timed.engine import TimedEngine, TimedResult
-from scenarios.machine import build_machine
-from scenarios.programs import policy_factory
-from scenarios.user_space import user_space
-from scenarios.workload import Workload
-from scenarios.workload_file import load_workload
+from scenarios.subjects.programs import policy_factory
+from scenarios.subjects.workload_machine import build_machine
+from scenarios.workloads.settings import Workload
+from scenarios.workloads.user_space import user_space
+from scenarios.workloads.workload_file import load_workload
 
 ENTRY = PRESENT | RW | ACCESSED | DIRTY
 PAGES = 8
@@ -215,7 +215,7 @@ def test_another_seed_is_another_run() -> None:
 
 COMMAND = """
 import json, sys
-from scenarios.cli import main
+from scenarios.verbs.cli import main
 try:
     main(sys.argv[1:])
 finally:

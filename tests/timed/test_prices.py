@@ -33,7 +33,7 @@ from emulator.hardware.tlb import TlbShape
 from emulator.measure.costs import Costs
 from emulator.timed.ends import DEADLOCK
 from emulator.timed.engine import TimedEngine
-from scenarios.workload import Costs as Section
+from scenarios.workloads.settings import Costs as Section
 
 PRESENT_PTE = PRESENT | RW | ACCESSED | DIRTY
 

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import scenarios.traces
-from scenarios.traces.command import trace
 from scenarios.traces.format import read_trace
+from scenarios.verbs.trace import trace
 
 SHIPPED = Path(scenarios.traces.__file__).parent / "data" / "sort.trace"
 TEXT = "==7== Lackey\nI  04000d70,3\n L 1ffeffe7e,8\n M 1ffeffffc,8\nhello\n"
@@ -105,7 +105,7 @@ def test_a_link_goes_on_pointing_at_the_new_trace(tmp_path: Path, recording: Pat
 
 def test_an_interrupt_removes_the_unfinished_file(tmp_path: Path) -> None:
     output = tmp_path / "out.trace"
-    command = [sys.executable, "-c", "from scenarios.traces.command import trace; trace()"]
+    command = [sys.executable, "-c", "from scenarios.verbs.trace import trace; trace()"]
     root = Path(scenarios.traces.__file__).parents[2]
     pipe = subprocess.PIPE
     arguments = ["import", "lackey", "-", "-o", str(output)]

@@ -1,0 +1,324 @@
+"""A litmus test: a small program on a few CPUs, one question, and the answers that are expected.
+
+A test says how the machine looks at the start (what is mapped, cached and pending) and what each CPU runs;
+the programs use the kernel's own functions. Nothing here chooses who goes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from emulator.checks.accounting import Accounting
+from emulator.checks.coherence import Coherence
+from emulator.checks.frugality import Frugality
+from emulator.checks.grace_period import GracePeriod
+from emulator.hardware.cpu import Context, Cpu, Program
+from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
+from emulator.hardware.ordering import Architecture
+from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PMD_ORDER, PRESENT, PSE, RW, mk_pte
+from emulator.hardware.tlb import TlbShape
+from emulator.kernel.percpu import (
+    KernelParameters,
+    PerCpu,
+    Task,
+    cpumask_word,
+    tlb_gen_word,
+)
+from emulator.kernel.policy import Policy
+from emulator.kernel.smp import interrupt_entry
+from emulator.machine.stepper import LocalEngine, Watcher
+from emulator.memory.folios import Folio, Tier
+from emulator.memory.memory import Memory
+from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma
+from emulator.memory.zone import Watermarks
+
+__all__ = [
+    "FAST",
+    "MM",
+    "SLOW",
+    "Expectation",
+    "Forbidden",
+    "Litmus",
+    "LitmusMachine",
+    "Observation",
+    "Setup",
+]
+
+Observation = Literal["Never", "Sometimes"]
+Body = Callable[[PerCpu], Awaitable[None]]
+
+MM = 1
+FAST = 0
+SLOW = 1
+DONE = "litmus.done"
+NO_MARKS = Watermarks(0, 0, 0)
+PID = 100
+
+
+class Forbidden(Exception):
+    """Raised by a litmus program that has seen what must not be: `rule` names it, `text` tells the values."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+        self.text = text
+
+
+class Expectation(NamedTuple):
+    """What is expected under one policy: whether a broken rule can be observed, by architecture.
+
+    `reached`: kernel or litmus counters (`cpu.count`) that some explored run must have counted, or a
+    "Never" would say nothing. `rules`: a "Sometimes" must be one of these rules; empty means any.
+    """
+
+    policy: str
+    sc: Observation | None
+    x86: Observation | None
+    riscv: Observation | None
+    reached: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Setup:
+    """How the machine looks at the start; a litmus test's `setup` fills it in.
+
+    Frames are numbered from 1 in the fast tier, then the slow tier. Everything is plain data, so that the
+    same start can be built as often as a search needs it.
+    """
+
+    memory: Memory
+    cpus: int
+    parameters: KernelParameters
+    cached: list[tuple[int, int, int]] = field(default_factory=list)  # (CPU, vpn, entry)
+    loaded: list[int] = field(default_factory=list)  # per CPU the mm it runs
+    names: dict[int, str] = field(default_factory=dict)  # CPU -> name of its task
+
+    def area(
+        self, start: int, pages: int, writable: bool = True, file: int = 0, shared: bool = False, mm: int = MM
+    ) -> None:
+        """A memory area of `pages` pages; anonymous if `file` is 0."""
+        flags = VM_READ | (VM_WRITE if writable else 0) | (VM_SHARED if shared else 0)
+        self.memory.page_tables.mm(mm).areas.append(Vma(start, start + pages, flags, file))
+        self.memory.page_tables.mm(mm).areas.sort()
+
+    def page(
+        self,
+        vpn: int,
+        node: int = FAST,
+        writable: bool = False,
+        dirty: bool = False,
+        exclusive: bool = True,
+        version: int = 0,
+        flags: int = 0,
+        mm: int = MM,
+    ) -> int:
+        """Map a fresh folio of `node` at page `vpn`, on the inactive list; its frame.
+
+        `version` is its content version, `flags` further page-table bits. A writable entry is dirty as
+        well if `dirty` says so. With PSE among the flags it is a huge page of hpage_order (see `settings`).
+        """
+        folios = self.memory.folios
+        order = self.parameters.hpage_order if flags & PSE else 0
+        pfn = folios.zones[node].rmqueue(order)
+        if pfn is None:
+            raise ValueError(f"litmus setup: node {node} has no free frame for page {vpn:#x}")
+        folio = folios.folios[pfn] = Folio(pfn, order, node)
+        folios.lruvec_add_folio(folio, False)
+        for frame in range(pfn, pfn + (1 << order)):
+            folios.content[frame] = version
+        entry = mk_pte(pfn, PRESENT | ACCESSED | flags)
+        entry |= (RW if writable else 0) | (DIRTY if dirty else 0) | (EXCLUSIVE if exclusive else 0)
+        self.memory.page_tables.mm(mm).entries[vpn] = entry
+        folio.rmap[mm, vpn] = entry
+        return pfn
+
+    def map_again(self, vpn: int, pfn: int, writable: bool = False, mm: int = MM) -> None:
+        """Map an existing folio at another page as well."""
+        folio = self.memory.folios.folios[pfn]
+        entry = mk_pte(pfn, PRESENT | ACCESSED | (RW | DIRTY if writable else 0))
+        self.memory.page_tables.mm(mm).entries[vpn] = entry
+        folio.rmap[mm, vpn] = entry
+        folio.refcount += 1
+
+    def in_page_cache(self, pfn: int, file: int, pgoff: int) -> None:
+        """Let the folio be a page of a file; the cache holds a reference."""
+        folio = self.memory.folios.folios[pfn]
+        folio.mapping = (file, pgoff)
+        folio.refcount += 1
+        self.memory.folios.page_cache[file, pgoff] = pfn
+
+    def cache(self, cpu: int, vpn: int, mm: int = MM) -> None:
+        """Let a CPU hold the translation of the page as it is now."""
+        self.cached.append((cpu, vpn, self.memory.page_tables.entry(mm, vpn)))
+
+    def word(self, name: str, value: int) -> None:
+        """A shared word that does not start at 0."""
+        self.memory.words.values[name] = value
+
+    def load(self, cpu: int, mm: int) -> None:
+        """Let a CPU run another address space than mm 1."""
+        self.loaded[cpu] = mm
+
+    def task(self, cpu: int, name: str) -> None:
+        """Name of the CPU's task; `kswapd0` makes its migrations kswapd's."""
+        self.names[cpu] = name
+
+
+@dataclass(frozen=True, slots=True)
+class Litmus:
+    """One question. `programs[n]` runs on CPU n as a user task of mm 1.
+
+    With `drain` CPU 0 waits at the end until all programs are through and lets the policy perform what
+    it still owes, so that nothing may be pending after it. `speculated` are the pages that the page
+    walker may fetch at any moment on any CPU. `fast`, `slow`: frames of the tiers; `marks` the fast
+    tier's watermarks. Needless interrupts are judged unless `frugal` is false.
+    """
+
+    name: str
+    question: str
+    programs: tuple[Body, ...]
+    setup: Callable[[Setup], None]
+    expected: tuple[Expectation, ...]
+    drain: bool = True
+    frugal: bool = True
+    speculated: tuple[int, ...] = ()
+    fast: int = 4
+    slow: int = 4
+    marks: Watermarks = NO_MARKS
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it takes."""
+        return len(self.programs)
+
+
+class LitmusMachine:
+    """A litmus test on one architecture under one policy: builds its start, as often as wanted.
+
+    `make_policy` makes one policy object per CPU. Raises ValueError for a test that cannot be set up.
+    """
+
+    def __init__(self, litmus: Litmus, architecture: Architecture, make_policy: Callable[[], Policy]) -> None:
+        self.litmus = litmus
+        self.architecture = architecture
+        self.make_policy = make_policy
+        self._marks = (litmus.marks, NO_MARKS)
+        self.parameters = KernelParameters(
+            litmus.cpus,
+            self._marks,
+            (1, 1 + litmus.fast, 1 + litmus.fast + litmus.slow),
+            **{"numa_scan_pages": 0, **dict(litmus.settings)},
+        )
+        self._start = self._set_up()
+
+    def _set_up(self) -> Setup:
+        tiers = [Tier(self.litmus.fast, self._marks[0]), Tier(self.litmus.slow, self._marks[1])]
+        memory = Memory(tiers, self.parameters.hpage_order)
+        setup = Setup(memory, self.litmus.cpus, self.parameters, loaded=[MM] * self.litmus.cpus)
+        self.litmus.setup(setup)
+        for mm in set(setup.loaded):
+            mask = sum(1 << cpu for cpu, loaded in enumerate(setup.loaded) if loaded == mm)
+            setup.word(cpumask_word(mm), mask)
+            setup.word(tlb_gen_word(mm), 1)
+        return setup
+
+    def memory(self) -> Memory:
+        """A fresh memory as it is at the start."""
+        return self._set_up().memory
+
+    def masks(self) -> dict[int, int]:
+        """mm to the CPUs that run it at the start, one bit each."""
+        loaded = self._start.loaded
+        return {mm: sum(1 << cpu for cpu, on in enumerate(loaded) if on == mm) for mm in set(loaded)}
+
+    def coherence(self, memory: Memory) -> Coherence:
+        """The coherence check over a memory of this test."""
+        return Coherence(memory, self.make_policy().frees_before_flush)
+
+    # --- as a machine that actors run ----------------------------------------------------------
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it has."""
+        return self.litmus.cpus
+
+    @property
+    def architecture_row(self) -> Architecture:
+        """What may wait in a CPU's window."""
+        return self.architecture
+
+    def checks(self, memory: Memory) -> list[Any]:
+        """What watches the memory's operations."""
+        coherence = self.coherence(memory)
+        return [coherence, Accounting(memory)] if self.litmus.drain else [coherence]
+
+    def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
+        """CPU `number`, the program that it boots, and its kernel's private data."""
+        start = self._start
+        kernel = PerCpu(number, self.parameters, self.make_policy())
+        order = self.parameters.hpage_order or PMD_ORDER
+        cpu = Cpu(number, self.architecture, TlbShape(16, 4, 16, 4), interrupt_entry(kernel), order)
+        mm = start.loaded[number]
+        cpu.mm = mm
+        cpu.pcid = 2
+        cpu.speculated = self.litmus.speculated
+        state = kernel.tlbstate
+        state.loaded_mm = mm
+        state.loaded_mm_asid = 1
+        state.next_asid = 2
+        state.ctxs[1].mm = mm
+        state.ctxs[1].tlb_gen = 1
+        for holder, vpn, entry in start.cached:
+            if holder == number:
+                cpu.tlb.insert(cpu.pcid, vpn, entry)
+        task = Task(PID + number, start.names.get(number, f"task{number}"), mm)
+        kernel.current = task
+        kernel.tasks[task.pid] = task
+        program = _program(kernel, self.litmus.programs[number], self.litmus.drain)
+        task.context = Context(program)
+        return cpu, program, kernel
+
+    def boot(self, number: int) -> tuple[Cpu, PerCpu]:
+        """CPU `number`, its program waiting for its first operation."""
+        cpu, program, kernel = self.cpu(number)
+        cpu.boot(program)
+        return cpu, kernel
+
+    def watchers(self, memory: Memory | None = None) -> tuple[GracePeriod | Frugality, ...]:
+        """Fresh checks of what happens before what, for a run from the start; they need no memory."""
+        entries = {
+            (mm, vpn): entry
+            for mm, tables in self._start.memory.page_tables.mms.items()
+            for vpn, entry in tables.entries.items()
+        }
+        plain_orders = self.architecture.plain_orders
+        parameters = self.parameters
+        grace = GracePeriod(
+            self.litmus.cpus, plain_orders, self.masks(), parameters.nid, entries, parameters.hpage_order
+        )
+        return (grace, Frugality(grace)) if self.litmus.frugal else (grace,)
+
+    def engine(self, watchers: Sequence[Watcher] = ()) -> LocalEngine:
+        """The machine at its start under the plain engine, coherence and accounting watching."""
+        memory = self.memory()
+        observers = self.checks(memory)
+        cpus = [self.boot(number)[0] for number in range(self.litmus.cpus)]
+        return LocalEngine(memory, cpus, observers, watchers)
+
+
+async def _program(kernel: PerCpu, body: Body, drain: bool) -> None:
+    await body(kernel)
+    if drain:
+        # CPU 0 performs what is owed when everybody is through.
+        if kernel.number == 0:
+            others = kernel.parameters.cpus - 1
+            if others:
+                await WaitFor(DONE, others)
+            await kernel.policy.drain(kernel)
+        else:
+            await AtomicAdd(DONE, 1)
+    await Idle()

@@ -1,0 +1,171 @@
+"""An interleaving as kernel comments draw it: one column per CPU, one line per step, time running down.
+
+The schedule is replayed on the plain engine, and what every step did is put into words. Away from a
+terminal it is plain text that can be pasted into mail, no wider than asked for.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypedDict
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from emulator.hardware.cpu import Cpu, Kind, Transition
+from emulator.hardware.operations import BeginLoad, EndLoad, Operation, Translate
+from emulator.machine.litmus import LitmusMachine
+from emulator.machine.stepper import LocalEngine
+from scenarios.drawing.phrases import said, taken
+
+DEFAULT_WIDTH: Final = 100
+
+
+class Step(TypedDict):
+    """One line of the drawing, as `--json` has it; steps count from 1."""
+
+    step: int
+    cpu: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """The lines of one interleaving; `rule` broke at the last one (empty: none), on CPU `cpu` (-1: none)."""
+
+    cpus: int
+    steps: tuple[Step, ...]
+    rule: str = ""
+    cpu: int = -1
+
+    def broken(self, rule: str, cpu: int) -> Drawing:
+        """The same, its end marked with a rule."""
+        return replace(self, rule=rule, cpu=cpu)
+
+    def text(self, width: int = DEFAULT_WIDTH) -> str:
+        """One column per CPU, within `width` characters: longer words go on in the next line."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True, header_style="")
+        table.add_column("", justify="right", no_wrap=True)
+        for number in range(self.cpus):
+            table.add_column(f"CPU {number}", overflow="fold")
+        for step in self.steps:
+            table.add_row(str(step["step"]), *self._cells(step["cpu"], step["text"]))
+        if self.rule:
+            table.add_row("", *self._cells(max(self.cpu, 0), f"^^^ {self.rule}"))
+        page = io.StringIO()
+        Console(file=page, width=width, color_system=None, legacy_windows=False).print(table)
+        return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
+
+    def _cells(self, cpu: int, text: str) -> list[Text]:
+        return [Text(text if number == cpu else "") for number in range(self.cpus)]
+
+
+class _Listener:
+    """Keeps what the engine tells of a transition: the operation and its answer survive its program's end."""
+
+    def __init__(self) -> None:
+        self.violations: list[Any] = []
+        self.operation: Operation | None = None
+        self.issued = False
+        self.answer: Any = None
+
+    def happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
+        self.operation, self.issued, self.answer = operation, issued, answer
+
+    def finish(self) -> None:
+        """It keeps nothing of the end."""
+
+
+def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
+    """Put every transition of `schedule` into words; ValueError if one is not possible where it stands.
+
+    It ends where a program raises.
+    """
+    listener = _Listener()
+    engine = machine.engine((listener,))
+    steps: list[Step] = []
+    for number, transition in enumerate(schedule, 1):
+        text, ended = _line(engine, listener, transition)
+        steps.append(Step(step=number, cpu=transition.cpu, kind=transition.kind.name.lower(), text=text))
+        if ended:
+            break
+    return Drawing(machine.litmus.cpus, tuple(steps))
+
+
+def _line(engine: LocalEngine, listener: _Listener, transition: Transition) -> tuple[str, bool]:
+    """What one transition does, and whether its program raised."""
+    if not 0 <= transition.cpu < len(engine.cpus):
+        raise ValueError(f"there is no CPU {transition.cpu}")
+    cpu = engine.cpus[transition.cpu]
+    # A line stands further right inside an interrupt handler, as a nested call would.
+    margin = "  " * (len(cpu.frames) - 1) if transition.kind is Kind.STEP else ""
+    here = _answered_here(cpu) if transition.kind is Kind.STEP else None
+    ended = False
+    before = engine.steps
+    try:
+        engine.take(transition)
+    except Exception:
+        if engine.steps == before:
+            raise
+        ended = True
+    if listener.operation is None:
+        return taken(listener.answer), ended
+    answer = here if listener.answer is None else listener.answer
+    text = said(transition.kind, listener.operation, listener.issued, answer)
+    return margin + text, ended
+
+
+def _answered_here(cpu: Cpu) -> Any:
+    """The answer that the CPU itself will give to its program's operation, None if memory has to."""
+    operation = cpu.operation
+    if isinstance(operation, Translate):
+        return cpu.tlb.peek(cpu.pcid, operation.vpn) or 0
+    if isinstance(operation, EndLoad):
+        return cpu.window.values.get(operation.handle)
+    if isinstance(operation, BeginLoad):
+        return None
+    return cpu.window.forward(operation)
+
+
+class Tail:
+    """Watches an engine and keeps the last transitions, to be put into words only if somebody asks."""
+
+    def __init__(self, cpus: Sequence[Cpu], length: int) -> None:
+        self.violations: list[Any] = []
+        self._cpus = cpus
+        self._kept: deque[tuple[int, Transition, int, Operation | None, bool, Any]] = deque(maxlen=length)
+        self._count = 0
+
+    def happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
+        """One transition, told before the CPU goes on."""
+        self._count += 1
+        depth = 0
+        if transition.kind is Kind.STEP:
+            cpu = self._cpus[transition.cpu]
+            depth = len(cpu.frames) - 1
+            if answer is None and type(operation) in (Translate, EndLoad):
+                answer = _answered_here(cpu)
+        self._kept.append((self._count, transition, depth, operation, issued, answer))
+
+    def finish(self) -> None:
+        """It keeps nothing of the end."""
+
+    def drawing(self) -> Drawing:
+        """The last transitions in words; steps are numbered from the start of the run."""
+        steps = []
+        for number, transition, depth, operation, issued, answer in self._kept:
+            if operation is None:
+                text = taken(answer)
+            else:
+                text = "  " * depth + said(transition.kind, operation, issued, answer)
+            steps.append(Step(step=number, cpu=transition.cpu, kind=transition.kind.name.lower(), text=text))
+        return Drawing(len(self._cpus), tuple(steps))

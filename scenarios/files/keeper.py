@@ -1,0 +1,128 @@
+"""Where the recordings of `migrc run` go: into the files that were asked for, else away if no rule broke."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from actors.session import LiveResult
+from scenarios.files.headers import tlb_digest
+from scenarios.files.recording import SUFFIX, End, Header, Writer
+from scenarios.files.witness import safe_name
+from scenarios.usage import UsageProblem
+
+FOLDER: Final = Path("recordings")
+"""Of the current directory: recordings of runs that broke a rule."""
+
+Tell = Callable[[str], None]
+
+
+def named_files(record: Path, policies: Sequence[str]) -> dict[str, Path]:
+    """The file of each policy: with several, FILE gets the policy's name in front of its suffix.
+
+    UsageProblem if one of them cannot be a file, before anything has run.
+    """
+    try:
+        if record.is_dir():
+            raise UsageProblem(f"--record: {record}: a directory; the name of a file")
+        files = {policies[0]: record}
+        if len(policies) > 1:
+            stem, suffix = record.stem, record.suffix
+            files = {one: record.with_name(f"{stem}-{safe_name(one)}{suffix}") for one in policies}
+        for file in files.values():
+            if file.is_dir():
+                raise UsageProblem(f"--record: {file}: a directory; the name of a file")
+            if not file.parent.is_dir():
+                raise UsageProblem(f"--record: {file.parent}: no such directory; one that is there")
+    except OSError as problem:
+        # Too long a name, for one.
+        raise UsageProblem(f"--record: {record}: {problem.strerror}; the name of a file") from None
+    return files
+
+
+class Keeper:
+    """The recording of one run, under way. `path` is where it stays, None while and if it does not."""
+
+    def __init__(self, writer: Writer, path: Path | None, tell: Tell) -> None:
+        self.path = path
+        self._writer: Writer | None = writer
+        self._asked = path is not None
+        self._header_file = writer.path
+        self._tell = tell
+
+    def keep(self, events: tuple[int, ...], checksum: int) -> None:
+        """Write a block; one that nobody asked for does not end the run if the disk is full."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.keep(events, checksum)
+        except UsageProblem as problem:
+            if self._asked:
+                raise
+            self._tell(f"{problem.message}; going on without")
+            self._writer = None
+
+    def end(self, result: LiveResult, name: str, wanted: bool = True) -> None:
+        """The run is over. A recording that nobody asked for moves to FOLDER if a rule broke and `wanted`."""
+        if self._writer is None:
+            return
+        figures = result.memory
+        self._writer.end(
+            End(
+                transitions=figures["transitions"],
+                memory_digest=figures["memory_digest"],
+                tlb_digest=tlb_digest(result.tlbs) if result.tlbs else "",
+                violations=tuple(result.violations),
+            )
+        )
+        if self._asked:
+            self._tell(f"recorded in {self.path}")
+        elif result.violations and wanted:
+            self.path = _moved(self._header_file, name)
+            self._tell(f"a rule broke; the recording is {self.path}")
+
+
+@contextmanager
+def keeping(header: Header, record: Path | None, tell: Tell) -> Iterator[Keeper]:
+    """Keep the recording of one run: in `record`, else in a temporary file that ends with the block."""
+    if record is not None:
+        with Writer(record, header) as writer:
+            try:
+                yield Keeper(writer, record, tell)
+            except BaseException:
+                tell(f"{record}: recorded up to here")
+                raise
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="migrc-recording-") as folder,
+        Writer(Path(folder) / f"run{SUFFIX}", header) as writer,
+    ):
+        yield Keeper(writer, None, tell)
+
+
+def file_name(header: Header) -> str:
+    """`scenario--policy--arch--seedN`, letters that are safe everywhere."""
+    parts = (header.scenario, header.policy, header.arch, f"seed{header.seed}")
+    return "--".join(safe_name(part) for part in parts)
+
+
+def _moved(file: Path, name: str) -> Path:
+    """Move into FOLDER under a name that is free there."""
+    try:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            target = FOLDER / (f"{name}{SUFFIX}" if number == 1 else f"{name}-{number}{SUFFIX}")
+            try:
+                target.touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            shutil.move(file, target)
+            return target
+    except OSError as problem:
+        raise UsageProblem(f"{FOLDER}: the recording cannot be kept: {problem.strerror}") from None
+    raise AssertionError("numbers do not end")

@@ -1,0 +1,263 @@
+"""A recording: the order of everything that happened in one live run, in a file that grows while it runs.
+
+One line of text names the format; frames follow, each its length, the CRC-32 of its content and the content
+as MessagePack: a header (what machine ran), blocks (events and checksum, see `actors.recorder`) and an end.
+A file that was cut, or damaged later, is good up to its last whole frame. Nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Literal
+
+import msgpack
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from actors.recorder import KINDS
+from scenarios.usage import UsageProblem
+
+MAGIC: Final = b"migrc-recording "
+FORMAT: Final = 1
+SUFFIX: Final = ".mrec"
+_FRAME: Final = struct.Struct(">II")  # length and CRC-32 of what follows
+_MAX_FRAME: Final = 64 << 20
+_MAX_LINE: Final = 64
+_HEADER, _BLOCK, _END = range(3)
+_RIGHT: Final = "a recording that migrc run made"
+
+Block = tuple[tuple[int, ...], int]
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Trace(_Plain):
+    """The trace that a workload replayed, by path and by the hash of its content (BLAKE2b)."""
+
+    path: str = Field(min_length=1, max_length=4096)
+    blake2b: str = Field(pattern="^[0-9a-f]{32}$")
+
+
+class Header(_Plain):
+    """All that is needed to build the machine again: a workload with its settings, or a litmus test.
+
+    `scenario` is the workload's name or the test's, `file` defines the test if it is not a shipped one,
+    `chaos` has the fields of `emulator.machine.protocols.Chaos`. `project` is the version that recorded it.
+    """
+
+    kind: Literal["workload", "litmus"]
+    scenario: str = Field(min_length=1, max_length=200)
+    policy: str = Field(min_length=1, max_length=200)
+    arch: Literal["sc", "x86", "riscv"]
+    cpus: int = Field(ge=1, le=64)
+    seed: int = Field(default=0, ge=0)
+    workload: dict[str, Any] = {}
+    trace: Trace | None = None
+    file: str = Field(default="", max_length=4096)
+    chaos: dict[str, Any] | None = None
+    project: str = ""
+
+
+class End(_Plain):
+    """What the run itself found: digests of memory and of all TLBs as they were at its end."""
+
+    transitions: int = Field(ge=0)
+    memory_digest: str
+    tlb_digest: str
+    violations: tuple[Any, ...]
+
+
+class Writer:
+    """Writes a recording, block by block; whatever has been handed over survives the end of this process.
+
+    UsageProblem if the file cannot be written. To be used in a `with` block, which closes it.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        try:
+            self._file: BinaryIO = path.open("wb", buffering=0)
+        except (OSError, ValueError) as problem:
+            raise self._unwritable(problem) from None
+        try:
+            self._write(MAGIC + b"%d\n" % FORMAT)
+            self._frame((_HEADER, header.model_dump()))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+    def keep(self, events: Sequence[int], checksum: int) -> None:
+        """Append one block."""
+        self._frame((_BLOCK, events, checksum))
+
+    def end(self, end: End) -> None:
+        """Append how the run ended: then the recording is whole."""
+        self._frame((_END, end.model_dump()))
+
+    def _frame(self, content: tuple[Any, ...]) -> None:
+        packed: bytes = msgpack.packb(content)
+        # One write, so that what another process reads meanwhile is cut between frames.
+        self._write(_FRAME.pack(len(packed), zlib.crc32(packed)) + packed)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as problem:
+            raise self._unwritable(problem) from None
+
+    def _unwritable(self, problem: Exception) -> UsageProblem:
+        reason = problem.strerror if isinstance(problem, OSError) else str(problem)
+        return UsageProblem(f"{self.path}: the recording cannot be written: {reason}; a file in a folder")
+
+
+class Recording:
+    """Reads a recording: the header at once, then `blocks`. UsageProblem if the file is none.
+
+    After the last block `end` is set, or else `problem` says how much of the file could be used. `position`
+    and `size` are in bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.end: End | None = None
+        self.damaged = False
+        self.problem = ""
+        self.position = 0
+        try:
+            self._file: BinaryIO = path.open("rb")
+            self.size = path.stat().st_size
+        except (OSError, ValueError) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) else str(problem)
+            raise UsageProblem(f"{path}: {reason}; {_RIGHT}") from None
+        try:
+            self._check_format()
+            self.header = self._read_header()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _check_format(self) -> None:
+        line = self._file.read(_MAX_LINE).partition(b"\n")
+        if not line[0].startswith(MAGIC) or not line[1]:
+            raise UsageProblem(f"{self.path}: not a recording; {_RIGHT}")
+        if line[0][len(MAGIC) :] != b"%d" % FORMAT:
+            raise UsageProblem(
+                f"{self.path}: a recording of another format; this version of migrc reads format {FORMAT}"
+            )
+        self.position = len(line[0]) + 1
+        self._file.seek(self.position)
+
+    def _read_header(self) -> Header:
+        content = self._next()
+        if content is None or content[0] != _HEADER or len(content) != 2:
+            how = self.problem or "it does not begin with a header"
+            raise UsageProblem(f"{self.path}: nothing of it can be used: {how}; {_RIGHT}")
+        try:
+            return Header.model_validate(content[1])
+        except ValidationError as problem:
+            error = problem.errors()[0]
+            where = ".".join(str(part) for part in error["loc"]) or "it"
+            raise UsageProblem(f"{self.path}: header: {where}: {error['msg']}; {_RIGHT}") from None
+
+    def blocks(self) -> Iterator[Block]:
+        """Every good block, in order; to be called once."""
+        number = 0
+        while (content := self._next()) is not None:
+            if content[0] == _END:
+                self._take_end(content, number)
+                return
+            if not self._good_block(content):
+                self._unusable(f"block {number + 1} has other content than events and a checksum", True)
+                return
+            number += 1
+            yield content[1], content[2]
+
+    def _take_end(self, content: tuple[Any, ...], blocks: int) -> None:
+        try:
+            end = End.model_validate(content[1] if len(content) == 2 else None)
+        except ValidationError:
+            self._unusable(f"the end after block {blocks} has other content than an end", True)
+            return
+        if self.position < self.size:
+            self._unusable(f"{self.size - self.position} bytes too many after its end", True)
+        self.end = end
+
+    def _good_block(self, content: tuple[Any, ...]) -> bool:
+        if len(content) != 3 or content[0] != _BLOCK:
+            return False
+        events, checksum = content[1:]
+        return (
+            type(checksum) is int
+            and type(events) is tuple
+            and len(events) % 3 == 0
+            and all(type(value) is int and value >= 0 for value in events)
+            and all(who < KINDS * self.header.cpus for who in events[::3])
+            and all(count > 0 for count in events[2::3])
+        )
+
+    def _next(self) -> tuple[Any, ...] | None:
+        """The content of the next frame; None, with `problem` set, if there is no good one."""
+        head = self._file.read(_FRAME.size)
+        if len(head) < _FRAME.size:
+            what = "it ends without an end frame" if not head else "it ends in the middle of a frame"
+            self._unusable(what, False)
+            return None
+        length, checksum = _FRAME.unpack(head)
+        if length > _MAX_FRAME:
+            self._unusable("a frame's length is impossible", True)
+            return None
+        packed = self._file.read(length)
+        if len(packed) < length:
+            self._unusable("it ends in the middle of a frame", False)
+            return None
+        if zlib.crc32(packed) != checksum:
+            self._unusable("a frame's content does not match its CRC", True)
+            return None
+        try:
+            content = msgpack.unpackb(packed, use_list=False)
+        except (ValueError, msgpack.exceptions.UnpackException):
+            content = None
+        if type(content) is not tuple or not content:
+            self._unusable("a frame's content is not what belongs there", True)
+            return None
+        self.position += _FRAME.size + length
+        return content
+
+    def _unusable(self, what: str, damaged: bool) -> None:
+        """Nothing from `position` on can be used."""
+        self.damaged = damaged
+        self.problem = f"{'damaged' if damaged else 'cut'} at byte {self.position:,}: {what}"
+
+
+def is_recording(path: Path) -> bool:
+    """The file begins as a recording does, of whatever format."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except (OSError, ValueError):
+        return False

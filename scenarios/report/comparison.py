@@ -1,0 +1,244 @@
+"""What a live or timed run found, for people: every policy side by side, with its ratio to the first.
+
+The result document (the one that `--json` prints) is described here as types; the text is made from it and
+from the histograms, which the document only summarises. Away from a terminal the text has no colours and
+never wraps, so that it can be pasted into mail.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NotRequired, TextIO, TypedDict
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from emulator.measure.histogram import Histogram
+from emulator.measure.vmstat import COUNTERS
+from scenarios.drawing.phrases import shortened
+from scenarios.report.console import plain_console
+
+LATENCIES: Final[Mapping[str, str]] = {
+    "delivery": "send to handler entry",
+    "handler": "handler run time",
+    "round_trip": "send to last acknowledgement",
+}
+"""What is measured of each IPI, by its key in the document."""
+
+_SUMMARY_ROWS = {"count": "count", "p50": "p50", "p90": "p90", "p99": "p99", "p99_9": "p99.9", "max": "max"}
+_VIOLATIONS_SHOWN = 20
+# Wider than any table: a terminal may break a line, but no digit may be cut off to make a table fit.
+
+Pictures = Mapping[str, Mapping[str, Histogram]]
+"""Histograms by policy and by key of `LATENCIES`."""
+
+
+class CheckSampling(TypedDict):
+    """One access in `sample_every` was checked in memory, `checked` in this run.
+
+    `operations` counts everything that was judged: those, every fill, and first writes through an entry.
+    """
+
+    sample_every: int
+    checked: int
+    operations: int
+
+
+class Measured(TypedDict):
+    """One policy's latencies: for each key of `LATENCIES` what `Histogram.summary` says, in ns."""
+
+    policy: str
+    ipi_latency_ns: dict[str, dict[str, int | None]]
+
+
+class Run(Measured):
+    """One policy's results.
+
+    `interrupts` has one number for each CPU under `TLB`; `pending_peak` is in pages. A violation is a text or
+    a JSON object.
+    `transitions`: of a watched run, how many steps happens-before has judged; `recording`: the file, if kept.
+
+    Of a timed run all times but `wall_s` are virtual. `elapsed_s` is `elapsed_ns` again, `clocks_ns` each
+    CPU's clock at the end. Of the time of all CPUs, `shootdown_share` (0 to 1) went to sending flush
+    interrupts, waiting for their acknowledgements and handling them.
+    """
+
+    vmstat: dict[str, int]
+    interrupts: dict[str, list[int]]
+    accesses: int
+    elapsed_ns: int
+    pending_peak: int
+    violations: list[Any]
+    check_sampling: NotRequired[CheckSampling]
+    transitions: NotRequired[int]
+    recording: NotRequired[str]
+    elapsed_s: NotRequired[float]
+    shootdown_share: NotRequired[float]
+    clocks_ns: NotRequired[list[int]]
+    wall_s: NotRequired[float]
+
+
+class Document(TypedDict):
+    """The whole result of `migrc run`, in the order and with the keys of its JSON form.
+
+    `costs`: the cost model of a timed run; `live_settings`: what the workload sets for live runs only;
+    `interrupted`: Ctrl-C came, `runs` are those that had ended.
+    """
+
+    scenario: str
+    engine: str
+    arch: str
+    cpus: int
+    seed: int
+    runs: list[Run]
+    costs: NotRequired[dict[str, int]]
+    live_settings: NotRequired[dict[str, Any]]
+    interrupted: NotRequired[bool]
+
+
+def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
+    """Write the report to `file`: colours and rules if it is a terminal, plain text otherwise."""
+    console = plain_console(file)
+    runs = document["runs"]
+    console.print(
+        f"{document['scenario']}: {document['engine']} engine, {document['arch']}, "
+        f"{document['cpus']} CPUs, seed {document['seed']}"
+    )
+    settings = document.get("live_settings")
+    if settings:
+        listed = ", ".join(f"{key} = {value}" for key, value in settings.items())
+        console.print(f"set for live runs: {listed}")
+    if not runs:
+        return
+    _heading(console, "run")
+    console.print(_totals(runs))
+    _heading(console, "/proc/vmstat")
+    console.print(_counters(runs))
+    _heading(console, "/proc/interrupts")
+    for line in _interrupts(runs):
+        console.print(line)
+    print_latencies(console, runs, pictures)
+    for run in runs:
+        _violations(console, run)
+
+
+def print_latencies(console: Console, runs: Sequence[Measured], pictures: Pictures) -> None:
+    """A table of each kind of latency, every policy side by side, and the histograms below it."""
+    for key, meaning in LATENCIES.items():
+        _heading(console, f"IPI {key}: {meaning}")
+        console.print(_latency(runs, key))
+        for run in runs:
+            histogram = pictures.get(run["policy"], {}).get(key)
+            if histogram is not None and len(histogram):
+                console.print(f"\n{run['policy']}, {key}, ns:")
+                console.print(histogram.picture())
+
+
+def _heading(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def _side_by_side(runs: Sequence[Measured], first_column: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(first_column, no_wrap=True)
+    for number, run in enumerate(runs):
+        table.add_column(run["policy"], justify="right", no_wrap=True)
+        if number:
+            table.add_column("ratio", justify="right", no_wrap=True, style="cyan")
+    return table
+
+
+def _row(table: Table, name: str, values: Sequence[int | None], show: Callable[[int], str]) -> None:
+    cells = [name]
+    for number, value in enumerate(values):
+        cells.append("-" if value is None else show(value))
+        if number:
+            cells.append(_ratio(value, values[0]))
+    table.add_row(*cells)
+
+
+def _totals(runs: Sequence[Run]) -> Table:
+    table = _side_by_side(runs, "")
+    _row(table, "accesses", [run["accesses"] for run in runs], _number)
+    _row(table, "elapsed", [run["elapsed_ns"] for run in runs], duration)
+    if runs and all("shootdown_share" in run for run in runs):
+        # In millionths, because a row is of integers.
+        shares = [round(run["shootdown_share"] * 1e6) for run in runs]
+        _row(table, "time in shootdowns, of all CPUs", shares, lambda share: f"{share / 1e4:.2f} %")
+    _row(table, "pending folios, peak (pages)", [run["pending_peak"] for run in runs], _number)
+    if all("check_sampling" in run for run in runs):
+        every = [run["check_sampling"]["sample_every"] for run in runs]
+        checked = [run["check_sampling"]["checked"] for run in runs]
+        operations = [run["check_sampling"]["operations"] for run in runs]
+        _row(table, "one access is checked in every", every, _number)
+        _row(table, "accesses checked that way", checked, _number)
+        _row(table, "checks made, fills included", operations, _number)
+    if all("transitions" in run for run in runs):
+        _row(table, "steps judged by happens-before", [run["transitions"] for run in runs], _number)
+    _row(table, "violations", [len(run["violations"]) for run in runs], _number)
+    return table
+
+
+def _counters(runs: Sequence[Run]) -> Table:
+    table = _side_by_side(runs, "")
+    present = {name for run in runs for name in run["vmstat"]}
+    known = [name for name in COUNTERS if name in present]
+    for name in known + sorted(present.difference(known)):
+        _row(table, name, [run["vmstat"].get(name) for run in runs], _number)
+    return table
+
+
+def _interrupts(runs: Sequence[Run]) -> list[str]:
+    """The TLB row as Linux prints it (arch/x86/kernel/irq.c: arch_show_interrupts), one for each policy."""
+    cpus = max((len(run["interrupts"]["TLB"]) for run in runs), default=0)
+    lines = [(" " * 11 + "".join(f"CPU{cpu:<8}" for cpu in range(cpus))).rstrip()]
+    for run in runs:
+        counts = "".join(f"{count:>10} " for count in run["interrupts"]["TLB"])
+        lines.append(f"TLB: {counts}  TLB shootdowns ({run['policy']})")
+    return lines
+
+
+def _latency(runs: Sequence[Measured], key: str) -> Table:
+    table = _side_by_side(runs, "")
+    summaries = [run["ipi_latency_ns"][key] for run in runs]
+    for name, label in _SUMMARY_ROWS.items():
+        show = _number if name == "count" else duration
+        _row(table, label, [summary.get(name) for summary in summaries], show)
+    return table
+
+
+def _violations(console: Console, run: Run) -> None:
+    found = run["violations"]
+    if not found:
+        return
+    console.print()
+    console.print(Text(f"{run['policy']}: {len(found)} violations", style="bold red"))
+    for violation in found[:_VIOLATIONS_SHOWN]:
+        text = violation if isinstance(violation, str) else json.dumps(violation)
+        console.print("  " + shortened(text))
+    if len(found) > _VIOLATIONS_SHOWN:
+        console.print(f"  and {len(found) - _VIOLATIONS_SHOWN} more; --json has them all")
+
+
+def _ratio(value: int | None, first: int | None) -> str:
+    if value is None or not first:
+        return "-"
+    ratio = value / first
+    return f"{ratio:.2f}" if ratio >= 0.1 or not ratio else f"{ratio:.3f}"
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+def duration(ns: int) -> str:
+    """Three digits and a unit: `850 ns`, `12.3 us`, `4.56 ms`, `1,234 s`."""
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if ns >= size:
+            scaled = ns / size
+            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+            return f"{scaled:,.{digits}f} {unit}"
+    return f"{ns} ns"

@@ -1,0 +1,53 @@
+"""What a sweep found, for people: a line for each point, with its policies one below the other."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.table import Table
+
+from scenarios.report.comparison import duration
+from scenarios.report.console import plain_console
+from scenarios.runs.grid import SweepDocument
+
+
+def print_sweep(document: SweepDocument, file: TextIO) -> None:
+    """Write the table to `file`: colours if it is a terminal, plain text otherwise, never wrapped.
+
+    `to first` compares the elapsed time with that of the first policy at the same point.
+    """
+    console = plain_console(file)
+    console.print(
+        f"{document['scenario']}: timed engine, {document['arch']}, {document['cpus']} CPUs, "
+        f"seed {document['seed']}, unless varied"
+    )
+    console.print()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for key in document["vary"]:
+        table.add_column(key, justify="right", no_wrap=True)
+    table.add_column("policy", no_wrap=True)
+    columns = ("elapsed", "to first", "in shootdowns", "remote flushes", "received", "round trip p50", "p99")
+    for column in (*columns, "violations"):
+        table.add_column(column, justify="right", no_wrap=True)
+    first = document["policies"][0]
+    base = {
+        tuple(point["values"].items()): point["run"]["elapsed_ns"]
+        for point in document["points"]
+        if point["policy"] == first
+    }
+    for point in document["points"]:
+        run = point["run"]
+        against = base.get(tuple(point["values"].items()))
+        trip = run["ipi_latency_ns"]["round_trip"]
+        table.add_row(
+            *point["values"].values(),
+            point["policy"],
+            duration(run["elapsed_ns"]),
+            f"{run['elapsed_ns'] / against:.3f}" if against else "-",
+            f"{run['shootdown_share'] * 100:.2f} %",
+            f"{run['vmstat']['nr_tlb_remote_flush']:,}",
+            f"{run['vmstat']['nr_tlb_remote_flush_received']:,}",
+            *("-" if trip[name] is None else duration(int(trip[name] or 0)) for name in ("p50", "p99")),
+            f"{len(run['violations']):,}",
+        )
+    console.print(table)

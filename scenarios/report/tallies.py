@@ -1,0 +1,136 @@
+"""What `migrc stress` has found: one line for each target, what broke and how to see it again, latencies."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from scenarios.drawing.phrases import shortened
+from scenarios.report.comparison import Measured, print_latencies
+from scenarios.report.console import plain_console
+from scenarios.runs.trials import Outcome, Tally
+
+
+def as_document(outcome: Outcome, seed: int, level: int) -> dict[str, Any]:
+    """The JSON document. Counts are of runs; `interleavings` are distinct ones."""
+    return {
+        "engine": "live",
+        "seed": seed,
+        "chaos": level,
+        **{name: _total(outcome.tallies, name) for name in ("runs", "races", "needless", "violations")},
+        "interleavings": sum(len(tally.interleavings) for tally in outcome.tallies),
+        "elapsed_s": round(outcome.elapsed_s, 3),
+        "runs_per_second": round(_rate(outcome), 2),
+        "interrupted": outcome.interrupted,
+        "problem": outcome.problem or None,
+        "results": [_result(tally) for tally in outcome.tallies],
+        "ipi_latency_ns": {
+            policy: {kind: histogram.summary() for kind, histogram in kinds.items()}
+            for policy, kinds in outcome.latencies.items()
+        },
+    }
+
+
+def _result(tally: Tally) -> dict[str, Any]:
+    target = tally.target
+    return {
+        "scenario": target.name,
+        "policy": target.policy,
+        "arch": target.arch,
+        "cpus": target.machine.cpus,
+        "runs": tally.runs,
+        "races": tally.races,
+        "needless": tally.needless,
+        "violations": tally.violations,
+        "interleavings": len(tally.interleavings),
+        "rules": tally.rules,
+        "findings": [
+            {
+                "rule": one.rule,
+                "run": one.run,
+                "text": one.text,
+                "recording": None if one.recording is None else str(one.recording),
+            }
+            for one in tally.findings
+        ],
+    }
+
+
+def print_outcome(outcome: Outcome, seed: int, level: int, file: TextIO) -> None:
+    """Write the report to `file`: colours if it is a terminal, plain text otherwise."""
+    console = plain_console(file)
+    tallies = [tally for tally in outcome.tallies if tally.runs]
+    console.print(f"stress: live engine, chaos {level}, seed {seed}\n")
+    if tallies:
+        console.print(_table(tallies))
+    for tally in tallies:
+        if tally.rules:
+            _found(console, tally)
+    latencies = [
+        Measured(policy=policy, ipi_latency_ns={kind: one.summary() for kind, one in kinds.items()})
+        for policy, kinds in outcome.latencies.items()
+        if any(len(histogram) for histogram in kinds.values())
+    ]
+    if latencies:
+        print_latencies(console, latencies, outcome.latencies)
+    console.print()
+    console.print(_last_line(outcome))
+
+
+def _table(tallies: Sequence[Tally]) -> Table:
+    needless = any(tally.needless for tally in tallies)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("", "policy", "arch"):
+        table.add_column(name, no_wrap=True)
+    names = ("runs", "races", *(("needless",) if needless else ()), "violations", "interleavings")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for tally in tallies:
+        target = tally.target
+        table.add_row(target.name, target.policy, target.arch, *(f"{_count(tally, one):,}" for one in names))
+    return table
+
+
+def _count(tally: Tally, name: str) -> int:
+    value = getattr(tally, name)
+    return value if isinstance(value, int) else len(value)
+
+
+def _found(console: Console, tally: Tally) -> None:
+    target = tally.target
+    console.print()
+    title = f"{target.name} under {target.policy} on {target.arch}"
+    console.print(Text(title, style="bold red"))
+    for one in tally.findings:
+        broken = tally.rules[one.rule]
+        console.print(f"  {one.rule}: {broken:,} of {tally.runs:,} runs, first in run {one.run}")
+        console.print(f"    {shortened(one.text)}")
+    for recording in dict.fromkeys(one.recording for one in tally.findings if one.recording is not None):
+        name = shlex.quote(str(recording))
+        console.print(f"  migrc replay {name}")
+        console.print(f"  migrc shrink {name}")
+
+
+def _total(tallies: Sequence[Tally], name: str) -> int:
+    return sum(getattr(tally, name) for tally in tallies)
+
+
+def _rate(outcome: Outcome) -> float:
+    return outcome.runs / outcome.elapsed_s if outcome.elapsed_s else 0.0
+
+
+def _last_line(outcome: Outcome) -> str:
+    tallies = outcome.tallies
+    interleavings = sum(len(tally.interleavings) for tally in tallies)
+    needless = _total(tallies, "needless")
+    return (
+        f"{outcome.runs:,} runs in {outcome.elapsed_s:.1f} s ({_rate(outcome):.1f} a second), "
+        f"{_total(tallies, 'races'):,} with races, {_total(tallies, 'violations'):,} with violations, "
+        + (f"{needless:,} with needless interrupts, " if needless else "")
+        + f"{interleavings:,} distinct interleavings"
+    )

@@ -1,0 +1,300 @@
+"""`migrc sweep`: a grid of settings, every point of it a timed run; the points, their results and the file.
+
+Each result is a line of JSON, written and flushed when its point is through, so that whatever ends a sweep
+costs no more than the points under way. The first line says which sweep the file belongs to; the same sweep
+goes on where it ended, another one is refused. A last line without its end is what a kill left behind, and is
+dropped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple, NotRequired, TypedDict
+
+from scenarios.files.witness import project_version
+from scenarios.report.comparison import Run
+from scenarios.runs.timed import timed_policy
+from scenarios.subjects.programs import policy_factory
+from scenarios.usage import UsageProblem
+from scenarios.workloads.settings import MAX_TIMED_CPUS, Workload
+from scenarios.workloads.user_space import user_space
+from scenarios.workloads.workload_file import load_workload
+
+MAX_POINTS: Final = 100_000
+FORMAT: Final = 1
+_MAX_SEED: Final = 2**63 - 1
+_HASH_BYTES: Final = 16
+
+
+class Axis(NamedTuple):
+    """One thing that varies: `cpus`, `sockets`, `seed` or a key of the workload, and its values as given."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+class Point(NamedTuple):
+    """One run: a value for each axis, in their order, and the policy."""
+
+    values: tuple[str, ...]
+    policy: str
+
+
+class Finished(TypedDict):
+    """A point that is through, as the file and the document have it."""
+
+    values: dict[str, str]
+    policy: str
+    run: Run
+
+
+class SweepDocument(TypedDict):
+    """The whole result of `migrc sweep`: its points in the order of the grid, the policy varying fastest."""
+
+    scenario: str
+    engine: str
+    arch: str
+    cpus: int
+    seed: int
+    vary: dict[str, list[str]]
+    policies: list[str]
+    points: list[Finished]
+    interrupted: NotRequired[bool]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What to run. Plain values only: workers are told this and a point."""
+
+    scenario: str
+    overrides: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    policies: tuple[str, ...]
+    cpus: int
+    seed: int
+    arch: str
+    trace: str | None
+    watched: bool
+
+    def points(self) -> list[Point]:
+        """The grid."""
+        values = itertools.product(*(axis.values for axis in self.axes))
+        return [Point(one, policy) for one in values for policy in self.policies]
+
+    def setting(self, point: Point) -> tuple[Workload, int, int]:
+        """The workload, CPUs and seed of a point. UsageProblem if they are impossible."""
+        cpus, seed = self.cpus, self.seed
+        overrides = list(self.overrides)
+        varied = []
+        for axis, value in zip(self.axes, point.values, strict=True):
+            if axis.key == "cpus":
+                cpus = _number(axis.key, value, 1, MAX_TIMED_CPUS)
+            elif axis.key == "seed":
+                seed = _number(axis.key, value, 0, _MAX_SEED)
+            else:
+                key = "costs.sockets" if axis.key == "sockets" else axis.key
+                varied.append(key)
+                overrides.append(f"{key}={value}")
+        try:
+            workload = load_workload(self.scenario, overrides)
+        except UsageProblem as problem:
+            text = problem.message
+            if any(text.startswith(f"--set {key}") for key in varied):
+                text = text.replace("--set", "--vary", 1)
+            raise UsageProblem(text) from None
+        workload.check(cpus)
+        return workload, cpus, seed
+
+    def check(self) -> None:
+        """UsageProblem if any point of the grid is impossible, a policy is none, or it is too large."""
+        count = len(self.policies)
+        for axis in self.axes:
+            count *= len(axis.values)
+        if count > MAX_POINTS:
+            raise UsageProblem(f"--vary: {count:,} runs; {MAX_POINTS:,} or fewer")
+        for policy in self.policies:
+            policy_factory(policy)
+        for point in self.points():
+            if point.policy == self.policies[0]:
+                workload, _, _ = self.setting(point)
+                workload.trace_file(None if self.trace is None else Path(self.trace))
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it this sweep and no other; plain values."""
+        base = load_workload(self.scenario, self.overrides)
+        trace = base.trace_file(None if self.trace is None else Path(self.trace))
+        return {
+            "migrc_sweep": FORMAT,
+            "scenario": base.name,
+            "settings": _hash(json.dumps(base.model_dump(), sort_keys=True).encode()),
+            "vary": {axis.key: list(axis.values) for axis in self.axes},
+            "policies": list(self.policies),
+            "cpus": self.cpus,
+            "seed": self.seed,
+            "arch": self.arch,
+            "trace": None if trace is None else _hash(trace.read_bytes()),
+            "watched": self.watched,
+            "project": project_version(),
+        }
+
+    def finished(self, point: Point, run: Run) -> Finished:
+        """A result with what it is the result of."""
+        values = {axis.key: value for axis, value in zip(self.axes, point.values, strict=True)}
+        return Finished(values=values, policy=point.policy, run=run)
+
+
+def run_point(sweep: Sweep, point: Point) -> Run:
+    """One point's timed run. UsageProblem if it cannot be run or a program raises."""
+    workload, cpus, seed = sweep.setting(point)
+    trace = workload.trace_file(None if sweep.trace is None else Path(sweep.trace))
+    run, _ = timed_policy(
+        workload,
+        point.policy,
+        policy_factory(point.policy),
+        cpus=cpus,
+        arch=sweep.arch,
+        user=user_space(workload, cpus, seed, trace),
+        watched=sweep.watched,
+        progress=lambda policy, share, text: None,
+    )
+    return run
+
+
+def parse_axes(texts: Sequence[str]) -> tuple[Axis, ...]:
+    """`KEY=a,b,c`, each key once and each value once. UsageProblem for anything else."""
+    axes: list[Axis] = []
+    for text in texts:
+        key, equals, rest = text.partition("=")
+        key = key.strip()
+        values = tuple(value.strip() for value in rest.split(","))
+        if not equals or not key or not all(values):
+            raise UsageProblem(f"--vary {text}: not understood; KEY=a,b,c, such as cpus=4,16,64")
+        if "." not in key and key not in ("cpus", "sockets", "seed"):
+            raise UsageProblem(f"--vary {text}: {key} is no key; cpus, sockets, seed or section.key")
+        for number, value in enumerate(values):
+            if value in values[:number]:
+                raise UsageProblem(f"--vary {text}: {value} is given twice; each value once")
+        if any(axis.key == key for axis in axes):
+            raise UsageProblem(f"--vary {text}: {key} is varied twice; all its values in one --vary")
+        axes.append(Axis(key, values))
+    keys = [axis.key for axis in axes]
+    if "sockets" in keys and "costs.sockets" in keys:
+        raise UsageProblem("--vary: sockets and costs.sockets are the same; one of them")
+    return tuple(axes)
+
+
+class ResultFile:
+    """The results of one sweep on disk, or of none if there is no path. `results`: point to its result.
+
+    UsageProblem if the file is something else, or cannot be written.
+    """
+
+    def __init__(self, path: Path | None, sweep: Sweep) -> None:
+        self.results: dict[Point, Finished] = {}
+        self._path = path
+        self._file: IO[bytes] | None = None
+        if path is None:
+            return
+        try:
+            if path.exists() and not path.is_file() and not path.is_dir():
+                # Devices and pipes: what is written there is not there when the sweep goes on.
+                raise UsageProblem(f"--out {path}: no regular file; the path of one, or of a new one")
+            self._file = path.open("r+b" if path.exists() else "w+b")
+            self._read(self._file, sweep)
+        except OSError as problem:
+            self.close()
+            raise self._unwritable(problem) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> ResultFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """No more results."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def add(self, point: Point, finished: Finished) -> None:
+        """A point is through: its result is on disk when this returns."""
+        self.results[point] = finished
+        if self._file is not None:
+            try:
+                self._file.write(json.dumps(finished).encode() + b"\n")
+                self._file.flush()
+            except OSError as problem:
+                raise self._unwritable(problem) from None
+
+    def _unwritable(self, problem: OSError) -> UsageProblem:
+        return UsageProblem(f"--out {self._path}: {problem.strerror}; a file that can be written")
+
+    def _read(self, file: IO[bytes], sweep: Sweep) -> None:
+        wanted = sweep.identity()
+        head = json.dumps(wanted).encode() + b"\n"
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if not whole:
+            if not head.startswith(content):
+                raise self._no_sweep()
+            file.seek(0)
+            file.truncate()
+            file.write(head)
+            file.flush()
+            return
+        first, *lines = content[:whole].splitlines()
+        self._compare(first, wanted)
+        points = {(point.values, point.policy): point for point in sweep.points()}
+        keys = [axis.key for axis in sweep.axes]
+        for number, line in enumerate(lines, 2):
+            try:
+                finished: Finished = json.loads(line)
+                point = points[tuple(finished["values"][key] for key in keys), finished["policy"]]
+                finished["run"]["elapsed_ns"]
+            except (ValueError, LookupError, TypeError):
+                raise UsageProblem(
+                    f"--out {self._path}: line {number} is damaged; remove that line, or another file"
+                ) from None
+            self.results[point] = finished
+        file.seek(whole)
+        file.truncate()
+
+    def _compare(self, first: bytes, wanted: dict[str, Any]) -> None:
+        try:
+            found = json.loads(first)
+            if "migrc_sweep" not in found:
+                raise ValueError
+        except (ValueError, TypeError):
+            raise self._no_sweep() from None
+        for key, value in wanted.items():
+            if found.get(key) != value:
+                raise UsageProblem(
+                    f"--out {self._path}: holds another sweep ({key} differs); "
+                    "another file, or the same command"
+                )
+
+    def _no_sweep(self) -> UsageProblem:
+        return UsageProblem(f"--out {self._path}: not the result of a sweep; another file, or a new one")
+
+
+def _number(key: str, text: str, least: int, most: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise UsageProblem(f"--vary {key}: {text} is no whole number; {least} to {most}") from None
+    if not least <= value <= most:
+        raise UsageProblem(f"--vary {key}: {value} is out of range; {least} to {most}")
+    return value
+
+
+def _hash(content: bytes) -> str:
+    return blake2b(content, digest_size=_HASH_BYTES).hexdigest()

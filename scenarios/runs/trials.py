@@ -1,0 +1,331 @@
+"""The engine room of `migrc stress`: run after run on live actors, each disturbed differently, and a tally.
+
+Every run is watched and recorded. What breaks a rule stays as a recording, the first of each rule and target;
+the rest is counted and forgotten. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from actors.errors import ProgramError, SessionError
+from actors.mode import Chaos, Mode
+from actors.recorder import KINDS
+from actors.session import LiveResult, LiveSession, register
+from emulator.checks.frugality import NEEDLESS
+from emulator.machine.protocols import Machine
+from emulator.measure.histogram import Histogram
+from emulator.policies.catalogue import POLICIES
+from scenarios.files.headers import litmus_header, workload_header
+from scenarios.files.keeper import keeping
+from scenarios.files.recording import Header
+from scenarios.files.witness import safe_name
+from scenarios.mistakes import MISTAKES
+from scenarios.report.comparison import LATENCIES
+from scenarios.runs.swarm import Pace, draw_chaos
+from scenarios.subjects.programs import LitmusName, machine_of, policy_factory
+from scenarios.subjects.workload_machine import build_machine
+from scenarios.usage import UsageProblem
+from scenarios.workloads.settings import Workload
+from scenarios.workloads.user_space import user_space
+
+MOST_TRANSITIONS: Final = 20_000
+"""Of a litmus test's run; what takes longer is taken to have no end. Tests take a few hundred."""
+
+_MOST_PER_ACCESS: Final = 20
+_PATIENCE_S: Final = 20.0
+_RACE: Final = "grace period"
+
+Look = Callable[["Target", "Tally"], None]
+"""Called after every run with what has been run and its tally."""
+
+
+class Target(Protocol):
+    """What is run again and again."""
+
+    @property
+    def name(self) -> str:
+        """Of the test or the workload."""
+
+    @property
+    def policy(self) -> str:
+        """Its name."""
+
+    @property
+    def arch(self) -> str:
+        """Its name."""
+
+    @property
+    def machine(self) -> Machine:
+        """To be run as often as wanted."""
+
+    @property
+    def most(self) -> int:
+        """Transitions after which a run is taken to have no end."""
+
+    def header(self, chaos: Chaos) -> Header:
+        """For the recording of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class LitmusTarget:
+    """A litmus test under one policy on one architecture."""
+
+    test: LitmusName
+    policy: str
+    arch: str
+    machine: Machine
+
+    @property
+    def name(self) -> str:
+        """Of the test."""
+        return self.test.name
+
+    @property
+    def most(self) -> int:
+        """Transitions after which a run is taken to have no end."""
+        return MOST_TRANSITIONS
+
+    def header(self, chaos: Chaos) -> Header:
+        """For the recording of a run."""
+        return litmus_header(self.test, self.policy, self.arch, self.machine.cpus, chaos)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadTarget:
+    """A workload under one policy on one architecture: the same accesses in every run."""
+
+    workload: Workload
+    policy: str
+    arch: str
+    machine: Machine
+    seed: int
+    trace: Path | None
+    most: int
+
+    @property
+    def name(self) -> str:
+        """Of the workload."""
+        return self.workload.name
+
+    def header(self, chaos: Chaos) -> Header:
+        """For the recording of a run."""
+        header = workload_header(
+            self.workload,
+            policy=self.policy,
+            arch=self.arch,
+            cpus=self.machine.cpus,
+            seed=self.seed,
+            trace=self.trace,
+        )
+        return header.model_copy(update={"chaos": chaos._asdict()})
+
+
+def litmus_target(test: LitmusName, policy: str, arch: str) -> LitmusTarget:
+    """A litmus test that actors can run, a user's own too. UsageProblem if it cannot be set up."""
+    machine = machine_of(test, policy, arch)
+    _send_along(policy)
+    if test.file:
+        for body in (machine.litmus.setup, *machine.litmus.programs):
+            _by_value(body)
+    return LitmusTarget(test, policy, arch, machine)
+
+
+def workload_target(workload: Workload, policy: str, arch: str, cpus: int, seed: int) -> WorkloadTarget:
+    """A workload that actors can run. UsageProblem if it cannot be set up."""
+    workload.check(cpus)
+    trace = workload.trace_file(None)
+    user = user_space(workload, cpus, seed, trace)
+    machine = build_machine(workload, cpus, arch, policy_factory(policy), user)
+    _send_along(policy)
+    most = MOST_TRANSITIONS + _MOST_PER_ACCESS * user.expected_accesses()
+    return WorkloadTarget(workload, policy, arch, machine, seed, trace, most)
+
+
+def _send_along(policy: str) -> None:
+    if policy not in POLICIES and policy not in MISTAKES:
+        _by_value(policy_factory(policy))
+
+
+def _by_value(thing: Any) -> None:
+    module = getattr(thing, "__module__", "")
+    if module.split(".")[0] not in ("emulator", "scenarios", "actors"):
+        register(sys.modules[module])
+
+
+class Finding(NamedTuple):
+    """The first run of a target that broke this rule, and its recording."""
+
+    rule: str
+    run: int
+    text: str
+    recording: Path | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came out of one target's runs.
+
+    `races`, `needless` and `violations` count runs: in which happens-before found an order missing, an
+    interrupt nobody needed, or in which something really went wrong. `rules` counts runs by rule.
+    """
+
+    target: Target
+    runs: int = 0
+    races: int = 0
+    needless: int = 0
+    violations: int = 0
+    rules: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    interleavings: set[str] = field(default_factory=set)
+
+    def add(self, result: LiveResult) -> set[str]:
+        """Count one run; the rules that had not been broken before."""
+        self.runs += 1
+        self.interleavings.add(result.memory["interleaving"])
+        broken = dict.fromkeys(str(one["rule"]) for one in result.violations)
+        self.races += any(is_race(rule) for rule in broken)
+        self.needless += NEEDLESS in broken
+        self.violations += any(is_harm(rule) for rule in broken)
+        new = {rule for rule in broken if rule not in self.rules}
+        for rule in broken:
+            self.rules[rule] = self.rules.get(rule, 0) + 1
+        return new
+
+
+def is_race(rule: str) -> bool:
+    """It says that an order is missing, whether or not this run was hurt by that."""
+    return rule.startswith(_RACE)
+
+
+def is_harm(rule: str) -> bool:
+    """Something has really gone wrong: a stale access, a wrong account, a standstill, a refusal."""
+    return not is_race(rule) and rule != NEEDLESS
+
+
+Latencies = dict[str, dict[str, Histogram]]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All runs together. `latencies` by policy and kind; `problem` is what ended it early, in one line."""
+
+    tallies: list[Tally]
+    latencies: Latencies = field(default_factory=dict)
+    elapsed_s: float = 0.0
+    interrupted: bool = False
+    problem: str = ""
+
+    @property
+    def runs(self) -> int:
+        """In all."""
+        return sum(tally.runs for tally in self.tallies)
+
+    @property
+    def found(self) -> bool:
+        """Some rule broke."""
+        return any(tally.rules for tally in self.tallies)
+
+    def add_latencies(self, policy: str, result: LiveResult) -> None:
+        """Those of one more run."""
+        kinds = self.latencies.setdefault(policy, {kind: Histogram() for kind in LATENCIES})
+        for kind, histogram in kinds.items():
+            histogram.merge(getattr(result, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long, and how much disturbed. Runs are shared among the targets in turn; None is no bound."""
+
+    seed: int
+    level: int
+    runs: int | None
+    seconds: float | None
+
+
+def stress(
+    targets: Sequence[Target], plan: Plan, address: str | None, look: Look, session: LiveSession | None = None
+) -> Outcome:
+    """Run all targets in turn until the plan is fulfilled or Ctrl-C; `session` if there is one already.
+
+    UsageProblem if no session can be had.
+    """
+    outcome = Outcome([Tally(target) for target in targets])
+    paces = [Pace(target.machine.cpus) for target in targets]
+    began = time.monotonic()
+    try:
+        if session is not None:
+            _stress(session, plan, outcome, paces, look)
+        else:
+            with LiveSession(address) as own:
+                began = time.monotonic()
+                try:
+                    _stress(own, plan, outcome, paces, look)
+                finally:
+                    outcome.elapsed_s = time.monotonic() - began
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    except SessionError as problem:
+        if not outcome.runs:
+            raise UsageProblem(str(problem)) from None
+        outcome.problem = str(problem)
+    outcome.elapsed_s = outcome.elapsed_s or time.monotonic() - began
+    return outcome
+
+
+def _stress(session: LiveSession, plan: Plan, outcome: Outcome, paces: list[Pace], look: Look) -> None:
+    deadline = float("inf") if plan.seconds is None else time.monotonic() + plan.seconds
+    turns = zip(outcome.tallies, paces, strict=True)
+    for number, (tally, pace) in _in_turn(list(turns)):
+        if number == plan.runs or time.monotonic() >= deadline:
+            return
+        chaos = draw_chaos(plan.seed, tally.runs, plan.level, pace)
+        try:
+            result = one_run(session, tally, pace, chaos, plan.seed)
+        except ProgramError as problem:
+            target = tally.target
+            outcome.problem = f"{target.name} under {target.policy} on {target.arch}: {problem}"
+            return
+        outcome.add_latencies(tally.target.policy, result)
+        look(tally.target, tally)
+
+
+def _in_turn(turns: Sequence[tuple[Tally, Pace]]) -> Iterator[tuple[int, tuple[Tally, Pace]]]:
+    number = 0
+    while True:
+        for turn in turns:
+            yield number, turn
+            number += 1
+
+
+def one_run(session: LiveSession, tally: Tally, pace: Pace, chaos: Chaos, seed: int) -> LiveResult:
+    """Run the tally's target once under these disturbances and count what comes out."""
+    target = tally.target
+    steps = [0] * target.machine.cpus
+    with keeping(target.header(chaos), None, lambda text: None) as keeper:
+
+        def keep(events: tuple[int, ...], checksum: int) -> None:
+            for index in range(0, len(events), 3):
+                steps[events[index] // KINDS] += events[index + 2]
+            keeper.keep(events, checksum)
+
+        mode = Mode(watched=True, recorded=True, chaos=chaos, most=target.most)
+        result = session.run(target.machine, patience_s=_PATIENCE_S, mode=mode, keep=keep)
+        run = tally.runs
+        new = tally.add(result)
+        keeper.end(result, _file_name(target, seed, run), bool(new))
+    if not result.cut:
+        pace.add(steps, result.memory["contested"])
+    texts = {str(one["rule"]): str(one["text"]) for one in reversed(result.violations)}
+    tally.findings += [Finding(rule, run, texts[rule], keeper.path) for rule in texts if rule in new]
+    return result
+
+
+def _file_name(target: Target, seed: int, run: int) -> str:
+    parts = (target.name, target.policy, target.arch, f"seed{seed}", f"run{run}")
+    return "--".join(safe_name(part) for part in parts)

@@ -1,0 +1,134 @@
+"""What a check is to find out, what it found, and whether that is what the test expects.
+
+A job is one test under one policy on one architecture. Where a test says nothing of a policy, a broken rule
+is bad news all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, get_args
+
+from emulator.hardware.ordering import ARCHITECTURES
+from emulator.machine.litmus import Expectation, Observation
+from emulator.policies.catalogue import canonical
+from scenarios.drawing.columns import Drawing
+from scenarios.files.witness import Witness
+from scenarios.subjects.programs import LitmusName, find_named
+from scenarios.usage import UsageProblem
+
+OBSERVATIONS: Final[tuple[Observation, ...]] = get_args(Observation)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One result to find out, and what is expected of it (None: nobody said)."""
+
+    test: LitmusName
+    policy: str
+    arch: str
+    expected: Observation | None
+    reached: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to search, and where to save what is found. `seconds` limits each result.
+
+    `states` limits each search of every interleaving; None: what the strategy is worth.
+    """
+
+    strategy: str = "portfolio"
+    schedules: int = 5_000
+    steps: int = 10_000
+    seconds: float | None = None
+    seed: int = 0
+    folder: Path = Path("witnesses")
+    states: int | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What came out of one job. `reason` says why it is not `ok`, empty if it is."""
+
+    job: Job
+    strategy: str
+    schedules: int = 0
+    steps: int = 0
+    cut: int = 0
+    states: int | None = None
+    saved: int | None = None
+    complete: bool = False
+    elapsed_s: float = 0.0
+    unreached: tuple[str, ...] = ()
+    endless: str = ""
+    witness: Witness | None = None
+    file: Path | None = None
+    drawing: Drawing | None = None
+    reason: str = ""
+
+    @property
+    def observation(self) -> Observation:
+        """Whether a rule was seen to break."""
+        return "Never" if self.witness is None else "Sometimes"
+
+    @property
+    def ok(self) -> bool:
+        """The verdict is the expected one."""
+        return not self.reason
+
+
+def plan(tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str]) -> list[Job]:
+    """The jobs for these tests: of all that a test has expectations of, unless they are given."""
+    jobs = []
+    for test in tests:
+        found = find_named(test).expected
+        expected = {canonical(one.policy): one for one in reversed(found)}
+        names = list(policies) or list(dict.fromkeys(one.policy for one in found))
+        if not names:
+            raise UsageProblem(f"{test}: it expects nothing of any policy; say which with --policy")
+        for policy in names:
+            expectation = expected.get(canonical(policy))
+            jobs += [_job(test, policy, arch, expectation) for arch in _archs(archs, expectation)]
+    return jobs
+
+
+def _archs(archs: Sequence[str], expectation: Expectation | None) -> list[str]:
+    if archs:
+        return list(archs)
+    return [arch for arch in ARCHITECTURES if expectation is None or getattr(expectation, arch) is not None]
+
+
+def _job(test: LitmusName, policy: str, arch: str, expectation: Expectation | None) -> Job:
+    if expectation is None:
+        return Job(test, policy, arch, None)
+    expected = getattr(expectation, arch)
+    if expected is not None and expected not in OBSERVATIONS:
+        raise UsageProblem(f"{test}: expects {expected!r} of {policy} on {arch}; {' or '.join(OBSERVATIONS)}")
+    return Job(test, policy, arch, expected, expectation.reached, expectation.rules)
+
+
+def reason(result: Result) -> str:
+    """Why the verdict is not the expected one; empty if it is."""
+    job = result.job
+    if result.witness is not None:
+        rule = result.witness.rule
+        if job.expected is None:
+            return f"a rule broke; the test expects nothing of {job.policy} on {job.arch}"
+        if job.expected == "Never":
+            return "expected Never"
+        if job.rules and rule not in job.rules:
+            return f"broke {rule!r}; expected {' or '.join(repr(one) for one in job.rules)}"
+        return ""
+    if result.endless:
+        return f"livelock: {result.endless}"
+    if job.expected == "Sometimes":
+        return "expected Sometimes"
+    if result.unreached:
+        return f"vacuous: no run counted {', '.join(result.unreached)}"
+    if result.schedules and result.cut == result.schedules:
+        return "vacuous: every run was cut short; raise --steps"
+    return ""

@@ -1,0 +1,182 @@
+"""The verbs `migrc trace import` and `migrc trace info`: what a person types to make and to look at a trace.
+
+With --json standard output carries one document and nothing else; progress and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from scenarios.traces.format import BLOCK_RUNS, PAGE_SIZE, Trace, TraceError, TraceWriter, read_trace
+from scenarios.traces.lackey import COMMAND, DEFAULT_WINDOW, import_lackey, lackey_header
+from scenarios.usage import UsageProblem
+
+_LARGEST_WINDOW = 1 << 20
+_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+
+@click.group()
+def trace() -> None:
+    """Page-access traces of real programs."""
+
+
+@trace.group("import")
+def import_() -> None:
+    """Make a trace from another tool's recording."""
+
+
+@import_.command(epilog=f"Record with: {COMMAND}")
+@click.argument("file", metavar="FILE|-")
+@click.option("-o", "--output", required=True, metavar="OUT", help="The trace; replaced only when complete.")
+@click.option(
+    "--window",
+    type=click.IntRange(1, _LARGEST_WINDOW),
+    default=DEFAULT_WINDOW,
+    show_default=True,
+    help="Merge accesses to the same page within this many access lines, in order of first touch; "
+    "1 keeps the exact order.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.option("--seed", type=int, default=None, help="Accepted on every verb; an import has nothing random.")
+def lackey(file: str, output: str, window: int, as_json: bool, seed: int | None) -> None:
+    """Import what valgrind's lackey printed; `-` reads standard input."""
+    source = "standard input" if file == "-" else click.format_filename(file, shorten=True)
+    with _told_in_one_line(output):
+        target = _target(output, file)
+        with (
+            _opened(file) as stream,
+            TraceWriter(target, lackey_header(source, window)) as writer,
+            _progress(stream) as progress,
+        ):
+            try:
+                found = import_lackey(stream, writer, progress, window=window)
+            except TraceError as error:
+                raise TraceError(f"{source}: {error}") from None
+        made = read_trace(target)
+    if as_json:
+        click.echo(json.dumps({"input": found._asdict(), **_document(made)}, indent=2))
+        return
+    click.echo(f"{target}: {_figures(made)}")
+    click.echo(
+        f"from {found.lines:,} lines: {found.access_lines:,} accesses ({found.modifies:,} modifies, "
+        f"{found.crossings:,} across a page boundary), {found.ignored:,} other lines ignored"
+    )
+
+
+@trace.command()
+@click.argument("file", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@click.option("--seed", type=int, default=None, help="Accepted on every verb; here nothing is random.")
+def info(file: str, as_json: bool, seed: int | None) -> None:
+    """Verify a trace and say what it holds."""
+    with _told_in_one_line(file):
+        found = read_trace(file)
+        largest = max((len({*block.pages}) for block in found.blocks()), default=0)
+    if as_json:
+        click.echo(json.dumps({**_document(found), "largest_block_pages": largest}, indent=2))
+        return
+    totals = found.totals
+    click.echo(f"{found.path}: {_figures(found)}")
+    for name, value in found.header.items():
+        click.echo(f"  {name:<12} {value}")
+    for name, value in (("reads", totals.reads), ("writes", totals.writes), ("fetches", totals.fetches)):
+        click.echo(f"  {name:<12} {value:,} ({value / max(totals.accesses, 1):.1%})")
+    click.echo(f"  {'footprint':<12} {totals.pages * PAGE_SIZE / 1024:,.0f} KiB")
+    click.echo(f"  {'locality':<12} at most {largest:,} pages in {BLOCK_RUNS:,} runs")
+
+
+def _figures(found: Trace) -> str:
+    totals = found.totals
+    return (
+        f"{totals.accesses:,} accesses in {totals.runs:,} runs over {totals.pages:,} pages, "
+        f"{found.size:,} bytes in {found.block_count} blocks"
+    )
+
+
+def _document(found: Trace) -> dict[str, Any]:
+    return {
+        "trace": str(found.path),
+        "bytes": found.size,
+        "blocks": found.block_count,
+        "header": found.header,
+        "totals": asdict(found.totals),
+    }
+
+
+def _target(output: str, source: str) -> Path:
+    target = Path(output)
+    if output == "-" or (target.exists() and not target.is_file()):
+        raise UsageProblem(f"--output {output}: not a regular file; name one, like out.trace")
+    if not target.parent.is_dir():
+        raise UsageProblem(f"--output {output}: no directory {target.parent}; make it first")
+    if source != "-" and target.exists() and os.path.samefile(source, target):
+        raise UsageProblem(f"--output {output}: is the input itself; name another file")
+    # A link keeps pointing where it points: the rename replaces what it leads to.
+    return target.resolve() if target.is_symlink() else target
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[IO[bytes]]:
+    if file == "-":
+        yield sys.stdin.buffer
+    else:
+        with open(file, "rb") as stream:
+            yield stream
+
+
+@contextmanager
+def _told_in_one_line(file: str) -> Iterator[None]:
+    """`file` is what an error is about that names none itself, such as a full disk."""
+    try:
+        yield
+    except TraceError as error:
+        raise UsageProblem(str(error)) from None
+    except OSError as error:
+        where = click.format_filename(error.filename or file)
+        raise UsageProblem(f"{where}: {error.strerror or error}") from None
+    except KeyboardInterrupt:
+        click.echo("migrc: interrupted; nothing was written", err=True)
+        sys.exit(_INTERRUPTED)
+
+
+@contextmanager
+def _progress(stream: IO[bytes]) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar for a file, a count of lines for a pipe, nothing when nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    length = _length(stream)
+    if length:
+        with click.progressbar(length=length, label="importing", file=sys.stderr) as bar:
+            yield lambda read, lines: bar.update(read - bar.pos)
+        return
+    last = time.monotonic()
+
+    def count(read: int, lines: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            click.echo(f"\rimporting {lines:,} lines, {read >> 20:,} MiB", err=True, nl=False)
+
+    try:
+        yield count
+    finally:
+        click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _length(stream: IO[bytes]) -> int:
+    """Bytes in a regular file, 0 for a pipe or anything else whose end nobody knows."""
+    try:
+        return os.fstat(stream.fileno()).st_size
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,359 @@
+"""What a run is made of: the tiers, the TLB, the kernel's settings and the threads.
+
+The models are the only description of the format of workload files; a file is wrong in exactly the ways that
+they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic_core import PydanticCustomError
+
+from emulator.hardware.pte import PMD_ORDER
+from emulator.kernel import percpu
+from emulator.measure import costs as model
+from scenarios.usage import UsageProblem
+from scenarios.workloads.watermarks import hpage_problems
+
+MAX_CPUS: Final = 64
+"""CPUs of a live run: each is a process."""
+
+MAX_TIMED_CPUS: Final = percpu.MAX_CPUS
+"""CPUs of a timed run: as many as the kernel has bits in a mask."""
+
+MAX_PAGES: Final = 4_000_000
+MIN_TIER_PAGES: Final = 64
+PAGES_PER_CPU: Final = 16
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Memory(_Section):
+    """`[memory]`: the two tiers, in pages of 4 KiB.
+
+    `min_free_pages` is the fast tier's min watermark; absent: computed from the tier's size as Linux does.
+    The machine that is meant has `divided_by` times as much memory; `scale` sets that. How long Linux wants
+    the list of inactive folios goes by real sizes.
+    """
+
+    fast_pages: int = Field(default=1024, ge=MIN_TIER_PAGES, le=MAX_PAGES)
+    slow_pages: int = Field(default=4096, ge=MIN_TIER_PAGES, le=MAX_PAGES)
+    min_free_pages: int | None = Field(default=None, ge=1, le=MAX_PAGES)
+    divided_by: int = Field(default=1, ge=1, le=65536)
+
+
+class Tlb(_Section):
+    """`[tlb]`: entries and ways of the two levels. Entries divided by ways, the sets, is a power of two."""
+
+    l1_entries: int = Field(default=64, ge=1, le=65536)
+    l1_ways: int = Field(default=4, ge=1, le=65536)
+    l2_entries: int = Field(default=1536, ge=1, le=65536)
+    l2_ways: int = Field(default=12, ge=1, le=65536)
+
+
+class Kernel(_Section):
+    """`[kernel]`: what an administrator or a kernel build could set.
+
+    `numa_scan_pages` entries are made PROT_NONE by each scan (0: no scans), one scan every
+    `numa_scan_period_accesses` accesses of a thread, whichever thread of the process gets there first.
+    `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch.
+    Flushing more than `tlb_single_page_flush_ceiling` pages flushes everything. `migration_entry_ad`:
+    migration entries keep the accessed and dirty bits (since v6.1). Reclaim gives way to the threads of its
+    CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory
+    gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none.
+    """
+
+    numa_scan_pages: int = Field(default=256, ge=0, le=MAX_PAGES)
+    numa_scan_period_accesses: int = Field(default=5_000, ge=1, le=10**12)
+    swap_cluster_max: int = Field(default=32, ge=1, le=4096)
+    tlb_single_page_flush_ceiling: int = Field(default=33, ge=0, le=MAX_PAGES)
+    migrate_batch: int = Field(default=512, ge=1, le=4096)
+    migration_entry_ad: bool = True
+    sched_slice_batches: int = Field(default=8, ge=1, le=10**6)
+    hpage_order: int = Field(default=0, ge=0, le=PMD_ORDER)
+
+
+class Threads(_Section):
+    """`[threads]`: who accesses what.
+
+    Each CPU runs `per_cpu` threads, dealt out to `processes` address spaces. All map one file privately,
+    the table of `table_pages`, and only read it; each process has an anonymous heap of `heap_pages`. A
+    thread makes `accesses`: a share `heap_share` goes to the heap, `write_share` of those are writes, the
+    rest reads the table. In each region a share `hot_share` falls into a window of `hot_pages`, which moves
+    on by `drift_pages` every `drift_every` accesses.
+    """
+
+    accesses: int = Field(default=200_000, ge=1, le=10**12)
+    table_pages: int = Field(default=1024, ge=0, le=MAX_PAGES)
+    heap_pages: int = Field(default=512, ge=0, le=MAX_PAGES)
+    hot_pages: int = Field(default=512, ge=1, le=MAX_PAGES)
+    drift_every: int = Field(default=10_000, ge=1, le=10**12)
+    drift_pages: int = Field(default=32, ge=0, le=MAX_PAGES)
+    hot_share: Share = 0.9
+    heap_share: Share = 0.3
+    write_share: Share = 0.05
+    per_cpu: int = Field(default=1, ge=1, le=64)
+    processes: int = Field(default=1, ge=1, le=1024)
+
+
+class Checks(_Section):
+    """`[checks]`: of the accesses that hit the TLB, one in `sample_every` is checked. Fills always are."""
+
+    sample_every: int = Field(default=1000, ge=1, le=10**9)
+
+
+_PRICES: Final = model.Costs()
+_MAX_NS: Final = 10**9
+
+
+class Costs(_Section):
+    """`[costs]`: what things cost on the timed engine, in ns but for the two counts; others ignore it.
+
+    What each default is taken from stands in emulator/measure/costs.py. CPUs are dealt out to `sockets`,
+    which form a ring; a hop is one step on it.
+
+    * An access costs `access_ns`; of 1000, `cache_misses_per_1000` cost their tier's `fast_ns` or `slow_ns`
+      more. A hit in the second TLB level costs `second_level_ns` more, a page walk `walk_ns`, a fault
+      `fault_ns`.
+    * `invlpg_ns` drops one translation, `flush_ns` all of an address space, `cr3_ns` changes to another one.
+    * An interrupt takes `ipi_send_ns` of the sender and `ipi_deliver_ns` on its way, `ipi_send_hop_ns` and
+      `ipi_deliver_hop_ns` more for every hop, and `interrupt_ns` of the receiver.
+    * A word costs `load_ns` to read and `atomic_ns` to change, and `line_ns` and `line_hop_ns` more if
+      another CPU has it; a lock that is waited for takes `lock_handover_ns`. `instruction_ns` is anything
+      else.
+    * The kernel's work: `page_table_ns` an entry, `folio_ns` a folio's count, flag or list, `rmap_ns` a
+      reverse map, `allocate_ns` an allocation, `switch_ns` a task switch. `page_fast_ns` or `page_slow_ns` is
+      reading or writing a page of the tier: a copy is two of them, zeroing one.
+    """
+
+    sockets: int = Field(default=_PRICES.sockets, ge=1, le=64)
+    access_ns: int = Field(default=_PRICES.access_ns, ge=1, le=_MAX_NS)
+    cache_misses_per_1000: int = Field(default=_PRICES.cache_misses_per_1000, ge=0, le=1000)
+    fast_ns: int = Field(default=_PRICES.fast_ns, ge=0, le=_MAX_NS)
+    slow_ns: int = Field(default=_PRICES.slow_ns, ge=0, le=_MAX_NS)
+    second_level_ns: int = Field(default=_PRICES.second_level_ns, ge=0, le=_MAX_NS)
+    walk_ns: int = Field(default=_PRICES.walk_ns, ge=0, le=_MAX_NS)
+    fault_ns: int = Field(default=_PRICES.fault_ns, ge=0, le=_MAX_NS)
+    invlpg_ns: int = Field(default=_PRICES.invlpg_ns, ge=0, le=_MAX_NS)
+    flush_ns: int = Field(default=_PRICES.flush_ns, ge=0, le=_MAX_NS)
+    cr3_ns: int = Field(default=_PRICES.cr3_ns, ge=0, le=_MAX_NS)
+    ipi_send_ns: int = Field(default=_PRICES.ipi_send_ns, ge=0, le=_MAX_NS)
+    ipi_send_hop_ns: int = Field(default=_PRICES.ipi_send_hop_ns, ge=0, le=_MAX_NS)
+    ipi_deliver_ns: int = Field(default=_PRICES.ipi_deliver_ns, ge=0, le=_MAX_NS)
+    ipi_deliver_hop_ns: int = Field(default=_PRICES.ipi_deliver_hop_ns, ge=0, le=_MAX_NS)
+    interrupt_ns: int = Field(default=_PRICES.interrupt_ns, ge=0, le=_MAX_NS)
+    instruction_ns: int = Field(default=_PRICES.instruction_ns, ge=1, le=_MAX_NS)
+    load_ns: int = Field(default=_PRICES.load_ns, ge=0, le=_MAX_NS)
+    atomic_ns: int = Field(default=_PRICES.atomic_ns, ge=0, le=_MAX_NS)
+    line_ns: int = Field(default=_PRICES.line_ns, ge=0, le=_MAX_NS)
+    line_hop_ns: int = Field(default=_PRICES.line_hop_ns, ge=0, le=_MAX_NS)
+    lock_handover_ns: int = Field(default=_PRICES.lock_handover_ns, ge=0, le=_MAX_NS)
+    page_table_ns: int = Field(default=_PRICES.page_table_ns, ge=0, le=_MAX_NS)
+    folio_ns: int = Field(default=_PRICES.folio_ns, ge=0, le=_MAX_NS)
+    rmap_ns: int = Field(default=_PRICES.rmap_ns, ge=0, le=_MAX_NS)
+    allocate_ns: int = Field(default=_PRICES.allocate_ns, ge=0, le=_MAX_NS)
+    page_fast_ns: int = Field(default=_PRICES.page_fast_ns, ge=0, le=_MAX_NS)
+    page_slow_ns: int = Field(default=_PRICES.page_slow_ns, ge=0, le=_MAX_NS)
+    switch_ns: int = Field(default=_PRICES.switch_ns, ge=0, le=_MAX_NS)
+
+    def prices(self) -> model.Costs:
+        """The same for the engine."""
+        return model.Costs(**self.model_dump())
+
+
+class Replay(_Section):
+    """`[replay]`: which recorded page accesses the threads repeat.
+
+    `trace` is relative to the workload's file; `--trace` goes before it. A thread stops after
+    `accesses_per_thread` (absent: at the end of the trace). Without `instruction_fetches` or `writes` those
+    accesses are left out.
+    """
+
+    trace: str | None = Field(default=None, min_length=1)
+    accesses_per_thread: int | None = Field(default=None, ge=1, le=10**12)
+    instruction_fetches: bool = True
+    writes: bool = True
+
+
+class Xsbench(_Section):
+    """`[xsbench]`: tables of `grid_pages`, read `grid_reads` times a lookup, and of `index_pages`, read once.
+
+    There are `lookups` for each thread on average; a thread takes `lookups_at_once`, then the next so many.
+    The program has about 70 page reads of its grids in each lookup; fewer make a run shorter and change
+    neither faults nor migrations, since the grids stay in the fast tier.
+    """
+
+    grid_pages: int = Field(default=1024, ge=1, le=MAX_PAGES)
+    index_pages: int = Field(default=8192, ge=1, le=MAX_PAGES)
+    grid_reads: int = Field(default=9, ge=0, le=1000)
+    lookups: int = Field(default=20_000, ge=1, le=10**12)
+    lookups_at_once: int = Field(default=100, ge=1, le=10**9)
+
+
+class Workload(_Section):
+    """One scenario that the live and the timed engine can run. `workload_file.load_workload` reads it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    description: str = Field(default="", max_length=1000)
+    kind: Literal["tiering", "replay", "xsbench"]
+    scale: int = Field(default=1, ge=1, le=65536)
+    memory: Memory = Memory()
+    tlb: Tlb = Tlb()
+    kernel: Kernel = Kernel()
+    threads: Threads = Threads()
+    checks: Checks = Checks()
+    costs: Costs = Costs()
+    replay: Replay = Replay()
+    xsbench: Xsbench = Xsbench()
+
+    _file: str = PrivateAttr("workload")
+    _folder: Path = PrivateAttr(Path())
+    _live_settings: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _relations(self) -> Workload:
+        for key, problem in _contradictions(self):
+            raise PydanticCustomError("relation", "{problem}", {"key": key, "problem": problem})
+        return self
+
+    def check(self, cpus: int) -> None:
+        """UsageProblem if this workload cannot run on `cpus` simulated CPUs."""
+        needed = cpus * PAGES_PER_CPU
+        if self.memory.fast_pages < needed:
+            raise self._problem(
+                "memory.fast_pages",
+                f"{self.memory.fast_pages} pages are too few to boot {cpus} CPUs; "
+                f"{needed} or more ({PAGES_PER_CPU} for each CPU)",
+            )
+        threads = cpus * self.threads.per_cpu
+        if self.threads.processes > threads:
+            raise self._problem(
+                "threads.processes",
+                f"{self.threads.processes} processes need a thread each, but {cpus} CPUs run {threads}; "
+                f"{threads} or fewer, or more CPUs",
+            )
+
+    def located(self, label: str, folder: Path) -> Workload:
+        """The same, with what to call it in errors and the folder that its trace is relative to."""
+        self._file = label
+        self._folder = folder
+        return self
+
+    def set_for_live(self, settings: dict[str, Any]) -> Workload:
+        """The same, with what its file sets for the live engine only: by `scale` or `section.key`."""
+        self._live_settings = settings
+        return self
+
+    @property
+    def live_settings(self) -> dict[str, Any]:
+        """What was set because this is to run live; empty for most."""
+        return self._live_settings
+
+    def trace_file(self, option: Path | None) -> Path | None:
+        """The trace to replay: `option` (from `--trace`), else `replay.trace`; None for a kind without one.
+
+        UsageProblem if the kind wants a trace and there is none, or has no use for the one given.
+        """
+        if self.kind != "replay":
+            if option is not None:
+                raise UsageProblem(
+                    f"--trace: scenario {self.name} replays no trace; leave it out, or run replay"
+                )
+            return None
+        if option is not None:
+            if not option.is_file():
+                raise UsageProblem(f"--trace: {option}: no such file; a trace made by migrc trace import")
+            return option
+        if self.replay.trace is None:
+            raise self._problem("replay.trace", "no trace to replay; name one here or with --trace FILE")
+        trace = self._folder / self.replay.trace
+        if not trace.is_file():
+            raise self._problem("replay.trace", f"{trace}: no such file; a trace made by migrc trace import")
+        return trace
+
+    def _problem(self, key: str, text: str) -> UsageProblem:
+        return UsageProblem(f"{self._file}: {key}: {text}")
+
+
+def _contradictions(workload: Workload) -> Iterator[tuple[str, str]]:
+    """Pairs of key and problem, for values that are each possible but not together."""
+    memory, tlb, threads, costs = workload.memory, workload.tlb, workload.threads, workload.costs
+    if costs.slow_ns < costs.fast_ns:
+        yield (
+            "costs.slow_ns",
+            f"{costs.slow_ns} ns is less than the fast tier's {costs.fast_ns}; "
+            f"{costs.fast_ns} or more, or a smaller fast_ns",
+        )
+    for level, entries, ways in (("l1", tlb.l1_entries, tlb.l1_ways), ("l2", tlb.l2_entries, tlb.l2_ways)):
+        sets = entries // ways
+        if entries % ways or sets & (sets - 1):
+            right = ways << max((entries // ways).bit_length() - 1, 0)
+            yield (
+                f"tlb.{level}_entries",
+                f"{entries} entries in {ways} ways do not make a power of two of sets; "
+                f"{right} would, or other {level}_ways",
+            )
+    total = memory.fast_pages + memory.slow_pages
+    if total > MAX_PAGES:
+        yield (
+            "memory.slow_pages",
+            f"both tiers together have {total} pages; {MAX_PAGES} or fewer (fast_pages + slow_pages)",
+        )
+    if memory.min_free_pages is not None and 3 * memory.min_free_pages > memory.fast_pages:
+        # The high watermark is 3/2 of min; half of the tier must remain usable above it.
+        yield (
+            "memory.min_free_pages",
+            f"{memory.min_free_pages} pages of watermark leave too little of {memory.fast_pages} fast pages; "
+            f"{memory.fast_pages // 3} or fewer, or more fast_pages",
+        )
+    yield from hpage_problems(
+        workload.kernel.hpage_order, memory.fast_pages, memory.slow_pages, memory.min_free_pages
+    )
+    if workload.kind == "replay":
+        for key in sorted(threads.model_fields_set - {"per_cpu", "processes"}):
+            yield f"threads.{key}", "a replay takes its accesses from the trace; remove it"
+        return
+    if "replay" in workload.model_fields_set:
+        yield "replay", f'has no meaning for kind = "{workload.kind}"; remove it, or kind = "replay"'
+    if workload.kind == "xsbench":
+        for key in sorted(threads.model_fields_set - {"per_cpu"}):
+            yield f"threads.{key}", "xsbench says itself what its threads access; remove it"
+        tables = workload.xsbench.grid_pages + workload.xsbench.index_pages
+        if tables > total * 7 // 8:
+            yield (
+                "xsbench.index_pages",
+                f"the tables have {tables} pages, which do not fit into tiers of {total}; "
+                f"{total * 7 // 8} or fewer in all, or larger tiers",
+            )
+        return
+    if "xsbench" in workload.model_fields_set:
+        yield "xsbench", f'has no meaning for kind = "{workload.kind}"; remove it, or kind = "xsbench"'
+    used = threads.table_pages + threads.processes * threads.heap_pages
+    if used > total * 7 // 8:
+        # No swap: what does not fit cannot be reclaimed. An eighth is left for watermarks and moving pages.
+        yield (
+            "threads.heap_pages",
+            f"table and {threads.processes} heaps have {used} pages, which do not fit into tiers of {total}; "
+            f"{total * 7 // 8} or fewer in all, or larger tiers",
+        )
+    if threads.heap_share > 0 and not threads.heap_pages:
+        yield "threads.heap_share", f"{threads.heap_share} of accesses to a heap of 0 pages; 0, or heap_pages"
+    if threads.heap_share < 1 and not threads.table_pages:
+        yield (
+            "threads.heap_share",
+            f"{threads.heap_share} leaves accesses to a table of 0 pages; 1, or table_pages",
+        )
+    largest = max(threads.table_pages, threads.heap_pages)
+    if threads.hot_pages > largest:
+        yield (
+            "threads.hot_pages",
+            f"{threads.hot_pages} hot pages in regions of at most {largest}; {largest} or fewer",
+        )

@@ -1,0 +1,234 @@
+"""Workload files: shipped names and paths, `[live]`, `--set`, `scale`, and what is wrong in one line.
+
+A file may have a section `[live]`: what is in it stands in for the same keys outside on the live engine,
+where the kernel's work takes messages and is much slower against accesses than on hardware.
+
+Every problem becomes `FILE: KEY: what is wrong; what would be right`. Nothing here starts anything.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from emulator.memory.zone import setup_per_zone_wmarks
+from scenarios.usage import UsageProblem, did_you_mean
+from scenarios.workloads.settings import Workload
+from scenarios.workloads.watermarks import kept_free
+
+_SHIPPED: Final = Path(__file__).parent
+_MAX_FILE_BYTES: Final = 1 << 20
+_SINGLE: Final = ("name", "description", "kind", "scale")
+
+# What `scale` divides: sizes of memory, and counts that go with them. Batches and caches stay as they are,
+# and so does what the fast tier keeps free, which is there for batches.
+_SCALED: Final = {
+    "memory": ("fast_pages", "slow_pages"),
+    "kernel": ("numa_scan_pages", "numa_scan_period_accesses"),
+    "threads": ("accesses", "table_pages", "heap_pages", "hot_pages", "drift_every", "drift_pages"),
+    "xsbench": ("grid_pages", "index_pages", "lookups", "lookups_at_once"),
+}
+
+
+def list_workloads() -> list[Workload]:
+    """The workloads that come with the program, by name."""
+    return [load_workload(name) for name in _shipped_names()]
+
+
+def load_workload(name_or_path: str, overrides: Sequence[str] = (), *, live: bool = False) -> Workload:
+    """Read a workload by its shipped name, or from a file if the text has a `/` or ends in `.toml`.
+
+    `overrides` are `section.key=value`, as given to `--set`; the value is TOML, or a bare word for a text.
+    They go before what the file says under `[live]`, which counts if it is to run `live`.
+
+    Raises UsageProblem, one line, for anything that is wrong.
+    """
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        path, label = Path(name_or_path), name_or_path
+    else:
+        known = _shipped_names()
+        if name_or_path not in known:
+            hint = did_you_mean(name_or_path, known)
+            raise UsageProblem(f"unknown scenario {name_or_path!r}; {hint}, or the path of a .toml file")
+        path, label = _SHIPPED / f"{name_or_path}.toml", name_or_path
+    document = _read(path, label)
+    instead = _live_settings(document, label)
+    overridden = [_override(document, text) for text in overrides]
+    workload = _validated(document, label, overridden)
+    instead = {key: value for key, value in instead.items() if key not in overridden}
+    if instead:
+        # What does not count now has to be right all the same.
+        for key, value in instead.items():
+            _put(document, key, value)
+        other = _validated(document, f"{label}: [live]", overridden)
+        if live:
+            workload = other.set_for_live(instead)
+    return workload.located(label, path.parent)
+
+
+def _validated(document: dict[str, Any], label: str, overridden: Sequence[str]) -> Workload:
+    try:
+        workload = Workload.model_validate(document)
+        if workload.scale > 1:
+            workload = Workload.model_validate(_scaled(workload, document))
+    except ValidationError as error:
+        raise _one_line(error, label, overridden) from None
+    return workload
+
+
+def _live_settings(document: dict[str, Any], label: str) -> dict[str, Any]:
+    """Take `[live]` out of the document: its values by `scale` or `section.key`."""
+    section = document.pop("live", {})
+    if not isinstance(section, dict):
+        raise UsageProblem(f"{label}: live: {_short(section)} where a section belongs; [live] with keys")
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, dict) and name not in _SINGLE:
+            found |= {f"{name}.{key}": one for key, one in value.items()}
+        elif name == "scale":
+            found[name] = value
+        else:
+            raise UsageProblem(f"{label}: live.{_printable(name)}: not possible here; scale, or section.key")
+    return found
+
+
+def _put(document: dict[str, Any], key: str, value: object) -> None:
+    section, dot, name = key.rpartition(".")
+    target = document.setdefault(section, {}) if dot else document
+    target[name] = value
+
+
+def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:
+    """The same workload with sizes and counts divided, rounded and at least 1; its own scale is 1."""
+    smaller = {**document, "scale": 1}
+    for name, keys in _SCALED.items():
+        section = getattr(workload, name)
+        given = section.model_fields_set
+        divided = {
+            key: max(1, round(getattr(section, key) / workload.scale))
+            for key in keys
+            if key in given and getattr(section, key)
+        }
+        if "fast_pages" in divided and section.min_free_pages:
+            given_free = section.min_free_pages
+            kept = kept_free(setup_per_zone_wmarks(section.fast_pages, given_free))
+            usable = max(1, round((section.fast_pages - kept) / workload.scale))
+            divided["fast_pages"] = usable + kept_free(setup_per_zone_wmarks(usable, given_free))
+        if name == "memory":
+            divided["divided_by"] = workload.scale * section.divided_by
+        if divided:
+            smaller[name] = {**document.get(name, {}), **divided}
+    return smaller
+
+
+def _shipped_names() -> list[str]:
+    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+
+
+def _read(path: Path, label: str) -> dict[str, Any]:
+    try:
+        if not path.is_file():
+            raise UsageProblem(f"{label}: no such file; {did_you_mean(path.stem, _shipped_names())}")
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise UsageProblem(f"{label}: larger than 1 MiB; a workload is a small TOML file")
+        return tomllib.loads(path.read_bytes().decode())
+    except (OSError, ValueError) as problem:
+        # ValueError covers an embedded NUL in the name, UTF-8, TOML, and integers too long for Python.
+        reason = problem.strerror if isinstance(problem, OSError) else str(problem)
+        raise UsageProblem(f"{label}: not readable as TOML: {reason}; a UTF-8 TOML file") from None
+    except RecursionError:
+        raise UsageProblem(f"{label}: nested too deeply; sections and keys as in `migrc list`") from None
+
+
+def _override(document: dict[str, Any], text: str) -> str:
+    """Put `section.key=value` into the document; returns `section.key`."""
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    words = key.split(".")
+    if not equals or not all(words) or len(words) > 2:
+        raise UsageProblem(f"--set {text}: not understood; section.key=value, such as memory.fast_pages=2048")
+    target = document
+    if len(words) == 2:
+        target = document.setdefault(words[0], {})
+        if not isinstance(target, dict):
+            raise UsageProblem(f"--set {text}: {words[0]} is a single value, not a section; {words[0]}=value")
+    target[words[-1]] = _toml_value(value.strip())
+    return key
+
+
+def _toml_value(text: str) -> object:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _one_line(error: ValidationError, label: str, overridden: Sequence[str]) -> UsageProblem:
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = str(first.get("ctx", {}).get("key") or ".".join(_printable(str(word)) for word in first["loc"]))
+    from_option = any(given == key or given.startswith(key + ".") for given in overridden)
+    where = f"--set {key}" if from_option else f"{label}: {key}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return UsageProblem(f"{where}: {_explain(first)}{more}")
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """What is wrong and what would be right, in our words where pydantic's are about Python."""
+    context: Mapping[str, Any] = problem.get("ctx", {})
+    given = _short(problem["input"])
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"unknown key; {did_you_mean(str(problem['loc'][-1]), _keys_beside(problem['loc']))}"
+        case "missing":
+            return "missing; every workload has it"
+        case "relation":
+            return problem["msg"]
+        case "greater_than_equal":
+            return f"{given} is too small; {context['ge']} or more"
+        case "less_than_equal":
+            return f"{given} is too large; {context['le']} or less"
+        case "int_type" | "int_from_float" | "int_parsing_size":
+            return f"{given} is no whole number; such as 64"
+        case "float_type" | "finite_number":
+            return f"{given} is no number; such as 0.5"
+        case "bool_type":
+            return f"{given} is neither true nor false; one of them, without quotes"
+        case "string_type":
+            return f'{given} is no text; such as "name"'
+        case "literal_error":
+            return f"{given} is not possible; {context['expected']}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{given} where a section belongs; [{problem['loc'][-1]}] with keys"
+        case "string_pattern_mismatch":
+            return f"{given} is no name; letters, digits, and _ . - inside, at most 64"
+        case _:
+            message = problem["msg"]
+            return f"{given}: {message[:1].lower()}{message[1:]}"
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Workload
+    for word in location[:-1]:
+        annotation = model.model_fields[str(word)].annotation
+        assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        model = annotation
+    return list(model.model_fields)
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "this value"
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _printable(word: str) -> str:
+    return word if word.isprintable() and len(word) <= 60 else _short(word)

@@ -1,0 +1,105 @@
+"""Lookups of macroscopic cross-sections in the shape of XSBench (Tramm et al., PHYSOR 2014), unionized grid.
+
+One process. The first thread writes all tables, as the program's initialisation does; then the threads look
+up energies drawn evenly. They share the lookups as the program's history-based loop does, `schedule(dynamic,
+100)` over particles of 34 lookups: a thread that loses time to kswapd makes fewer.
+
+A lookup reads some pages of the grids, which are small and hot, and one row of the index, which is nearly all
+of the memory and about which nothing can be foreseen. Nothing is written any more. (`large`: 355 nuclides of
+11,303 points; 4,012,565 rows of 355 4-byte indices; 17 million lookups.)
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from emulator.kernel.boot import Thread
+from emulator.kernel.user import ParallelFor
+from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
+from scenarios.workloads.settings import Workload
+
+CHUNK = 1000
+BASE = 0x8000000
+
+
+@dataclass(frozen=True)
+class XsbenchUserSpace:
+    """Threads that look up, over one anonymous area: the grids first, then the index."""
+
+    workload: Workload
+    cpus: int
+    seed: int
+
+    @property
+    def sample_every(self) -> int:
+        """Of the accesses of a thread, one in so many is checked in memory."""
+        return self.workload.checks.sample_every
+
+    def areas(self) -> dict[int, tuple[Vma, ...]]:
+        """The one area of mm 1."""
+        return {1: (Vma(BASE, BASE + self.pages(), VM_READ | VM_WRITE, 0),)}
+
+    def pages(self) -> int:
+        """Pages of all tables."""
+        return self.workload.xsbench.grid_pages + self.workload.xsbench.index_pages
+
+    def thread_count(self) -> int:
+        """All threads of all CPUs."""
+        return self.cpus * self.workload.threads.per_cpu
+
+    def expected_accesses(self) -> int:
+        """One write of each page, then all lookups."""
+        return self.pages() + self.lookups() * (self.workload.xsbench.grid_reads + 1)
+
+    def lookups(self) -> int:
+        """Those of all threads together."""
+        return self.thread_count() * self.workload.xsbench.lookups
+
+    def threads(self, cpu: int) -> list[Thread]:
+        """This CPU's threads; number 0 of all is the one that writes the tables."""
+        per_cpu = self.workload.threads.per_cpu
+        numbers = range(cpu * per_cpu, (cpu + 1) * per_cpu)
+        settings = self.workload.xsbench
+        parts = -(-self.lookups() // settings.lookups_at_once)
+        each = settings.lookups_at_once * (settings.grid_reads + 1) // self.thread_count()
+        loop = ParallelFor(parts, each, _Lookups(self))
+        return [Thread(1, loop, _Tables(self, number)) for number in numbers]
+
+
+@dataclass(frozen=True)
+class _Tables:
+    user: XsbenchUserSpace
+    thread: int
+
+    def __call__(self) -> Iterable[Sequence[int]]:
+        if self.thread:
+            return
+        for start in range(0, self.user.pages(), CHUNK):
+            pages = range(start, min(start + CHUNK, self.user.pages()))
+            yield [(BASE + page) << 1 | 1 for page in pages]
+
+
+@dataclass(frozen=True)
+class _Lookups:
+    user: XsbenchUserSpace
+
+    def __call__(self, part: int) -> Iterator[Sequence[int]]:
+        settings = self.user.workload.xsbench
+        rng = random.Random(f"{self.user.seed}/{part}")
+        uniform = rng.random
+        reads = range(settings.grid_reads)
+        grid, index = settings.grid_pages, settings.index_pages
+        first_row = BASE + grid
+        at_once = settings.lookups_at_once
+        left = min(at_once, self.user.lookups() - part * at_once)
+        in_chunk = max(1, CHUNK // (settings.grid_reads + 1))
+        while left > 0:
+            chunk: list[int] = []
+            for _ in range(min(in_chunk, left)):
+                # Energies are even over the grid, which lies in order of energy, and so are rows.
+                chunk += [(BASE + int(uniform() * grid)) << 1 for _ in reads]
+                chunk.append((first_row + int(uniform() * index)) << 1)
+            yield chunk
+            left -= in_chunk

@@ -87,7 +87,7 @@ class MachineActor:
             if mode.chaos is not None and isinstance(problem, Exception):
                 broken = broken_by_program(self.number, problem)
             if broken is not None:
-                driver.send(pack((wire.BROKEN, self.number, *broken.values())))
+                driver.send(pack((wire.BROKEN, self.number, *broken)))
             elif not isinstance(problem, Stopped):
                 concerned = self.concerned()
                 driver.send(pack((wire.FAILED, self.number, concerned, *fault_of(problem))))

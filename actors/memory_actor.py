@@ -18,6 +18,7 @@ from actors.actor import MachineActor
 from actors.mailbox import Directory, Mailbox
 from actors.mode import Mode
 from actors.watched_gate import WatchedGate
+from emulator.checks.violation import Violation
 from emulator.hardware.operations import NUMBERS, Lock, Operation, WaitChange, WaitFor, WaitPte
 from emulator.machine.protocols import Check, Machine, MemoryGate
 from emulator.memory.blocked import BLOCKED
@@ -54,7 +55,7 @@ class PlainGate:
         """Nothing of its own."""
         return {}
 
-    def violations(self) -> list[dict[str, Any]]:
+    def violations(self) -> list[Violation]:
         """Nothing of its own."""
         return []
 
@@ -149,7 +150,7 @@ class MemoryLoop:
     def _retry(self, cpu: int, operation: Operation) -> None:
         self._send[cpu](self._pack((wire.RETRY, NUMBERS[type(operation)], operation)))
 
-    def results(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def results(self) -> tuple[dict[str, Any], list[Violation]]:
         """The memory's results, and the violations of all checks."""
         if self.whole:
             for check in self.checks:

@@ -58,7 +58,7 @@ class LiveResult:
     cpus: list[dict[str, Any]]
     tlb_interrupts: list[int]
     memory: dict[str, Any]
-    violations: list[dict[str, Any]]
+    violations: list[Violation]
     accesses: int
     elapsed_ns: int
     delivery: Histogram
@@ -364,8 +364,7 @@ class _Run:
         elif kind == wire.RESTED:
             self._rested.add(number)
         elif kind == wire.BROKEN:
-            cpu, text = rest[1:]
-            self._broken.append(Violation(rule=rest[0], cpu=cpu, text=text))
+            self._broken.append(Violation(*rest))
         elif kind == wire.FAILED:
             raise ProgramError(rest[0], Fault(*rest[1:]))
 
@@ -429,7 +428,7 @@ class _Run:
             for report in whole:
                 merged[name].merge(Histogram.decode(getattr(report, name)))
         results, violations = memory
-        at_rest = not self._broken or self._broken[0]["rule"] == DEADLOCK
+        at_rest = not self._broken or self._broken[0].rule == DEADLOCK
         found = [*violations, *(one for report in whole for one in report.violations), *self._broken]
         return LiveResult(
             cpus=[report.results for report in whole],

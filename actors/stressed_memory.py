@@ -88,4 +88,4 @@ class StressedMemoryLoop(MemoryLoop):
     def _end(self, rule: str, text: str) -> None:
         self._told = True
         violation = Violation(rule=rule, cpu=-1, text=text)
-        self._driver.send(self._pack((wire.BROKEN, wire.MEMORY, *violation.values())))
+        self._driver.send(self._pack((wire.BROKEN, wire.MEMORY, *violation)))

@@ -20,6 +20,7 @@ from actors.recorder import AnswerSum, note
 from emulator.checks.accounting import Accounting
 from emulator.checks.grace_period import GracePeriod
 from emulator.checks.sides import Sides
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
 from emulator.hardware.pte import ACCESSED, PRESENT
@@ -187,6 +188,6 @@ class WatchedGate:
             found["memory_digest"] = digest(memory.state())
         return found
 
-    def violations(self) -> list[dict[str, Any]]:
+    def violations(self) -> list[Violation]:
         """What the watchers have found."""
         return [violation for watcher in self.watchers for violation in watcher.violations]

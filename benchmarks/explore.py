@@ -119,7 +119,7 @@ def one_proof(name: str, policy: str, arch: str, cpus: int) -> Report:
         "saved": f"{found.saved:.3g}",
         "elapsed_s": round(time.perf_counter() - began, 2),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "violation": found.violation,
+        "violation": found.violation and found.violation._asdict(),
     }
 
 
@@ -194,7 +194,7 @@ def witnesses(arguments: argparse.Namespace) -> Report:
         tally = search(explorer, find_strategy("portfolio")(), 1, Limits(CAP), never)
         if tally.violation is None:
             continue
-        rule = tally.violation["rule"]
+        rule = tally.violation.rule
         deadline = time.monotonic() + 20
         short = shrink(explorer, tally.schedule, rule, lambda: time.monotonic() > deadline, 200)  # noqa: B023
         until = time.monotonic() + 60

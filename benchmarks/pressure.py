@@ -36,13 +36,13 @@ def main(arguments: list[str]) -> int:
         counts += counted
         if violation is not None:
             broken += 1
-            print(f"seed {seed}, {policy}: {violation['rule']}: {violation['text']}")
+            print(f"seed {seed}, {policy}: {violation.rule}: {violation.text}")
     seconds = time.perf_counter() - begun
     print(f"{runs:,} runs, {counts[STEPS]:,} steps, {counts[CUT]} cut off, {seconds:.0f} s; broken: {broken}")
     print(", ".join(f"{name} {counts[name]:,}" for name in SHOWN))
     others = max(runs // 10, 100)
     found = [run(seed, WRONG)[0] for seed in range(first, first + others)]
-    caught = sum(violation is not None and violation["rule"] == RULE for violation in found)
+    caught = sum(violation is not None and violation.rule == RULE for violation in found)
     print(f"{WRONG}: caught in {caught} of {others:,} runs")
     return int(broken > 0 or not caught)
 

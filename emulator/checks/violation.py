@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, TypedDict
+from typing import Final, NamedTuple
 
 NO_END: Final = "no end"
 """The rule that a run breaks if it makes more transitions than it may."""
 
 
-class Violation(TypedDict):
+class Violation(NamedTuple):
     """`rule` is the short name of what broke, `cpu` who did it (-1: nobody in particular)."""
 
     rule: str

@@ -42,14 +42,14 @@ def shrink(
     # A rule that is judged at the end of a run: every candidate is carried on to its end.
     to_the_end = explorer.violation is None
     broken = replay(explorer, schedule)
-    if broken is None or broken["rule"] != rule:
-        did = "nothing" if broken is None else f"'{broken['rule']}'"
+    if broken is None or broken.rule != rule:
+        did = "nothing" if broken is None else f"'{broken.rule}'"
         raise ScheduleProblem(f"the schedule to shorten breaks {did}, not '{rule}'")
     shrinker = _Shrinker(explorer, tuple(explorer.path), rule, to_the_end, stop)
     shrinker.minimise()
     shrinker.detours(patience)
     broken = replay(explorer, shrinker.best)
-    if broken is None or broken["rule"] != rule:
+    if broken is None or broken.rule != rule:
         raise AssertionError(f"runs do not repeat themselves: '{rule}' became {broken}")
     return shrinker.best
 
@@ -220,7 +220,7 @@ class _Shrinker:
         if explorer.violation is None and not explorer.options():
             explorer.finish()
         broken = explorer.violation
-        if broken is None or broken["rule"] != self._rule:
+        if broken is None or broken.rule != self._rule:
             return False
         found = tuple(explorer.path)
         if (len(found), preemptions(found)) >= (len(self.best), preemptions(self.best)):

@@ -154,7 +154,7 @@ def exhaust(
         """Note a violation; whether to stop."""
         if broken is None:
             return False
-        found.rules.add(broken["rule"])
+        found.rules.add(broken.rule)
         if found.violation is None:
             found.violation = broken
             found.schedule = tuple([level.options[level.at - 1].transition for level in levels])
@@ -265,7 +265,7 @@ def shortest(
             options = machine.options()
             if not options:
                 verdict = machine.verdict()
-                if verdict is not None and verdict["rule"] == rule:
+                if verdict is not None and verdict.rule == rule:
                     return _unwind(trail)
             for option in options:
                 machine.resume(snapshot)
@@ -276,7 +276,7 @@ def shortest(
                 if len(seen) > max_states or (taken % _ASKED_EVERY == 0 and stop()):
                     return None
                 if machine.violation is not None:
-                    if machine.violation["rule"] == rule:
+                    if machine.violation.rule == rule:
                         return _unwind((option.transition, trail))
                     continue
                 after = machine.snapshot()

@@ -38,7 +38,7 @@ class NotDeterministic(Exception):
 class ClockWatcher(Protocol):
     """A check that watches transitions and can be put back into an earlier state."""
 
-    violations: list[Any]
+    violations: list[Violation]
 
     def happened(
         self, transition: Transition, operation: Operation | None, issued: bool, answer: Any

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.operations import Operation
 from emulator.hardware.ordering import Architecture
@@ -30,7 +31,7 @@ class MemoryGate(Protocol):
 class Check(Protocol):
     """An observer of everything that memory carried out."""
 
-    violations: list[dict[str, Any]]
+    violations: list[Violation]
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         """One operation has been carried out."""

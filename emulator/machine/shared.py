@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import IpiRequest, TakeCalls
 from emulator.hardware.operations import AckIpi, Operation, SendIpi, WaitAcks
 from emulator.memory.memory import BLOCKED, Memory
@@ -17,7 +18,7 @@ from emulator.memory.memory import BLOCKED, Memory
 class Observer(Protocol):
     """Somebody who watches what memory performs: a check or a measurement."""
 
-    violations: list[Any]
+    violations: list[Violation]
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         """One performed operation."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Choice, Cpu, Kind, Transition
 from emulator.hardware.operations import Idle, Operation, describe
 from emulator.machine.shared import Observer, Shared
@@ -21,7 +22,7 @@ __all__ = ["Deadlock", "Kind", "LocalEngine", "Observer", "Transition", "Watcher
 class Watcher(Protocol):
     """Somebody who watches transitions rather than memory: a check of what happens before what."""
 
-    violations: list[Any]
+    violations: list[Violation]
 
     def happened(
         self, transition: Transition, operation: Operation | None, issued: bool, answer: Any

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final, Protocol
 
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, IpiRequest, Kind, Program, Transition
 from emulator.hardware.operations import (
     SECOND_HALVES,
@@ -123,7 +124,7 @@ class TimedResult:
     cpus: list[dict[str, Any]]
     tlb_interrupts: list[int]
     memory: dict[str, Any]
-    violations: list[Any]
+    violations: list[Violation]
     accesses: int
     elapsed_ns: int
     clocks_ns: list[int]

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import BeginLoad, EndLoad, Operation, Translate
 from emulator.machine.litmus import LitmusMachine
@@ -69,7 +70,7 @@ class _Listener:
     """Keeps what the engine tells of a transition: the operation and its answer survive its program's end."""
 
     def __init__(self) -> None:
-        self.violations: list[Any] = []
+        self.violations: list[Violation] = []
         self.operation: Operation | None = None
         self.issued = False
         self.answer: Any = None
@@ -138,7 +139,7 @@ class Tail:
     """Watches an engine and keeps the last transitions, to be put into words only if somebody asks."""
 
     def __init__(self, cpus: Sequence[Cpu], length: int) -> None:
-        self.violations: list[Any] = []
+        self.violations: list[Violation] = []
         self._cpus = cpus
         self._kept: deque[tuple[int, Transition, int, Operation | None, bool, Any]] = deque(maxlen=length)
         self._count = 0

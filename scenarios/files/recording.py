@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Any, BinaryIO, Final, Literal
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from actors.recorder import KINDS
+from emulator.checks.violation import Violation
 from scenarios.usage import UsageProblem
 
 MAGIC: Final = b"migrc-recording "
@@ -70,7 +71,11 @@ class End(_Plain):
     transitions: int = Field(ge=0)
     memory_digest: str
     tlb_digest: str
-    violations: tuple[Any, ...]
+    violations: tuple[Violation, ...]
+
+    @field_serializer("violations")
+    def _by_name(self, violations: tuple[Violation, ...]) -> list[dict[str, Any]]:
+        return [one._asdict() for one in violations]
 
 
 class Writer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from emulator.checks.violation import Violation
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
 from scenarios.report.comparison import CheckSampling, Run
@@ -27,7 +28,7 @@ class Result(Protocol):
         """What memory and the checks report."""
 
     @property
-    def violations(self) -> list[Any]:
+    def violations(self) -> list[Violation]:
         """What broke a rule."""
 
     @property
@@ -61,7 +62,7 @@ def run_of(policy: str, workload: Workload, result: Result) -> Run:
         accesses=result.accesses,
         elapsed_ns=result.elapsed_ns,
         pending_peak=result.memory["pending_peak"],
-        violations=result.violations,
+        violations=[one._asdict() for one in result.violations],
         check_sampling=CheckSampling(
             sample_every=workload.checks.sample_every,
             checked=sum(cpu["sampled_hits"] for cpu in result.cpus),

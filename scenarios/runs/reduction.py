@@ -65,7 +65,7 @@ def shrink_litmus(recording: Recording, seconds: float) -> Shrunk | None:
             found = replay(explorer, before)
             if found is None:
                 return None
-            cut, rule = tuple(explorer.path), found["rule"]
+            cut, rule = tuple(explorer.path), found.rule
             short = shrink(fast_explorer(machine), cut, rule, patience.over, DETOURS)
         except ScheduleProblem as problem:
             raise UsageProblem(f"{recording.path}: does not come out again: {problem}") from None
@@ -78,7 +78,7 @@ def shrink_litmus(recording: Recording, seconds: float) -> Shrunk | None:
         arch=header.arch,
         schedule=format_schedule(after),
         rule=rule,
-        text=violation["text"],
+        text=violation.text,
         seed=header.seed,
         strategy="live",
         project=project_version(),
@@ -99,7 +99,7 @@ def shrink_workload(recording: Recording, machine: Machine, seconds: float, targ
     assert violation is not None
     _write(recording, machine, shrinker.best, target)
     return Shrunk(
-        violation["rule"],
+        violation.rule,
         len(whole),
         cut,
         len(shrinker.best),
@@ -175,7 +175,7 @@ class _Shrinker:
         if self._at_end and stepper.violation is None and not stepper.fault:
             stepper.finish()
         found, wanted = stepper.violation, self.violation
-        if found is None or wanted is None or found["rule"] != wanted["rule"]:
+        if found is None or wanted is None or found.rule != wanted.rule:
             return
         if len(path) < len(self.best):
             self.best, self.violation = path, found

@@ -204,12 +204,12 @@ class Following:
         if violation is None or self.drawing is not None or self.stepper.tail is None:
             return
         self.broken_at = self.stepper.engine.steps
-        self.drawing = self.stepper.tail.drawing().broken(violation["rule"], violation["cpu"])
+        self.drawing = self.stepper.tail.drawing().broken(violation.rule, violation.cpu)
 
     def _compare(self, end: End) -> None:
         """The ends: of the recorded run, and of this one."""
         for violation in end.violations:
-            if violation["rule"] in (NO_END, SILENCE):
+            if violation.rule in (NO_END, SILENCE):
                 self.stepper.add(violation)
         if not self.stepper.fault:
             self.stepper.finish()
@@ -233,8 +233,8 @@ class Following:
         """Every rule that the run itself found broken broke here too."""
         if self.recording.end is None:
             return True
-        here = {violation["rule"] for violation in self.stepper.violations()}
-        return all(one["rule"] in here for one in self.recording.end.violations if "rule" in one)
+        here = {violation.rule for violation in self.stepper.violations()}
+        return all(one.rule in here for one in self.recording.end.violations)
 
 
 def _each(events: tuple[int, ...]) -> Iterator[Transition]:

@@ -220,7 +220,7 @@ def _witness(
     """Confirm what was found, shorten it, save it."""
     assert found.violation is not None
     job = result.job
-    rule = found.violation["rule"]
+    rule = found.violation.rule
     confirmed(job, machine, found.schedule, rule)
     deadline = time.monotonic() + min(SHRINK_S, settings.seconds or SHRINK_S)
     few = int(SHORTEST_SHARE * min(PROOF_STATES, settings.states or PROOF_STATES))
@@ -239,13 +239,13 @@ def _witness(
         arch=job.arch,  # type: ignore[arg-type]
         schedule=format_schedule(schedule),
         rule=rule,
-        text=violation["text"],
+        text=violation.text,
         seed=settings.seed,
         strategy=found.strategy,
         run=found.run,
         project=project_version(),
     )
-    result.drawing = draw(machine, schedule).broken(rule, violation["cpu"])
+    result.drawing = draw(machine, schedule).broken(rule, violation.cpu)
     result.file = settings.folder / result.witness.name()
     save(result.witness, result.file)
 
@@ -260,10 +260,10 @@ def confirmed(
     explorer = plain_explorer(machine)
     try:
         violation = replay(explorer, schedule)
-        saw = "nothing broken" if violation is None else repr(violation["rule"])
+        saw = "nothing broken" if violation is None else repr(violation.rule)
     except ScheduleProblem as problem:
         violation, saw = None, str(problem)
-    if violation is None or violation["rule"] != rule:
+    if violation is None or violation.rule != rule:
         raise not_deterministic(job, rule, f"when replayed: {saw}")
     return tuple(explorer.path), violation
 

@@ -188,7 +188,7 @@ class Tally:
         """Count one run; the rules that had not been broken before."""
         self.runs += 1
         self.interleavings.add(result.memory["interleaving"])
-        broken = dict.fromkeys(str(one["rule"]) for one in result.violations)
+        broken = dict.fromkeys(one.rule for one in result.violations)
         self.races += any(is_race(rule) for rule in broken)
         self.needless += NEEDLESS in broken
         self.violations += any(is_harm(rule) for rule in broken)
@@ -321,7 +321,7 @@ def one_run(session: LiveSession, tally: Tally, pace: Pace, chaos: Chaos, seed: 
         keeper.end(result, _file_name(target, seed, run), bool(new))
     if not result.cut:
         pace.add(steps, result.memory["contested"])
-    texts = {str(one["rule"]): str(one["text"]) for one in reversed(result.violations)}
+    texts = {one.rule: one.text for one in reversed(result.violations)}
     tally.findings += [Finding(rule, run, texts[rule], keeper.path) for rule in texts if rule in new]
     return result
 

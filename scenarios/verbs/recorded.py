@@ -69,8 +69,8 @@ def _document(following: Following, elapsed_s: float) -> dict[str, Any]:
         "operations": stepper.shared.operations,
         "same": not following.different,
         "different": different,
-        "violations": list(stepper.violations()),
-        "recorded_violations": list(end.violations) if end is not None else None,
+        "violations": [one._asdict() for one in stepper.violations()],
+        "recorded_violations": [one._asdict() for one in end.violations] if end is not None else None,
         "came_out_again": following.rules_again if end is not None else None,
         "broken_at": following.broken_at or None,
         "fault": stepper.fault or None,
@@ -98,7 +98,7 @@ def _tell(following: Following, document: dict[str, Any], width: int) -> None:
     found = stepper.violations()
     click.echo(f"{len(found)} violations" if found else "no rule broke")
     for violation in found[:_RULES_SHOWN]:
-        click.echo(f"  {violation['rule']}: {shortened(violation['text'])}")
+        click.echo(f"  {violation.rule}: {shortened(violation.text)}")
     if len(found) > _RULES_SHOWN:
         click.echo(f"  and {len(found) - _RULES_SHOWN} more; --json has them all")
     if stepper.fault:

@@ -82,13 +82,13 @@ def replay(
     machine = machine_of(told.test, told.policy, told.arch)
     with faults_in_one_line(told.test, told.policy):
         problem, violation, drawing = _follow(told, machine)
-    again = not told.rule or (violation is not None and violation["rule"] == told.rule)
+    again = not told.rule or (violation is not None and violation.rule == told.rule)
     if as_json:
         click.echo(json.dumps(_document(told, problem, violation, drawing, again), indent=2))
     else:
         click.echo(f"{told.test.name} under {told.policy} on {told.arch}\n")
         click.echo(drawing.text(terminal_width()) + "\n")
-        click.echo(f"breaks: {violation['rule']}: {violation['text']}" if violation else "no rule broke")
+        click.echo(f"breaks: {violation.rule}: {violation.text}" if violation else "no rule broke")
         if not again:
             click.echo(f"the file says {told.rule!r}, which did not come out again{problem}")
     if violation is not None or not again:
@@ -148,7 +148,7 @@ def _follow(told: _Told, machine: LitmusMachine) -> tuple[str, Violation | None,
         problem = f": {error}"
     drawing = draw(machine, explorer.path)
     if violation is not None:
-        drawing = drawing.broken(violation["rule"], violation["cpu"])
+        drawing = drawing.broken(violation.rule, violation.cpu)
     return problem, violation, drawing
 
 
@@ -159,8 +159,8 @@ def _document(
         "litmus": told.test.name,
         "policy": told.policy,
         "arch": told.arch,
-        "rule": violation["rule"] if violation else None,
-        "text": violation["text"] if violation else None,
+        "rule": violation.rule if violation else None,
+        "text": violation.text if violation else None,
         "expected_rule": told.rule or None,
         "came_out_again": again if told.rule else None,
         "problem": problem.removeprefix(": ") or None,
@@ -211,7 +211,7 @@ def shrink(
     target = file if out is None else out
     kept = witness
     if better:
-        kept = witness.model_copy(update={"schedule": format_schedule(after), "text": violation["text"]})
+        kept = witness.model_copy(update={"schedule": format_schedule(after), "text": violation.text})
     if better or out is not None:
         save(kept, target)
     if as_json:

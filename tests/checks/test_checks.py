@@ -467,4 +467,4 @@ def test_a_write_to_what_has_left_the_page_cache_is_missed_by_the_next_reader() 
     assert step(CmpxchgPte(1, SHARED, 0, mk_pte(again, PRESENT))) == 0
     assert not check.violations
     step(ReadFrame(1, SHARED, again))
-    assert [violation["rule"] for violation in check.violations] == [coherence.CACHE]
+    assert [violation.rule for violation in check.violations] == [coherence.CACHE]

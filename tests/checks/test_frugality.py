@@ -67,7 +67,7 @@ class Trace:
 
     @property
     def found(self) -> list[tuple[str, int]]:
-        return [(violation["rule"], int(violation["text"].split()[1])) for violation in self.check.violations]
+        return [(violation.rule, int(violation.text.split()[1])) for violation in self.check.violations]
 
 
 def test_the_first_interrupt_is_needed_the_second_is_not() -> None:
@@ -174,5 +174,5 @@ def test_a_policy_that_does_not_use_its_notes_is_seen(policy: Any, expected: lis
     check = Frugality(grace)
     machine.engine.watchers = (grace, check)
     machine.run()
-    assert [violation["rule"] for violation in check.violations] == expected
+    assert [violation.rule for violation in check.violations] == expected
     assert not grace.violations

@@ -123,7 +123,7 @@ class Trace:
 
     @property
     def rules(self) -> list[str]:
-        return [violation["rule"] for violation in self.check.violations]
+        return [violation.rule for violation in self.check.violations]
 
 
 def reuse(trace: Trace, cpu: int = 0) -> None:
@@ -462,7 +462,7 @@ def test_marked_but_not_yet_hung() -> None:
     machine.drive(1, machine.marked("written"))
     machine.run()
     assert not machine.rules
-    assert [violation["rule"] for violation in check.violations] == [WRITABLE]
+    assert [violation.rule for violation in check.violations] == [WRITABLE]
 
 
 @pytest.mark.parametrize("policy", ["migrc:v3", "migrc:rfc2"])
@@ -493,7 +493,7 @@ def test_an_empty_list_does_not_mean_that_the_flush_is_done(policy: str) -> None
     machine.drive(1, machine.marked("written"))
     machine.run()
     assert not machine.rules
-    assert [violation["rule"] for violation in check.violations] == [WRITABLE]
+    assert [violation.rule for violation in check.violations] == [WRITABLE]
 
 
 def test_rfc2_leaves_the_dirty_list() -> None:
@@ -541,7 +541,7 @@ def test_rfc2_leaves_the_dirty_list() -> None:
     check = watch(machine)
     machine.run()
     assert not machine.rules
-    assert [violation["rule"] for violation in check.violations] == [WRITABLE]
+    assert [violation.rule for violation in check.violations] == [WRITABLE]
 
 
 @pytest.mark.parametrize(
@@ -576,7 +576,7 @@ def test_dirty_entry_made_inaccessible_while_its_flush_is_under_way(policy: str,
     machine.drive(1, machine.marked("promoted"))
     machine.run()
     assert not machine.rules
-    assert [violation["rule"] for violation in check.violations] == ([] if holds else [COPIED])
+    assert [violation.rule for violation in check.violations] == ([] if holds else [COPIED])
 
 
 @pytest.mark.parametrize("policy", [MigrcV3, MigrcRfc2])
@@ -610,7 +610,7 @@ def test_a_counter_that_wraps(bits: int, holds: bool, policy: Callable[[int], An
     check = watch(machine)
     machine.run()
     assert not machine.rules
-    assert [violation["rule"] for violation in check.violations] == ([] if holds else [REUSED])
+    assert [violation.rule for violation in check.violations] == ([] if holds else [REUSED])
 
 
 # --- random schedules ----------------------------------------------------------------------------------
@@ -721,7 +721,7 @@ def test_random_schedules(architecture: str, name: str, policy: str) -> None:
             pass
         # What coherence sees this sees too, in the same run.
         assert check.violations or not engine.observers[0].violations
-        found |= {(policy, violation["rule"]) for violation in check.violations}
+        found |= {(policy, violation.rule) for violation in check.violations}
     assert found <= HOLES
     if policy == "immediate":
         assert not found
@@ -839,7 +839,7 @@ def test_where_transitions_are_numbered_a_report_names_both_sides(flushed: bool)
     trace.step(0, FolioZero(1))
     (report,) = trace.check.violations
     last = "CPU 1 has last flushed in 41" if flushed else "CPU 1 has not flushed at all"
-    assert report["text"].endswith(f"(CPU 0 in transition 50, retired by TryToMigratePte in 40, {last})")
+    assert report.text.endswith(f"(CPU 0 in transition 50, retired by TryToMigratePte in 40, {last})")
 
 
 @pytest.mark.parametrize("flushed", [True, False])

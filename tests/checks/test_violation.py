@@ -13,7 +13,7 @@ def violations_of(faults: int) -> list[str]:
         memory.folios.fault("some rule", f"fault {number}")
     check = Accounting(memory)
     check.finish()
-    return [violation["text"] for violation in check.violations]
+    return [violation.text for violation in check.violations]
 
 
 def test_up_to_the_limit_every_violation_is_listed() -> None:

@@ -49,8 +49,8 @@ def first(broken: LitmusMachine) -> Tally:
 def test_what_breaks_is_named(broken: LitmusMachine, rule: str) -> None:
     tally = first(broken)
     assert tally.violation is not None
-    assert tally.violation["rule"] == rule
-    assert tally.violation["text"]
+    assert tally.violation.rule == rule
+    assert tally.violation.text
 
 
 def test_a_mistake_of_a_program_is_no_violation() -> None:
@@ -62,7 +62,7 @@ def test_nothing_follows_a_program_that_raised() -> None:
     explorer = DirectExplorer(machine(reads_nothing, reads_nothing))
     while explorer.violation is None:
         explorer.take(explorer.options()[0])
-    assert explorer.violation["cpu"] == 0
+    assert explorer.violation.cpu == 0
     assert not explorer.options()
     kept = explorer.violation
     explorer.finish()

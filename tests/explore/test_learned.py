@@ -44,7 +44,7 @@ def agree(litmus: LitmusMachine, learned: LearnedMachine, rng: random.Random) ->
             return
     assert engine.transitions() == []
     learned.finish()
-    assert engine.finished() == (learned.violation is None or learned.violation["rule"] != "deadlock")
+    assert engine.finished() == (learned.violation is None or learned.violation.rule != "deadlock")
     engine.finish()
     broken = noted(engine)
     assert learned.violation == (broken[0] if broken else None)
@@ -133,12 +133,12 @@ def test_a_violation_comes_with_the_schedule_that_leads_there() -> None:
     learned = LearnedMachine(small)
     found = exhaust(learned)
     assert found.violation is not None
-    for schedule in (found.schedule, shortest(learned, found.violation["rule"])):
+    for schedule in (found.schedule, shortest(learned, found.violation.rule)):
         assert schedule is not None
         engine = small.engine(small.watchers())
         for transition in schedule:
             engine.take(transition)
-        assert found.violation["rule"] in {one["rule"] for one in noted(engine)}
+        assert found.violation.rule in {one.rule for one in noted(engine)}
         assert len(schedule) <= len(found.schedule)
 
 

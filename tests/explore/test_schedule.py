@@ -84,7 +84,7 @@ def test_a_replay_breaks_the_rule_again() -> None:
     for _ in range(2):
         violation = replay(explorer, parse_schedule("0*2 1*2"))
         assert violation is not None
-        assert violation["rule"] == "access to a free frame"
+        assert violation.rule == "access to a free frame"
         assert format_schedule(explorer.path) == "0*2 1*2"
 
 
@@ -105,8 +105,8 @@ def test_the_end_is_judged_when_it_is_reached() -> None:
     assert replay(explorer, lost[:-1]) is None
     violation = replay(explorer, lost)
     assert violation is not None
-    assert violation["rule"] == "deadlock"
-    assert "CPU 0 at WaitFor" in violation["text"]
+    assert violation.rule == "deadlock"
+    assert "CPU 0 at WaitFor" in violation.text
 
 
 def test_a_schedule_that_does_not_fit() -> None:

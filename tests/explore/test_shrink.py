@@ -28,7 +28,7 @@ def found(explorer: DirectExplorer, seed: int, strategy: str = "portfolio") -> T
 
 def shrunk(explorer: DirectExplorer, tally: Tally, patience: int = 0) -> tuple[Transition, ...]:
     assert tally.violation is not None
-    return shrink(explorer, tally.schedule, tally.violation["rule"], never, patience)
+    return shrink(explorer, tally.schedule, tally.violation.rule, never, patience)
 
 
 @settings(max_examples=6, deadline=None)
@@ -65,14 +65,14 @@ def test_the_same_rule_shorter_and_nothing_left_to_leave_out(broken: LitmusMachi
     assert shrunk(explorer, tally, patience) == short
     violation = replay(explorer, short)
     assert violation is not None
-    assert violation["rule"] == tally.violation["rule"]
+    assert violation.rule == tally.violation.rule
     assert (len(short), preemptions(short)) <= (len(tally.schedule), preemptions(tally.schedule))
     for at in range(len(short)):
         try:
             other = replay(explorer, short[:at] + short[at + 1 :])
         except ScheduleProblem:
             continue
-        assert other is None or other["rule"] != violation["rule"] or len(explorer.path) >= len(short)
+        assert other is None or other.rule != violation.rule or len(explorer.path) >= len(short)
 
 
 def test_a_deadlock_is_carried_to_its_end_with_few_preemptions() -> None:

@@ -204,7 +204,7 @@ class SmallMachine:
 
     @property
     def rules(self) -> set[str]:
-        return {violation["rule"] for violation in self.violations}
+        return {violation.rule for violation in self.violations}
 
     @property
     def violations(self) -> list[Any]:

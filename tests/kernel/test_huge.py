@@ -416,7 +416,7 @@ class Lab:
 
     @property
     def rules(self) -> list[str]:
-        return [violation["rule"] for violation in self.check.violations]
+        return [violation.rule for violation in self.check.violations]
 
 
 def test_a_tail_frame_is_a_read_copy_until_the_page_is_written() -> None:
@@ -454,4 +454,4 @@ def test_the_grace_period_ends_with_a_flush_of_any_of_its_pages(flushed: int | N
         step(FlushTlbOne(flushed), None)
     step(AllocPages(0, 0, 0, 0), 9)
     step(FolioZero(9), None)
-    assert [violation["rule"] for violation in check.violations] == ([] if flushed else [REUSED])
+    assert [violation.rule for violation in check.violations] == ([] if flushed else [REUSED])

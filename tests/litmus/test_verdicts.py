@@ -35,8 +35,8 @@ def what_is_wrong(job: Job) -> str:
         # The plain engine has the last word.
         assert replay(DirectExplorer(machine), schedule) == broken
         if job.expected == "Never":
-            return f"expected Never, broke {broken['rule']}"
-        return "" if not job.rules or broken["rule"] in job.rules else f"broke {broken['rule']}"
+            return f"expected Never, broke {broken.rule}"
+        return "" if not job.rules or broken.rule in job.rules else f"broke {broken.rule}"
     if job.expected == "Sometimes":
         return "expected Sometimes, found nothing"
     unreached = [name for name in job.reached if name not in explorer.reached]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, IpiRequest, Program
 from emulator.hardware.operations import AckIpi, FlushTlb, Operation, SendIpi, WaitAcks
 from emulator.hardware.ordering import ARCHITECTURES
@@ -40,16 +41,16 @@ class NoValue666:
     """Objects to one particular value, and counts what it saw."""
 
     def __init__(self) -> None:
-        self.violations: list[dict[str, Any]] = []
+        self.violations: list[Violation] = []
         self.seen = 0
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         self.seen += 1
         if 666 in operation:
-            self.violations.append({"cpu": cpu, "what": type(operation).__name__})
+            self.violations.append(Violation("no 666", cpu, type(operation).__name__))
 
     def finish(self) -> None:
-        self.violations.append({"when": "at the end"})
+        self.violations.append(Violation("no 666", -1, "at the end"))
 
     def results(self) -> dict[str, Any]:
         return {"seen": self.seen}

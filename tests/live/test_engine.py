@@ -354,8 +354,8 @@ def test_checks_observe_what_memory_carried_out(session: LiveSession) -> None:
         await Load("word")
 
     result = session.run(LabMachine([body, body], checked=True))
-    assert {"cpu": 0, "what": "Store"} in result.violations
-    assert result.violations[-1] == {"when": "at the end"}
+    assert ("no 666", 0, "Store") in result.violations
+    assert result.violations[-1] == ("no 666", -1, "at the end")
     assert result.memory["seen"] == 4
 
 

@@ -97,7 +97,7 @@ def test_a_replay_comes_to_the_same_end(session: LiveSession, tmp_path: Path, po
     here = following.stepper.end()
     assert here.transitions == end.transitions > 1000
     assert (here.memory_digest, here.tlb_digest) == (end.memory_digest, end.tlb_digest)
-    assert {one["rule"] for one in here.violations} == {one["rule"] for one in result.violations}
+    assert {one.rule for one in here.violations} == {one.rule for one in result.violations}
     assert result.accesses == 3 * 15_000
     assert sum(cpu["vmstat"].get("pgdemote_kswapd", 0) for cpu in result.cpus) > 0
 

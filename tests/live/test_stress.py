@@ -118,7 +118,7 @@ def test_a_mistake_is_found_and_its_recording_comes_out_again(
         assert finding.recording is not None and finding.recording.is_file()
         following = followed(finding.recording)
         assert following.different == ""
-        assert finding.rule in {violation["rule"] for violation in following.stepper.violations()}
+        assert finding.rule in {violation.rule for violation in following.stepper.violations()}
     with Recording(tally.findings[0].recording or Path()) as recording:
         shrunk = shrink_litmus(recording, 5.0)
     assert shrunk is not None and shrunk.witness is not None
@@ -175,7 +175,7 @@ def test_a_cpu_that_never_says_a_word_is_replaced(session: LiveSession, tmp_path
     result = session.run(
         target.machine, patience_s=1.0, mode=Mode(True, True, Chaos(0)), keep=lambda e, c: None
     )
-    assert [violation["rule"] for violation in result.violations] == ["silence"]
+    assert [violation.rule for violation in result.violations] == ["silence"]
     assert not stressed(session, "shootdown", "immediate", runs=2).found
 
 

@@ -42,7 +42,7 @@ def test_the_posting_is_unsafe(policy: type[Policy], test: str) -> None:
     explorer = LearnedMachine(LitmusMachine(LITMUS[test], X86, policy))
     tally = search(explorer, find_strategy("portfolio")(), 0, Limits(2000), lambda: False)
     assert tally.violation is not None
-    assert tally.violation["rule"] == "grace period: destination made writable"
+    assert tally.violation.rule == "grace period: destination made writable"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_nothing_fails_that_a_flush_would_have_satisfied(policy: str) -> None:
 def test_a_policy_that_forgets_to_flush_is_found_out(policy: str) -> None:
     broken = [violation for seed in range(100) if (violation := run(seed, policy)[0]) is not None]
     assert broken
-    assert {violation["rule"] for violation in broken} == {RULE}
+    assert {violation.rule for violation in broken} == {RULE}
 
 
 def test_a_seed_is_one_program() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.recorder import note, runs
+from emulator.checks.violation import Violation
 from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Kind, Transition
 from scenarios.files.headers import litmus_header, workload_header
@@ -28,7 +29,7 @@ Migrc = Callable[..., int]
 Captured = pytest.CaptureFixture[str]
 
 HEADER = Header(kind="litmus", scenario="SB", policy="immediate", arch="x86", cpus=2)
-END = End(transitions=3, memory_digest="m", tlb_digest="t", violations=({"rule": "r", "cpu": 0, "text": ""},))
+END = End(transitions=3, memory_digest="m", tlb_digest="t", violations=(Violation("r", 0, ""),))
 BLOCKS: list[Block] = [((0, 0, 3, 4, 0, 1), 17), ((2, 1, 1), 2**32 - 1), ((), 0)]
 
 EVENT = st.tuples(st.integers(0, 7), st.integers(0, 2**63), st.integers(1, 2**40))
@@ -124,6 +125,38 @@ def test_bytes_after_the_end_are_damage(tmp_path: Path) -> None:
     found, recording = read(path)
     assert (found, recording.end, recording.damaged) == (BLOCKS, END, True)
     assert "4 bytes too many after its end" in recording.problem
+
+
+DICT = {"rule": "r", "cpu": 0, "text": ""}
+
+
+@pytest.mark.parametrize(
+    ("violation", "good"),
+    [
+        (DICT, True),
+        (DICT | {"cpu": "0"}, False),
+        (DICT | {"more": 1}, False),
+        ({"rule": "r", "cpu": 0}, False),
+        ({}, False),
+        ("r", False),
+    ],
+)
+def test_violations_are_kept_by_name_and_looked_at(
+    tmp_path: Path, violation: object, good: bool, migrc: Migrc, capsys: Captured
+) -> None:
+    end = END.model_dump()
+    assert end["violations"] == [DICT]
+    path = tmp_path / "r.mrec"
+    with Writer(path, HEADER.model_copy(update={"scenario": "two-allocators"})) as writer:
+        writer._frame((2, end | {"violations": [violation]}))
+    recording = read(path)[1]
+    assert recording.end == (END if good else None)
+    assert recording.damaged is not good
+    if not good:
+        assert migrc("replay", str(path)) == 2
+        error = capsys.readouterr().err
+        assert "the end after block 0 has other content than an end" in error
+        assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("events", [(1, 2), (8, 0, 1), (0, -1, 1), (0, 0, 0), (0, "x", 1), (0, True, 1)])

@@ -63,18 +63,18 @@ def test_a_run_without_a_user_access_ends(spinner: Callable[[Cpu], object]) -> N
         engine: TimedEngine = engine_of(spinner, waits)  # type: ignore[arg-type]
         result = engine.run()
         (found,) = result.violations
-        assert found["rule"] == NO_END
-        assert f"no user access in {most_steps(engine.memory):,} steps: CPU 0 " in found["text"]
-        assert found["text"].endswith("; CPU 1 at WaitFor(y, 1) in waits") or spinner is interrupts_for_ever
+        assert found.rule == NO_END
+        assert f"no user access in {most_steps(engine.memory):,} steps: CPU 0 " in found.text
+        assert found.text.endswith("; CPU 1 at WaitFor(y, 1) in waits") or spinner is interrupts_for_ever
         outcomes.append((found, result.clocks_ns))
     assert outcomes[0] == outcomes[1]
 
 
 def test_where_a_cpu_spins_is_said() -> None:
     (found,) = engine_of(reads_for_ever).run().violations
-    assert found["text"].endswith("CPU 0 at Load(x) in reads_for_ever")
+    assert found.text.endswith("CPU 0 at Load(x) in reads_for_ever")
     (found,) = engine_of(deaf).run().violations
-    assert found["text"].endswith("CPU 0 with interrupts off at Cycle() in deaf")
+    assert found.text.endswith("CPU 0 with interrupts off at Cycle() in deaf")
 
 
 def test_user_accesses_go_on_for_as_long_as_they_like() -> None:

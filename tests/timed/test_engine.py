@@ -197,7 +197,7 @@ def test_a_mistake_is_seen(watched: bool) -> None:
         "checks.sample_every=1",
     )
     result = engine_for(workload, "mistake:interrupt-to-nobody", 4, watched=watched).run()
-    rules = {violation["rule"] for violation in result.violations}
+    rules = {violation.rule for violation in result.violations}
     assert ("grace period: frame reused" if watched else "read of a frame that is not the page's") in rules
 
 

@@ -210,10 +210,8 @@ def test_waiting_for_each_other_with_interrupts_off_is_a_deadlock() -> None:
         return wait
 
     (found,) = run(program(1), program(0)).violations
-    assert found["rule"] == DEADLOCK
-    assert (
-        "CPU 0 with interrupts off at WaitAcks(1); CPU 1 with interrupts off at WaitAcks(1)" in found["text"]
-    )
+    assert found.rule == DEADLOCK
+    assert "CPU 0 with interrupts off at WaitAcks(1); CPU 1 with interrupts off at WaitAcks(1)" in found.text
 
 
 def test_a_call_that_nobody_takes_is_a_deadlock() -> None:
@@ -224,9 +222,9 @@ def test_a_call_that_nobody_takes_is_a_deadlock() -> None:
         await WaitFor("x", 1)
 
     (found,) = run(shootdown(1, after=5), gone).violations
-    assert "CPU 0 waits for flush on CPU 1, whose program has ended" in found["text"]
+    assert "CPU 0 waits for flush on CPU 1, whose program has ended" in found.text
     (found,) = run(never).violations
-    assert found["text"].endswith("CPU 0 at WaitFor(x, 1)")
+    assert found.text.endswith("CPU 0 at WaitFor(x, 1)")
 
 
 def test_what_a_program_raises_comes_out() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from emulator.kernel.policy import Policy
 from emulator.policies.catalogue import UnknownPolicy, find_policy
+from scenarios.mistakes.deadlocks import InterruptsOff, LockOrder, LostWakeUp
 from scenarios.mistakes.flushing import (
     DeferredWithoutWaiting,
     FlushesBelowTheWatermarkOnly,
@@ -20,6 +21,7 @@ from scenarios.mistakes.flushing import (
     WalksTheSharedList,
     WriteFaultForgets,
 )
+from scenarios.mistakes.interrupts import InterruptToNobody, NoWaitForAcknowledgements
 from scenarios.mistakes.kernel_paths import ForkWithoutFlush, PageoutWithoutFlush, ZapWithoutFlush
 from scenarios.mistakes.merged_mask import AddsWhileFlushing, EmptyMeansDone
 from scenarios.mistakes.notes import (
@@ -32,7 +34,6 @@ from scenarios.mistakes.notes import (
     SkipTestInverted,
     narrow_generation,
 )
-from scenarios.mistakes.progress import InterruptsOff, LockOrder, LostWakeUp
 from scenarios.mistakes.requests import (
     DefersWritable,
     GenerationBeforeUnmap,
@@ -42,7 +43,6 @@ from scenarios.mistakes.requests import (
     MovedAgainWithoutFlush,
     NotUndone,
 )
-from scenarios.mistakes.shootdown import InterruptToNobody, NoWaitForAcknowledgements
 from scenarios.usage import did_you_mean
 
 _CLASSES: tuple[type[Policy], ...] = (

@@ -8,7 +8,7 @@ from emulator.kernel.tlb import arch_tlbbatch_flush
 from emulator.policies.migrc import Request
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MIGRC_DISABLED, MigrcV3
-from scenarios.mistakes.shootdown import send_without_waiting
+from scenarios.mistakes.interrupts import send_without_waiting
 
 
 class TakesRequests(MigrcV3):

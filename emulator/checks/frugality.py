@@ -12,12 +12,9 @@ from emulator.checks.grace_period import GracePeriod
 from emulator.checks.violation import MAX_KEPT, Violation
 from emulator.hardware.cpu import Transition
 from emulator.hardware.operations import Operation, SendIpi
-from emulator.kernel.tlb import flush_tlb_func
+from emulator.kernel.tlb import ANY_MM, FlushTlbInfo, flush_tlb_func
 
 NEEDLESS = "needless interrupt"
-
-
-ANY_MM = -1
 
 
 class Frugality:
@@ -41,7 +38,7 @@ class Frugality:
         if (
             isinstance(operation, SendIpi)
             and operation.function == flush_tlb_func.__name__
-            and operation.arguments[0] == ANY_MM
+            and FlushTlbInfo(*operation.arguments).mm == ANY_MM
         ):
             self._asked(transition.cpu, operation.targets)
 

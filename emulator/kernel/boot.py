@@ -13,7 +13,7 @@ from emulator.hardware.cpu import Context, Program
 from emulator.hardware.operations import AtomicAdd, Store, VmaInsert, WaitFor
 from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.mmzone import FAST_NODE, KSWAPD_STOPPED, kswapd_cpu, kswapd_pid
-from emulator.kernel.percpu import INIT_MM, PerCpu, Task
+from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu, Task
 from emulator.kernel.sched import (
     call_on,
     cpu_startup_entry,
@@ -77,7 +77,7 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
             await Store(BOOTED, 1)
         await WaitFor(BOOTED, 1)
         if cpu.number == kswapd_cpu(cpu):
-            daemon = Task(kswapd_pid(FAST_NODE), f"kswapd{FAST_NODE}", INIT_MM)
+            daemon = Task(kswapd_pid(FAST_NODE), INIT_MM, PF_KSWAPD)
             cpu.add_task(daemon, task_program(cpu, daemon, kswapd(cpu, daemon, FAST_NODE)))
         threads = user.threads(cpu.number)
         left = len(threads)
@@ -103,11 +103,11 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
                 start_shutdown()
 
         def start_shutdown() -> None:
-            task = Task(FIRST_USER_PID - 1, "shutdown", INIT_MM)
+            task = Task(FIRST_USER_PID - 1, INIT_MM)
             cpu.add_task(task, task_program(cpu, task, shutdown(cpu, user, areas)))
 
         for number, thread in enumerate(threads):
-            task = Task(FIRST_USER_PID + number, f"thread{cpu.number}.{number}", thread.mm)
+            task = Task(FIRST_USER_PID + number, thread.mm)
             cpu.add_task(task, task_program(cpu, task, run_thread(thread)))
         if cpu.number == 0 and not threads:
             start_shutdown()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 INIT_MM = 0
 TLB_NR_DYN_ASIDS = 6
 MAX_CPUS = 128
+PF_KSWAPD = 0x00020000  # include/linux/sched.h: what kind of task it is
 
 
 def tlb_gen_word(mm: int) -> str:
@@ -68,7 +69,7 @@ class KernelParameters:
     migrate_batch: int = 512
     tlb_single_page_flush_ceiling: int = 33
     numa_scan_pages: int = 256
-    numa_scan_period_accesses: int = 20_000
+    numa_scan_period_accesses: int = 5_000
     numa_promotes: bool = True
     migration_entry_ad: bool = True
     tlb_flush_batched: bool = False
@@ -130,12 +131,22 @@ class TlbUbc:
 class Task:
     """struct task_struct as far as memory management reads it. `mm` 0 is a kernel thread."""
 
-    __slots__ = ("context", "mm", "mreq", "name", "pid", "runnable", "should_stop", "tlb_ubc", "tlb_ubc_ro")
+    __slots__ = (
+        "context",
+        "flags",
+        "mm",
+        "mreq",
+        "pid",
+        "runnable",
+        "should_stop",
+        "tlb_ubc",
+        "tlb_ubc_ro",
+    )
 
-    def __init__(self, pid: int, name: str, mm: int) -> None:
+    def __init__(self, pid: int, mm: int, flags: int = 0) -> None:
         self.pid = pid
-        self.name = name
         self.mm = mm
+        self.flags = flags
         self.context: Context | None = None
         self.runnable = True
         self.should_stop = False
@@ -178,7 +189,7 @@ class PerCpu:
         self.parameters = parameters
         self.policy = policy
         self.tlbstate = TlbState()
-        self.idle = Task(0, "swapper", INIT_MM)
+        self.idle = Task(0, INIT_MM)
         self.current = self.idle
         self.tasks: dict[int, Task] = {}
         self.runqueue: deque[Task] = deque()

@@ -6,6 +6,8 @@ how far it has caught up. A flush raises the generation and interrupts whoever m
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 from emulator.hardware.operations import (
     AtomicAdd,
     AtomicAnd,
@@ -32,6 +34,27 @@ from emulator.kernel.smp import ipi_function, on_each_cpu_cond_mask
 
 TLB_FLUSH_ALL = -1
 TLB_GENERATION_INVALID = 0
+ANY_MM: Final = -1
+
+
+class FlushTlbInfo(NamedTuple):
+    """struct flush_tlb_info: what a CPU is asked to flush, pages [start, end) of `mm`; plain integers that
+    travel as the arguments of a call.
+
+    `mm` may be ANY_MM and `end` TLB_FLUSH_ALL. One INVLPG for every `stride` pages.
+    """
+
+    mm: int
+    start: int
+    end: int
+    new_tlb_gen: int
+    initiating_cpu: int
+    stride: int = 1
+
+
+def flush_everything(cpu: PerCpu) -> FlushTlbInfo:
+    """What this CPU asks for on behalf of a batch: whole TLBs, whatever mm is loaded."""
+    return FlushTlbInfo(ANY_MM, 0, TLB_FLUSH_ALL, TLB_GENERATION_INVALID, cpu.number)
 
 
 async def inc_mm_tlb_gen(mm: int) -> int:
@@ -47,14 +70,12 @@ async def flush_tlb_local(cpu: PerCpu) -> None:
 
 
 @ipi_function
-async def flush_tlb_func(cpu: PerCpu, info: tuple[int, ...]) -> None:
+async def flush_tlb_func(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
     """flush_tlb_func: catch up with a change, as little as the generations allow.
 
-    `info` is struct flush_tlb_info: (mm or -1 for any, first page, end page or TLB_FLUSH_ALL,
-    new_tlb_gen, initiating CPU) and, for PMDs, the stride in pages. Runs with interrupts off.
+    `arguments` are a FlushTlbInfo. Runs with interrupts off.
     """
-    mm, start, end, new_tlb_gen, initiating_cpu = info[:5]
-    stride = info[5] if len(info) > 5 else 1
+    mm, start, end, new_tlb_gen, initiating_cpu, stride = FlushTlbInfo(*arguments)
     state = cpu.tlbstate
     local = initiating_cpu == cpu.number
     if not local:
@@ -86,7 +107,7 @@ async def flush_tlb_func(cpu: PerCpu, info: tuple[int, ...]) -> None:
     context.tlb_gen = mm_tlb_gen
 
 
-async def flush_tlb_multi(cpu: PerCpu, mask: int, info: tuple[int, ...], freed_tables: bool) -> None:
+async def flush_tlb_multi(cpu: PerCpu, mask: int, info: FlushTlbInfo, freed_tables: bool) -> None:
     """native_flush_tlb_multi: lazy CPUs may sleep on unless page tables are freed under them."""
     cpu.count("nr_tlb_remote_flush")
     await on_each_cpu_cond_mask(cpu, flush_tlb_func, info, mask, skip_lazy=not freed_tables)
@@ -102,9 +123,7 @@ async def flush_tlb_mm_range(
     if end == TLB_FLUSH_ALL or (end - start) // stride > cpu.parameters.tlb_single_page_flush_ceiling:
         start, end, stride = 0, TLB_FLUSH_ALL, 1
     new_tlb_gen = await inc_mm_tlb_gen(mm)
-    info: tuple[int, ...] = (mm, start, end, new_tlb_gen, cpu.number)
-    if stride > 1:
-        info += (stride,)
+    info = FlushTlbInfo(mm, start, end, new_tlb_gen, cpu.number, stride)
     mask = await Load(cpumask_word(mm))
     if mask & ~cpu.bit:
         await flush_tlb_multi(cpu, mask, info, freed_tables)
@@ -116,7 +135,7 @@ async def flush_tlb_mm_range(
 
 async def arch_tlbbatch_flush(cpu: PerCpu, batch: TlbUbc) -> None:
     """arch_tlbbatch_flush: what reclaim and migration owe, whole TLBs, whatever mm is loaded."""
-    info = (-1, 0, TLB_FLUSH_ALL, TLB_GENERATION_INVALID, cpu.number)
+    info = flush_everything(cpu)
     if batch.cpumask & ~cpu.bit:
         await flush_tlb_multi(cpu, batch.cpumask, info, freed_tables=False)
     elif batch.cpumask & cpu.bit:

@@ -94,7 +94,7 @@ class Setup:
     parameters: KernelParameters
     cached: list[tuple[int, int, int]] = field(default_factory=list)  # (CPU, vpn, entry)
     loaded: list[int] = field(default_factory=list)  # per CPU the mm it runs
-    names: dict[int, str] = field(default_factory=dict)  # CPU -> name of its task
+    flags: dict[int, int] = field(default_factory=dict)  # CPU -> flags of its task
 
     def area(
         self, start: int, pages: int, writable: bool = True, file: int = 0, shared: bool = False, mm: int = MM
@@ -162,9 +162,9 @@ class Setup:
         """Let a CPU run another address space than mm 1."""
         self.loaded[cpu] = mm
 
-    def task(self, cpu: int, name: str) -> None:
-        """Name of the CPU's task; `kswapd0` makes its migrations kswapd's."""
-        self.names[cpu] = name
+    def task(self, cpu: int, flags: int) -> None:
+        """Flags of the CPU's task; PF_KSWAPD (`emulator.kernel.percpu`) makes its migrations kswapd's."""
+        self.flags[cpu] = flags
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +275,7 @@ class LitmusMachine:
         for holder, vpn, entry in start.cached:
             if holder == number:
                 cpu.tlb.insert(cpu.pcid, vpn, entry)
-        task = Task(PID + number, start.names.get(number, f"task{number}"), mm)
+        task = Task(PID + number, mm, start.flags.get(number, 0))
         kernel.current = task
         kernel.tasks[task.pid] = task
         program = _program(kernel, self.litmus.programs[number], self.litmus.drain)

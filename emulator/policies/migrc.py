@@ -21,7 +21,7 @@ from emulator.hardware.operations import (
     SmpMb,
     Store,
 )
-from emulator.kernel.percpu import TlbUbc
+from emulator.kernel.percpu import PF_KSWAPD, TlbUbc
 from emulator.kernel.policy import MR_DEMOTION, MR_NUMA_MISPLACED, Policy
 from emulator.kernel.smp import cpus_of
 from emulator.kernel.tlb import arch_tlbbatch_flush
@@ -155,5 +155,4 @@ class Migrc(Policy):
 
 def migrates_for_tiering(cpu: PerCpu, reason: str) -> bool:
     """The migrations that the postings defer for: kswapd's demotion and NUMA promotion."""
-    kswapd = cpu.current.name.startswith("kswapd")
-    return (reason == MR_DEMOTION and kswapd) or reason == MR_NUMA_MISPLACED
+    return (reason == MR_DEMOTION and bool(cpu.current.flags & PF_KSWAPD)) or reason == MR_NUMA_MISPLACED

@@ -17,7 +17,7 @@ from emulator.hardware.operations import (
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.sched import scheduler_ipi
 from emulator.kernel.smp import cpus_of
-from emulator.kernel.tlb import TLB_FLUSH_ALL, TLB_GENERATION_INVALID, flush_tlb_func
+from emulator.kernel.tlb import flush_everything, flush_tlb_func
 from emulator.policies.migrc_v3 import MigrcV3
 from scenarios.mistakes.flushing import TakesRequests
 
@@ -38,7 +38,7 @@ class InterruptsOff(TakesRequests):
     async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
         """Waits deaf."""
         batch, folios = await self.take(cpu)
-        info = (-1, 0, TLB_FLUSH_ALL, TLB_GENERATION_INVALID, cpu.number)
+        info = flush_everything(cpu)
         others = cpus_of(batch.cpumask & ~cpu.bit)
         await LocalIrqDisable()
         if others:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from emulator.hardware.operations import LocalIrqDisable, LocalIrqEnable, SendIpi
 from emulator.kernel.percpu import PerCpu, Task, TlbUbc
 from emulator.kernel.smp import cpus_of
-from emulator.kernel.tlb import TLB_FLUSH_ALL, TLB_GENERATION_INVALID, flush_tlb_func
+from emulator.kernel.tlb import flush_everything, flush_tlb_func
 from emulator.policies.immediate import Immediate
 
 
 async def send_without_waiting(cpu: PerCpu, batch: TlbUbc) -> None:
     """arch_tlbbatch_flush that does not come to csd_lock_wait."""
-    info = (-1, 0, TLB_FLUSH_ALL, TLB_GENERATION_INVALID, cpu.number)
+    info = flush_everything(cpu)
     others = cpus_of(batch.cpumask & ~cpu.bit)
     if others:
         await SendIpi(others, flush_tlb_func.__name__, info, False)

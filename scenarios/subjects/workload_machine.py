@@ -89,15 +89,8 @@ def build_machine(
         cpus=cpus,
         watermarks=tuple(tier.watermarks for tier in tiers),
         starts=(first, second, second + memory.slow_pages),
-        swap_cluster_max=kernel.swap_cluster_max,
-        migrate_batch=kernel.migrate_batch,
-        tlb_single_page_flush_ceiling=kernel.tlb_single_page_flush_ceiling,
-        numa_scan_pages=kernel.numa_scan_pages,
-        numa_scan_period_accesses=kernel.numa_scan_period_accesses,
-        migration_entry_ad=kernel.migration_entry_ad,
-        sched_slice_batches=kernel.sched_slice_batches,
-        hpage_order=kernel.hpage_order,
         memory_scale=memory.divided_by,
+        **kernel.model_dump(),
     )
     shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))
     return ScenarioMachine(cpus, architecture, parameters, tiers, shape, policy, user)

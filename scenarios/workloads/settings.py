@@ -6,11 +6,12 @@ they say.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from emulator.hardware.pte import PMD_ORDER
@@ -36,6 +37,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _section(model: type, ranges: Mapping[str, tuple[int, int]]) -> Any:
+    """A section with keys of a dataclass, which says types and defaults; `ranges`: which keys, from, to."""
+    default = {field.name: field.default for field in fields(model)}
+    keys: dict[str, Any] = {
+        key: (type(default[key]), Field(default=default[key], ge=least, le=most))
+        for key, (least, most) in ranges.items()
+    }
+    return create_model(model.__name__, __base__=_Section, **keys)
+
+
 class Memory(_Section):
     """`[memory]`: the two tiers, in pages of 4 KiB.
 
@@ -59,7 +70,19 @@ class Tlb(_Section):
     l2_ways: int = Field(default=12, ge=1, le=65536)
 
 
-class Kernel(_Section):
+_KERNEL: Final[dict[str, tuple[int, int]]] = {
+    "numa_scan_pages": (0, MAX_PAGES),
+    "numa_scan_period_accesses": (1, 10**12),
+    "swap_cluster_max": (1, 4096),
+    "tlb_single_page_flush_ceiling": (0, MAX_PAGES),
+    "migrate_batch": (1, 4096),
+    "migration_entry_ad": (False, True),
+    "sched_slice_batches": (1, 10**6),
+    "hpage_order": (0, PMD_ORDER),
+}
+
+
+class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
     """`[kernel]`: what an administrator or a kernel build could set.
 
     `numa_scan_pages` entries are made PROT_NONE by each scan (0: no scans), one scan every
@@ -70,15 +93,6 @@ class Kernel(_Section):
     CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory
     gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none.
     """
-
-    numa_scan_pages: int = Field(default=256, ge=0, le=MAX_PAGES)
-    numa_scan_period_accesses: int = Field(default=5_000, ge=1, le=10**12)
-    swap_cluster_max: int = Field(default=32, ge=1, le=4096)
-    tlb_single_page_flush_ceiling: int = Field(default=33, ge=0, le=MAX_PAGES)
-    migrate_batch: int = Field(default=512, ge=1, le=4096)
-    migration_entry_ad: bool = True
-    sched_slice_batches: int = Field(default=8, ge=1, le=10**6)
-    hpage_order: int = Field(default=0, ge=0, le=PMD_ORDER)
 
 
 class Threads(_Section):
@@ -110,11 +124,15 @@ class Checks(_Section):
     sample_every: int = Field(default=1000, ge=1, le=10**9)
 
 
-_PRICES: Final = model.Costs()
-_MAX_NS: Final = 10**9
+_COSTS: Final = {field.name: (0, 10**9) for field in fields(model.Costs)} | {
+    "sockets": (1, 64),
+    "access_ns": (1, 10**9),
+    "cache_misses_per_1000": (0, 1000),
+    "instruction_ns": (1, 10**9),
+}
 
 
-class Costs(_Section):
+class Costs(_section(model.Costs, _COSTS)):  # type: ignore[misc]
     """`[costs]`: what things cost on the timed engine, in ns but for the two counts; others ignore it.
 
     What each default is taken from stands in emulator/measure/costs.py. CPUs are dealt out to `sockets`,
@@ -133,36 +151,6 @@ class Costs(_Section):
       reverse map, `allocate_ns` an allocation, `switch_ns` a task switch. `page_fast_ns` or `page_slow_ns` is
       reading or writing a page of the tier: a copy is two of them, zeroing one.
     """
-
-    sockets: int = Field(default=_PRICES.sockets, ge=1, le=64)
-    access_ns: int = Field(default=_PRICES.access_ns, ge=1, le=_MAX_NS)
-    cache_misses_per_1000: int = Field(default=_PRICES.cache_misses_per_1000, ge=0, le=1000)
-    fast_ns: int = Field(default=_PRICES.fast_ns, ge=0, le=_MAX_NS)
-    slow_ns: int = Field(default=_PRICES.slow_ns, ge=0, le=_MAX_NS)
-    second_level_ns: int = Field(default=_PRICES.second_level_ns, ge=0, le=_MAX_NS)
-    walk_ns: int = Field(default=_PRICES.walk_ns, ge=0, le=_MAX_NS)
-    fault_ns: int = Field(default=_PRICES.fault_ns, ge=0, le=_MAX_NS)
-    invlpg_ns: int = Field(default=_PRICES.invlpg_ns, ge=0, le=_MAX_NS)
-    flush_ns: int = Field(default=_PRICES.flush_ns, ge=0, le=_MAX_NS)
-    cr3_ns: int = Field(default=_PRICES.cr3_ns, ge=0, le=_MAX_NS)
-    ipi_send_ns: int = Field(default=_PRICES.ipi_send_ns, ge=0, le=_MAX_NS)
-    ipi_send_hop_ns: int = Field(default=_PRICES.ipi_send_hop_ns, ge=0, le=_MAX_NS)
-    ipi_deliver_ns: int = Field(default=_PRICES.ipi_deliver_ns, ge=0, le=_MAX_NS)
-    ipi_deliver_hop_ns: int = Field(default=_PRICES.ipi_deliver_hop_ns, ge=0, le=_MAX_NS)
-    interrupt_ns: int = Field(default=_PRICES.interrupt_ns, ge=0, le=_MAX_NS)
-    instruction_ns: int = Field(default=_PRICES.instruction_ns, ge=1, le=_MAX_NS)
-    load_ns: int = Field(default=_PRICES.load_ns, ge=0, le=_MAX_NS)
-    atomic_ns: int = Field(default=_PRICES.atomic_ns, ge=0, le=_MAX_NS)
-    line_ns: int = Field(default=_PRICES.line_ns, ge=0, le=_MAX_NS)
-    line_hop_ns: int = Field(default=_PRICES.line_hop_ns, ge=0, le=_MAX_NS)
-    lock_handover_ns: int = Field(default=_PRICES.lock_handover_ns, ge=0, le=_MAX_NS)
-    page_table_ns: int = Field(default=_PRICES.page_table_ns, ge=0, le=_MAX_NS)
-    folio_ns: int = Field(default=_PRICES.folio_ns, ge=0, le=_MAX_NS)
-    rmap_ns: int = Field(default=_PRICES.rmap_ns, ge=0, le=_MAX_NS)
-    allocate_ns: int = Field(default=_PRICES.allocate_ns, ge=0, le=_MAX_NS)
-    page_fast_ns: int = Field(default=_PRICES.page_fast_ns, ge=0, le=_MAX_NS)
-    page_slow_ns: int = Field(default=_PRICES.page_slow_ns, ge=0, le=_MAX_NS)
-    switch_ns: int = Field(default=_PRICES.switch_ns, ge=0, le=_MAX_NS)
 
     def prices(self) -> model.Costs:
         """The same for the engine."""

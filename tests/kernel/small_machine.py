@@ -32,7 +32,7 @@ from emulator.kernel.boot import BOOTED, FIRST_USER_PID, THREADS_DONE, shutdown
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mmzone import FAST_NODE, kswapd_cpu, kswapd_pid
 from emulator.kernel.mprotect import change_prot_numa
-from emulator.kernel.percpu import INIT_MM, KernelParameters, PerCpu, Task
+from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, KernelParameters, PerCpu, Task
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.sched import cond_resched, cpu_startup_entry, task_program
 from emulator.kernel.smp import interrupt_entry
@@ -125,7 +125,7 @@ class SmallMachine:
                 start_shutdown()
 
         def start_shutdown() -> None:
-            task = Task(FIRST_USER_PID - 1, "shutdown", INIT_MM)
+            task = Task(FIRST_USER_PID - 1, INIT_MM)
             kernel.add_task(task, task_program(kernel, task, shutdown(kernel, self, self.areas)))
 
         async def start_kernel() -> None:
@@ -136,10 +136,10 @@ class SmallMachine:
                 await Store(BOOTED, 1)
             await WaitFor(BOOTED, 1)
             if kernel.number == kswapd_cpu(kernel):
-                daemon = Task(kswapd_pid(FAST_NODE), f"kswapd{FAST_NODE}", INIT_MM)
+                daemon = Task(kswapd_pid(FAST_NODE), INIT_MM, PF_KSWAPD)
                 kernel.add_task(daemon, task_program(kernel, daemon, kswapd(kernel, daemon, FAST_NODE)))
             for number, thread in enumerate(mine):
-                task = Task(FIRST_USER_PID + number, f"thread{kernel.number}.{number}", thread.mm)
+                task = Task(FIRST_USER_PID + number, thread.mm)
                 kernel.add_task(task, task_program(kernel, task, run_thread(thread)))
             if kernel.number == 0 and not mine:
                 start_shutdown()

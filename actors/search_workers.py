@@ -22,7 +22,7 @@ class Task(NamedTuple):
     """What to search: `opener` is `module:function`, called with `arguments`; it answers an Explorer."""
 
     opener: str
-    arguments: tuple[str, ...]
+    arguments: tuple[Any, ...]
     strategy: str
     seed: int
     steps: int
@@ -51,7 +51,7 @@ class SearchWorker(Worker):
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
-        self._opened: tuple[str, tuple[str, ...]] | None = None
+        self._opened: tuple[str, tuple[Any, ...]] | None = None
         self._machine: Explorer | None = None
 
     def search(self, task: Task, first: int, schedules: int, seconds: float | None) -> Range:

@@ -31,6 +31,7 @@ from emulator.hardware.ordering import ARCHITECTURES  # noqa: E402
 from emulator.machine.litmus import LitmusMachine  # noqa: E402
 from scenarios.litmus import LITMUS  # noqa: E402
 from scenarios.subjects.programs import LitmusName, machine_of, policy_factory  # noqa: E402
+from scenarios.subjects.subject import Subject  # noqa: E402
 
 SPEED_TEST = ("deferred-copy", "migrc:v3", "x86")
 PROOFS = (("shootdown", "immediate"), ("deferred-copy", "migrc:v3"))
@@ -85,7 +86,11 @@ def workers(arguments: argparse.Namespace) -> Report:
 
     schedules = arguments.schedules
     task = Task(
-        "scenarios.runs.searches:open_machine", (SPEED_TEST[0], "", *SPEED_TEST[1:]), "portfolio", 1, 10_000
+        "scenarios.runs.searches:open_machine",
+        (Subject(LitmusName(SPEED_TEST[0]), *SPEED_TEST[1:]),),
+        "portfolio",
+        1,
+        10_000,
     )
     elapsed = {}
     for count in (1, 2):

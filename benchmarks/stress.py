@@ -25,25 +25,23 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from actors.mode import Mode
 from actors.session import LiveSession
-from scenarios.files.headers import recorded_machine
-from scenarios.files.keeper import keeping
+from scenarios.files.keeper import Keeper
 from scenarios.files.recording import Recording
 from scenarios.litmus import LITMUS
 from scenarios.runs.replays import Following
 from scenarios.runs.searches import run_job
 from scenarios.runs.swarm import DEFAULT_LEVEL, Pace, draw_chaos
 from scenarios.runs.trials import (
-    LitmusTarget,
     Plan,
     Tally,
     is_harm,
-    litmus_target,
     one_run,
     stress,
-    workload_target,
+    target,
 )
 from scenarios.runs.verdict import Job, Settings
 from scenarios.subjects.programs import LitmusName, drop_programs_quietly
+from scenarios.subjects.subject import Subject
 from scenarios.workloads.workload_file import load_workload
 
 BEGIN: Final = "<!-- table of benchmarks/stress.py -->"
@@ -104,9 +102,9 @@ def table(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
                 arch = "x86" if expectation.x86 == "Sometimes" else WEAK
                 if getattr(expectation, arch) != "Sometimes":
                     continue
-                target = litmus_target(LitmusName(name), expectation.policy, arch)
-                row = _found_live(session, target, arguments.seeds, arguments.runs)
-                row["explored"] = _found_explored(target)
+                subject = Subject(LitmusName(name), expectation.policy, arch)
+                row = _found_live(session, subject, arguments.seeds, arguments.runs)
+                row["explored"] = _found_explored(subject)
                 rows.append(row)
                 _say(_row(row))
     missing = [row for row in rows if row["missing"]]
@@ -126,11 +124,12 @@ def table(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
     return document, 0 if document["missing_found"] == len(missing) else 1
 
 
-def _found_live(session: LiveSession, target: LitmusTarget, seeds: int, runs: int) -> dict[str, Any]:
+def _found_live(session: LiveSession, subject: Subject, seeds: int, runs: int) -> dict[str, Any]:
+    aim = target(subject)
     orders: list[int | None] = []
     harms: list[int | None] = []
     for seed in range(seeds):
-        tally, pace = Tally(target), Pace(target.machine.cpus)
+        tally, pace = Tally(aim), Pace(aim.machine.cpus)
         for run in range(runs):
             one_run(session, tally, pace, draw_chaos(seed, run, DEFAULT_LEVEL, pace), seed)
             if (tally.races or tally.needless) and tally.violations:
@@ -140,19 +139,19 @@ def _found_live(session: LiveSession, target: LitmusTarget, seeds: int, runs: in
         harms.append(min(harm, default=None))
         orders.append(min(order, default=None))
     return {
-        "test": target.name,
-        "policy": target.policy,
-        "arch": target.arch,
-        "cpus": target.machine.cpus,
-        "missing": MISSING.get(target.policy, ""),
+        "test": subject.name,
+        "policy": subject.policy,
+        "arch": subject.arch,
+        "cpus": aim.machine.cpus,
+        "missing": MISSING.get(subject.policy, ""),
         "happens_before": orders,
         "harm": harms,
     }
 
 
-def _found_explored(target: LitmusTarget) -> int | None:
+def _found_explored(subject: Subject) -> int | None:
     """Schedules until `migrc check` finds it."""
-    job = Job(target.test, target.policy, target.arch, "Sometimes")
+    job = Job(subject, "Sometimes")
     with tempfile.TemporaryDirectory() as folder:
         result = run_job(job, Settings(folder=Path(folder)), None, lambda done: None)
     return None if result.witness is None else result.schedules
@@ -201,19 +200,19 @@ def _write_between(file: Path, text: str) -> None:
 def clean(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Every test under the policies of which it expects Never, in turn."""
     targets = [
-        litmus_target(LitmusName(name), expectation.policy, arch)
+        target(Subject(LitmusName(name), expectation.policy, arch))
         for name, litmus in LITMUS.items()
         for expectation in litmus.expected
         for arch in ("x86", WEAK)
         if expectation.policy in CLEAN and getattr(expectation, arch) == "Never"
     ]
     plan = Plan(arguments.seed, arguments.chaos, arguments.runs, None)
-    outcome = stress(targets, plan, None, lambda target, tally: None)
+    outcome = stress(targets, plan, None, lambda tally: None)
     reports = [
         {
-            "test": tally.target.name,
-            "policy": tally.target.policy,
-            "arch": tally.target.arch,
+            "test": tally.target.subject.name,
+            "policy": tally.target.subject.policy,
+            "arch": tally.target.subject.arch,
             "rules": tally.rules,
             "runs": [one.run for one in tally.findings],
         }
@@ -234,15 +233,15 @@ def clean(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 def speed(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """Runs a second, the start of Ray and the first run left out."""
-    target = litmus_target(LitmusName(TEST_SPEED), "migrc:v3", "x86")
+    aim = target(Subject(LitmusName(TEST_SPEED), "migrc:v3", "x86"))
     rates = {}
     with LiveSession() as session:
-        stress([target], Plan(0, DEFAULT_LEVEL, 5, None), None, lambda target, tally: None, session)
+        stress([aim], Plan(0, DEFAULT_LEVEL, 5, None), None, lambda tally: None, session)
         for level in range(4):
             plan = Plan(0, level, arguments.runs, None)
-            outcome = stress([target], plan, None, lambda target, tally: None, session)
+            outcome = stress([aim], plan, None, lambda tally: None, session)
             rates[level] = round(outcome.runs / outcome.elapsed_s, 1)
-    document = {"test": TEST_SPEED, "cpus": target.machine.cpus, "runs": arguments.runs, "by_chaos": rates}
+    document = {"test": TEST_SPEED, "cpus": aim.machine.cpus, "runs": arguments.runs, "by_chaos": rates}
     return document, 0 if min(rates.values()) >= 5 else 1
 
 
@@ -256,28 +255,27 @@ def replays(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
         workload = load_workload("tiering", TIERING)
         for number in range(arguments.workloads):
             policy = ("immediate", "migrc")[number % 2]
-            target = workload_target(workload, policy, "x86", 4, number)
+            aim = target(Subject(workload, policy, "x86", 4, number))
             mode = Mode(watched=True, recorded=True)
-            header = target.header(draw_chaos(0, 0, 0, Pace(4))).model_copy(update={"chaos": None})
-            with keeping(header, file, lambda text: None) as keeper:
-                keeper.end(session.run(target.machine, mode=mode, keep=keeper.keep), "")
+            with Keeper.of(aim.subject.header(), file, lambda text: None) as keeper:
+                keeper.end(session.run(aim.machine, mode=mode, keep=keeper.keep), "")
             operations.append(_follow(file, f"tiering {number}", different))
             counts["workload"] += 1
         tests = [
-            litmus_target(LitmusName(name), expectation.policy, arch)
+            target(Subject(LitmusName(name), expectation.policy, arch))
             for name, litmus in LITMUS.items()
             for expectation in litmus.expected
             for arch in ("x86", WEAK)
         ]
         step = max(1, len(tests) // arguments.stressed)
         for number in range(arguments.stressed):
-            target_ = tests[number * step % len(tests)]
-            pace = Pace(target_.machine.cpus)
+            aim = tests[number * step % len(tests)]
+            pace = Pace(aim.machine.cpus)
             chaos = draw_chaos(number, number, DEFAULT_LEVEL, pace)
-            mode = Mode(watched=True, recorded=True, chaos=chaos, most=target_.most)
-            with keeping(target_.header(chaos), file, lambda text: None) as keeper:
-                keeper.end(session.run(target_.machine, mode=mode, keep=keeper.keep), "")
-            _follow(file, f"{target_.name} under {target_.policy} on {target_.arch}", different)
+            mode = Mode(watched=True, recorded=True, chaos=chaos, most=aim.most)
+            with Keeper.of(aim.subject.header(chaos), file, lambda text: None) as keeper:
+                keeper.end(session.run(aim.machine, mode=mode, keep=keeper.keep), "")
+            _follow(file, aim.subject.title(), different)
             counts["stress"] += 1
     document = {**counts, "least_operations": min(operations, default=0), "different": different}
     return document, 1 if different or min(operations, default=10_000) < 10_000 else 0
@@ -285,7 +283,7 @@ def replays(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 def _follow(file: Path, name: str, different: list[str]) -> int:
     with Recording(file) as recording:
-        following = Following(recording, recorded_machine(recording))
+        following = Following(recording, recording.machine())
         following.run(lambda transitions, position: None)
     if following.different or recording.problem or not following.rules_again:
         different.append(f"{name}: {following.different or recording.problem or 'another rule'}")

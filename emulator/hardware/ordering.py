@@ -37,6 +37,7 @@ class Architecture(NamedTuple):
     """
 
     name: str
+    description: str
     stores_wait: bool
     in_order: bool
     loads_wait: bool
@@ -47,6 +48,7 @@ class Architecture(NamedTuple):
 
 _SC = Architecture(
     "sc",
+    "sequential consistency: nothing overtakes anything",
     stores_wait=False,
     in_order=True,
     loads_wait=False,
@@ -57,6 +59,7 @@ _SC = Architecture(
 
 _X86 = Architecture(
     "x86",
+    "TSO: a store may wait while later loads go ahead",
     stores_wait=True,
     in_order=True,
     loads_wait=False,
@@ -74,6 +77,7 @@ _X86 = Architecture(
 
 _RISCV = Architecture(
     "riscv",
+    "RVWMO: loads and stores wait, in any order; for check and replay",
     stores_wait=True,
     in_order=False,
     loads_wait=True,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from actors.session import LiveResult
-from scenarios.files.headers import tlb_digest
-from scenarios.files.recording import SUFFIX, End, Header, Writer
-from scenarios.files.witness import safe_name
+from scenarios.files.recording import SUFFIX, End, Writer, tlb_digest
+from scenarios.subjects.header import Header
+from scenarios.subjects.subject import safe_name
 from scenarios.usage import UsageProblem
 
 FOLDER: Final = Path("recordings")
@@ -55,6 +55,24 @@ class Keeper:
         self._header_file = writer.path
         self._tell = tell
 
+    @classmethod
+    @contextmanager
+    def of(cls, header: Header, record: Path | None, tell: Tell) -> Iterator[Keeper]:
+        """Keep the recording of one run: in `record`, else in a temporary file that ends with the block."""
+        if record is not None:
+            with Writer(record, header) as writer:
+                try:
+                    yield cls(writer, record, tell)
+                except BaseException:
+                    tell(f"{record}: recorded up to here")
+                    raise
+            return
+        with (
+            tempfile.TemporaryDirectory(prefix="migrc-recording-") as folder,
+            Writer(Path(folder) / f"run{SUFFIX}", header) as writer,
+        ):
+            yield cls(writer, None, tell)
+
     def keep(self, events: tuple[int, ...], checksum: int) -> None:
         """Write a block; one that nobody asked for does not end the run if the disk is full."""
         if self._writer is None:
@@ -85,30 +103,6 @@ class Keeper:
         elif result.violations and wanted:
             self.path = _moved(self._header_file, name)
             self._tell(f"a rule broke; the recording is {self.path}")
-
-
-@contextmanager
-def keeping(header: Header, record: Path | None, tell: Tell) -> Iterator[Keeper]:
-    """Keep the recording of one run: in `record`, else in a temporary file that ends with the block."""
-    if record is not None:
-        with Writer(record, header) as writer:
-            try:
-                yield Keeper(writer, record, tell)
-            except BaseException:
-                tell(f"{record}: recorded up to here")
-                raise
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="migrc-recording-") as folder,
-        Writer(Path(folder) / f"run{SUFFIX}", header) as writer,
-    ):
-        yield Keeper(writer, None, tell)
-
-
-def file_name(header: Header) -> str:
-    """`scenario--policy--arch--seedN`, letters that are safe everywhere."""
-    parts = (header.scenario, header.policy, header.arch, f"seed{header.seed}")
-    return "--".join(safe_name(part) for part in parts)
 
 
 def _moved(file: Path, name: str) -> Path:

@@ -13,14 +13,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import Field, ValidationError, field_serializer
 
 from actors.recorder import KINDS
 from emulator.checks.violation import Violation
+from emulator.machine.protocols import Machine
+from emulator.measure.digest import digest
+from scenarios.subjects.header import Header, Plain, content_hash
+from scenarios.subjects.programs import LitmusName
+from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
+from scenarios.workloads.settings import Workload
 
 MAGIC: Final = b"migrc-recording "
 FORMAT: Final = 1
@@ -30,42 +36,12 @@ _MAX_FRAME: Final = 64 << 20
 _MAX_LINE: Final = 64
 _HEADER, _BLOCK, _END = range(3)
 _RIGHT: Final = "a recording that migrc run made"
+_SHIPPED: Final = Path(__file__).parents[1] / "traces" / "data"
 
 Block = tuple[tuple[int, ...], int]
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-class Trace(_Plain):
-    """The trace that a workload replayed, by path and by the hash of its content (BLAKE2b)."""
-
-    path: str = Field(min_length=1, max_length=4096)
-    blake2b: str = Field(pattern="^[0-9a-f]{32}$")
-
-
-class Header(_Plain):
-    """All that is needed to build the machine again: a workload with its settings, or a litmus test.
-
-    `scenario` is the workload's name or the test's, `file` defines the test if it is not a shipped one,
-    `chaos` has the fields of `emulator.machine.protocols.Chaos`. `project` is the version that recorded it.
-    """
-
-    kind: Literal["workload", "litmus"]
-    scenario: str = Field(min_length=1, max_length=200)
-    policy: str = Field(min_length=1, max_length=200)
-    arch: Literal["sc", "x86", "riscv"]
-    cpus: int = Field(ge=1, le=64)
-    seed: int = Field(default=0, ge=0)
-    workload: dict[str, Any] = {}
-    trace: Trace | None = None
-    file: str = Field(default="", max_length=4096)
-    chaos: dict[str, Any] | None = None
-    project: str = ""
-
-
-class End(_Plain):
+class End(Plain):
     """What the run itself found: digests of memory and of all TLBs as they were at its end."""
 
     transitions: int = Field(ge=0)
@@ -76,6 +52,11 @@ class End(_Plain):
     @field_serializer("violations")
     def _by_name(self, violations: tuple[Violation, ...]) -> list[dict[str, Any]]:
         return [one._asdict() for one in violations]
+
+
+def tlb_digest(tlbs: Sequence[Any]) -> str:
+    """One name for the TLB entries of all CPUs."""
+    return digest(tuple(tuple(tuple(entry) for entry in entries) for entries in tlbs))
 
 
 class Writer:
@@ -185,9 +166,48 @@ class Recording:
         try:
             return Header.model_validate(content[1])
         except ValidationError as problem:
-            error = problem.errors()[0]
-            where = ".".join(str(part) for part in error["loc"]) or "it"
-            raise UsageProblem(f"{self.path}: header: {where}: {error['msg']}; {_RIGHT}") from None
+            raise UsageProblem(f"{self.path}: header: {first_error(problem)}; {_RIGHT}") from None
+
+    def subject(self) -> Subject:
+        """What was recorded. UsageProblem if this version has no such thing."""
+        header = self.header
+        what: LitmusName | Workload = LitmusName(header.scenario, header.file)
+        if header.kind == "workload":
+            try:
+                what = Workload.model_validate(header.workload)
+            except ValidationError as problem:
+                raise UsageProblem(
+                    f"{self.path}: workload: {first_error(problem)}; a recording of this version of migrc"
+                ) from None
+        return Subject(what, header.policy, header.arch, header.cpus, header.seed, self._trace())
+
+    def machine(self) -> Machine:
+        """The machine that was recorded. UsageProblem if it cannot be built here."""
+        header = self.header
+        machine = self.subject().machine()
+        if machine.cpus != header.cpus:
+            raise UsageProblem(
+                f"{self.path}: recorded with {header.cpus} CPUs, but {header.scenario} has "
+                f"{machine.cpus} by now; the version that recorded it ({header.project or 'unknown'})"
+            )
+        return machine
+
+    def _trace(self) -> Path | None:
+        """The trace that was replayed: where it was, beside the recording, or the shipped one of its name."""
+        trace = self.header.trace
+        if trace is None:
+            return None
+        name = Path(trace.path).name
+        places = (Path(trace.path), self.path.parent / name, _SHIPPED / name)
+        found = [path for path in places if path.is_file()]
+        for path in found:
+            if content_hash(path) == trace.blake2b:
+                return path
+        if found:
+            raise UsageProblem(
+                f"{found[0]}: not the trace that was recorded with; the file with BLAKE2b {trace.blake2b}"
+            )
+        raise UsageProblem(f"{self.path}: needs the trace {trace.path}; there, or beside the recording")
 
     def blocks(self) -> Iterator[Block]:
         """Every good block, in order; to be called once."""
@@ -257,6 +277,13 @@ class Recording:
         """Nothing from `position` on can be used."""
         self.damaged = damaged
         self.problem = f"{'damaged' if damaged else 'cut'} at byte {self.position:,}: {what}"
+
+
+def first_error(problem: ValidationError) -> str:
+    """Where it is, and what."""
+    error = problem.errors()[0]
+    where = ".".join(str(part) for part in error["loc"]) or "it"
+    return f"{where}: {error['msg']}"
 
 
 def is_recording(path: Path) -> bool:

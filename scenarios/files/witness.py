@@ -7,19 +7,21 @@ policy and the architecture and holds the schedule as text. It appears under its
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from emulator.checks.violation import Violation
 from emulator.explore.schedule import ScheduleProblem, parse_schedule
 from emulator.hardware.cpu import Transition
+from scenarios.files.recording import first_error
+from scenarios.subjects.header import Plain, project_version
 from scenarios.subjects.programs import LitmusName
+from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
 MAGIC: Final = "migrc-witness"
@@ -29,13 +31,11 @@ _MAX_BYTES: Final = 64 << 20
 _RIGHT: Final = "a witness file that migrc check saved"
 
 
-class Witness(BaseModel):
+class Witness(Plain):
     """One broken rule and the way there. `file` defines the test if it is not a shipped one.
 
     `seed`, `strategy` and `run` say how it was found; `project` is the version that found it.
     """
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     litmus: str = Field(min_length=1, max_length=200)
     file: str = Field(default="", max_length=4096)
@@ -49,10 +49,29 @@ class Witness(BaseModel):
     run: int = 0
     project: str = ""
 
+    @classmethod
+    def of(
+        cls, subject: Subject, schedule: str, violation: Violation, seed: int, strategy: str, run: int = 0
+    ) -> Witness:
+        """How the subject breaks a rule."""
+        return cls(
+            litmus=subject.name,
+            file=subject.test.file,
+            policy=subject.policy,
+            arch=subject.arch,  # type: ignore[arg-type]
+            schedule=schedule,
+            rule=violation.rule,
+            text=violation.text,
+            seed=seed,
+            strategy=strategy,
+            run=run,
+            project=project_version(),
+        )
+
     @property
-    def test(self) -> LitmusName:
-        """Which litmus test it is about."""
-        return LitmusName(self.litmus, self.file)
+    def subject(self) -> Subject:
+        """What breaks the rule."""
+        return Subject(LitmusName(self.litmus, self.file), self.policy, self.arch)
 
     @property
     def transitions(self) -> tuple[Transition, ...]:
@@ -61,21 +80,7 @@ class Witness(BaseModel):
 
     def name(self) -> str:
         """A name for its file: `test--policy--arch.mpk`, letters that are safe everywhere."""
-        parts = (self.litmus, self.policy, self.arch)
-        return "--".join(safe_name(part) for part in parts) + SUFFIX
-
-
-def safe_name(text: str) -> str:
-    """The text as a part of a file's name that is safe everywhere."""
-    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", text)[:80]
-
-
-def project_version() -> str:
-    """Version of this project, empty if it runs from its source."""
-    try:
-        return version("migrc-emulator")
-    except PackageNotFoundError:
-        return ""
+        return self.subject.file_name() + SUFFIX
 
 
 def save(witness: Witness, path: Path) -> None:
@@ -121,9 +126,7 @@ def load(path: Path) -> Witness:
         witness = Witness.model_validate(document)
         witness.transitions  # noqa: B018
     except ValidationError as problem:
-        error = problem.errors()[0]
-        where = ".".join(str(part) for part in error["loc"]) or "it"
-        raise UsageProblem(f"{path}: {where}: {error['msg']}; {_RIGHT}") from None
+        raise UsageProblem(f"{path}: {first_error(problem)}; {_RIGHT}") from None
     except ScheduleProblem as problem:
         raise UsageProblem(f"{path}: {problem}; {_RIGHT}") from None
     return witness

@@ -1,101 +1,28 @@
 """What a live or timed run found, for people: every policy side by side, with its ratio to the first.
 
-The result document (the one that `--json` prints) is described here as types; the text is made from it and
-from the histograms, which the document only summarises. Away from a terminal the text has no colours and
+The text is made from the result document (the one that `--json` prints) and from the histograms, which the
+document only summarises. Away from a terminal the text has no colours and
 never wraps, so that it can be pasted into mail.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NotRequired, TextIO, TypedDict
+from collections.abc import Callable, Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import COUNTERS
 from scenarios.drawing.phrases import shortened
 from scenarios.report.console import plain_console
-
-LATENCIES: Final[Mapping[str, str]] = {
-    "delivery": "send to handler entry",
-    "handler": "handler run time",
-    "round_trip": "send to last acknowledgement",
-}
-"""What is measured of each IPI, by its key in the document."""
+from scenarios.runs.document import LATENCIES, Document, Measured, Pictures, Run
 
 _SUMMARY_ROWS = {"count": "count", "p50": "p50", "p90": "p90", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 _VIOLATIONS_SHOWN = 20
 # Wider than any table: a terminal may break a line, but no digit may be cut off to make a table fit.
-
-Pictures = Mapping[str, Mapping[str, Histogram]]
-"""Histograms by policy and by key of `LATENCIES`."""
-
-
-class CheckSampling(TypedDict):
-    """One access in `sample_every` was checked in memory, `checked` in this run.
-
-    `operations` counts everything that was judged: those, every fill, and first writes through an entry.
-    """
-
-    sample_every: int
-    checked: int
-    operations: int
-
-
-class Measured(TypedDict):
-    """One policy's latencies: for each key of `LATENCIES` what `Histogram.summary` says, in ns."""
-
-    policy: str
-    ipi_latency_ns: dict[str, dict[str, int | None]]
-
-
-class Run(Measured):
-    """One policy's results.
-
-    `interrupts` has one number for each CPU under `TLB`; `pending_peak` is in pages. A violation is a text or
-    a JSON object.
-    `transitions`: of a watched run, how many steps happens-before has judged; `recording`: the file, if kept.
-
-    Of a timed run all times but `wall_s` are virtual. `elapsed_s` is `elapsed_ns` again, `clocks_ns` each
-    CPU's clock at the end. Of the time of all CPUs, `shootdown_share` (0 to 1) went to sending flush
-    interrupts, waiting for their acknowledgements and handling them.
-    """
-
-    vmstat: dict[str, int]
-    interrupts: dict[str, list[int]]
-    accesses: int
-    elapsed_ns: int
-    pending_peak: int
-    violations: list[Any]
-    check_sampling: NotRequired[CheckSampling]
-    transitions: NotRequired[int]
-    recording: NotRequired[str]
-    elapsed_s: NotRequired[float]
-    shootdown_share: NotRequired[float]
-    clocks_ns: NotRequired[list[int]]
-    wall_s: NotRequired[float]
-
-
-class Document(TypedDict):
-    """The whole result of `migrc run`, in the order and with the keys of its JSON form.
-
-    `costs`: the cost model of a timed run; `live_settings`: what the workload sets for live runs only;
-    `interrupted`: Ctrl-C came, `runs` are those that had ended.
-    """
-
-    scenario: str
-    engine: str
-    arch: str
-    cpus: int
-    seed: int
-    runs: list[Run]
-    costs: NotRequired[dict[str, int]]
-    live_settings: NotRequired[dict[str, Any]]
-    interrupted: NotRequired[bool]
 
 
 def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:

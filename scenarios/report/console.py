@@ -1,10 +1,16 @@
-"""Where reports for people are written: rich's console, set for text that is pasted into mail."""
+"""Where results are written: JSON, and rich's console, set for text that is pasted into mail."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
 from typing import Final, TextIO
 
+import click
 from rich.console import Console
+
+from scenarios.drawing.columns import DEFAULT_WIDTH
 
 _NEVER_WRAP: Final = 100_000
 
@@ -32,3 +38,13 @@ def plain_console(file: TextIO) -> Console:
         emoji=False,
         highlight=False,
     )
+
+
+def print_json(document: object) -> None:
+    """One document on standard output."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def terminal_width() -> int:
+    """How wide text may be: the terminal, or a fixed width where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else DEFAULT_WIDTH

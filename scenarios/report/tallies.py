@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from scenarios.drawing.phrases import shortened
-from scenarios.report.comparison import Measured, print_latencies
+from scenarios.report.comparison import print_latencies
 from scenarios.report.console import plain_console
+from scenarios.runs.document import Measured
 from scenarios.runs.trials import Outcome, Tally
 
 
@@ -37,12 +38,12 @@ def as_document(outcome: Outcome, seed: int, level: int) -> dict[str, Any]:
 
 
 def _result(tally: Tally) -> dict[str, Any]:
-    target = tally.target
+    subject = tally.target.subject
     return {
-        "scenario": target.name,
-        "policy": target.policy,
-        "arch": target.arch,
-        "cpus": target.machine.cpus,
+        "scenario": subject.name,
+        "policy": subject.policy,
+        "arch": subject.arch,
+        "cpus": subject.cpus,
         "runs": tally.runs,
         "races": tally.races,
         "needless": tally.needless,
@@ -91,8 +92,10 @@ def _table(tallies: Sequence[Tally]) -> Table:
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for tally in tallies:
-        target = tally.target
-        table.add_row(target.name, target.policy, target.arch, *(f"{_count(tally, one):,}" for one in names))
+        subject = tally.target.subject
+        table.add_row(
+            subject.name, subject.policy, subject.arch, *(f"{_count(tally, one):,}" for one in names)
+        )
     return table
 
 
@@ -102,10 +105,8 @@ def _count(tally: Tally, name: str) -> int:
 
 
 def _found(console: Console, tally: Tally) -> None:
-    target = tally.target
     console.print()
-    title = f"{target.name} under {target.policy} on {target.arch}"
-    console.print(Text(title, style="bold red"))
+    console.print(Text(tally.target.subject.title(), style="bold red"))
     for one in tally.findings:
         broken = tally.rules[one.rule]
         console.print(f"  {one.rule}: {broken:,} of {tally.runs:,} runs, first in run {one.run}")

@@ -17,15 +17,15 @@ def observation(result: Result) -> str:
     """`Observation NAME Never 0 10000`: positive runs, then negative ones."""
     positive = int(result.witness is not None)
     counts = f"{positive} {max(result.schedules - positive, 0)}"
-    return f"Observation {result.job.test.name} {result.observation} {counts}"
+    return f"Observation {result.job.subject.name} {result.observation} {counts}"
 
 
 def figures(result: Result) -> str:
     """The second line: under what, how, how much."""
-    job = result.job
+    subject = result.job.subject
     rate = result.steps / result.elapsed_s if result.elapsed_s > 0 else 0.0
     parts = [
-        f"{job.policy} on {job.arch}, {result.strategy}",
+        f"{subject.policy} on {subject.arch}, {result.strategy}",
         "complete" if result.complete else "not complete",
         f"{result.schedules:,} schedules",
         f"{result.steps:,} steps",
@@ -88,7 +88,7 @@ def ktap_head(planned: int) -> Iterable[str]:
 
 def ktap(result: Result, number: int) -> Iterable[str]:
     """One test, numbered from 1; what a person wants to know about a failure comes before its line."""
-    job = result.job
+    subject = result.job.subject
     yield f"# {observation(result)}"
     yield f"# {figures(result)}"
     if not result.ok:
@@ -98,23 +98,23 @@ def ktap(result: Result, number: int) -> Iterable[str]:
             yield f"# schedule: {result.witness.schedule}"
             yield f"# {replay_command(result)}"
     # A hash would begin a directive.
-    name = f"{job.test.name} {job.policy} {job.arch}".replace("#", "_")
+    name = f"{subject.name} {subject.policy} {subject.arch}".replace("#", "_")
     yield f"{'ok' if result.ok else 'not ok'} {number} {name}"
 
 
 def as_json(result: Result) -> dict[str, Any]:
     """One result as plain values."""
-    job = result.job
+    subject = result.job.subject
     witness: dict[str, Any] | None = None
     if result.witness is not None and result.drawing is not None:
         witness = witness_json(result.witness, len(result.drawing.steps))
         witness["columns"] = list(result.drawing.steps)
     return {
-        "litmus": job.test.name,
-        "policy": job.policy,
-        "arch": job.arch,
+        "litmus": subject.name,
+        "policy": subject.policy,
+        "arch": subject.arch,
         "strategy": result.strategy,
-        "expected": job.expected,
+        "expected": result.job.expected,
         "observation": result.observation,
         "complete": result.complete,
         "schedules": result.schedules,

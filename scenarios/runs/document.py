@@ -1,19 +1,91 @@
-"""What every engine's result has: the run of the document, and the histograms beside it."""
+"""The result document of a run, as types, for every engine: `--json` prints it, reports are made from it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NotRequired, Protocol, TypedDict
 
 from emulator.checks.violation import Violation
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
-from scenarios.report.comparison import CheckSampling, Run
-from scenarios.workloads.settings import Workload
+from scenarios.subjects.subject import Subject
+
+LATENCIES: Final[Mapping[str, str]] = {
+    "delivery": "send to handler entry",
+    "handler": "handler run time",
+    "round_trip": "send to last acknowledgement",
+}
+"""What is measured of each IPI, by its key in the document."""
+
+Pictures = dict[str, dict[str, Histogram]]
+"""Histograms, in ns, by policy and by key of `LATENCIES`."""
+
+
+class CheckSampling(TypedDict):
+    """One access in `sample_every` was checked in memory, `checked` in this run.
+
+    `operations` counts everything that was judged: those, every fill, and first writes through an entry.
+    """
+
+    sample_every: int
+    checked: int
+    operations: int
+
+
+class Measured(TypedDict):
+    """One policy's latencies: for each key of `LATENCIES` what `Histogram.summary` says, in ns."""
+
+    policy: str
+    ipi_latency_ns: dict[str, dict[str, int | None]]
+
+
+class Run(Measured):
+    """One policy's results.
+
+    `interrupts` has one number for each CPU under `TLB`; `pending_peak` is in pages. A violation is a text or
+    a JSON object.
+    `transitions`: of a watched run, how many steps happens-before has judged; `recording`: the file, if kept.
+
+    Of a timed run all times but `wall_s` are virtual. `elapsed_s` is `elapsed_ns` again, `clocks_ns` each
+    CPU's clock at the end. Of the time of all CPUs, `shootdown_share` (0 to 1) went to sending flush
+    interrupts, waiting for their acknowledgements and handling them.
+    """
+
+    vmstat: dict[str, int]
+    interrupts: dict[str, list[int]]
+    accesses: int
+    elapsed_ns: int
+    pending_peak: int
+    violations: list[Any]
+    check_sampling: NotRequired[CheckSampling]
+    transitions: NotRequired[int]
+    recording: NotRequired[str]
+    elapsed_s: NotRequired[float]
+    shootdown_share: NotRequired[float]
+    clocks_ns: NotRequired[list[int]]
+    wall_s: NotRequired[float]
+
+
+class Document(TypedDict):
+    """The whole result of `migrc run`, in the order and with the keys of its JSON form.
+
+    `costs`: the cost model of a timed run; `live_settings`: what the workload sets for live runs only;
+    `interrupted`: Ctrl-C came, `runs` are those that had ended.
+    """
+
+    scenario: str
+    engine: str
+    arch: str
+    cpus: int
+    seed: int
+    runs: list[Run]
+    costs: NotRequired[dict[str, int]]
+    live_settings: NotRequired[dict[str, Any]]
+    interrupted: NotRequired[bool]
 
 
 class Result(Protocol):
-    """One policy's result; per-CPU lists have one entry for each CPU."""
+    """One policy's result, whatever engine it ran on; per-CPU lists have one entry for each CPU."""
 
     @property
     def cpus(self) -> Sequence[dict[str, Any]]:
@@ -39,38 +111,33 @@ class Result(Protocol):
     def elapsed_ns(self) -> int:
         """From go to the end."""
 
-    @property
-    def delivery(self) -> Histogram:
-        """Send to handler entry, in ns."""
 
-    @property
-    def handler(self) -> Histogram:
-        """Handler run time, in ns."""
-
-    @property
-    def round_trip(self) -> Histogram:
-        """Send to last acknowledgement, in ns."""
+def document_of(subject: Subject, engine: str) -> Document:
+    """The document before anything has run; the subject's policy does not matter."""
+    return Document(
+        scenario=subject.name, engine=engine, arch=subject.arch, cpus=subject.cpus, seed=subject.seed, runs=[]
+    )
 
 
-def run_of(policy: str, workload: Workload, result: Result) -> Run:
+def run_of(subject: Subject, result: Result) -> Run:
     """The run as the document has it, without what only one engine knows."""
     return Run(
-        policy=policy,
+        policy=subject.policy,
         vmstat=merge(cpu["vmstat"] for cpu in result.cpus),
         interrupts={"TLB": result.tlb_interrupts},
-        ipi_latency_ns={name: histogram.summary() for name, histogram in pictures_of(result).items()},
+        ipi_latency_ns={name: histogram.summary() for name, histogram in latencies_of(result).items()},
         accesses=result.accesses,
         elapsed_ns=result.elapsed_ns,
         pending_peak=result.memory["pending_peak"],
         violations=[one._asdict() for one in result.violations],
         check_sampling=CheckSampling(
-            sample_every=workload.checks.sample_every,
+            sample_every=subject.workload.checks.sample_every,
             checked=sum(cpu["sampled_hits"] for cpu in result.cpus),
             operations=result.memory["checked_operations"],
         ),
     )
 
 
-def pictures_of(result: Result) -> dict[str, Histogram]:
-    """The histograms, by key of `LATENCIES`."""
-    return {"delivery": result.delivery, "handler": result.handler, "round_trip": result.round_trip}
+def latencies_of(result: object) -> dict[str, Histogram]:
+    """The histograms of a result, by key of `LATENCIES`."""
+    return {kind: getattr(result, kind) for kind in LATENCIES}

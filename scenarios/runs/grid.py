@@ -16,13 +16,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, NotRequired, TypedDict
 
-from scenarios.files.witness import project_version
-from scenarios.report.comparison import Run
-from scenarios.runs.timed import timed_policy
+from scenarios.runs.document import Run
+from scenarios.runs.timed import timed_run
+from scenarios.subjects.header import content_hash, project_version
 from scenarios.subjects.programs import policy_factory
+from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
-from scenarios.workloads.settings import MAX_TIMED_CPUS, Workload
-from scenarios.workloads.user_space import user_space
+from scenarios.workloads.settings import MAX_TIMED_CPUS
 from scenarios.workloads.workload_file import load_workload
 
 MAX_POINTS: Final = 100_000
@@ -69,7 +69,7 @@ class SweepDocument(TypedDict):
 
 @dataclass(frozen=True)
 class Sweep:
-    """What to run. Plain values only: workers are told this and a point."""
+    """What to run. Its points are what workers run."""
 
     scenario: str
     overrides: tuple[str, ...]
@@ -78,7 +78,7 @@ class Sweep:
     cpus: int
     seed: int
     arch: str
-    trace: str | None
+    trace: Path | None
     watched: bool
 
     def points(self) -> list[Point]:
@@ -86,8 +86,8 @@ class Sweep:
         values = itertools.product(*(axis.values for axis in self.axes))
         return [Point(one, policy) for one in values for policy in self.policies]
 
-    def setting(self, point: Point) -> tuple[Workload, int, int]:
-        """The workload, CPUs and seed of a point. UsageProblem if they are impossible."""
+    def subject(self, point: Point) -> Subject:
+        """What is run at a point. UsageProblem if its settings are impossible."""
         cpus, seed = self.cpus, self.seed
         overrides = list(self.overrides)
         varied = []
@@ -108,7 +108,7 @@ class Sweep:
                 text = text.replace("--set", "--vary", 1)
             raise UsageProblem(text) from None
         workload.check(cpus)
-        return workload, cpus, seed
+        return Subject(workload, point.policy, self.arch, cpus, seed, workload.trace_file(self.trace))
 
     def check(self) -> None:
         """UsageProblem if any point of the grid is impossible, a policy is none, or it is too large."""
@@ -121,13 +121,12 @@ class Sweep:
             policy_factory(policy)
         for point in self.points():
             if point.policy == self.policies[0]:
-                workload, _, _ = self.setting(point)
-                workload.trace_file(None if self.trace is None else Path(self.trace))
+                self.subject(point)
 
     def identity(self) -> dict[str, Any]:
         """What makes it this sweep and no other; plain values."""
         base = load_workload(self.scenario, self.overrides)
-        trace = base.trace_file(None if self.trace is None else Path(self.trace))
+        trace = base.trace_file(self.trace)
         return {
             "migrc_sweep": FORMAT,
             "scenario": base.name,
@@ -137,10 +136,15 @@ class Sweep:
             "cpus": self.cpus,
             "seed": self.seed,
             "arch": self.arch,
-            "trace": None if trace is None else _hash(trace.read_bytes()),
+            "trace": None if trace is None else content_hash(trace),
             "watched": self.watched,
             "project": project_version(),
         }
+
+    def name(self, point: Point) -> str:
+        """The values that vary, and the policy."""
+        values = (f"{axis.key}={value}" for axis, value in zip(self.axes, point.values, strict=True))
+        return " ".join((*values, point.policy))
 
     def finished(self, point: Point, run: Run) -> Finished:
         """A result with what it is the result of."""
@@ -148,21 +152,9 @@ class Sweep:
         return Finished(values=values, policy=point.policy, run=run)
 
 
-def run_point(sweep: Sweep, point: Point) -> Run:
+def run_point(subject: Subject, watched: bool) -> Run:
     """One point's timed run. UsageProblem if it cannot be run or a program raises."""
-    workload, cpus, seed = sweep.setting(point)
-    trace = workload.trace_file(None if sweep.trace is None else Path(sweep.trace))
-    run, _ = timed_policy(
-        workload,
-        point.policy,
-        policy_factory(point.policy),
-        cpus=cpus,
-        arch=sweep.arch,
-        user=user_space(workload, cpus, seed, trace),
-        watched=sweep.watched,
-        progress=lambda policy, share, text: None,
-    )
-    return run
+    return timed_run(subject, watched, lambda policy, share, text: None)[0]
 
 
 def parse_axes(texts: Sequence[str]) -> tuple[Axis, ...]:

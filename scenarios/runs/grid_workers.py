@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from actors.worker_pool import Worker, WorkerPool
-from scenarios.report.comparison import Run
+from scenarios.runs.document import Run
 from scenarios.runs.grid import Point, Sweep, run_point
 from scenarios.subjects.programs import drop_programs_quietly
+from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
 
@@ -19,10 +20,10 @@ class SweepWorker(Worker):
         drop_programs_quietly()
         super().__init__(folder)
 
-    def run(self, sweep: Sweep, point: Point) -> Run | str:
-        """The point's run, or the one line of a UsageProblem."""
+    def run(self, subject: Subject, watched: bool) -> Run | str:
+        """The subject's run, or the one line of a UsageProblem."""
         try:
-            return run_point(sweep, point)
+            return run_point(subject, watched)
         except UsageProblem as problem:
             return problem.message
 
@@ -38,7 +39,7 @@ class SweepWorkers(WorkerPool):
         worker dies."""
 
         def begin(worker: Any, point: Point) -> Any:
-            return worker.run.remote(sweep, point)
+            return worker.run.remote(sweep.subject(point), sweep.watched)
 
         found: Run | str
         for point, found in self._answers(points, begin):

@@ -20,12 +20,11 @@ from emulator.explore.subsequence import Entries, named
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.protocols import Machine
 from scenarios.files.recording import Recording, Writer
-from scenarios.files.witness import Witness, project_version
+from scenarios.files.witness import Witness
 from scenarios.runs.deadline import Patience, patient
 from scenarios.runs.replays import Stepper
 from scenarios.runs.searches import confirmed, fast_explorer, plain_explorer
-from scenarios.runs.verdict import Job
-from scenarios.subjects.programs import LitmusName, faults_in_one_line, machine_of
+from scenarios.subjects.subject import faults_in_one_line
 from scenarios.usage import UsageProblem
 
 DETOURS: Final = 1_000_000
@@ -54,12 +53,10 @@ def _schedule(recording: Recording) -> list[Transition]:
 
 def shrink_litmus(recording: Recording, seconds: float) -> Shrunk | None:
     """A witness, as short as can be. None if no rule breaks."""
-    header = recording.header
-    test = LitmusName(header.scenario, header.file)
-    machine = machine_of(test, header.policy, header.arch)
-    job = Job(test, header.policy, header.arch, None)
+    subject = recording.subject()
+    machine = subject.litmus_machine()
     before = _schedule(recording)
-    with faults_in_one_line(test, header.policy), patient(seconds) as patience:
+    with faults_in_one_line(subject), patient(seconds) as patience:
         explorer = plain_explorer(machine)
         try:
             found = replay(explorer, before)
@@ -69,20 +66,10 @@ def shrink_litmus(recording: Recording, seconds: float) -> Shrunk | None:
             short = shrink(fast_explorer(machine), cut, rule, patience.over, DETOURS)
         except ScheduleProblem as problem:
             raise UsageProblem(f"{recording.path}: does not come out again: {problem}") from None
-    with faults_in_one_line(test, header.policy):
-        after, violation = confirmed(job, machine, short, rule)
-    witness = Witness(
-        litmus=test.name,
-        file=test.file,
-        policy=header.policy,
-        arch=header.arch,
-        schedule=format_schedule(after),
-        rule=rule,
-        text=violation.text,
-        seed=header.seed,
-        strategy="live",
-        project=project_version(),
-    )
+    with faults_in_one_line(subject):
+        after, violation = confirmed(subject, machine, short, rule)
+    schedule = format_schedule(after)
+    witness = Witness.of(subject, schedule, violation, recording.header.seed, "live")
     return Shrunk(rule, len(before), len(cut), len(after), 0, witness, patience.interrupted)
 
 

@@ -22,8 +22,7 @@ from emulator.machine.stepper import LocalEngine
 from emulator.measure.digest import digest
 from emulator.memory.memory import BLOCKED
 from scenarios.drawing.columns import Drawing, Tail
-from scenarios.files.headers import tlb_digest
-from scenarios.files.recording import End, Recording
+from scenarios.files.recording import End, Recording, tlb_digest
 
 LOOK_EVERY: Final = 5_000  # transitions
 TAIL: Final = 40

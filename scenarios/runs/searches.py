@@ -23,9 +23,9 @@ from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Transition
 from emulator.machine.litmus import LitmusMachine
 from scenarios.drawing.columns import draw
-from scenarios.files.witness import Witness, project_version, save
+from scenarios.files.witness import Witness, save
 from scenarios.runs.verdict import Job, Result, Settings, reason
-from scenarios.subjects.programs import LitmusName, faults_in_one_line, machine_of, program_problem
+from scenarios.subjects.subject import Subject, faults_in_one_line, program_problem
 from scenarios.usage import UsageProblem
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class _Found:
             self.run, self.strategy = tally.run, tally.strategy
 
 
-def open_machine(litmus: str, file: str, policy: str, arch: str) -> LearnedMachine:
-    """What a search runs on, by names alone: worker processes call it too."""
-    return fast_explorer(machine_of(LitmusName(litmus, file), policy, arch))
+def open_machine(subject: Subject) -> LearnedMachine:
+    """What a search runs on: worker processes call it too."""
+    return fast_explorer(subject.litmus_machine())
 
 
 def fast_explorer(machine: LitmusMachine) -> LearnedMachine:
@@ -90,8 +90,8 @@ def plain_explorer(machine: LitmusMachine) -> DirectExplorer:
 def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: Look) -> Result:
     """Find out one result. UsageProblem for what a program of the test or the policy raises."""
     began = time.monotonic()
-    machine = machine_of(job.test, job.policy, job.arch)
-    with faults_in_one_line(job.test, job.policy):
+    machine = job.subject.litmus_machine()
+    with faults_in_one_line(job.subject):
         explorer = fast_explorer(machine)
         if settings.strategy == EXHAUSTIVE:
             found = _every(explorer, settings, look, settings.states or MAX_STATES)
@@ -177,18 +177,17 @@ def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look, ra
     from actors.search_workers import Task, WorkerFault
 
     found = _Found()
-    arguments = (job.test.name, job.test.file, job.policy, job.arch)
-    task = Task(
-        "scenarios.runs.searches:open_machine", arguments, settings.strategy, settings.seed, settings.steps
-    )
+    opener = f"{__name__}:{open_machine.__name__}"
+    task = Task(opener, (job.subject,), settings.strategy, settings.seed, settings.steps)
     try:
         for part in workers.ranges(task, ranges, settings.seconds, lambda: look(found.schedules)):
             found.add(part.tally)
             found.reached |= part.reached
     except WorkerFault as problem:
         if problem.cpu < 0:
-            raise UsageProblem(f"{job.test} under {job.policy}: in a worker: {problem}") from None
-        raise program_problem(job.test, job.policy, problem.cpu, problem.fault) from None
+            subject = job.subject
+            raise UsageProblem(f"{subject.what} under {subject.policy}: in a worker: {problem}") from None
+        raise program_problem(job.subject, problem.cpu, problem.fault) from None
     return found
 
 
@@ -221,7 +220,7 @@ def _witness(
     assert found.violation is not None
     job = result.job
     rule = found.violation.rule
-    confirmed(job, machine, found.schedule, rule)
+    confirmed(job.subject, machine, found.schedule, rule)
     deadline = time.monotonic() + min(SHRINK_S, settings.seconds or SHRINK_S)
     few = int(SHORTEST_SHARE * min(PROOF_STATES, settings.states or PROOF_STATES))
     try:
@@ -230,20 +229,10 @@ def _witness(
         if short is None:
             short = shrink(explorer, found.schedule, rule, lambda: time.monotonic() > deadline, PATIENCE)
     except (AssertionError, ScheduleProblem) as problem:
-        raise not_deterministic(job, rule, f"when shortened: {problem}") from None
-    schedule, violation = confirmed(job, machine, short, rule)
-    result.witness = Witness(
-        litmus=job.test.name,
-        file=job.test.file,
-        policy=job.policy,
-        arch=job.arch,  # type: ignore[arg-type]
-        schedule=format_schedule(schedule),
-        rule=rule,
-        text=violation.text,
-        seed=settings.seed,
-        strategy=found.strategy,
-        run=found.run,
-        project=project_version(),
+        raise not_deterministic(job.subject, rule, f"when shortened: {problem}") from None
+    schedule, violation = confirmed(job.subject, machine, short, rule)
+    result.witness = Witness.of(
+        job.subject, format_schedule(schedule), violation, settings.seed, found.strategy, found.run
     )
     result.drawing = draw(machine, schedule).broken(rule, violation.cpu)
     result.file = settings.folder / result.witness.name()
@@ -251,7 +240,7 @@ def _witness(
 
 
 def confirmed(
-    job: Job, machine: LitmusMachine, schedule: Sequence[Transition], rule: str
+    subject: Subject, machine: LitmusMachine, schedule: Sequence[Transition], rule: str
 ) -> tuple[tuple[Transition, ...], Violation]:
     """What the plain engine makes of a schedule that broke `rule`: where it ended, and how it broke.
 
@@ -264,15 +253,15 @@ def confirmed(
     except ScheduleProblem as problem:
         violation, saw = None, str(problem)
     if violation is None or violation.rule != rule:
-        raise not_deterministic(job, rule, f"when replayed: {saw}")
+        raise not_deterministic(subject, rule, f"when replayed: {saw}")
     return tuple(explorer.path), violation
 
 
-def not_deterministic(job: Job, rule: str, instead: str) -> UsageProblem:
+def not_deterministic(subject: Subject, rule: str, instead: str) -> UsageProblem:
     """One and the same schedule did not do the same twice."""
     return UsageProblem(
-        f"{job.test} under {job.policy} on {job.arch} is not deterministic: the search broke {rule!r}, "
-        f"{instead}; nothing but operations may decide what a program does"
+        f"{subject.what} under {subject.policy} on {subject.arch} is not deterministic: the search broke "
+        f"{rule!r}, {instead}; nothing but operations may decide what a program does"
     )
 
 

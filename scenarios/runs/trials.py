@@ -6,33 +6,26 @@ the rest is counted and forgotten. Nothing here prints.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from actors.errors import ProgramError, SessionError
 from actors.mode import Chaos, Mode
 from actors.recorder import KINDS
-from actors.session import LiveResult, LiveSession, register
+from actors.session import LiveResult, LiveSession
 from emulator.checks.frugality import NEEDLESS
 from emulator.machine.protocols import Machine
 from emulator.measure.histogram import Histogram
-from emulator.policies.catalogue import POLICIES
-from scenarios.files.headers import litmus_header, workload_header
-from scenarios.files.keeper import keeping
-from scenarios.files.recording import Header
-from scenarios.files.witness import safe_name
-from scenarios.mistakes import MISTAKES
-from scenarios.report.comparison import LATENCIES
+from scenarios.files.keeper import Keeper
+from scenarios.runs.document import LATENCIES, Pictures
+from scenarios.runs.live import pass_on
 from scenarios.runs.swarm import Pace, draw_chaos
-from scenarios.subjects.programs import LitmusName, machine_of, policy_factory
-from scenarios.subjects.workload_machine import build_machine
+from scenarios.subjects.subject import Subject
+from scenarios.subjects.workload_machine import ScenarioMachine
 from scenarios.usage import UsageProblem
-from scenarios.workloads.settings import Workload
-from scenarios.workloads.user_space import user_space
 
 MOST_TRANSITIONS: Final = 20_000
 """Of a litmus test's run; what takes longer is taken to have no end. Tests take a few hundred."""
@@ -41,121 +34,31 @@ _MOST_PER_ACCESS: Final = 20
 _PATIENCE_S: Final = 20.0
 _RACE: Final = "grace period"
 
-Look = Callable[["Target", "Tally"], None]
-"""Called after every run with what has been run and its tally."""
-
-
-class Target(Protocol):
-    """What is run again and again."""
-
-    @property
-    def name(self) -> str:
-        """Of the test or the workload."""
-
-    @property
-    def policy(self) -> str:
-        """Its name."""
-
-    @property
-    def arch(self) -> str:
-        """Its name."""
-
-    @property
-    def machine(self) -> Machine:
-        """To be run as often as wanted."""
-
-    @property
-    def most(self) -> int:
-        """Transitions after which a run is taken to have no end."""
-
-    def header(self, chaos: Chaos) -> Header:
-        """For the recording of a run."""
+Look = Callable[["Tally"], None]
+"""Called after every run with the tally of what has been run."""
 
 
 @dataclass(frozen=True, slots=True)
-class LitmusTarget:
-    """A litmus test under one policy on one architecture."""
+class Target:
+    """What is run again and again, the same accesses in every run.
 
-    test: LitmusName
-    policy: str
-    arch: str
+    `most`: transitions after which a run is taken to have no end.
+    """
+
+    subject: Subject
     machine: Machine
-
-    @property
-    def name(self) -> str:
-        """Of the test."""
-        return self.test.name
-
-    @property
-    def most(self) -> int:
-        """Transitions after which a run is taken to have no end."""
-        return MOST_TRANSITIONS
-
-    def header(self, chaos: Chaos) -> Header:
-        """For the recording of a run."""
-        return litmus_header(self.test, self.policy, self.arch, self.machine.cpus, chaos)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadTarget:
-    """A workload under one policy on one architecture: the same accesses in every run."""
-
-    workload: Workload
-    policy: str
-    arch: str
-    machine: Machine
-    seed: int
-    trace: Path | None
     most: int
 
-    @property
-    def name(self) -> str:
-        """Of the workload."""
-        return self.workload.name
 
-    def header(self, chaos: Chaos) -> Header:
-        """For the recording of a run."""
-        header = workload_header(
-            self.workload,
-            policy=self.policy,
-            arch=self.arch,
-            cpus=self.machine.cpus,
-            seed=self.seed,
-            trace=self.trace,
-        )
-        return header.model_copy(update={"chaos": chaos._asdict()})
-
-
-def litmus_target(test: LitmusName, policy: str, arch: str) -> LitmusTarget:
-    """A litmus test that actors can run, a user's own too. UsageProblem if it cannot be set up."""
-    machine = machine_of(test, policy, arch)
-    _send_along(policy)
-    if test.file:
-        for body in (machine.litmus.setup, *machine.litmus.programs):
-            _by_value(body)
-    return LitmusTarget(test, policy, arch, machine)
-
-
-def workload_target(workload: Workload, policy: str, arch: str, cpus: int, seed: int) -> WorkloadTarget:
-    """A workload that actors can run. UsageProblem if it cannot be set up."""
-    workload.check(cpus)
-    trace = workload.trace_file(None)
-    user = user_space(workload, cpus, seed, trace)
-    machine = build_machine(workload, cpus, arch, policy_factory(policy), user)
-    _send_along(policy)
-    most = MOST_TRANSITIONS + _MOST_PER_ACCESS * user.expected_accesses()
-    return WorkloadTarget(workload, policy, arch, machine, seed, trace, most)
-
-
-def _send_along(policy: str) -> None:
-    if policy not in POLICIES and policy not in MISTAKES:
-        _by_value(policy_factory(policy))
-
-
-def _by_value(thing: Any) -> None:
-    module = getattr(thing, "__module__", "")
-    if module.split(".")[0] not in ("emulator", "scenarios", "actors"):
-        register(sys.modules[module])
+def target(subject: Subject) -> Target:
+    """A litmus test or a workload that actors can run. UsageProblem if it cannot be set up."""
+    machine = subject.machine()
+    pass_on(subject)
+    subject = replace(subject, cpus=machine.cpus)
+    most = MOST_TRANSITIONS
+    if isinstance(machine, ScenarioMachine):
+        most += _MOST_PER_ACCESS * machine.user.expected_accesses()
+    return Target(subject, machine, most)
 
 
 class Finding(NamedTuple):
@@ -208,15 +111,12 @@ def is_harm(rule: str) -> bool:
     return not is_race(rule) and rule != NEEDLESS
 
 
-Latencies = dict[str, dict[str, Histogram]]
-
-
 @dataclass(slots=True)
 class Outcome:
     """All runs together. `latencies` by policy and kind; `problem` is what ended it early, in one line."""
 
     tallies: list[Tally]
-    latencies: Latencies = field(default_factory=dict)
+    latencies: Pictures = field(default_factory=dict)
     elapsed_s: float = 0.0
     interrupted: bool = False
     problem: str = ""
@@ -288,11 +188,10 @@ def _stress(session: LiveSession, plan: Plan, outcome: Outcome, paces: list[Pace
         try:
             result = one_run(session, tally, pace, chaos, plan.seed)
         except ProgramError as problem:
-            target = tally.target
-            outcome.problem = f"{target.name} under {target.policy} on {target.arch}: {problem}"
+            outcome.problem = f"{tally.target.subject.title()}: {problem}"
             return
-        outcome.add_latencies(tally.target.policy, result)
-        look(tally.target, tally)
+        outcome.add_latencies(tally.target.subject.policy, result)
+        look(tally)
 
 
 def _in_turn(turns: Sequence[tuple[Tally, Pace]]) -> Iterator[tuple[int, tuple[Tally, Pace]]]:
@@ -307,7 +206,7 @@ def one_run(session: LiveSession, tally: Tally, pace: Pace, chaos: Chaos, seed: 
     """Run the tally's target once under these disturbances and count what comes out."""
     target = tally.target
     steps = [0] * target.machine.cpus
-    with keeping(target.header(chaos), None, lambda text: None) as keeper:
+    with Keeper.of(target.subject.header(chaos), None, lambda text: None) as keeper:
 
         def keep(events: tuple[int, ...], checksum: int) -> None:
             for index in range(0, len(events), 3):
@@ -318,14 +217,9 @@ def one_run(session: LiveSession, tally: Tally, pace: Pace, chaos: Chaos, seed: 
         result = session.run(target.machine, patience_s=_PATIENCE_S, mode=mode, keep=keep)
         run = tally.runs
         new = tally.add(result)
-        keeper.end(result, _file_name(target, seed, run), bool(new))
+        keeper.end(result, target.subject.file_name(f"seed{seed}", f"run{run}"), bool(new))
     if not result.cut:
         pace.add(steps, result.memory["contested"])
     texts = {one.rule: one.text for one in reversed(result.violations)}
     tally.findings += [Finding(rule, run, texts[rule], keeper.path) for rule in texts if rule in new]
     return result
-
-
-def _file_name(target: Target, seed: int, run: int) -> str:
-    parts = (target.name, target.policy, target.arch, f"seed{seed}", f"run{run}")
-    return "--".join(safe_name(part) for part in parts)

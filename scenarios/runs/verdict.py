@@ -1,7 +1,7 @@
 """What a check is to find out, what it found, and whether that is what the test expects.
 
-A job is one test under one policy on one architecture. Where a test says nothing of a policy, a broken rule
-is bad news all the same.
+A job is a litmus test to look at and what is expected of it. Where a test says nothing of a policy, a broken
+rule is bad news all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from emulator.policies.catalogue import canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
 from scenarios.subjects.programs import LitmusName, find_named
+from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
 OBSERVATIONS: Final[tuple[Observation, ...]] = get_args(Observation)
@@ -26,9 +27,7 @@ OBSERVATIONS: Final[tuple[Observation, ...]] = get_args(Observation)
 class Job:
     """One result to find out, and what is expected of it (None: nobody said)."""
 
-    test: LitmusName
-    policy: str
-    arch: str
+    subject: Subject
     expected: Observation | None
     reached: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
@@ -85,14 +84,17 @@ def plan(tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[s
     """The jobs for these tests: of all that a test has expectations of, unless they are given."""
     jobs = []
     for test in tests:
-        found = find_named(test).expected
-        expected = {canonical(one.policy): one for one in reversed(found)}
-        names = list(policies) or list(dict.fromkeys(one.policy for one in found))
+        litmus = find_named(test)
+        expected = {canonical(one.policy): one for one in reversed(litmus.expected)}
+        names = list(policies) or list(dict.fromkeys(one.policy for one in litmus.expected))
         if not names:
             raise UsageProblem(f"{test}: it expects nothing of any policy; say which with --policy")
         for policy in names:
             expectation = expected.get(canonical(policy))
-            jobs += [_job(test, policy, arch, expectation) for arch in _archs(archs, expectation)]
+            jobs += [
+                _job(Subject(test, policy, arch, litmus.cpus), expectation)
+                for arch in _archs(archs, expectation)
+            ]
     return jobs
 
 
@@ -102,13 +104,16 @@ def _archs(archs: Sequence[str], expectation: Expectation | None) -> list[str]:
     return [arch for arch in ARCHITECTURES if expectation is None or getattr(expectation, arch) is not None]
 
 
-def _job(test: LitmusName, policy: str, arch: str, expectation: Expectation | None) -> Job:
+def _job(subject: Subject, expectation: Expectation | None) -> Job:
     if expectation is None:
-        return Job(test, policy, arch, None)
-    expected = getattr(expectation, arch)
+        return Job(subject, None)
+    expected = getattr(expectation, subject.arch)
     if expected is not None and expected not in OBSERVATIONS:
-        raise UsageProblem(f"{test}: expects {expected!r} of {policy} on {arch}; {' or '.join(OBSERVATIONS)}")
-    return Job(test, policy, arch, expected, expectation.reached, expectation.rules)
+        raise UsageProblem(
+            f"{subject.test}: expects {expected!r} of {subject.policy} on {subject.arch}; "
+            f"{' or '.join(OBSERVATIONS)}"
+        )
+    return Job(subject, expected, expectation.reached, expectation.rules)
 
 
 def reason(result: Result) -> str:
@@ -117,7 +122,7 @@ def reason(result: Result) -> str:
     if result.witness is not None:
         rule = result.witness.rule
         if job.expected is None:
-            return f"a rule broke; the test expects nothing of {job.policy} on {job.arch}"
+            return f"a rule broke; the test expects nothing of {job.subject.policy} on {job.subject.arch}"
         if job.expected == "Never":
             return "expected Never"
         if job.rules and rule not in job.rules:

@@ -12,15 +12,12 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from actors.errors import Fault, Terminated, fault_of, running_cpu
-from emulator.explore.learned import NotDeterministic
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.policy import Policy
 from emulator.machine.litmus import Litmus, LitmusMachine
@@ -82,13 +79,13 @@ def find_named(test: LitmusName) -> Litmus:
     for one in litmus_in(test.file):
         if one.name == test.name:
             return one
-    raise UsageProblem(f"{_short(test.file)}: no litmus test named {test.name!r}")
+    raise UsageProblem(f"{short_path(test.file)}: no litmus test named {test.name!r}")
 
 
 @lru_cache(maxsize=64)
 def litmus_in(file: str) -> tuple[Litmus, ...]:
     """The Litmus objects at the top of a user's file. UsageProblem if it does not import or has none."""
-    name = _short(file)
+    name = short_path(file)
     if not Path(file).is_file():
         raise UsageProblem(f"{name}: no such file; a .py file that defines LITMUS = Litmus(...)")
     # A module of its own for each path, so that two files may have one name.
@@ -137,7 +134,7 @@ def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
     """The machine of one test under one policy. UsageProblem if it cannot be set up."""
     litmus = find_named(test)
     factory = policy_factory(policy)
-    where = _short(test.file) if test.file else test.name
+    where = short_path(test.file) if test.file else test.name
     try:
         machine = LitmusMachine(litmus, ARCHITECTURES[arch], factory)
         machine.engine()
@@ -145,24 +142,6 @@ def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
         place = _place(problem, test.file)
         raise UsageProblem(f"{where}: {place}the start cannot be set up: {_what(problem)}") from None
     return machine
-
-
-@contextmanager
-def faults_in_one_line(test: LitmusName, policy: str) -> Iterator[None]:
-    """Turn what a program of the test or of the policy raises into a UsageProblem; ours stays a traceback."""
-    try:
-        yield
-    except UsageProblem:
-        raise
-    except NotDeterministic as problem:
-        raise UsageProblem(f"{test} under {policy} is not deterministic: {problem}") from None
-    except Terminated:
-        raise
-    except (Exception, SystemExit) as problem:
-        cpu = running_cpu(problem)
-        if cpu < 0:
-            raise
-        raise program_problem(test, policy, cpu, fault_of(problem)) from None
 
 
 def drop_programs_quietly() -> None:
@@ -179,12 +158,6 @@ def _all_but_dropped_programs(problem: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(problem)
 
 
-def program_problem(test: LitmusName, policy: str, cpu: int, fault: Fault) -> UsageProblem:
-    """What a program raised in the middle of a search, in one line."""
-    place = f"{_short(fault.file)}:{fault.line} in {fault.function}"
-    return UsageProblem(f"{test} under {policy}: CPU {cpu}: {fault.kind}: {fault.message} ({place})")
-
-
 def _what(problem: BaseException) -> str:
     text = " ".join(str(problem.msg if isinstance(problem, SyntaxError) else problem).split())
     return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
@@ -198,7 +171,7 @@ def _place(problem: BaseException, file: str) -> str:
     return f"line {lines[-1]}: " if lines else ""
 
 
-def _short(file: str) -> str:
+def short_path(file: str) -> str:
     """A path as seen from here, if it lies below."""
     path = Path(file)
     here = Path.cwd()

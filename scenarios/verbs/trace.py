@@ -5,11 +5,9 @@ With --json standard output carries one document and nothing else; progress and 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,12 +15,14 @@ from typing import IO, Any
 
 import click
 
+from scenarios.report.console import print_json
 from scenarios.traces.format import BLOCK_RUNS, PAGE_SIZE, Trace, TraceError, TraceWriter, read_trace
 from scenarios.traces.lackey import COMMAND, DEFAULT_WINDOW, import_lackey, lackey_header
 from scenarios.usage import UsageProblem
+from scenarios.verbs import exits, options
+from scenarios.verbs.bars import bars
 
 _LARGEST_WINDOW = 1 << 20
-_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
 
 @click.group()
@@ -46,8 +46,8 @@ def import_() -> None:
     help="Merge accesses to the same page within this many access lines, in order of first touch; "
     "1 keeps the exact order.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-@click.option("--seed", type=int, default=None, help="Accepted on every verb; an import has nothing random.")
+@options.json_
+@options.no_seed
 def lackey(file: str, output: str, window: int, as_json: bool, seed: int | None) -> None:
     """Import what valgrind's lackey printed; `-` reads standard input."""
     source = "standard input" if file == "-" else click.format_filename(file, shorten=True)
@@ -56,15 +56,21 @@ def lackey(file: str, output: str, window: int, as_json: bool, seed: int | None)
         with (
             _opened(file) as stream,
             TraceWriter(target, lackey_header(source, window)) as writer,
-            _progress(stream) as progress,
+            bars() as news,
         ):
+            length = _length(stream)
+
+            def look(read: int, lines: int) -> None:
+                share = read / length if length else None
+                news.show("importing", share, f"{lines:,} lines, {read >> 20:,} MiB")
+
             try:
-                found = import_lackey(stream, writer, progress, window=window)
+                found = import_lackey(stream, writer, look if news.drawn else None, window=window)
             except TraceError as error:
                 raise TraceError(f"{source}: {error}") from None
         made = read_trace(target)
     if as_json:
-        click.echo(json.dumps({"input": found._asdict(), **_document(made)}, indent=2))
+        print_json({"input": found._asdict(), **_document(made)})
         return
     click.echo(f"{target}: {_figures(made)}")
     click.echo(
@@ -75,15 +81,15 @@ def lackey(file: str, output: str, window: int, as_json: bool, seed: int | None)
 
 @trace.command()
 @click.argument("file", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
-@click.option("--seed", type=int, default=None, help="Accepted on every verb; here nothing is random.")
+@options.json_
+@options.no_seed
 def info(file: str, as_json: bool, seed: int | None) -> None:
     """Verify a trace and say what it holds."""
     with _told_in_one_line(file):
         found = read_trace(file)
         largest = max((len({*block.pages}) for block in found.blocks()), default=0)
     if as_json:
-        click.echo(json.dumps({**_document(found), "largest_block_pages": largest}, indent=2))
+        print_json({**_document(found), "largest_block_pages": largest})
         return
     totals = found.totals
     click.echo(f"{found.path}: {_figures(found)}")
@@ -145,33 +151,7 @@ def _told_in_one_line(file: str) -> Iterator[None]:
         where = click.format_filename(error.filename or file)
         raise UsageProblem(f"{where}: {error.strerror or error}") from None
     except KeyboardInterrupt:
-        click.echo("migrc: interrupted; nothing was written", err=True)
-        sys.exit(_INTERRUPTED)
-
-
-@contextmanager
-def _progress(stream: IO[bytes]) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for a file, a count of lines for a pipe, nothing when nobody watches."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    length = _length(stream)
-    if length:
-        with click.progressbar(length=length, label="importing", file=sys.stderr) as bar:
-            yield lambda read, lines: bar.update(read - bar.pos)
-        return
-    last = time.monotonic()
-
-    def count(read: int, lines: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > 0.5:
-            last = time.monotonic()
-            click.echo(f"\rimporting {lines:,} lines, {read >> 20:,} MiB", err=True, nl=False)
-
-    try:
-        yield count
-    finally:
-        click.echo("\r\x1b[K", err=True, nl=False)
+        exits.interrupted("; nothing was written")
 
 
 def _length(stream: IO[bytes]) -> int:

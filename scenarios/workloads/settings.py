@@ -267,6 +267,18 @@ class Workload(_Section):
             raise self._problem("replay.trace", f"{trace}: no such file; a trace made by migrc trace import")
         return trace
 
+    def settings_used(self) -> dict[str, Any]:
+        """Every setting, whatever its default will be, without those that the kind has no use for."""
+        settings = self.model_dump()
+        threads = settings["threads"]
+        if self.kind == "replay":
+            settings["threads"] = {name: threads[name] for name in ("per_cpu", "processes")}
+        elif self.kind == "xsbench":
+            settings["threads"] = {name: threads[name] for name in ("per_cpu",)}
+        for kind in {"replay", "xsbench"} - {self.kind}:
+            del settings[kind]
+        return settings
+
     def _problem(self, key: str, text: str) -> UsageProblem:
         return UsageProblem(f"{self._file}: {key}: {text}")
 

@@ -16,7 +16,7 @@ from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from scenarios.litmus import LITMUS
 from scenarios.runs.verdict import Job, plan
-from scenarios.subjects.programs import LitmusName, machine_of
+from scenarios.subjects.programs import LitmusName
 
 RUNS = 400
 STATES = 25_000
@@ -32,7 +32,7 @@ def proof(explorer: LearnedMachine) -> Exhausted:
 
 def what_is_wrong(job: Job) -> str:
     """Why the verdict is not the expected one; empty if it is."""
-    machine = machine_of(job.test, job.policy, job.arch)
+    machine = job.subject.litmus_machine()
     explorer = LearnedMachine(machine)
     first, second = (proof, chance) if job.expected == "Never" else (chance, proof)
     found = first(explorer)
@@ -54,5 +54,5 @@ def what_is_wrong(job: Job) -> str:
 @pytest.mark.parametrize("name", LITMUS)
 def test_verdict(name: str) -> None:
     jobs = plan([LitmusName(name)], [], [])
-    wrong = {f"{job.policy} on {job.arch}": why for job in jobs if (why := what_is_wrong(job))}
+    wrong = {job.subject.title(): why for job in jobs if (why := what_is_wrong(job))}
     assert not wrong

@@ -15,12 +15,9 @@ import pytest
 
 from actors.mode import Mode
 from actors.session import LiveResult, LiveSession
-from emulator.policies.catalogue import find_policy
-from scenarios.files.headers import recorded_machine, tlb_digest, workload_header
-from scenarios.files.recording import End, Recording, Writer
+from scenarios.files.recording import End, Recording, Writer, tlb_digest
 from scenarios.runs.replays import Following
-from scenarios.subjects.workload_machine import build_machine
-from scenarios.workloads.user_space import user_space
+from scenarios.subjects.subject import Subject
 from scenarios.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.live
@@ -59,17 +56,15 @@ def record(
     session: LiveSession, path: Path, policy: str, arch: str, copy: Path | None = None
 ) -> tuple[LiveResult, End]:
     """Run `tiering` on three CPUs; `copy` gets the file as it was in the middle of the run."""
-    workload = load_workload("tiering", SMALL)
-    machine = build_machine(workload, 3, arch, find_policy(policy), user_space(workload, 3, 5, None))
-    header = workload_header(workload, policy=policy, arch=arch, cpus=3, seed=5, trace=None)
-    with Writer(path, header) as writer:
+    subject = Subject(load_workload("tiering", SMALL), policy, arch, 3, 5)
+    with Writer(path, subject.header()) as writer:
 
         def keep(events: tuple[int, ...], checksum: int) -> None:
             writer.keep(events, checksum)
             if copy is not None:
                 copy.write_bytes(path.read_bytes()[:-1])
 
-        result = session.run(machine, mode=RECORDED, keep=keep)
+        result = session.run(subject.machine(), mode=RECORDED, keep=keep)
         end = End(
             transitions=result.memory["transitions"],
             memory_digest=result.memory["memory_digest"],
@@ -82,7 +77,7 @@ def record(
 
 def follow(path: Path) -> Following:
     with Recording(path) as recording:
-        following = Following(recording, recorded_machine(recording))
+        following = Following(recording, recording.machine())
         following.run(lambda transitions, position: None)
     return following
 

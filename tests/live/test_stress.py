@@ -16,14 +16,14 @@ import ray
 
 from actors.mode import Chaos, Mode
 from actors.session import LiveSession
-from scenarios.files.headers import recorded_machine
-from scenarios.files.keeper import keeping
+from scenarios.files.keeper import Keeper
 from scenarios.files.recording import Recording
 from scenarios.runs.reduction import shrink_litmus
 from scenarios.runs.replays import Following
 from scenarios.runs.swarm import DEFAULT_LEVEL, Pace, draw_chaos
-from scenarios.runs.trials import Outcome, Plan, Tally, litmus_target, one_run, stress, workload_target
+from scenarios.runs.trials import Outcome, Plan, Tally, one_run, stress, target
 from scenarios.subjects.programs import LitmusName
+from scenarios.subjects.subject import Subject
 from scenarios.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.live
@@ -80,13 +80,13 @@ def stressed(
     runs: int = 10,
     level: int = DEFAULT_LEVEL,
 ) -> Outcome:
-    targets = [litmus_target(LitmusName(name), policy, arch)]
-    return stress(targets, Plan(0, level, runs, None), None, lambda target, tally: None, session)
+    targets = [target(Subject(LitmusName(name), policy, arch))]
+    return stress(targets, Plan(0, level, runs, None), None, lambda tally: None, session)
 
 
 def followed(path: Path) -> Following:
     with Recording(path) as recording:
-        following = Following(recording, recorded_machine(recording))
+        following = Following(recording, recording.machine())
         following.run(lambda transitions, position: None)
         assert recording.problem == ""
     return following
@@ -159,8 +159,8 @@ def test_what_a_program_raises_for_a_rule_ends_its_run_only(session: LiveSession
 def test_a_program_without_an_end_is_a_violation(session: LiveSession, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(SPINS)
-    target = litmus_target(LitmusName("spinning", str(file)), "immediate", "x86")
-    tally = Tally(target)
+    spinning = target(Subject(LitmusName("spinning", str(file)), "immediate", "x86"))
+    tally = Tally(spinning)
     one_run(session, tally, Pace(2), Chaos(0), 0)
     assert tally.rules == {"no end": 1}
     assert tally.findings[0].recording is not None
@@ -171,9 +171,9 @@ def test_a_program_without_an_end_is_a_violation(session: LiveSession, tmp_path:
 def test_a_cpu_that_never_says_a_word_is_replaced(session: LiveSession, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(SPINS)
-    target = litmus_target(LitmusName("stubborn", str(file)), "immediate", "x86")
+    stubborn = target(Subject(LitmusName("stubborn", str(file)), "immediate", "x86"))
     result = session.run(
-        target.machine, patience_s=1.0, mode=Mode(True, True, Chaos(0)), keep=lambda e, c: None
+        stubborn.machine, patience_s=1.0, mode=Mode(True, True, Chaos(0)), keep=lambda e, c: None
     )
     assert [violation.rule for violation in result.violations] == ["silence"]
     assert not stressed(session, "shootdown", "immediate", runs=2).found
@@ -193,12 +193,12 @@ def test_a_right_policy_breaks_no_rule(session: LiveSession, level: int) -> None
 
 
 def test_a_workload_is_stressed_and_its_recording_replays(session: LiveSession, tmp_path: Path) -> None:
-    target = workload_target(load_workload("tiering", TINY), "migrc", "x86", 3, 4)
+    tiering = target(Subject(load_workload("tiering", TINY), "migrc", "x86", 3, 4))
     chaos = draw_chaos(1, 2, DEFAULT_LEVEL, Pace(3))
     file = tmp_path / "r.mrec"
-    with keeping(target.header(chaos), file, lambda text: None) as keeper:
-        mode = Mode(True, True, chaos, target.most)
-        result = session.run(target.machine, mode=mode, keep=keeper.keep)
+    with Keeper.of(tiering.subject.header(chaos), file, lambda text: None) as keeper:
+        mode = Mode(True, True, chaos, tiering.most)
+        result = session.run(tiering.machine, mode=mode, keep=keeper.keep)
         keeper.end(result, "")
     assert result.violations == []
     assert followed(file).different == ""

@@ -197,7 +197,7 @@ def test_a_policy_that_the_test_does_not_know_has_no_expectation(
 
 def test_without_options_everything_that_has_an_expectation_is_planned(folder: Path) -> None:
     jobs = plan(litmus_named("small.py"), [], [])
-    assert [(job.test.name, job.policy, job.arch) for job in jobs] == [
+    assert [(job.subject.name, job.subject.policy, job.subject.arch) for job in jobs] == [
         ("SB", "immediate", "sc"),
         ("SB", "immediate", "x86"),
         ("SB", "immediate", "riscv"),
@@ -206,7 +206,11 @@ def test_without_options_everything_that_has_an_expectation_is_planned(folder: P
         ("trivial", "migrc", "x86"),
     ]
     jobs = plan(litmus_named("small.py:SB"), ["migrc:rfc2"], [])
-    assert [(job.arch, job.expected) for job in jobs] == [("sc", None), ("x86", None), ("riscv", None)]
+    assert [(job.subject.arch, job.expected) for job in jobs] == [
+        ("sc", None),
+        ("x86", None),
+        ("riscv", None),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +328,7 @@ def test_ctrl_c_shows_what_is_finished(
     run = check.run_job
 
     def interrupted(job: Any, *rest: Any) -> Any:
-        if job.policy == "migrc":
+        if job.subject.policy == "migrc":
             raise KeyboardInterrupt
         return run(job, *rest)
 

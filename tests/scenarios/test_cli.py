@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
+from emulator.hardware.ordering import ARCHITECTURES
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
 from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
+from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
-from scenarios.verbs.cli import ARCHITECTURES, POLICIES, main
-from scenarios.workloads.settings import Workload
+from scenarios.verbs.cli import main
+from scenarios.verbs.listing import described_policies
 from scenarios.workloads.workload_file import list_workloads
 
 
@@ -31,11 +33,12 @@ class Engine:
         self.violations: list[str] = []
         self.raises: BaseException | None = None
 
-    def run_workload(self, workload: Workload, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def run_live(self, subjects: list[Subject], **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.raises:
             raise self.raises
         runs = []
-        for policy in options["policies"]:
+        for subject in subjects:
+            policy = subject.policy
             options["progress"](policy, 0.5, "half")
             options["progress"](policy, 1.0, "all accesses done")
             options["progress"](policy, 1.0, "all accesses done")
@@ -43,7 +46,7 @@ class Engine:
                 {
                     "policy": policy,
                     "vmstat": merge([]),
-                    "interrupts": {"TLB": [0] * options["cpus"]},
+                    "interrupts": {"TLB": [0] * subject.cpus},
                     "ipi_latency_ns": dict.fromkeys(
                         ("delivery", "handler", "round_trip"), Histogram().summary()
                     ),
@@ -54,11 +57,11 @@ class Engine:
                 }
             )
         document = {
-            "scenario": workload.name,
+            "scenario": subjects[0].name,
             "engine": "live",
-            "arch": options["arch"],
-            "cpus": options["cpus"],
-            "seed": options["seed"],
+            "arch": subjects[0].arch,
+            "cpus": subjects[0].cpus,
+            "seed": subjects[0].seed,
             "runs": runs,
         }
         return document, {}
@@ -68,7 +71,7 @@ class Engine:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     engine = Engine()
     module = ModuleType("scenarios.runs.live")
-    module.run_workload = engine.run_workload  # type: ignore[attr-defined]
+    module.run_live = engine.run_live  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "scenarios.runs.live", module)
     return engine
 
@@ -177,13 +180,13 @@ def test_list_shows_everything_that_options_take(capsys: pytest.CaptureFixture[s
     shipped = [one["name"] for one in listing["scenarios"]]
     assert shipped == [workload.name for workload in list_workloads()]
     assert {"replay", "tiering"} <= set(shipped)
-    assert [one["name"] for one in listing["policies"]] == list(POLICIES)
+    assert [one["name"] for one in listing["policies"]] == list(described_policies())
     assert [one["name"] for one in listing["archs"]] == list(ARCHITECTURES)
     assert [one["name"] for one in listing["litmus"]] == list(LITMUS)
     assert [one["name"] for one in listing["mistakes"]] == list(MISTAKES)
     assert exit_code("list") == 0
     text = capsys.readouterr().out
-    for name in [*shipped, *POLICIES, *ARCHITECTURES, *LITMUS, *MISTAKES]:
+    for name in [*shipped, *described_policies(), *ARCHITECTURES, *LITMUS, *MISTAKES]:
         assert f"  {name} " in text
 
 

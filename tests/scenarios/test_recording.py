@@ -15,12 +15,13 @@ from actors.recorder import note, runs
 from emulator.checks.violation import Violation
 from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Kind, Transition
-from scenarios.files.headers import litmus_header, workload_header
 from scenarios.files.keeper import named_files
-from scenarios.files.recording import MAGIC, Block, End, Header, Recording, Writer, is_recording
+from scenarios.files.recording import MAGIC, Block, End, Recording, Writer, is_recording
 from scenarios.files.witness import load
 from scenarios.runs.replays import Stepper
+from scenarios.subjects.header import Header
 from scenarios.subjects.programs import LitmusName, machine_of
+from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import Workload
 from scenarios.workloads.workload_file import load_workload
@@ -219,7 +220,7 @@ def test_each_policy_has_a_file_of_its_own(tmp_path: Path) -> None:
 def test_a_header_holds_every_setting(name: str) -> None:
     workload = load_workload(name)
     trace = workload.trace_file(None)
-    header = workload_header(workload, policy="migrc", arch="sc", cpus=2, seed=7, trace=trace)
+    header = Subject(workload, "migrc", "sc", 2, 7, trace).header()
     again = Workload.model_validate(header.workload)
     assert again.model_dump() == workload.model_dump()
     assert (header.trace is None) is (trace is None)
@@ -235,7 +236,7 @@ def record(path: Path, folder: Path, schedule: str, damage: int = 0) -> int:
     test = LitmusName("SB", str(folder / "small.py"))
     stepper = Stepper(machine_of(test, "immediate", "x86"))
     taken = 0
-    with Writer(path, litmus_header(test, "immediate", "x86", 2, None)) as writer:
+    with Writer(path, Subject(test, "immediate", "x86", 2).header()) as writer:
         for transition in parse_schedule(schedule):
             if not stepper.take(transition):
                 break
@@ -280,7 +281,7 @@ def test_where_it_went_another_way_is_said(folder: Path, migrc: Migrc, capsys: C
     assert (document["same"], document["different"]["block"], document["blocks"]) == (False, 4, 3)
     with Writer(
         folder / "sb.mrec",
-        litmus_header(LitmusName("SB", str(folder / "small.py")), "immediate", "x86", 2, None),
+        Subject(LitmusName("SB", str(folder / "small.py")), "immediate", "x86", 2).header(),
     ) as writer:
         writer.keep((2, 5, 1), 0)
     assert migrc("replay", "sb.mrec") == 1

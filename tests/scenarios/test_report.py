@@ -6,7 +6,8 @@ from pathlib import Path
 
 from emulator.measure import vmstat
 from emulator.measure.histogram import Histogram
-from scenarios.report.comparison import LATENCIES, Document, Run, print_report
+from scenarios.report.comparison import print_report
+from scenarios.runs.document import LATENCIES, Document, Run
 
 GOLDEN = Path(__file__).parent / "golden" / "live_report.txt"
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from scenarios.report.comparison import Run
-from scenarios.runs import timed as timed_run
-from scenarios.runs.grid import Point, Sweep, run_point
+from scenarios.runs import timed
+from scenarios.runs.document import Run
+from scenarios.runs.grid import run_point
+from scenarios.subjects.subject import Subject
 from scenarios.verbs import sweep as sweep_command
 
 ROOT = Path(__file__).parents[2]
@@ -46,15 +47,15 @@ class Counting:
     """Counts points as they are run, and interrupts before one of them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, interrupt_at: int = -1) -> None:
-        self.points: list[Point] = []
+        self.points: list[Subject] = []
         self.interrupt_at = interrupt_at
         monkeypatch.setattr(sweep_command, "run_point", self.run)
 
-    def run(self, sweep: Sweep, point: Point) -> Run:
+    def run(self, subject: Subject, watched: bool) -> Run:
         if len(self.points) == self.interrupt_at:
             raise KeyboardInterrupt
-        self.points.append(point)
-        return run_point(sweep, point)
+        self.points.append(subject)
+        return run_point(subject, watched)
 
 
 def test_every_point_of_the_grid_is_run_in_order(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +100,7 @@ def test_a_sweep_goes_on_where_it_ended(
     file.write_bytes(b"".join(lines[:2]) + lines[2][:-9])
     counting = Counting(monkeypatch)
     assert output(migrc, capsys, *SWEEP, "--out", str(file)) == whole
-    assert [point.values for point in counting.points] == [("2", "2"), ("3", "1"), ("3", "2")]
+    assert [(one.cpus, one.workload.costs.sockets) for one in counting.points] == [(2, 2), (3, 1), (3, 2)]
     counting = Counting(monkeypatch)
     assert output(migrc, capsys, *SWEEP, "--out", str(file)) == whole
     assert counting.points == []
@@ -182,7 +183,7 @@ def test_a_damaged_line_is_named(migrc: Migrc, capsys: pytest.CaptureFixture[str
         (("--vary", "costs.flush_ns=-1"), "--vary costs.flush_ns: -1 is too small; 0 or more"),
         (("--vary", "sockets=65"), "--vary costs.sockets: 65 is too large; 64 or less"),
         (("--vary", "sockets=1", "--set", "costs.walk_ns=x"), "--set costs.walk_ns: 'x' is no whole number"),
-        (("--vary", "sockets=1", "--policy", "none"), "--policy: no policy named none"),
+        (("--vary", "sockets=1", "--policy", "none"), "--policy: unknown policy 'none'"),
         (("--vary", "sockets=1", "--policy", "migrc", "--policy", "migrc"), "migrc is given twice"),
         (
             ("--vary", "memory.fast_pages=64,1024", "--set", "memory.min_free_pages=16", "--cpus", "8"),
@@ -245,14 +246,14 @@ def test_the_report_shows_what_shootdowns_took(migrc: Migrc, capsys: pytest.Capt
 def test_ctrl_c_keeps_the_policies_that_are_through(
     migrc: Migrc, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = timed_run.timed_policy
+    real = timed.timed_run
 
-    def once(workload: Any, name: str, *rest: Any, **options: Any) -> Any:
-        if name == "migrc":
+    def once(subject: Subject, *rest: Any) -> Any:
+        if subject.policy == "migrc":
             raise KeyboardInterrupt
-        return real(workload, name, *rest, **options)
+        return real(subject, *rest)
 
-    monkeypatch.setattr(timed_run, "timed_policy", once)
+    monkeypatch.setattr(timed, "timed_run", once)
     both = ("run", "tiering", "--engine", "timed", *SMALL, "--policy", "migrc")
     assert migrc(*both, "--json") == 130
     out, err = capsys.readouterr()

@@ -1,0 +1,127 @@
+"""What is run, as one value: a litmus test or a workload, under one policy, on one architecture.
+
+A subject is plain and picklable: worker processes get it, recordings begin with it, and the machine is made
+from it. Jobs, targets, points of a sweep, witnesses and recordings are a subject and something.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from actors.errors import Fault, Terminated, fault_of, running_cpu
+from actors.mode import Chaos
+from emulator.explore.learned import NotDeterministic
+from emulator.machine.litmus import LitmusMachine
+from scenarios.subjects.header import Header, TraceFile, project_version
+from scenarios.subjects.programs import LitmusName, machine_of, policy_factory, short_path
+from scenarios.subjects.workload_machine import ScenarioMachine, build_machine
+from scenarios.usage import UsageProblem
+from scenarios.workloads.settings import Workload
+from scenarios.workloads.user_space import user_space
+
+# Policies are compared over the same accesses: a trace is read for the first of them.
+_user_space = lru_cache(maxsize=1)(user_space)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """`cpus` may be 0 for a litmus test: as many as it has. `trace` and `seed` are of a workload."""
+
+    what: LitmusName | Workload
+    policy: str
+    arch: str
+    cpus: int = 0
+    seed: int = 0
+    trace: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the test or the workload."""
+        return self.what.name
+
+    @property
+    def test(self) -> LitmusName:
+        """Which litmus test it is."""
+        assert isinstance(self.what, LitmusName)
+        return self.what
+
+    @property
+    def workload(self) -> Workload:
+        """Which workload it is."""
+        assert isinstance(self.what, Workload)
+        return self.what
+
+    def title(self) -> str:
+        """`NAME under POLICY on ARCH`."""
+        return f"{self.name} under {self.policy} on {self.arch}"
+
+    def file_name(self, *more: str) -> str:
+        """A name for a file about it, `NAME--POLICY--ARCH` and more, of letters that are safe everywhere."""
+        return "--".join(safe_name(part) for part in (self.name, self.policy, self.arch, *more))
+
+    def machine(self) -> LitmusMachine | ScenarioMachine:
+        """To be run as often as wanted. UsageProblem if it cannot be set up."""
+        return self.litmus_machine() if isinstance(self.what, LitmusName) else self.workload_machine()
+
+    def litmus_machine(self) -> LitmusMachine:
+        """The machine of a litmus test."""
+        return machine_of(self.test, self.policy, self.arch)
+
+    def workload_machine(self) -> ScenarioMachine:
+        """The machine of a workload."""
+        workload = self.workload
+        workload.check(self.cpus)
+        user = _user_space(workload, self.cpus, self.seed, self.trace)
+        return build_machine(workload, self.cpus, self.arch, policy_factory(self.policy), user)
+
+    def header(self, chaos: Chaos | None = None) -> Header:
+        """What the recording of a run begins with."""
+        litmus = isinstance(self.what, LitmusName)
+        return Header(
+            kind="litmus" if litmus else "workload",
+            scenario=self.name,
+            policy=self.policy,
+            arch=self.arch,  # type: ignore[arg-type]
+            cpus=self.cpus,
+            # Of a litmus run nothing but the disturbances is drawn.
+            seed=chaos.seed if litmus and chaos is not None else self.seed,
+            workload={} if litmus else self.workload.settings_used(),
+            trace=None if self.trace is None else TraceFile.of(self.trace),
+            file=self.test.file if litmus else "",
+            chaos=None if chaos is None else chaos._asdict(),
+            project=project_version(),
+        )
+
+
+def safe_name(text: str) -> str:
+    """The text as a part of a file's name that is safe everywhere."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", text)[:80]
+
+
+@contextmanager
+def faults_in_one_line(subject: Subject) -> Iterator[None]:
+    """Turn what a program of the test or of the policy raises into a UsageProblem; ours stays a traceback."""
+    try:
+        yield
+    except (UsageProblem, Terminated):
+        raise
+    except NotDeterministic as problem:
+        what = f"{subject.what} under {subject.policy}"
+        raise UsageProblem(f"{what} is not deterministic: {problem}") from None
+    except (Exception, SystemExit) as problem:
+        cpu = running_cpu(problem)
+        if cpu < 0:
+            raise
+        raise program_problem(subject, cpu, fault_of(problem)) from None
+
+
+def program_problem(subject: Subject, cpu: int, fault: Fault) -> UsageProblem:
+    """What a program raised in the middle of a search, in one line."""
+    place = f"{short_path(fault.file)}:{fault.line} in {fault.function}"
+    what = f"{subject.what} under {subject.policy}"
+    return UsageProblem(f"{what}: CPU {cpu}: {fault.kind}: {fault.message} ({place})")

@@ -1,0 +1,66 @@
+"""How `migrc` ends: its exit codes, and every error in one line on standard error.
+
+0 all is well, 1 a rule broke or a verdict is not the expected one, 2 bad input, 130 Ctrl-C, 141 the reader of
+the output has gone (128 and the signal's number, as a shell reports it).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, NoReturn
+
+import click
+
+from scenarios.usage import UsageProblem
+
+VIOLATION: Final = 1
+BAD_INPUT: Final = 2
+INTERRUPTED: Final = 130
+READER_GONE: Final = 141
+
+
+def interrupted(what: str = "") -> NoReturn:
+    """Ctrl-C came, and what there is has been told."""
+    click.echo(f"migrc: interrupted{what}", err=True)
+    click.get_current_context().exit(INTERRUPTED)
+
+
+def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
+    """Run a command; its exit code, its errors told."""
+    if sys.stdout is None:
+        UsageProblem("standard output is closed; there is nowhere to put the result").show()
+        return BAD_INPUT
+    output = sys.stdout
+    try:
+        code = int(command.main(arguments, prog_name="migrc", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
+    except click.exceptions.NoArgsIsHelpError as problem:
+        problem.show()
+        return BAD_INPUT
+    except click.ClickException as problem:
+        # click shows its own errors with two lines of usage above them; ours are one line, all alike.
+        UsageProblem(" ".join(problem.format_message().split())).show()
+        return BAD_INPUT
+    except SystemExit:
+        # click's own answer to a reader that has gone: another standard output, and exit code 1.
+        if sys.stdout is output:
+            raise
+        return READER_GONE
+    except click.Abort:
+        click.echo("migrc: interrupted", err=True)
+        return INTERRUPTED
+    except OSError as problem:
+        if problem.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+            raise
+        # What is still buffered would fail again when the interpreter ends.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if problem.errno == errno.EPIPE:
+            return READER_GONE
+        UsageProblem(f"standard output cannot be written: {problem.strerror}").show()
+        return BAD_INPUT

@@ -1,0 +1,147 @@
+"""Options and arguments that several verbs have, each described once.
+
+What can be seen in the option's value alone is refused here, in one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from emulator.hardware.ordering import ARCHITECTURES
+from emulator.policies.catalogue import POLICIES, canonical
+from scenarios.usage import UsageProblem, did_you_mean
+from scenarios.workloads.settings import MAX_CPUS, MAX_TIMED_CPUS
+
+DEFAULT_CPUS: Final = 4
+MAX_SEED: Final = 2**63 - 1
+MAX_WORKERS: Final = 64
+COUNT: Final = click.IntRange(1, 10**9)
+FILE: Final = click.Path(path_type=Path)
+_SEED: Final = click.IntRange(0, MAX_SEED)
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+Option = Callable[[Verb], Verb]
+
+
+class Seconds(click.FloatRange):
+    """A time that is more than 0 and ends."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. click's own error if it is none."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no time; a number of seconds", param, ctx)
+        return seconds
+
+
+def each_once(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """A value that is given twice is a mistake, two names of one policy too."""
+    for number, value in enumerate(values):
+        if canonical(value) in map(canonical, values[:number]):
+            raise UsageProblem(f"{option.opts[0]}: {value} is given twice; each once")
+    return values
+
+
+def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Names without a colon must be known. What `a:b` means, the verb finds out."""
+    for name in values:
+        if ":" not in name and name not in POLICIES:
+            raise UsageProblem(f"--policy: unknown policy {name!r}; {did_you_mean(name, POLICIES)}")
+    return each_once(context, option, values)
+
+
+def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise UsageProblem("--address: it is empty; HOST:PORT of a Ray cluster, or leave it out")
+    return value
+
+
+def policies(text: str, default: Sequence[str] = ()) -> Option[Any]:
+    """`--policy`, repeatable."""
+    return click.option(
+        "--policy",
+        "policies",
+        multiple=True,
+        default=default,
+        show_default=bool(default),
+        metavar="P",
+        callback=_known,
+        help=f"{text} See `migrc list`.",
+    )
+
+
+def archs(text: str) -> Option[Any]:
+    """`--arch`, repeatable: every architecture."""
+    return click.option(
+        "--arch",
+        "archs",
+        multiple=True,
+        type=click.Choice(list(ARCHITECTURES)),
+        callback=each_once,
+        help=text,
+    )
+
+
+def seed(text: str = "Of all that is random.") -> Option[Any]:
+    """`--seed`, 0 if not given."""
+    return click.option("--seed", type=_SEED, default=0, show_default=True, help=text)
+
+
+def seconds(text: str, default: float | None = None) -> Option[Any]:
+    """`--seconds`."""
+    return click.option("--seconds", type=Seconds(), default=default, show_default=True, help=text)
+
+
+def workers(text: str) -> Option[Any]:
+    """`--workers`: processes on this machine."""
+    return click.option(
+        "--workers", type=click.IntRange(1, MAX_WORKERS), default=1, show_default=True, help=text
+    )
+
+
+def cpus(most: int, text: str, default: int | None = DEFAULT_CPUS) -> Option[Any]:
+    """`--cpus`."""
+    return click.option("--cpus", type=click.IntRange(1, most), default=default, show_default=True, help=text)
+
+
+arch: Final[Option[Any]] = click.option(
+    "--arch",
+    type=click.Choice(("sc", "x86")),
+    default="x86",
+    show_default=True,
+    help="Which effects may overtake which, and so which barriers the kernel needs.",
+)
+no_seed: Final[Option[Any]] = click.option(
+    "--seed", type=_SEED, help="Accepted as by every verb; nothing here is random."
+)
+json_: Final[Option[Any]] = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
+)
+quiet: Final[Option[Any]] = click.option("--quiet", is_flag=True, help="No progress on standard error.")
+overrides: Final[Option[Any]] = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Replace a value of the workload; repeatable.",
+)
+address: Final[Option[Any]] = click.option(
+    "--address",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Use this Ray cluster instead of starting Ray here.",
+)
+trace: Final[Option[Any]] = click.option(
+    "--trace", type=FILE, metavar="FILE", help="For replay: the trace to replay."
+)
+every: Final[Option[Any]] = click.option("--all", "every", is_flag=True, help="Every shipped litmus test.")
+
+MOST_CPUS: Final = max(MAX_CPUS, MAX_TIMED_CPUS)

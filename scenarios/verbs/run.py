@@ -1,0 +1,123 @@
+"""The verb `migrc run`: one workload under several policies, live or on virtual time, side by side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from scenarios.report.comparison import print_report
+from scenarios.report.console import print_json
+from scenarios.subjects.subject import Subject
+from scenarios.usage import UsageProblem
+from scenarios.verbs import exits, options
+from scenarios.verbs.bars import bars
+from scenarios.workloads.settings import MAX_CPUS, MAX_TIMED_CPUS
+from scenarios.workloads.workload_file import load_workload
+
+
+@click.command()
+@click.argument("scenario")
+@click.option(
+    "--engine",
+    type=click.Choice(("live", "timed")),
+    default="live",
+    show_default=True,
+    help="live: real concurrency, on Ray; timed: virtual time, by a cost model ([costs] of the workload).",
+)
+@options.cpus(options.MOST_CPUS, "Simulated CPUs; live, one Ray actor each.")
+@options.policies("When flushes are done; repeat to compare.", ("immediate", "migrc"))
+@options.seed()
+@options.arch
+@options.address
+@options.trace
+@options.overrides
+@click.option(
+    "--record",
+    type=options.FILE,
+    metavar="FILE",
+    help="Keep the recording; with several policies one file each, FILE with the policy in its name.",
+)
+@click.option(
+    "--watched/--unwatched",
+    default=None,
+    help="Happens-before judges every step, or not: a live run is slower for it, a timed one takes 2 to 4 "
+    "times as long.  [default: live yes, timed no]",
+)
+@options.json_
+@click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
+@options.quiet
+@click.pass_context
+def run(
+    context: click.Context,
+    scenario: str,
+    engine: str,
+    cpus: int,
+    policies: tuple[str, ...],
+    seed: int,
+    arch: str,
+    address: str | None,
+    trace: Path | None,
+    overrides: tuple[str, ...],
+    record: Path | None,
+    watched: bool | None,
+    as_json: bool,
+    dashboard: bool,
+    quiet: bool,
+) -> None:
+    """Run SCENARIO: a shipped name, or the path of a workload's TOML file.
+
+    Every policy runs the same accesses, one after the other; the report puts them side by side. Live runs are
+    watched: checks of happens-before judge every step, which takes messages and so some time. A run that
+    breaks a rule leaves its recording in ./recordings, for `migrc replay` and `migrc shrink`.
+    """
+    workload = load_workload(scenario, overrides, live=engine == "live")
+    _check_engine(engine, cpus, {"--address": address, "--record": record, "--dashboard": dashboard})
+    workload.check(cpus)
+    trace_file = workload.trace_file(trace)
+    if record is not None and watched is False:
+        raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
+    subjects = [Subject(workload, policy, arch, cpus, seed, trace_file) for policy in policies]
+    if engine == "timed":
+        from scenarios.runs.timed import run_timed
+
+        with bars(quiet) as news:
+            document, pictures = run_timed(subjects, watched=bool(watched), progress=news.follow)
+    else:
+        # Ray takes a second to import, so not before the input is known to be good.
+        from scenarios.runs.live import run_live
+
+        with bars(quiet) as news:
+            document, pictures = run_live(
+                subjects,
+                address=address,
+                dashboard=dashboard,
+                watched=watched is not False,
+                record=record,
+                progress=news.follow,
+            )
+    try:
+        if as_json:
+            print_json(document)
+        else:
+            print_report(document, pictures, sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        raise UsageProblem(f"the result cannot be written: {problem.strerror}") from None
+    if document.get("interrupted"):
+        exits.interrupted()
+    if any(result["violations"] for result in document["runs"]):
+        context.exit(exits.VIOLATION)
+
+
+def _check_engine(engine: str, cpus: int, live_only: dict[str, object]) -> None:
+    """Options that mean nothing to the engine, and more CPUs than it takes, are refused."""
+    most = MAX_TIMED_CPUS if engine == "timed" else MAX_CPUS
+    if cpus > most:
+        raise UsageProblem(f"--cpus: {cpus} is too large for the {engine} engine; {most} or fewer")
+    for option, given in live_only.items():
+        if engine == "timed" and given:
+            raise UsageProblem(f"{option}: a timed run has no use for it; leave it out, or --engine live")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
+import lab
 import pytest
 
 from actors.session import LiveSession, register
 
-# Test modules are no package, and programs that run on actors must come from a module.
-sys.path.insert(0, str(Path(__file__).parent))
-
-import lab
-
+# Programs that run on actors must come from a module, and this one is not where actors look.
 register(lab)
 
 

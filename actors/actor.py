@@ -18,6 +18,7 @@ from actors import cluster, wire
 from actors.errors import fault_of
 from actors.mailbox import Directory, Endpoint, Mailbox
 from actors.mode import Mode
+from emulator.hardware.awaits import watch_coroutines
 from emulator.machine.progress import broken_by_program
 from emulator.machine.protocols import Machine
 
@@ -34,6 +35,7 @@ class MachineActor:
     def __init__(self, number: int) -> None:
         # Ctrl-C goes to the whole foreground process group; ending actors is the driver's part.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        watch_coroutines()
         self.number = number
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._mailbox: Mailbox | None = None

@@ -6,10 +6,20 @@ driver raises it. Nothing here is raised for a mistake of our own; that stays a 
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
-from typing import NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 
+from emulator.hardware.awaits import ForgottenAwait
 from emulator.hardware.cpu import Cpu
+
+_HERE: Final = Path(__file__).resolve().parents[1]
+_LIBRARIES: Final = (
+    "<frozen",
+    *(f"{_HERE / package}/" for package in ("emulator", "actors", "scenarios")),
+    *(f"{sysconfig.get_path(kind)}/" for kind in ("stdlib", "purelib", "platlib")),
+)
 
 
 class SessionError(Exception):
@@ -62,13 +72,23 @@ class ProgramError(Exception):
 
 
 def fault_of(problem: BaseException) -> Fault:
-    """Describe `problem` by its innermost frame, which is where a user's own code went wrong."""
+    """Describe `problem` by the innermost frame of a user's own code, or the innermost of all."""
     frames = traceback.extract_tb(problem.__traceback__)
+    places = [(frame.filename, frame.lineno or 0, frame.name) for frame in frames]
+    place = next(
+        (one for one in reversed(places) if is_users_file(one[0])), places[-1] if places else ("", 0, "")
+    )
+    if isinstance(problem, ForgottenAwait):
+        place = problem.place
     message = str(problem) or "(no message)"
-    if not frames:
-        return Fault(type(problem).__name__, message, "", 0, "")
-    innermost = frames[-1]
-    return Fault(type(problem).__name__, message, innermost.filename, innermost.lineno or 0, innermost.name)
+    if isinstance(problem, TypeError) and "in 'await' expression" in message:
+        message += "; a program awaits operations and kernel functions, nothing else"
+    return Fault(type(problem).__name__, message, *place)
+
+
+def is_users_file(file: str) -> bool:
+    """Neither this project's code nor Python's nor an installed package's."""
+    return not file.startswith(_LIBRARIES)
 
 
 def running_cpu(problem: BaseException) -> int:

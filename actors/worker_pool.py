@@ -16,6 +16,7 @@ import ray
 
 from actors import cluster
 from actors.errors import SessionError
+from emulator.hardware.awaits import watch_coroutines
 
 Job = TypeVar("Job")
 
@@ -26,8 +27,9 @@ class Worker:
     """What every worker starts with: it finds modules in `folder` too."""
 
     def __init__(self, folder: str) -> None:
+        watch_coroutines()
         if folder not in sys.path:
-            sys.path.insert(0, folder)
+            sys.path.append(folder)
 
 
 class WorkerPool:

@@ -30,7 +30,8 @@ from emulator.explore.strategies import find_strategy  # noqa: E402
 from emulator.hardware.ordering import ARCHITECTURES  # noqa: E402
 from emulator.machine.litmus import LitmusMachine  # noqa: E402
 from scenarios.litmus import LITMUS  # noqa: E402
-from scenarios.subjects.programs import LitmusName, machine_of, policy_factory  # noqa: E402
+from scenarios.subjects.policies import policy_factory  # noqa: E402
+from scenarios.subjects.programs import LitmusName, machine_of  # noqa: E402
 from scenarios.subjects.subject import Subject  # noqa: E402
 
 SPEED_TEST = ("deferred-copy", "migrc:v3", "x86")

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from actors.mode import Mode
 from actors.session import LiveSession
+from emulator.hardware.awaits import watch_coroutines
 from scenarios.files.keeper import Keeper
 from scenarios.files.recording import Recording
 from scenarios.litmus import LITMUS
@@ -40,7 +41,7 @@ from scenarios.runs.trials import (
     target,
 )
 from scenarios.runs.verdict import Job, Settings
-from scenarios.subjects.programs import LitmusName, drop_programs_quietly
+from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.workloads.workload_file import load_workload
 
@@ -324,7 +325,7 @@ def main() -> None:
     for one in verbs.choices.values():
         one.add_argument("--json", action="store_true", help="one JSON document")
     arguments = parser.parse_args()
-    drop_programs_quietly()
+    watch_coroutines()
     here = Path.cwd()
     if getattr(arguments, "out", None) is not None:
         arguments.out = arguments.out.resolve()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from emulator.hardware.awaits import FORGOTTEN, NotAnOperation
 from emulator.hardware.operations import (
     SECOND_HALVES,
     TABLE,
@@ -46,6 +47,12 @@ from emulator.hardware.pte import ACCESSED, DIRTY, PMD_ORDER, PRESENT, RW
 from emulator.hardware.tlb import Tlb, TlbShape
 
 Program = Coroutine[Operation, Any, None]
+
+_PLAIN = frozenset(TABLE) - {BeginLoad, Series}
+
+
+def _expected(awaited: object) -> str:
+    return f"awaits {awaited!r:.60}; a program awaits operations and kernel functions, nothing else"
 
 
 class IpiRequest(NamedTuple):
@@ -236,18 +243,26 @@ class Cpu:
             try:
                 operation = frame.program.send(answer)
             except StopIteration:
+                if FORGOTTEN:
+                    raise FORGOTTEN.pop() from None
                 if len(self.frames) > 1:
                     frame.operation = Iret()
                 else:
                     self.frames.pop()
                 return
+            if type(operation) in _PLAIN and not FORGOTTEN:
+                frame.operation = operation
+                return
+            if FORGOTTEN:
+                raise FORGOTTEN.pop()
             if type(operation) is BeginLoad:
                 frame.operation = operation.load
                 frame.begun = True
                 return
-            if type(operation) is not Series:
-                frame.operation = operation
-                return
+            if type(operation) is not Series or not _PLAIN.issuperset(map(type, operation.members)):
+                # Raised where the program awaits it, so that the trace ends there.
+                frame.program.throw(NotAnOperation(_expected(operation)))
+                raise NotAnOperation(_expected(operation))
             if operation.members:
                 frame.series = operation.members
                 frame.answers = []

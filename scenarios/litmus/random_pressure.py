@@ -24,8 +24,9 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import FAST, MM, SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.memory.zone import Watermarks
+from emulator.policies.catalogue import POLICIES
 from scenarios.litmus.steps import PAGE, REUSED, VERSION, flush_for_own_reasons, move, read_if_cached
-from scenarios.mistakes import find
+from scenarios.mistakes import MISTAKES
 
 RULE = "allocation failed though a flush would have satisfied it"
 REFUSED = "pressure_refused"
@@ -156,7 +157,7 @@ def run(seed: int, policy: str) -> tuple[Violation | None, Counter[str]]:
     on: what broke, and what the kernel counted."""
     random = Random(f"run {seed}")
     architecture = ARCHITECTURES[random.choice(list(ARCHITECTURES))]
-    machine = PressureMachine(pressure(seed), architecture, find(policy))
+    machine = PressureMachine(pressure(seed), architecture, {**POLICIES, **MISTAKES}[policy])
     strategy = find_strategy(random.choice(STRATEGIES))()
     tally = search(DirectExplorer(machine), strategy, seed, Limits(1), lambda: False)
     counts = Counter({STEPS: tally.steps, CUT: tally.cut})

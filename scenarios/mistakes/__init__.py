@@ -1,14 +1,10 @@
-"""Policies that are wrong on purpose: one mistake each, to see that some check catches it.
-
-`find` is the way from any policy name, right or wrong, to its factory.
-"""
+"""Policies that are wrong on purpose: one mistake each, to see that some check catches it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from emulator.kernel.policy import Policy
-from emulator.policies.catalogue import UnknownPolicy, find_policy
 from scenarios.mistakes.deadlocks import InterruptsOff, LockOrder, LostWakeUp
 from scenarios.mistakes.flushing import (
     DeferredWithoutWaiting,
@@ -43,7 +39,6 @@ from scenarios.mistakes.requests import (
     MovedAgainWithoutFlush,
     NotUndone,
 )
-from scenarios.usage import did_you_mean
 
 _CLASSES: tuple[type[Policy], ...] = (
     NoWaitForAcknowledgements,
@@ -85,12 +80,3 @@ MISTAKES: dict[str, Callable[[], Policy]] = {
     **{mistake.name: mistake for mistake in _CLASSES},
     "mistake:narrow-generation": narrow_generation,
 }
-
-
-def find(name: str) -> Callable[[], Policy]:
-    """The factory of a mistake or of any other policy; raises `find_policy`'s UnknownPolicy."""
-    if name in MISTAKES:
-        return MISTAKES[name]
-    if name.startswith("mistake:"):
-        raise UnknownPolicy(f"no mistake named {name}; {did_you_mean(name, MISTAKES)}")
-    return find_policy(name)

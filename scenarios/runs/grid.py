@@ -19,7 +19,6 @@ from typing import IO, Any, Final, NamedTuple, NotRequired, TypedDict
 from scenarios.runs.document import Run
 from scenarios.runs.timed import timed_run
 from scenarios.subjects.header import content_hash, project_version
-from scenarios.subjects.programs import policy_factory
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import MAX_TIMED_CPUS
@@ -111,14 +110,12 @@ class Sweep:
         return Subject(workload, point.policy, self.arch, cpus, seed, workload.trace_file(self.trace))
 
     def check(self) -> None:
-        """UsageProblem if any point of the grid is impossible, a policy is none, or it is too large."""
+        """UsageProblem if any point of the grid is impossible, or it is too large."""
         count = len(self.policies)
         for axis in self.axes:
             count *= len(axis.values)
         if count > MAX_POINTS:
             raise UsageProblem(f"--vary: {count:,} runs; {MAX_POINTS:,} or fewer")
-        for policy in self.policies:
-            policy_factory(policy)
         for point in self.points():
             if point.policy == self.policies[0]:
                 self.subject(point)

@@ -8,17 +8,12 @@ from typing import Any
 from actors.worker_pool import Worker, WorkerPool
 from scenarios.runs.document import Run
 from scenarios.runs.grid import Point, Sweep, run_point
-from scenarios.subjects.programs import drop_programs_quietly
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
 
 class SweepWorker(Worker):
     """Runs points, one after the other."""
-
-    def __init__(self, folder: str) -> None:
-        drop_programs_quietly()
-        super().__init__(folder)
 
     def run(self, subject: Subject, watched: bool) -> Run | str:
         """The subject's run, or the one line of a UsageProblem."""

@@ -6,10 +6,9 @@ policy that raises, a cluster that cannot be reached, tiers too small for what t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -18,7 +17,8 @@ from actors.session import LiveResult, LiveSession, ProgramError, SessionError, 
 from emulator.machine.protocols import Machine
 from scenarios.files.keeper import Keeper, named_files
 from scenarios.runs.document import Document, Pictures, document_of, latencies_of, run_of
-from scenarios.subjects.programs import LitmusName, find_named, policy_factory
+from scenarios.subjects.policies import modules_to_send
+from scenarios.subjects.programs import LitmusName, modules_of
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
@@ -88,14 +88,11 @@ def run_live(
 
 def pass_on(subject: Subject) -> None:
     """Let actors have a user's own policy and litmus test by value: they may not find their files."""
-    things: list[Any] = [policy_factory(subject.policy)]
+    modules = modules_to_send(subject.policy)
     if isinstance(subject.what, LitmusName):
-        litmus = find_named(subject.what)
-        things += [litmus.setup, *litmus.programs]
-    for thing in things:
-        module = getattr(thing, "__module__", "")
-        if module.split(".")[0] not in ("emulator", "scenarios", "actors"):
-            register(sys.modules[module])
+        modules += modules_of(subject.what)
+    for module in modules:
+        register(module)
 
 
 def _recorded(

@@ -15,7 +15,6 @@ from actors.errors import ProgramError, Terminated, fault_of, running_cpu
 from emulator.measure.histogram import Histogram
 from emulator.timed.engine import TimedEngine
 from scenarios.runs.document import Document, Pictures, Run, document_of, latencies_of, run_of
-from scenarios.subjects.programs import policy_factory
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
@@ -30,8 +29,6 @@ def run_timed(subjects: Sequence[Subject], *, watched: bool, progress: Progress)
     Ctrl-C ends it with the policies that are through. `progress` gets the policy, the share of its accesses
     that is done, and a line of text.
     """
-    for subject in subjects:
-        policy_factory(subject.policy)
     document = document_of(subjects[0], "timed")
     document["costs"] = asdict(subjects[0].workload.costs.prices())
     pictures: Pictures = {}

@@ -7,26 +7,25 @@ test, its start cannot be set up, or a program of it raises in the middle of a s
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
+import inspect
 import os
-import sys
-import traceback
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
+from actors.errors import running_cpu
 from emulator.hardware.ordering import ARCHITECTURES
-from emulator.kernel.policy import Policy
 from emulator.machine.litmus import Litmus, LitmusMachine
-from emulator.policies.catalogue import UnknownPolicy
-from scenarios import mistakes
 from scenarios.litmus import LITMUS
+from scenarios.subjects.modules import load, place, short_path, what, with_companions
+from scenarios.subjects.policies import policy_factory
+from scenarios.subjects.unawaited import check_awaits
 from scenarios.usage import UsageProblem, did_you_mean
 
 _WILD = frozenset("*?[")
+_WANTED = "a .py file that defines LITMUS = Litmus(...)"
 
 
 class LitmusName(NamedTuple):
@@ -86,21 +85,9 @@ def find_named(test: LitmusName) -> Litmus:
 def litmus_in(file: str) -> tuple[Litmus, ...]:
     """The Litmus objects at the top of a user's file. UsageProblem if it does not import or has none."""
     name = short_path(file)
-    if not Path(file).is_file():
-        raise UsageProblem(f"{name}: no such file; a .py file that defines LITMUS = Litmus(...)")
-    # A module of its own for each path, so that two files may have one name.
-    unique = f"migrc_litmus_{blake2b(file.encode(), digest_size=8).hexdigest()}"
-    spec = importlib.util.spec_from_file_location(unique, file)
-    if spec is None or spec.loader is None:
-        raise UsageProblem(f"{name}: not a Python file; a .py file that defines LITMUS = Litmus(...)")
-    module = importlib.util.module_from_spec(spec)
-    _importable(str(Path(file).parent))
-    sys.modules[unique] = module
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as problem:
-        del sys.modules[unique]
-        raise UsageProblem(f"{name}: {_place(problem, file)}{_what(problem)}") from None
+    module = load(file, _WANTED)
+    for part in with_companions(module):
+        check_awaits(part)
     found: dict[str, Litmus] = {}
     for value in vars(module).values():
         for one in value if isinstance(value, (list, tuple)) else (value,):
@@ -108,30 +95,37 @@ def litmus_in(file: str) -> tuple[Litmus, ...]:
                 raise UsageProblem(f"{name}: two litmus tests are named {one.name!r}; one name each")
     if not found:
         raise UsageProblem(f"{name}: no litmus test in it; it must define LITMUS = Litmus(...)")
+    for one in found.values():
+        _check_programs(one, name)
     return tuple(found.values())
 
 
-def _importable(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+def _check_programs(litmus: Litmus, file: str) -> None:
+    """UsageProblem for a program that is none. Python would say so where it is awaited, which is not here."""
+    wanted = [(body, "program", "async def", True) for body in litmus.programs]
+    for body, role, keyword, is_async in [*wanted, (litmus.setup, "setup", "def", False)]:
+        code = getattr(inspect.unwrap(body), "__code__", None) if callable(body) else None
+        title = f"{file}:{code.co_firstlineno}" if code is not None else f"{file}: {litmus.name}"
+        name = getattr(body, "__name__", repr(body))
+        if not callable(body) or inspect.iscoroutinefunction(inspect.unwrap(body)) != is_async:
+            raise UsageProblem(f"{title}: the {role} {name} must be a function made with {keyword}")
+        try:
+            inspect.signature(body).bind(None)
+        except TypeError:
+            takes = "cpu: PerCpu" if is_async else "start: Setup"
+            raise UsageProblem(
+                f"{title}: the {role} {name} takes {inspect.signature(body)}; it is called with ({takes})"
+            ) from None
 
 
-def policy_factory(name: str) -> Callable[[], Policy]:
-    """A policy, a shipped mistake, or a user's own `module:Class`. UsageProblem if it is none of them."""
-    _importable(os.getcwd())
-    try:
-        factory = mistakes.find(name)
-    except UnknownPolicy as problem:
-        raise UsageProblem(f"--policy: {problem}") from None
-    try:
-        factory()
-    except Exception as problem:
-        raise UsageProblem(f"--policy {name}: making one raised {_what(problem)}") from None
-    return factory
+def modules_of(test: LitmusName) -> list[ModuleType]:
+    """The user's own modules that a test is made of: other processes cannot import them."""
+    return with_companions(load(test.file, _WANTED)) if test.file else []
 
 
 def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
-    """The machine of one test under one policy. UsageProblem if it cannot be set up."""
+    """The machine of one test under one policy. UsageProblem if it cannot be set up; what a
+    program of it raises at once is passed on."""
     litmus = find_named(test)
     factory = policy_factory(policy)
     where = short_path(test.file) if test.file else test.name
@@ -139,43 +133,11 @@ def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
         machine = LitmusMachine(litmus, ARCHITECTURES[arch], factory)
         machine.engine()
     except Exception as problem:
-        place = _place(problem, test.file)
-        raise UsageProblem(f"{where}: {place}the start cannot be set up: {_what(problem)}") from None
+        if running_cpu(problem) >= 0:
+            raise
+        line = place(problem, test.file)
+        raise UsageProblem(f"{where}: {line}the start cannot be set up: {what(problem)}") from None
     return machine
-
-
-def drop_programs_quietly() -> None:
-    """Say nothing of programs that are dropped inside a `try` whose `finally` awaits something.
-
-    A search drops programs in the middle all the time, and nobody is left who could carry that out.
-    """
-    sys.unraisablehook = _all_but_dropped_programs
-    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
-
-
-def _all_but_dropped_programs(problem: sys.UnraisableHookArgs) -> None:
-    if str(problem.exc_value) != "coroutine ignored GeneratorExit":
-        sys.__unraisablehook__(problem)
-
-
-def _what(problem: BaseException) -> str:
-    text = " ".join(str(problem.msg if isinstance(problem, SyntaxError) else problem).split())
-    return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
-
-
-def _place(problem: BaseException, file: str) -> str:
-    """`line N: ` for where in the file it went wrong, the innermost such line; empty if it did not there."""
-    if isinstance(problem, SyntaxError) and problem.filename == file:
-        return f"line {problem.lineno}: "
-    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == file]
-    return f"line {lines[-1]}: " if lines else ""
-
-
-def short_path(file: str) -> str:
-    """A path as seen from here, if it lies below."""
-    path = Path(file)
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else file
 
 
 def unique(tests: Sequence[LitmusName]) -> list[LitmusName]:

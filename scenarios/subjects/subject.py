@@ -18,7 +18,9 @@ from actors.mode import Chaos
 from emulator.explore.learned import NotDeterministic
 from emulator.machine.litmus import LitmusMachine
 from scenarios.subjects.header import Header, TraceFile, project_version
-from scenarios.subjects.programs import LitmusName, machine_of, policy_factory, short_path
+from scenarios.subjects.modules import short_path
+from scenarios.subjects.policies import policy_factory
+from scenarios.subjects.programs import LitmusName, machine_of
 from scenarios.subjects.workload_machine import ScenarioMachine, build_machine
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import Workload
@@ -70,7 +72,8 @@ class Subject:
 
     def litmus_machine(self) -> LitmusMachine:
         """The machine of a litmus test."""
-        return machine_of(self.test, self.policy, self.arch)
+        with faults_in_one_line(self):
+            return machine_of(self.test, self.policy, self.arch)
 
     def workload_machine(self) -> ScenarioMachine:
         """The machine of a workload."""

@@ -16,7 +16,8 @@ from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan
-from scenarios.subjects.programs import LitmusName, litmus_named, policy_factory, unique
+from scenarios.subjects.policies import policy_factory
+from scenarios.subjects.programs import LitmusName, litmus_named, unique
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars

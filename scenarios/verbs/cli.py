@@ -13,8 +13,8 @@ from typing import Final, NoReturn
 
 import click
 
+from emulator.hardware.awaits import watch_coroutines
 from scenarios.subjects.header import project_version
-from scenarios.subjects.programs import drop_programs_quietly
 from scenarios.verbs.check import check
 from scenarios.verbs.exits import exit_code
 from scenarios.verbs.listing import listing
@@ -51,5 +51,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr = os.fdopen(nowhere, "w")
     if sys.stdin is None:
         sys.stdin = open(os.devnull)  # noqa: SIM115
-    drop_programs_quietly()
+    watch_coroutines()
     sys.exit(exit_code(migrc, arguments))

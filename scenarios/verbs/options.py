@@ -13,8 +13,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from emulator.hardware.ordering import ARCHITECTURES
-from emulator.policies.catalogue import POLICIES, canonical
-from scenarios.usage import UsageProblem, did_you_mean
+from emulator.policies.catalogue import canonical
+from scenarios.subjects.policies import policy_factory
+from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import MAX_CPUS, MAX_TIMED_CPUS
 
 DEFAULT_CPUS: Final = 4
@@ -51,10 +52,8 @@ def each_once(context: click.Context, option: click.Parameter, values: tuple[str
 
 
 def _known(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Names without a colon must be known. What `a:b` means, the verb finds out."""
     for name in values:
-        if ":" not in name and name not in POLICIES:
-            raise UsageProblem(f"--policy: unknown policy {name!r}; {did_you_mean(name, POLICIES)}")
+        policy_factory(name)
     return each_once(context, option, values)
 
 

@@ -14,7 +14,7 @@ from scenarios.litmus import LITMUS
 from scenarios.report.console import print_json
 from scenarios.runs.swarm import DEFAULT_LEVEL, LEVELS
 from scenarios.runs.verdict import plan
-from scenarios.subjects.programs import LitmusName, litmus_named, policy_factory, unique
+from scenarios.subjects.programs import LitmusName, litmus_named, unique
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem, did_you_mean
 from scenarios.verbs import exits, options
@@ -81,8 +81,6 @@ def stress(
     broke.
     """
     tests, workloads = _named(names, every, overrides)
-    for policy in policies:
-        policy_factory(policy)
     if not workloads:
         for option, given in (("--cpus", cpus is not None), ("--set", bool(overrides))):
             if given:

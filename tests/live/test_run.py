@@ -127,6 +127,36 @@ def test_a_policy_that_raises_in_the_middle_is_one_line_with_its_place(tmp_path:
     assert "nobody home" in line
 
 
+def test_actors_get_a_mistake_that_is_listed(tmp_path: Path) -> None:
+    done = migrc("tiering", "--cpus", "2", "--policy", "mistake:zap-without-flush", "--json", folder=tmp_path)
+    assert done.returncode in (0, 1), done.stderr
+    (run,) = runs_of(done)
+    assert run["policy"] == "mistake:zap-without-flush"
+
+
+FORGETFUL = """
+from beside import note
+from emulator.kernel.policy import Policy
+
+
+class Forgetful(Policy):
+    async def unmap_done(self, cpu):
+        self.last = {"note": note}["note"](cpu)
+        self.last = None
+"""
+
+
+def test_actors_get_a_policy_with_what_lies_beside_it_and_tell_of_a_dropped_coroutine(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "forgetful.py").write_text(FORGETFUL)
+    (tmp_path / "own" / "beside.py").write_text("async def note(cpu):\n    pass\n")
+    done = migrc("tiering", "--cpus", "2", "--policy", "own/forgetful.py:Forgetful", folder=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "ForgottenAwait: note() is called and never awaited" in line
+    assert "own/forgetful.py:9 in unmap_done)" in line
+
+
 def test_what_was_through_when_ctrl_c_came_is_printed() -> None:
     command = [sys.executable, "-m", "scenarios", "run", "tiering", "--cpus", "2", "--json"]
     for setting in (*SMALL, "threads.accesses=30000"):

@@ -234,7 +234,7 @@ def test_without_options_everything_that_has_an_expectation_is_planned(folder: P
         (
             f"{HEAD}async def a(cpu):\n    raise ValueError('at once')\n"
             f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
-            "mine.py: line 4: the start cannot be set up: ValueError: at once",
+            "mine.py:m under immediate: CPU 0: ValueError: at once (mine.py:4 in a)",
         ),
         (
             f"{HEAD}L = Litmus('m', '?', (), lambda setup: None, ())\n",

@@ -34,7 +34,7 @@ from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte
 from emulator.hardware.tlb import Tlb, TlbShape, TouchPrice
 from emulator.measure.costs import Costs
 from emulator.timed.engine import TimedEngine, TimedResult
-from scenarios.subjects.programs import policy_factory
+from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.workload_machine import build_machine
 from scenarios.workloads.settings import Workload
 from scenarios.workloads.user_space import user_space

@@ -1,0 +1,77 @@
+"""Awaits that were forgotten or in vain, told where the program is and not where it shows.
+
+A coroutine that was called and never awaited goes away unseen. Python notices when it drops it, inside the
+program's own line; the CPU that runs the program then raises what was noticed. What a search drops in the
+middle of a run, and what is collected later, is nobody's mistake.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import warnings
+from types import CoroutineType, FrameType
+from typing import Any, Final
+
+_OURS: Final = frozenset({"emulator", "actors", "scenarios"})
+
+FORGOTTEN: list[ForgottenAwait] = []
+"""What has been noticed and not been raised yet."""
+
+_collects = False
+
+
+class ForgottenAwait(Exception):
+    """A program called a coroutine function and did not await it: at `line` of `file`, in `function`."""
+
+    def __init__(self, called: str, file: str, line: int, function: str) -> None:
+        super().__init__(f"{called}() is called and never awaited; put await in front of it")
+        self.place = (file, line, function)
+
+
+class NotAnOperation(TypeError):
+    """A program awaits something that no engine can carry out."""
+
+
+def watch_coroutines() -> None:
+    """From now on, in this process: notice forgotten awaits, and say nothing of programs that are dropped.
+
+    A search drops programs inside a `try` whose `finally` awaits something all the time, and nobody is left
+    who could carry that out.
+    """
+    sys.unraisablehook = _unraisable
+    warnings.filterwarnings("error", r"coroutine '.*' was never awaited", RuntimeWarning)
+    if _note_collection not in gc.callbacks:
+        gc.callbacks.append(_note_collection)
+
+
+def _note_collection(phase: str, _info: dict[str, int]) -> None:
+    global _collects
+    _collects = phase == "start"
+
+
+def _unraisable(problem: sys.UnraisableHookArgs) -> None:
+    text = str(problem.exc_value)
+    dropped = problem.object
+    if isinstance(dropped, CoroutineType) and text.endswith("was never awaited"):
+        if not _collects:
+            _notice(dropped, sys._getframe(1))
+    elif text != "coroutine ignored GeneratorExit":
+        sys.__unraisablehook__(problem)
+
+
+def _notice(dropped: CoroutineType[Any, Any, Any], innermost: FrameType) -> None:
+    """Keep it, if it was dropped in a program that runs: below the CPU that resumes it on the stack."""
+    frame: FrameType | None = innermost
+    user = None
+    while frame is not None and frame.f_globals.get("__name__") != "emulator.hardware.cpu":
+        if user is None and frame.f_globals.get("__name__", "").partition(".")[0] not in _OURS:
+            user = frame
+        frame = frame.f_back
+    if frame is None:
+        return
+    code = dropped.cr_code
+    place = (code.co_filename, code.co_firstlineno, code.co_name)
+    if user is not None:
+        place = (user.f_code.co_filename, user.f_lineno, user.f_code.co_name)
+    FORGOTTEN.append(ForgottenAwait(dropped.__qualname__, *place))

@@ -1,0 +1,134 @@
+"""What a policy of the user's own defines, held against what the kernel calls.
+
+The kernel never asks a method for its name: one that is misspelt is simply not called. So a public method
+that looks like a hook and is none must be used by the policy itself, or it is told; a private one (`_name`)
+is the policy's own affair.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from actors.errors import is_users_file
+from emulator.kernel.policy import Policy
+from scenarios.subjects.modules import short_path, tree_of
+from scenarios.usage import UsageProblem
+
+_CLOSE: Final = 0.75
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def check_hooks(policy: Policy) -> None:
+    """UsageProblem for what the kernel would not call, or not in this way."""
+    own, base = _split(type(policy))
+    known = [name for name in dir(base) if not name.startswith("_")]
+    for name in known:
+        expected = getattr(base, name)
+        if callable(expected):
+            _check_hook(policy, name, expected)
+        elif type(getattr(policy, name)) is not type(expected):
+            got = getattr(policy, name)
+            kind = type(expected).__name__
+            raise UsageProblem(f"{_line_of(type(policy))}: {name} is {got!r}; the kernel expects a {kind}")
+    _check_outside(own, known)
+    for one in own:
+        for name, value in vars(one).items():
+            _check_name(one, name, value, known, own)
+    for name, value in vars(policy).items():
+        if name not in known and not callable(value):
+            _check_name(type(policy), name, value, known, own)
+
+
+def _split(made: type[Policy]) -> tuple[list[type], type[Policy]]:
+    """The user's own classes of a policy, and the shipped one that they build on."""
+    own = [
+        one for one in made.__mro__ if one.__module__.partition(".")[0] != "emulator" and one is not object
+    ]
+    own = [one for one in own if not one.__module__.startswith("scenarios.mistakes")]
+    base = next(one for one in made.__mro__ if one not in own and issubclass(one, Policy))
+    return own, base
+
+
+def _check_hook(policy: Policy, name: str, expected: Callable[..., Any]) -> None:
+    got = getattr(policy, name)
+    function = inspect.unwrap(getattr(got, "__func__", got)) if callable(got) else got
+    if getattr(type(policy), name, None) is expected and name not in vars(policy):
+        return
+    where = _line_of(function if callable(got) else type(policy))
+    signature = inspect.signature(expected)
+    if not callable(got):
+        raise UsageProblem(f"{where}: {name} is {got!r}; the kernel expects the hook {name}{signature}")
+    keyword = "async def" if inspect.iscoroutinefunction(expected) else "def"
+    if inspect.iscoroutinefunction(function) != inspect.iscoroutinefunction(expected):
+        kind = "async" if inspect.iscoroutinefunction(function) else "not async"
+        if inspect.isasyncgenfunction(function):
+            kind = "a generator (it has a yield)"
+        raise UsageProblem(
+            f"{where}: the hook {name} is {kind}; the kernel expects {keyword} {name}{signature}"
+        )
+    wanted = [one for one in list(signature.parameters)[1:]]
+    try:
+        inspect.signature(got).bind(*wanted)
+    except TypeError:
+        has = inspect.signature(function)
+        raise UsageProblem(
+            f"{where}: the hook {name} takes {has}; the kernel expects {keyword} {name}{signature}"
+        ) from None
+
+
+def _check_name(one: type, name: str, value: Any, known: list[str], own: list[type]) -> None:
+    """Something of the user's that the kernel does not know: fine if the policy itself uses it."""
+    bare = name.strip("_")
+    if name in known or name.startswith("__") or (name != bare and bare not in known):
+        return
+    if _is_used(name, own):
+        return
+    close = difflib.get_close_matches(bare.lower(), known, 1, _CLOSE)
+    function = getattr(value, "__func__", value)
+    if inspect.isfunction(function):
+        looks_so = inspect.iscoroutinefunction(function) and name.startswith(("before_", "after_", "on_"))
+        if close or looks_so:
+            meant = f"did you mean {close[0]}?" if close else f"hooks are {', '.join(known)}"
+            raise UsageProblem(f"{_line_of(function)}: {name} is no hook and nothing here calls it; {meant}")
+    elif close and not isinstance(value, type):
+        raise UsageProblem(f"{_line_of(one)}: {one.__name__}.{name} means nothing; did you mean {close[0]}?")
+
+
+def _is_used(name: str, own: list[type]) -> bool:
+    """Some module of the policy's reads an attribute of that name."""
+    trees = [tree_of(sys.modules[each.__module__]) for each in own]
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr == name and isinstance(node.ctx, ast.Load))
+        or (isinstance(node, ast.Constant) and node.value == name)
+        for tree in trees
+        if tree is not None
+        for node in ast.walk(tree)
+    )
+
+
+def _check_outside(own: list[type], known: list[str]) -> None:
+    """A hook that has slipped out of its class is a function that nobody calls."""
+    for module in {each.__module__: sys.modules[each.__module__] for each in own}.values():
+        tree = tree_of(module)
+        for node in ast.walk(tree) if tree is not None else ():
+            for one in node.body if isinstance(node, (ast.Module, *_FUNCTIONS)) else ():
+                if not isinstance(one, _FUNCTIONS) or one.name not in known:
+                    continue
+                if [arg.arg for arg in one.args.args[:1]] == ["self"]:
+                    where = f"{short_path(module.__file__ or '')}:{one.lineno}"
+                    raise UsageProblem(f"{where}: the hook {one.name} is outside of its class; indent it")
+
+
+def _line_of(thing: Any) -> str:
+    """`file:line` of a function or a class."""
+    try:
+        file = inspect.getsourcefile(thing) or ""
+        line = inspect.getsourcelines(thing)[1]
+    except (OSError, TypeError):
+        return getattr(thing, "__qualname__", str(thing))
+    return f"{short_path(file)}:{line}" if is_users_file(file) else f"{file}:{line}"

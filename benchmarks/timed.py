@@ -21,7 +21,6 @@ from emulator.timed.engine import TimedEngine, TimedResult
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.workload_machine import build_machine
 from scenarios.workloads.settings import MAX_TIMED_CPUS
-from scenarios.workloads.user_space import user_space
 from scenarios.workloads.workload_file import load_workload
 
 Row = dict[str, Any]
@@ -48,7 +47,7 @@ def run(
     sizes = (f"threads.accesses={accesses // cpus}", f"memory.fast_pages={pages}")
     workload = load_workload("tiering", (*sizes, *overrides))
     started = time.process_time()
-    user = user_space(workload, cpus, 0, None)
+    user = workload.user_space(cpus, 0, None)
     machine = build_machine(workload, cpus, "x86", policy_factory("immediate"), user)
     result = TimedEngine(machine, workload.costs.prices(), lookahead=lookahead).run()
     seconds = time.process_time() - started

@@ -26,6 +26,7 @@ from scenarios.subjects.header import Header, Plain, content_hash
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
+from scenarios.workloads.kinds import workload_of
 from scenarios.workloads.settings import Workload
 
 MAGIC: Final = b"migrc-recording "
@@ -174,7 +175,7 @@ class Recording:
         what: LitmusName | Workload = LitmusName(header.scenario, header.file)
         if header.kind == "workload":
             try:
-                what = Workload.model_validate(header.workload)
+                what = workload_of(header.workload)
             except ValidationError as problem:
                 raise UsageProblem(
                     f"{self.path}: workload: {first_error(problem)}; a recording of this version of migrc"

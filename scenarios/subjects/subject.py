@@ -16,6 +16,7 @@ from pathlib import Path
 from actors.errors import Fault, Terminated, fault_of, running_cpu
 from actors.mode import Chaos
 from emulator.explore.learned import NotDeterministic
+from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine
 from scenarios.subjects.header import Header, TraceFile, project_version
 from scenarios.subjects.modules import short_path
@@ -24,10 +25,12 @@ from scenarios.subjects.programs import LitmusName, machine_of
 from scenarios.subjects.workload_machine import ScenarioMachine, build_machine
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import Workload
-from scenarios.workloads.user_space import user_space
 
-# Policies are compared over the same accesses: a trace is read for the first of them.
-_user_space = lru_cache(maxsize=1)(user_space)
+
+@lru_cache(maxsize=1)
+def _user_space(workload: Workload, cpus: int, seed: int, trace: Path | None) -> UserSpace:
+    """Policies are compared over the same accesses: a trace is read for the first of them."""
+    return workload.user_space(cpus, seed, trace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,23 @@
 """What a run is made of: the tiers, the TLB, the kernel's settings and the threads.
 
 The models are the only description of the format of workload files; a file is wrong in exactly the ways that
-they say.
+they say. A kind of workload is a model of its own, in a file of its own (see `kinds`).
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from emulator.hardware.pte import PMD_ORDER
 from emulator.kernel import percpu
+from emulator.kernel.boot import UserSpace
 from emulator.measure import costs as model
 from scenarios.usage import UsageProblem
 from scenarios.workloads.watermarks import hpage_problems
@@ -33,7 +35,9 @@ PAGES_PER_CPU: Final = 16
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a workload file."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
@@ -44,10 +48,10 @@ def _section(model: type, ranges: Mapping[str, tuple[int, int]]) -> Any:
         key: (type(default[key]), Field(default=default[key], ge=least, le=most))
         for key, (least, most) in ranges.items()
     }
-    return create_model(model.__name__, __base__=_Section, **keys)
+    return create_model(model.__name__, __base__=Section, **keys)
 
 
-class Memory(_Section):
+class Memory(Section):
     """`[memory]`: the two tiers, in pages of 4 KiB.
 
     `min_free_pages` is the fast tier's min watermark; absent: computed from the tier's size as Linux does.
@@ -61,7 +65,7 @@ class Memory(_Section):
     divided_by: int = Field(default=1, ge=1, le=65536)
 
 
-class Tlb(_Section):
+class Tlb(Section):
     """`[tlb]`: entries and ways of the two levels. Entries divided by ways, the sets, is a power of two."""
 
     l1_entries: int = Field(default=64, ge=1, le=65536)
@@ -95,7 +99,7 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
     """
 
 
-class Threads(_Section):
+class Threads(Section):
     """`[threads]`: who accesses what.
 
     Each CPU runs `per_cpu` threads, dealt out to `processes` address spaces. All map one file privately,
@@ -118,7 +122,7 @@ class Threads(_Section):
     processes: int = Field(default=1, ge=1, le=1024)
 
 
-class Checks(_Section):
+class Checks(Section):
     """`[checks]`: of the accesses that hit the TLB, one in `sample_every` is checked. Fills always are."""
 
     sample_every: int = Field(default=1000, ge=1, le=10**9)
@@ -157,41 +161,20 @@ class Costs(_section(model.Costs, _COSTS)):  # type: ignore[misc]
         return model.Costs(**self.model_dump())
 
 
-class Replay(_Section):
-    """`[replay]`: which recorded page accesses the threads repeat.
+class Workload(Section):
+    """One scenario that the live and the timed engine can run. `workload_file.load_workload` reads it.
 
-    `trace` is relative to the workload's file; `--trace` goes before it. A thread stops after
-    `accesses_per_thread` (absent: at the end of the trace). Without `instruction_fetches` or `writes` those
-    accesses are left out.
+    A kind may have a section of its own name. `scaled` are the keys of that which `scale` divides,
+    `threads_used` the keys of [threads] that mean something, `threads_instead` says what stands for others.
     """
 
-    trace: str | None = Field(default=None, min_length=1)
-    accesses_per_thread: int | None = Field(default=None, ge=1, le=10**12)
-    instruction_fetches: bool = True
-    writes: bool = True
-
-
-class Xsbench(_Section):
-    """`[xsbench]`: tables of `grid_pages`, read `grid_reads` times a lookup, and of `index_pages`, read once.
-
-    There are `lookups` for each thread on average; a thread takes `lookups_at_once`, then the next so many.
-    The program has about 70 page reads of its grids in each lookup; fewer make a run shorter and change
-    neither faults nor migrations, since the grids stay in the fast tier.
-    """
-
-    grid_pages: int = Field(default=1024, ge=1, le=MAX_PAGES)
-    index_pages: int = Field(default=8192, ge=1, le=MAX_PAGES)
-    grid_reads: int = Field(default=9, ge=0, le=1000)
-    lookups: int = Field(default=20_000, ge=1, le=10**12)
-    lookups_at_once: int = Field(default=100, ge=1, le=10**9)
-
-
-class Workload(_Section):
-    """One scenario that the live and the timed engine can run. `workload_file.load_workload` reads it."""
+    scaled: ClassVar[tuple[str, ...]] = ()
+    threads_used: ClassVar[frozenset[str]] = frozenset(Threads.model_fields)
+    threads_instead: ClassVar[str] = ""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     description: str = Field(default="", max_length=1000)
-    kind: Literal["tiering", "replay", "xsbench"]
+    kind: str
     scale: int = Field(default=1, ge=1, le=65536)
     memory: Memory = Memory()
     tlb: Tlb = Tlb()
@@ -199,31 +182,86 @@ class Workload(_Section):
     threads: Threads = Threads()
     checks: Checks = Checks()
     costs: Costs = Costs()
-    replay: Replay = Replay()
-    xsbench: Xsbench = Xsbench()
 
     _file: str = PrivateAttr("workload")
     _folder: Path = PrivateAttr(Path())
     _live_settings: dict[str, Any] = PrivateAttr(default_factory=dict)
 
+    @abstractmethod
+    def user_space(self, cpus: int, seed: int, trace: Path | None) -> UserSpace:
+        """Its programs. UsageProblem if the trace is none."""
+
     @model_validator(mode="after")
     def _relations(self) -> Workload:
-        for key, problem in _contradictions(self):
+        for key, problem in self.contradictions():
             raise PydanticCustomError("relation", "{problem}", {"key": key, "problem": problem})
         return self
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Pairs of key and problem, for values that are each possible but not together."""
+        memory, tlb, costs = self.memory, self.tlb, self.costs
+        if costs.slow_ns < costs.fast_ns:
+            yield (
+                "costs.slow_ns",
+                f"{costs.slow_ns} ns is less than the fast tier's {costs.fast_ns}; "
+                f"{costs.fast_ns} or more, or a smaller fast_ns",
+            )
+        for level, entries, ways in (
+            ("l1", tlb.l1_entries, tlb.l1_ways),
+            ("l2", tlb.l2_entries, tlb.l2_ways),
+        ):
+            sets = entries // ways
+            if entries % ways or sets & (sets - 1):
+                right = ways << max((entries // ways).bit_length() - 1, 0)
+                yield (
+                    f"tlb.{level}_entries",
+                    f"{entries} entries in {ways} ways do not make a power of two of sets; "
+                    f"{right} would, or other {level}_ways",
+                )
+        total = memory.fast_pages + memory.slow_pages
+        if total > MAX_PAGES:
+            yield (
+                "memory.slow_pages",
+                f"both tiers together have {total} pages; {MAX_PAGES} or fewer (fast_pages + slow_pages)",
+            )
+        if memory.min_free_pages is not None and 3 * memory.min_free_pages > memory.fast_pages:
+            # The high watermark is 3/2 of min; half of the tier must remain usable above it.
+            yield (
+                "memory.min_free_pages",
+                f"{memory.min_free_pages} pages of watermark leave too little of {memory.fast_pages} fast "
+                f"pages; {memory.fast_pages // 3} or fewer, or more fast_pages",
+            )
+        yield from hpage_problems(
+            self.kernel.hpage_order, memory.fast_pages, memory.slow_pages, memory.min_free_pages
+        )
+        for key in sorted(self.threads.model_fields_set - self.threads_used):
+            yield f"threads.{key}", f"{self.threads_instead}; remove it"
+
+    def too_large(self, pages: int) -> str:
+        """What is wrong with so many pages in use, empty if they fit.
+
+        No swap: what does not fit cannot be reclaimed. An eighth is left for watermarks and moving pages.
+        """
+        total = self.memory.fast_pages + self.memory.slow_pages
+        most = total * 7 // 8
+        if pages <= most:
+            return ""
+        return (
+            f"{pages} pages, which do not fit into tiers of {total}; {most} or fewer in all, or larger tiers"
+        )
 
     def check(self, cpus: int) -> None:
         """UsageProblem if this workload cannot run on `cpus` simulated CPUs."""
         needed = cpus * PAGES_PER_CPU
         if self.memory.fast_pages < needed:
-            raise self._problem(
+            raise self.problem(
                 "memory.fast_pages",
                 f"{self.memory.fast_pages} pages are too few to boot {cpus} CPUs; "
                 f"{needed} or more ({PAGES_PER_CPU} for each CPU)",
             )
         threads = cpus * self.threads.per_cpu
         if self.threads.processes > threads:
-            raise self._problem(
+            raise self.problem(
                 "threads.processes",
                 f"{self.threads.processes} processes need a thread each, but {cpus} CPUs run {threads}; "
                 f"{threads} or fewer, or more CPUs",
@@ -246,114 +284,20 @@ class Workload(_Section):
         return self._live_settings
 
     def trace_file(self, option: Path | None) -> Path | None:
-        """The trace to replay: `option` (from `--trace`), else `replay.trace`; None for a kind without one.
+        """The trace to replay: `option` (from `--trace`) or the file's own; None for a kind without one.
 
         UsageProblem if the kind wants a trace and there is none, or has no use for the one given.
         """
-        if self.kind != "replay":
-            if option is not None:
-                raise UsageProblem(
-                    f"--trace: scenario {self.name} replays no trace; leave it out, or run replay"
-                )
-            return None
         if option is not None:
-            if not option.is_file():
-                raise UsageProblem(f"--trace: {option}: no such file; a trace made by migrc trace import")
-            return option
-        if self.replay.trace is None:
-            raise self._problem("replay.trace", "no trace to replay; name one here or with --trace FILE")
-        trace = self._folder / self.replay.trace
-        if not trace.is_file():
-            raise self._problem("replay.trace", f"{trace}: no such file; a trace made by migrc trace import")
-        return trace
+            raise UsageProblem(f"--trace: scenario {self.name} replays no trace; leave it out, or run replay")
+        return None
 
     def settings_used(self) -> dict[str, Any]:
         """Every setting, whatever its default will be, without those that the kind has no use for."""
         settings = self.model_dump()
-        threads = settings["threads"]
-        if self.kind == "replay":
-            settings["threads"] = {name: threads[name] for name in ("per_cpu", "processes")}
-        elif self.kind == "xsbench":
-            settings["threads"] = {name: threads[name] for name in ("per_cpu",)}
-        for kind in {"replay", "xsbench"} - {self.kind}:
-            del settings[kind]
+        settings["threads"] = self.threads.model_dump(include=set(self.threads_used))
         return settings
 
-    def _problem(self, key: str, text: str) -> UsageProblem:
+    def problem(self, key: str, text: str) -> UsageProblem:
+        """What is wrong with its file."""
         return UsageProblem(f"{self._file}: {key}: {text}")
-
-
-def _contradictions(workload: Workload) -> Iterator[tuple[str, str]]:
-    """Pairs of key and problem, for values that are each possible but not together."""
-    memory, tlb, threads, costs = workload.memory, workload.tlb, workload.threads, workload.costs
-    if costs.slow_ns < costs.fast_ns:
-        yield (
-            "costs.slow_ns",
-            f"{costs.slow_ns} ns is less than the fast tier's {costs.fast_ns}; "
-            f"{costs.fast_ns} or more, or a smaller fast_ns",
-        )
-    for level, entries, ways in (("l1", tlb.l1_entries, tlb.l1_ways), ("l2", tlb.l2_entries, tlb.l2_ways)):
-        sets = entries // ways
-        if entries % ways or sets & (sets - 1):
-            right = ways << max((entries // ways).bit_length() - 1, 0)
-            yield (
-                f"tlb.{level}_entries",
-                f"{entries} entries in {ways} ways do not make a power of two of sets; "
-                f"{right} would, or other {level}_ways",
-            )
-    total = memory.fast_pages + memory.slow_pages
-    if total > MAX_PAGES:
-        yield (
-            "memory.slow_pages",
-            f"both tiers together have {total} pages; {MAX_PAGES} or fewer (fast_pages + slow_pages)",
-        )
-    if memory.min_free_pages is not None and 3 * memory.min_free_pages > memory.fast_pages:
-        # The high watermark is 3/2 of min; half of the tier must remain usable above it.
-        yield (
-            "memory.min_free_pages",
-            f"{memory.min_free_pages} pages of watermark leave too little of {memory.fast_pages} fast pages; "
-            f"{memory.fast_pages // 3} or fewer, or more fast_pages",
-        )
-    yield from hpage_problems(
-        workload.kernel.hpage_order, memory.fast_pages, memory.slow_pages, memory.min_free_pages
-    )
-    if workload.kind == "replay":
-        for key in sorted(threads.model_fields_set - {"per_cpu", "processes"}):
-            yield f"threads.{key}", "a replay takes its accesses from the trace; remove it"
-        return
-    if "replay" in workload.model_fields_set:
-        yield "replay", f'has no meaning for kind = "{workload.kind}"; remove it, or kind = "replay"'
-    if workload.kind == "xsbench":
-        for key in sorted(threads.model_fields_set - {"per_cpu"}):
-            yield f"threads.{key}", "xsbench says itself what its threads access; remove it"
-        tables = workload.xsbench.grid_pages + workload.xsbench.index_pages
-        if tables > total * 7 // 8:
-            yield (
-                "xsbench.index_pages",
-                f"the tables have {tables} pages, which do not fit into tiers of {total}; "
-                f"{total * 7 // 8} or fewer in all, or larger tiers",
-            )
-        return
-    if "xsbench" in workload.model_fields_set:
-        yield "xsbench", f'has no meaning for kind = "{workload.kind}"; remove it, or kind = "xsbench"'
-    used = threads.table_pages + threads.processes * threads.heap_pages
-    if used > total * 7 // 8:
-        # No swap: what does not fit cannot be reclaimed. An eighth is left for watermarks and moving pages.
-        yield (
-            "threads.heap_pages",
-            f"table and {threads.processes} heaps have {used} pages, which do not fit into tiers of {total}; "
-            f"{total * 7 // 8} or fewer in all, or larger tiers",
-        )
-    if threads.heap_share > 0 and not threads.heap_pages:
-        yield "threads.heap_share", f"{threads.heap_share} of accesses to a heap of 0 pages; 0, or heap_pages"
-    if threads.heap_share < 1 and not threads.table_pages:
-        yield (
-            "threads.heap_share",
-            f"{threads.heap_share} leaves accesses to a table of 0 pages; 1, or table_pages",
-        )
-    largest = max(threads.table_pages, threads.heap_pages)
-    if threads.hot_pages > largest:
-        yield (
-            "threads.hot_pages",
-            f"{threads.hot_pages} hot pages in regions of at most {largest}; {largest} or fewer",
-        )

@@ -11,13 +11,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from emulator.memory.zone import setup_per_zone_wmarks
 from scenarios.usage import UsageProblem, did_you_mean
+from scenarios.workloads.kinds import KINDS, model_of, workload_of
 from scenarios.workloads.settings import Workload
 from scenarios.workloads.watermarks import kept_free
 
@@ -31,7 +32,6 @@ _SCALED: Final = {
     "memory": ("fast_pages", "slow_pages"),
     "kernel": ("numa_scan_pages", "numa_scan_period_accesses"),
     "threads": ("accesses", "table_pages", "heap_pages", "hot_pages", "drift_every", "drift_pages"),
-    "xsbench": ("grid_pages", "index_pages", "lookups", "lookups_at_once"),
 }
 
 
@@ -73,11 +73,11 @@ def load_workload(name_or_path: str, overrides: Sequence[str] = (), *, live: boo
 
 def _validated(document: dict[str, Any], label: str, overridden: Sequence[str]) -> Workload:
     try:
-        workload = Workload.model_validate(document)
+        workload = workload_of(document)
         if workload.scale > 1:
-            workload = Workload.model_validate(_scaled(workload, document))
+            workload = workload_of(_scaled(workload, document))
     except ValidationError as error:
-        raise _one_line(error, label, overridden) from None
+        raise _one_line(error, model_of(document), label, overridden) from None
     return workload
 
 
@@ -106,7 +106,8 @@ def _put(document: dict[str, Any], key: str, value: object) -> None:
 def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:
     """The same workload with sizes and counts divided, rounded and at least 1; its own scale is 1."""
     smaller = {**document, "scale": 1}
-    for name, keys in _SCALED.items():
+    own = {workload.kind: workload.scaled} if workload.scaled else {}
+    for name, keys in (_SCALED | own).items():
         section = getattr(workload, name)
         given = section.model_fields_set
         divided = {
@@ -169,23 +170,29 @@ def _toml_value(text: str) -> object:
     return parsed["value"] if len(parsed) == 1 else text
 
 
-def _one_line(error: ValidationError, label: str, overridden: Sequence[str]) -> UsageProblem:
+def _one_line(
+    error: ValidationError, model: type[Workload], label: str, overridden: Sequence[str]
+) -> UsageProblem:
     problems = error.errors(include_url=False)
     first = problems[0]
     key = str(first.get("ctx", {}).get("key") or ".".join(_printable(str(word)) for word in first["loc"]))
     from_option = any(given == key or given.startswith(key + ".") for given in overridden)
     where = f"--set {key}" if from_option else f"{label}: {key}"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return UsageProblem(f"{where}: {_explain(first)}{more}")
+    return UsageProblem(f"{where}: {_explain(first, model)}{more}")
 
 
-def _explain(problem: ErrorDetails) -> str:
+def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """What is wrong and what would be right, in our words where pydantic's are about Python."""
     context: Mapping[str, Any] = problem.get("ctx", {})
     given = _short(problem["input"])
     match problem["type"]:
         case "extra_forbidden":
-            return f"unknown key; {did_you_mean(str(problem['loc'][-1]), _keys_beside(problem['loc']))}"
+            key = str(problem["loc"][-1])
+            if len(problem["loc"]) > 1 or key not in KINDS or key not in KINDS[key].model_fields:
+                return f"unknown key; {did_you_mean(key, _keys_beside(model, problem['loc']))}"
+            kind, *_ = get_args(model.model_fields["kind"].annotation)
+            return f'has no meaning for kind = "{kind}"; remove it, or kind = "{key}"'
         case "missing":
             return "missing; every workload has it"
         case "relation":
@@ -213,8 +220,7 @@ def _explain(problem: ErrorDetails) -> str:
             return f"{given}: {message[:1].lower()}{message[1:]}"
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Workload
+def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for word in location[:-1]:
         annotation = model.model_fields[str(word)].annotation
         assert isinstance(annotation, type) and issubclass(annotation, BaseModel)

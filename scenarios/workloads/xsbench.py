@@ -14,40 +14,69 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from emulator.kernel.boot import Thread
+from pydantic import Field
+
+from emulator.kernel.boot import Thread, UserSpace
 from emulator.kernel.user import ParallelFor
-from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
-from scenarios.workloads.settings import Workload
+from emulator.memory.page_table import Vma
+from scenarios.workloads.settings import MAX_PAGES, Section, Workload
+from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Users
 
-CHUNK = 1000
 BASE = 0x8000000
 
 
+class Xsbench(Section):
+    """`[xsbench]`: tables of `grid_pages`, read `grid_reads` times a lookup, and of `index_pages`, read once.
+
+    There are `lookups` for each thread on average; a thread takes `lookups_at_once`, then the next so many.
+    The program has about 70 page reads of its grids in each lookup; fewer make a run shorter and change
+    neither faults nor migrations, since the grids stay in the fast tier.
+    """
+
+    grid_pages: int = Field(default=1024, ge=1, le=MAX_PAGES)
+    index_pages: int = Field(default=8192, ge=1, le=MAX_PAGES)
+    grid_reads: int = Field(default=9, ge=0, le=1000)
+    lookups: int = Field(default=20_000, ge=1, le=10**12)
+    lookups_at_once: int = Field(default=100, ge=1, le=10**9)
+
+
+class XsbenchWorkload(Workload):
+    """What its threads do stands under [xsbench]."""
+
+    scaled: ClassVar[tuple[str, ...]] = ("grid_pages", "index_pages", "lookups", "lookups_at_once")
+    threads_used: ClassVar[frozenset[str]] = frozenset({"per_cpu"})
+    threads_instead: ClassVar[str] = "xsbench says itself what its threads access"
+
+    kind: Literal["xsbench"]
+    xsbench: Xsbench = Xsbench()
+
+    def user_space(self, cpus: int, seed: int, trace: Path | None) -> UserSpace:
+        """Its programs."""
+        return XsbenchUserSpace(self, cpus, seed)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Those of every workload, and tables that do not fit."""
+        yield from super().contradictions()
+        if problem := self.too_large(self.xsbench.grid_pages + self.xsbench.index_pages):
+            yield "xsbench.index_pages", f"the tables have {problem}"
+
+
 @dataclass(frozen=True)
-class XsbenchUserSpace:
+class XsbenchUserSpace(Users):
     """Threads that look up, over one anonymous area: the grids first, then the index."""
 
-    workload: Workload
-    cpus: int
-    seed: int
-
-    @property
-    def sample_every(self) -> int:
-        """Of the accesses of a thread, one in so many is checked in memory."""
-        return self.workload.checks.sample_every
+    workload: XsbenchWorkload
 
     def areas(self) -> dict[int, tuple[Vma, ...]]:
         """The one area of mm 1."""
-        return {1: (Vma(BASE, BASE + self.pages(), VM_READ | VM_WRITE, 0),)}
+        return {1: (Vma(BASE, BASE + self.pages(), PRIVATE_WRITABLE, 0),)}
 
     def pages(self) -> int:
         """Pages of all tables."""
         return self.workload.xsbench.grid_pages + self.workload.xsbench.index_pages
-
-    def thread_count(self) -> int:
-        """All threads of all CPUs."""
-        return self.cpus * self.workload.threads.per_cpu
 
     def expected_accesses(self) -> int:
         """One write of each page, then all lookups."""
@@ -59,13 +88,11 @@ class XsbenchUserSpace:
 
     def threads(self, cpu: int) -> list[Thread]:
         """This CPU's threads; number 0 of all is the one that writes the tables."""
-        per_cpu = self.workload.threads.per_cpu
-        numbers = range(cpu * per_cpu, (cpu + 1) * per_cpu)
         settings = self.workload.xsbench
         parts = -(-self.lookups() // settings.lookups_at_once)
         each = settings.lookups_at_once * (settings.grid_reads + 1) // self.thread_count()
         loop = ParallelFor(parts, each, _Lookups(self))
-        return [Thread(1, loop, _Tables(self, number)) for number in numbers]
+        return [Thread(1, loop, _Tables(self, number)) for number in self.numbers(cpu)]
 
 
 @dataclass(frozen=True)

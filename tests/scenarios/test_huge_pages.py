@@ -11,7 +11,6 @@ import pytest
 from emulator.policies.catalogue import POLICIES
 from scenarios.subjects.workload_machine import build_machine
 from scenarios.usage import UsageProblem
-from scenarios.workloads.user_space import user_space
 from scenarios.workloads.workload_file import load_workload
 
 Migrc = Callable[..., int]
@@ -93,7 +92,7 @@ def test_what_finds_no_block_is_split_and_nothing_breaks(run: Callable[..., list
 
 def test_without_them_frames_and_entries_are_what_they_were() -> None:
     workload = load_workload("pressure")
-    user = user_space(workload, 2, 0, None)
+    user = workload.user_space(2, 0, None)
     machine = build_machine(workload, 2, "x86", POLICIES["immediate"], user)
     assert machine.parameters.starts == (1, 513, 2113)
     assert machine.memory().page_tables.hpage_order == 0
@@ -101,7 +100,7 @@ def test_without_them_frames_and_entries_are_what_they_were() -> None:
 
 def test_the_fast_tier_begins_with_a_whole_block() -> None:
     workload = load_workload("huge-pages")
-    machine = build_machine(workload, 2, "x86", POLICIES["immediate"], user_space(workload, 2, 0, None))
+    machine = build_machine(workload, 2, "x86", POLICIES["immediate"], workload.user_space(2, 0, None))
     zones = machine.memory().folios.zones
     assert [zone.start_pfn for zone in zones] == [512, 512 + 8192] == list(machine.parameters.starts[:2])
     assert all(not any(zone.free_blocks()[order] for order in range(9)) for zone in zones)

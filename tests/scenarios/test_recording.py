@@ -23,7 +23,7 @@ from scenarios.subjects.header import Header
 from scenarios.subjects.programs import LitmusName, machine_of
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
-from scenarios.workloads.settings import Workload
+from scenarios.workloads.kinds import workload_of
 from scenarios.workloads.workload_file import load_workload
 
 Migrc = Callable[..., int]
@@ -221,7 +221,7 @@ def test_a_header_holds_every_setting(name: str) -> None:
     workload = load_workload(name)
     trace = workload.trace_file(None)
     header = Subject(workload, "migrc", "sc", 2, 7, trace).header()
-    again = Workload.model_validate(header.workload)
+    again = workload_of(header.workload)
     assert again.model_dump() == workload.model_dump()
     assert (header.trace is None) is (trace is None)
 

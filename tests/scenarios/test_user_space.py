@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from scenarios.workloads.settings import Workload
-from scenarios.workloads.user_space import CHUNK, HEAP_BASE, TABLE_BASE, user_space
+from scenarios.workloads.tiering import HEAP_BASE, TABLE_BASE
+from scenarios.workloads.users import CHUNK
 from scenarios.workloads.workload_file import load_workload
 
 
@@ -55,7 +56,7 @@ def test_the_accesses_are_those_that_randrange_draws(overrides: tuple[str, ...])
         "tiering",
         ("threads.per_cpu=2", "threads.processes=2", "threads.accesses=4321", *overrides),
     )
-    user = user_space(workload, 2, 5, None)
+    user = workload.user_space(2, 5, None)
     threads = [thread for cpu in range(2) for thread in user.threads(cpu)]
     assert [thread.mm for thread in threads] == [1, 2, 1, 2]
     for number, thread in enumerate(threads):

@@ -37,7 +37,6 @@ from emulator.timed.engine import TimedEngine, TimedResult
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.workload_machine import build_machine
 from scenarios.workloads.settings import Workload
-from scenarios.workloads.user_space import user_space
 from scenarios.workloads.workload_file import load_workload
 
 ENTRY = PRESENT | RW | ACCESSED | DIRTY
@@ -149,7 +148,7 @@ def small(*overrides: str) -> Workload:
 
 
 def engine_for(workload: Workload, policy: str, cpus: int, seed: int = 0, **options: Any) -> TimedEngine:
-    user = user_space(workload, cpus, seed, None)
+    user = workload.user_space(cpus, seed, None)
     machine = build_machine(workload, cpus, "x86", policy_factory(policy), user)
     return TimedEngine(machine, workload.costs.prices(), **options)
 

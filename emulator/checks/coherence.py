@@ -1,8 +1,10 @@
 """Coherence: what an access through a translation finds is what the page's mapping would find.
 
 Every access that reaches memory names the frame that its translation led to. If the page table
-names another frame by now, the access went through a stale translation: legal only while the old
-frame is a read copy of the new one with the same content version, and never for a write.
+names another frame by now, the access went through a stale translation: legal only while what the
+old frame holds is what was copied, once or on and on, into the new one, and never for a write. A frame
+may have been copied to several others (a migration and a child's copy-on-write, two children), so the
+question is always put from the destination, which has one source.
 """
 
 from __future__ import annotations
@@ -53,10 +55,9 @@ class Coherence:
         self.violations: list[Violation] = []
         self.found = 0
         self.checked = 0
-        self._copies: dict[int, int] = {}  # source frame -> the frame that took its content over
-        self._origin: dict[
-            int, int
-        ] = {}  # the reverse, for every copy made: frame -> what was copied into it
+        self._origins: dict[int, frozenset[int]] = {}  # frame -> the frames that still hold what it got
+        self._movers: dict[int, int] = {}  # frame that a migration unmaps -> the CPU that does
+        self._moved: dict[int, int] = {}  # the same, once copied -> its destination
         self._written: set[int] = set()  # frames written since something was copied into them
         # (file, pgoff) -> version last written, or found at the start
         self._file_versions = {
@@ -94,8 +95,9 @@ class Coherence:
     def state(self) -> tuple[Any, ...]:
         """All that later judgements depend on, as a hashable value."""
         return (
-            frozenset(self._copies.items()),
-            frozenset(self._origin.items()),
+            frozenset(self._origins.items()),
+            frozenset(self._movers.items()),
+            frozenset(self._moved.items()),
             frozenset(self._written),
             frozenset(self._file_versions.items()),
             frozenset(self._cleared.items()),
@@ -104,9 +106,10 @@ class Coherence:
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        copies, origin, written, file_versions, cleared, evicted = state
-        self._copies = dict(copies)
-        self._origin = dict(origin)
+        origins, movers, moved, written, file_versions, cleared, evicted = state
+        self._origins = dict(origins)
+        self._movers = dict(movers)
+        self._moved = dict(moved)
         self._written = set(written)
         self._file_versions = dict(file_versions)
         self._cleared = dict(cleared)
@@ -175,30 +178,32 @@ class Coherence:
         pfn = operation.pfn
         where = (operation.mm, operation.vpn)
         text = f"{what} of page {operation.vpn:#x} of mm {operation.mm} reached frame {pfn}"
-        kept = self._free_copies and what == "read" and pfn in self._copies
-        if not kept and not self._allocated_frame(pfn):
-            self._report(FREE, cpu, f"{text}, which is free")
-            return None
         entry = self.memory.page_tables.entry(*where)
-        if pte_present(entry) or is_migration_entry(entry):
-            named = frame_of(entry, operation.vpn, self._hpage_order)
-            if named != pfn:
-                return named, f"{text}, but its entry names frame {named}"
-            if is_migration_entry(entry) and pfn in self._copies and what == "write":
-                return pfn, f"{text}, whose content has already been copied to frame {self._copies[pfn]}"
-            return None
+        in_use = pte_present(entry) or is_migration_entry(entry)
         # Cleared, and its flush may still be under way: what was named last is still the page's.
-        last = self._cleared.get(where)
-        if last == pfn or last is None:
-            return None
-        return last, f"{text}, but its entry, now empty, last named frame {last}"
+        named = frame_of(entry, operation.vpn, self._hpage_order) if in_use else self._cleared.get(where, pfn)
+        if not self._allocated_frame(pfn):
+            kept = self._free_copies and what == "read" and named != pfn and self._is_copy(pfn, named)
+            if not kept:
+                self._report(FREE, cpu, f"{text}, which is free")
+                return None
+        if named != pfn:
+            names = f"names frame {named}" if in_use else f"now empty, last named frame {named}"
+            return named, f"{text}, but its entry{'' if in_use else ','} {names}"
+        if is_migration_entry(entry) and pfn in self._moved and what == "write":
+            return pfn, f"{text}, whose content has already been copied to frame {self._moved[pfn]}"
+        return None
 
     def _is_copy(self, src: int, named: int) -> bool:
-        for _ in range(len(self._copies)):
-            copy = self._copies.get(src)
-            if copy is None or copy == named:
-                return copy == named
-            src = copy
+        """Whether what `named` got was in `src` and, unless `named` was written since, still is."""
+        seen = {named}
+        ahead = [named]
+        while ahead:
+            found = self._origins.get(ahead.pop(), frozenset()) - seen
+            if src in found:
+                return True
+            seen |= found
+            ahead += found
         return False
 
     # --- what changes the picture --------------------------------------------------------------------
@@ -207,25 +212,34 @@ class Coherence:
         folio = self.memory.folios.folios.get(pfn)
         return 1 << folio.order if folio is not None else 1
 
+    def _renewed(self, pfn: int, still_there: bool = False) -> None:
+        """The frame gets something else. What was copied on from it is still what its own sources hold."""
+        sources = self._origins.pop(pfn, frozenset())
+        for dst, origins in self._origins.items():
+            if pfn in origins:
+                self._origins[dst] = (origins if still_there else origins - {pfn}) | sources
+        self._movers.pop(pfn, None)
+        self._moved.pop(pfn, None)
+
     def _zeroed(self, cpu: int, operation: FolioZero, answer: None) -> None:
         for page in range(self._pages(operation.pfn)):
-            self._copies.pop(operation.pfn + page, None)
+            self._renewed(operation.pfn + page)
 
     def _copied(self, cpu: int, operation: FolioCopy, answer: None) -> None:
         for page in range(self._pages(operation.src)):
             src, dst = operation.src + page, operation.dst + page
-            self._copies.pop(dst, None)
-            self._copies[src] = dst
-            self._origin[dst] = src
+            self._renewed(dst)
+            self._origins[dst] = frozenset((src,))
             self._written.discard(dst)
+            # Anybody may copy for a write meanwhile. That takes nothing over.
+            if self._movers.get(src) == cpu:
+                self._moved[src] = dst
 
     def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
         if answer < 0:
             return
         for page in range(1 << operation.order):
-            if not self._free_copies:
-                self._copies.pop(answer + page, None)
-            self._origin.pop(answer + page, None)
+            self._renewed(answer + page, self._free_copies)
             self._evicted.pop(answer + page, None)
 
     def _uncached(self, cpu: int, operation: FilemapRemove, answer: bool) -> None:
@@ -239,13 +253,13 @@ class Coherence:
         # What was reclaimed from the slot has the same content, until somebody writes to the new page.
         for old, slot in self._evicted.items():
             if answer < 0 and slot == (operation.file, operation.pgoff):
-                self._copies[old] = operation.pfn
+                self._origins[operation.pfn] = self._origins.get(operation.pfn, frozenset()) | {old}
 
     def _unmapped(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:
-        # What was copied from it earlier, for a private mapping's write, has nothing to do with this move.
         if answer:
             for page in range(pte_pages(answer, self._hpage_order)):
-                self._copies.pop(operation.pfn + page, None)
+                self._movers[operation.pfn + page] = cpu
+                self._moved.pop(operation.pfn + page, None)
 
     def _exchanged(self, cpu: int, operation: XchgPte, answer: int) -> None:
         if not operation.pte and answer:
@@ -290,14 +304,15 @@ class Coherence:
             )
 
     def _expect_copy(self, cpu: int, mm: int, vpn: int, src: int, dst: int) -> bool:
-        if src == dst or self._origin.get(dst) == src:
+        if src == dst or src in self._origins.get(dst, ()):
             return True
         text = f"page {vpn:#x} of mm {mm} moved from frame {src} to {dst}, but nothing was copied"
         self._report(CONTENT, cpu, text)
         return False
 
     def _mapped(self, entry: int) -> None:
-        # A migration that failed after the copy maps its source again: it is nobody's retired copy.
+        # A migration that failed after the copy maps its source again: nothing has been taken over from it.
         if pte_present(entry):
             for page in range(pte_pages(entry, self._hpage_order)):
-                self._copies.pop(pte_pfn(entry) + page, None)
+                self._movers.pop(pte_pfn(entry) + page, None)
+                self._moved.pop(pte_pfn(entry) + page, None)

@@ -12,7 +12,7 @@ from emulator.hardware.operations import Store, WaitFor
 from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
-from emulator.machine.litmus import MM, Litmus, Setup
+from emulator.machine.litmus import MM, SLOW, Litmus, Setup
 from scenarios.litmus.steps import (
     AREA_PAGES,
     DEFERRED,
@@ -21,6 +21,7 @@ from scenarios.litmus.steps import (
     VERSION,
     move,
     never,
+    read_if_cached,
     reader,
     sometimes,
 )
@@ -30,6 +31,7 @@ RESTORED = "numa_writable"
 PROMOTED = "numa_pages_migrated"
 HINTS = "numa_hint_faults"
 MOVED = "litmus.moved"
+SCANNED = "litmus.scanned"
 
 
 def _one_page(setup: Setup) -> None:
@@ -98,6 +100,11 @@ async def _toucher_and_writer(cpu: PerCpu) -> None:
         await user_write(cpu, PAGE, 12)
 
 
+async def _reader_of_what_is_cached(cpu: PerCpu) -> None:
+    # A hint fault here would promote at the same time: another question (hint-promotes-before-hung).
+    await read_if_cached(cpu)
+
+
 # CPU 0                             CPU 1                         CPU 2 has page -> src cached
 # demote: src -> dst, deferred
 # scan: entry = PROT_NONE
@@ -112,7 +119,7 @@ async def _toucher_and_writer(cpu: PerCpu) -> None:
 PROMOTES_PENDING = Litmus(
     name="hint-promotes-pending",
     question="A hint fault promotes a page whose demotion is still to be flushed: is the first source safe?",
-    programs=(_mover_and_scanner, _toucher_and_writer, reader),
+    programs=(_mover_and_scanner, _toucher_and_writer, _reader_of_what_is_cached),
     setup=_one_page,
     expected=(
         never("immediate", PROMOTED),
@@ -123,4 +130,44 @@ PROMOTES_PENDING = Litmus(
     frugal=False,
 )
 
-TESTS = (RESTORES_WRITE, RESTORES_WRITE_BATCHED, PROMOTES_PENDING)
+
+def _page_to_promote(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, SLOW, version=VERSION)
+
+
+async def _scanner_and_promoter(cpu: PerCpu) -> None:
+    await change_prot_numa(cpu, MM, PAGE, PAGE + 1)
+    await Store(SCANNED, 1)
+    await user_read(cpu, PAGE)
+
+
+async def _reader_and_writer(cpu: PerCpu) -> None:
+    await WaitFor(SCANNED, 1)
+    await user_read(cpu, PAGE)
+    await user_write(cpu, PAGE, 12)
+
+
+# CPU 0 reads: hint fault           CPU 1
+# isolate src
+#                                   read: hint fault, isolated by another:
+#                                   entry = src again, read-only; cached
+# unmap, copy, entry = dst
+#                                   write fault: flagged; the list is empty
+#                                   entry = writable, write 12
+# hang the request
+PROMOTES_NOT_HUNG = Litmus(
+    name="hint-promotes-before-hung",
+    question="Two hint faults at once, one promotes: does the other's write see a request not yet hung?",
+    programs=(_scanner_and_promoter, _reader_and_writer),
+    setup=_page_to_promote,
+    expected=(
+        never("immediate", PROMOTED),
+        sometimes("migrc:v3", WRITABLE),
+        never("migrc:rfc2", DEFERRED, PROMOTED),
+        never("migrc:v9", DEFERRED, PROMOTED),
+    ),
+    frugal=False,
+)
+
+TESTS = (RESTORES_WRITE, RESTORES_WRITE_BATCHED, PROMOTES_PENDING, PROMOTES_NOT_HUNG)

@@ -1,7 +1,7 @@
 """Coherence where one frame is copied more than once.
 
-A migration beside a child's copy-on-write, two children, a migration tried again, a destination that moves on.
-Each order of events is given by hand.
+A migration beside a copy-on-write, two children, a migration tried again, a destination that moves on: each
+order of events is given by hand.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Machine:
 
     @property
     def rules(self) -> list[str]:
-        return [violation["rule"] for violation in self.check.violations]
+        return [violation.rule for violation in self.check.violations]
 
 
 @pytest.fixture(params=[False, True], ids=["kept", "freed at once"])
@@ -253,7 +253,7 @@ def test_a_childs_stale_frame_is_still_found(monkeypatch: pytest.MonkeyPatch, fl
     # Judged by coherence alone: happens-before would speak first.
     monkeypatch.setattr(machine, "watchers", lambda memory=None: ())
     tally = search(LearnedMachine(machine), find_strategy("portfolio")(), 1, Limits(500), lambda: False)
-    rule = tally.violation["rule"] if tally.violation else None
+    rule = tally.violation.rule if tally.violation else None
     assert rule == (None if flushes else coherence.OVERWRITTEN)
     if not flushes:
         assert replay(DirectExplorer(machine), tally.schedule) == tally.violation

@@ -111,7 +111,7 @@ class SearchWorkers(WorkerPool):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             return worker.search.remote(task, first, min(runs.step, runs.stop - first), left)
 
-        for first, found in self._answers(firsts(), begin, look):
+        for first, found in self.answers(firsts(), begin, look):
             finished[first] = found
             ended = ended or found.tally.violation is not None or found.fault is not None
             while due in finished:

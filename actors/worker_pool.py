@@ -31,6 +31,10 @@ class Worker:
         if folder not in sys.path:
             sys.path.append(folder)
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function answers here."""
+        return function(*arguments)
+
 
 class WorkerPool:
     """`count` workers, each a new `make` in `folder`; `kind` is their name in errors. SessionError if Ray
@@ -75,7 +79,7 @@ class WorkerPool:
         finally:
             self._signals.close()
 
-    def _answers(
+    def answers(
         self,
         jobs: Iterable[Job],
         begin: Callable[[Any, Job], Any],

@@ -20,7 +20,6 @@ from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import BeginLoad, EndLoad, Operation, Translate
 from emulator.machine.litmus import LitmusMachine
-from emulator.machine.stepper import LocalEngine
 from scenarios.drawing.phrases import said, taken
 
 DEFAULT_WIDTH: Final = 100
@@ -66,22 +65,43 @@ class Drawing:
         return [Text(text if number == cpu else "") for number in range(self.cpus)]
 
 
-class _Listener:
-    """Keeps what the engine tells of a transition: the operation and its answer survive its program's end."""
+class Tail:
+    """Watches an engine and keeps its last transitions (all without a `length`), to be put into words only
+    if somebody asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpus: Sequence[Cpu] = (), length: int | None = None) -> None:
         self.violations: list[Violation] = []
-        self.operation: Operation | None = None
-        self.issued = False
-        self.answer: Any = None
+        self.cpus = cpus
+        self._kept: deque[tuple[int, Transition, int, Operation | None, bool, Any]] = deque(maxlen=length)
+        self._count = 0
 
     def happened(
         self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
     ) -> None:
-        self.operation, self.issued, self.answer = operation, issued, answer
+        """One transition, told before the CPU goes on."""
+        self._count += 1
+        depth = 0
+        if transition.kind is Kind.STEP:
+            cpu = self.cpus[transition.cpu]
+            depth = len(cpu.frames) - 1
+            if answer is None:
+                answer = _answered_here(cpu)
+        self._kept.append((self._count, transition, depth, operation, issued, answer))
 
     def finish(self) -> None:
         """It keeps nothing of the end."""
+
+    def drawing(self) -> Drawing:
+        """The transitions in words; steps are numbered from the start of the run."""
+        steps = []
+        for number, transition, depth, operation, issued, answer in self._kept:
+            if operation is None:
+                text = taken(answer)
+            else:
+                # A line stands further right inside an interrupt handler, as a nested call would.
+                text = "  " * depth + said(transition.kind, operation, issued, answer)
+            steps.append(Step(step=number, cpu=transition.cpu, kind=transition.kind.name.lower(), text=text))
+        return Drawing(len(self.cpus), tuple(steps))
 
 
 def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
@@ -89,38 +109,20 @@ def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
 
     It ends where a program raises.
     """
-    listener = _Listener()
-    engine = machine.engine((listener,))
-    steps: list[Step] = []
-    for number, transition in enumerate(schedule, 1):
-        text, ended = _line(engine, listener, transition)
-        steps.append(Step(step=number, cpu=transition.cpu, kind=transition.kind.name.lower(), text=text))
-        if ended:
+    tail = Tail()
+    engine = machine.engine((tail,))
+    tail.cpus = engine.cpus
+    for transition in schedule:
+        if not 0 <= transition.cpu < len(engine.cpus):
+            raise ValueError(f"there is no CPU {transition.cpu}")
+        before = engine.steps
+        try:
+            engine.take(transition)
+        except Exception:
+            if engine.steps == before:
+                raise
             break
-    return Drawing(machine.litmus.cpus, tuple(steps))
-
-
-def _line(engine: LocalEngine, listener: _Listener, transition: Transition) -> tuple[str, bool]:
-    """What one transition does, and whether its program raised."""
-    if not 0 <= transition.cpu < len(engine.cpus):
-        raise ValueError(f"there is no CPU {transition.cpu}")
-    cpu = engine.cpus[transition.cpu]
-    # A line stands further right inside an interrupt handler, as a nested call would.
-    margin = "  " * (len(cpu.frames) - 1) if transition.kind is Kind.STEP else ""
-    here = _answered_here(cpu) if transition.kind is Kind.STEP else None
-    ended = False
-    before = engine.steps
-    try:
-        engine.take(transition)
-    except Exception:
-        if engine.steps == before:
-            raise
-        ended = True
-    if listener.operation is None:
-        return taken(listener.answer), ended
-    answer = here if listener.answer is None else listener.answer
-    text = said(transition.kind, listener.operation, listener.issued, answer)
-    return margin + text, ended
+    return tail.drawing()
 
 
 def _answered_here(cpu: Cpu) -> Any:
@@ -133,40 +135,3 @@ def _answered_here(cpu: Cpu) -> Any:
     if isinstance(operation, BeginLoad):
         return None
     return cpu.window.forward(operation)
-
-
-class Tail:
-    """Watches an engine and keeps the last transitions, to be put into words only if somebody asks."""
-
-    def __init__(self, cpus: Sequence[Cpu], length: int) -> None:
-        self.violations: list[Violation] = []
-        self._cpus = cpus
-        self._kept: deque[tuple[int, Transition, int, Operation | None, bool, Any]] = deque(maxlen=length)
-        self._count = 0
-
-    def happened(
-        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
-    ) -> None:
-        """One transition, told before the CPU goes on."""
-        self._count += 1
-        depth = 0
-        if transition.kind is Kind.STEP:
-            cpu = self._cpus[transition.cpu]
-            depth = len(cpu.frames) - 1
-            if answer is None and type(operation) in (Translate, EndLoad):
-                answer = _answered_here(cpu)
-        self._kept.append((self._count, transition, depth, operation, issued, answer))
-
-    def finish(self) -> None:
-        """It keeps nothing of the end."""
-
-    def drawing(self) -> Drawing:
-        """The last transitions in words; steps are numbered from the start of the run."""
-        steps = []
-        for number, transition, depth, operation, issued, answer in self._kept:
-            if operation is None:
-                text = taken(answer)
-            else:
-                text = "  " * depth + said(transition.kind, operation, issued, answer)
-            steps.append(Step(step=number, cpu=transition.cpu, kind=transition.kind.name.lower(), text=text))
-        return Drawing(len(self._cpus), tuple(steps))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from emulator.measure.vmstat import COUNTERS
 from scenarios.drawing.phrases import shortened
-from scenarios.report.console import plain_console
+from scenarios.report.console import plain_console, plain_table
 from scenarios.runs.document import LATENCIES, Document, Measured, Pictures, Run
 
 _SUMMARY_ROWS = {"count": "count", "p50": "p50", "p90": "p90", "p99": "p99", "p99_9": "p99.9", "max": "max"}
@@ -68,9 +68,8 @@ def _heading(console: Console, text: str) -> None:
     console.print(Text(text, style="bold"))
 
 
-def _side_by_side(runs: Sequence[Measured], first_column: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(first_column, no_wrap=True)
+def _side_by_side(runs: Sequence[Measured]) -> Table:
+    table = plain_table([""])
     for number, run in enumerate(runs):
         table.add_column(run["policy"], justify="right", no_wrap=True)
         if number:
@@ -88,7 +87,7 @@ def _row(table: Table, name: str, values: Sequence[int | None], show: Callable[[
 
 
 def _totals(runs: Sequence[Run]) -> Table:
-    table = _side_by_side(runs, "")
+    table = _side_by_side(runs)
     _row(table, "accesses", [run["accesses"] for run in runs], _number)
     _row(table, "elapsed", [run["elapsed_ns"] for run in runs], duration)
     if runs and all("shootdown_share" in run for run in runs):
@@ -110,7 +109,7 @@ def _totals(runs: Sequence[Run]) -> Table:
 
 
 def _counters(runs: Sequence[Run]) -> Table:
-    table = _side_by_side(runs, "")
+    table = _side_by_side(runs)
     present = {name for run in runs for name in run["vmstat"]}
     known = [name for name in COUNTERS if name in present]
     for name in known + sorted(present.difference(known)):
@@ -129,7 +128,7 @@ def _interrupts(runs: Sequence[Run]) -> list[str]:
 
 
 def _latency(runs: Sequence[Measured], key: str) -> Table:
-    table = _side_by_side(runs, "")
+    table = _side_by_side(runs)
     summaries = [run["ipi_latency_ns"][key] for run in runs]
     for name, label in _SUMMARY_ROWS.items():
         show = _number if name == "count" else duration

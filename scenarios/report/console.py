@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterable
 from typing import Final, TextIO
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from scenarios.drawing.columns import DEFAULT_WIDTH
 
@@ -38,6 +40,16 @@ def plain_console(file: TextIO) -> Console:
         emoji=False,
         highlight=False,
     )
+
+
+def plain_table(left: Iterable[str], right: Iterable[str] = ()) -> Table:
+    """Columns without rules: texts to the left, then figures to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def print_json(document: object) -> None:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from scenarios.drawing.phrases import shortened
 from scenarios.report.comparison import print_latencies
-from scenarios.report.console import plain_console
+from scenarios.report.console import plain_console, plain_table
 from scenarios.runs.document import Measured
 from scenarios.runs.trials import Outcome, Tally
 
@@ -85,12 +85,8 @@ def print_outcome(outcome: Outcome, seed: int, level: int, file: TextIO) -> None
 
 def _table(tallies: Sequence[Tally]) -> Table:
     needless = any(tally.needless for tally in tallies)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("", "policy", "arch"):
-        table.add_column(name, no_wrap=True)
     names = ("runs", "races", *(("needless",) if needless else ()), "violations", "interleavings")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = plain_table(("", "policy", "arch"), names)
     for tally in tallies:
         subject = tally.target.subject
         table.add_row(

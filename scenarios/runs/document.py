@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NotRequired, Protocol, TypedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 
-from emulator.checks.violation import Violation
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
 from scenarios.subjects.subject import Subject
+
+if TYPE_CHECKING:
+    from actors.session import LiveResult
+    from emulator.timed.engine import TimedResult
 
 LATENCIES: Final[Mapping[str, str]] = {
     "delivery": "send to handler entry",
@@ -84,34 +87,6 @@ class Document(TypedDict):
     interrupted: NotRequired[bool]
 
 
-class Result(Protocol):
-    """One policy's result, whatever engine it ran on; per-CPU lists have one entry for each CPU."""
-
-    @property
-    def cpus(self) -> Sequence[dict[str, Any]]:
-        """What each CPU's kernel reports."""
-
-    @property
-    def tlb_interrupts(self) -> list[int]:
-        """The TLB row of /proc/interrupts."""
-
-    @property
-    def memory(self) -> dict[str, Any]:
-        """What memory and the checks report."""
-
-    @property
-    def violations(self) -> list[Violation]:
-        """What broke a rule."""
-
-    @property
-    def accesses(self) -> int:
-        """User accesses of all CPUs."""
-
-    @property
-    def elapsed_ns(self) -> int:
-        """From go to the end."""
-
-
 def document_of(subject: Subject, engine: str) -> Document:
     """The document before anything has run; the subject's policy does not matter."""
     return Document(
@@ -119,7 +94,7 @@ def document_of(subject: Subject, engine: str) -> Document:
     )
 
 
-def run_of(subject: Subject, result: Result) -> Run:
+def run_of(subject: Subject, result: LiveResult | TimedResult) -> Run:
     """The run as the document has it, without what only one engine knows."""
     return Run(
         policy=subject.policy,
@@ -138,6 +113,6 @@ def run_of(subject: Subject, result: Result) -> Run:
     )
 
 
-def latencies_of(result: object) -> dict[str, Histogram]:
+def latencies_of(result: LiveResult | TimedResult) -> dict[str, Histogram]:
     """The histograms of a result, by key of `LATENCIES`."""
     return {kind: getattr(result, kind) for kind in LATENCIES}

@@ -154,6 +154,14 @@ def run_point(subject: Subject, watched: bool) -> Run:
     return timed_run(subject, watched, lambda policy, share, text: None)[0]
 
 
+def told_point(subject: Subject, watched: bool) -> Run | str:
+    """The same in a worker process, or the one line of a UsageProblem."""
+    try:
+        return run_point(subject, watched)
+    except UsageProblem as problem:
+        return problem.message
+
+
 def parse_axes(texts: Sequence[str]) -> tuple[Axis, ...]:
     """`KEY=a,b,c`, each key once and each value once. UsageProblem for anything else."""
     axes: list[Axis] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -157,24 +158,19 @@ def stress(
     """
     outcome = Outcome([Tally(target) for target in targets])
     paces = [Pace(target.machine.cpus) for target in targets]
-    began = time.monotonic()
     try:
-        if session is not None:
-            _stress(session, plan, outcome, paces, look)
-        else:
-            with LiveSession(address) as own:
-                began = time.monotonic()
-                try:
-                    _stress(own, plan, outcome, paces, look)
-                finally:
-                    outcome.elapsed_s = time.monotonic() - began
+        with LiveSession(address) if session is None else nullcontext(session) as live:
+            began = time.monotonic()
+            try:
+                _stress(live, plan, outcome, paces, look)
+            finally:
+                outcome.elapsed_s = time.monotonic() - began
     except KeyboardInterrupt:
         outcome.interrupted = True
     except SessionError as problem:
         if not outcome.runs:
             raise UsageProblem(str(problem)) from None
         outcome.problem = str(problem)
-    outcome.elapsed_s = outcome.elapsed_s or time.monotonic() - began
     return outcome
 
 

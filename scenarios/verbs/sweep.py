@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from scenarios.report.comparison import duration
 from scenarios.report.console import print_json
 from scenarios.report.points import print_sweep
 from scenarios.runs.document import Run
-from scenarios.runs.grid import Point, ResultFile, Sweep, SweepDocument, parse_axes, run_point
+from scenarios.runs.grid import Point, ResultFile, Sweep, SweepDocument, parse_axes, run_point, told_point
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
@@ -129,10 +130,16 @@ def _runs(whole: Sweep, points: Sequence[Point], workers: int) -> Iterator[tuple
         return
     # Ray takes a second to import.
     from actors.errors import SessionError
-    from scenarios.runs.grid_workers import SweepWorkers
+    from actors.worker_pool import Worker, WorkerPool
+
+    def begin(worker: Any, point: Point) -> Any:
+        return worker.call.remote(told_point, whole.subject(point), whole.watched)
 
     try:
-        with SweepWorkers(count, os.getcwd()) as pool:
-            yield from pool.results(whole, points)
+        with WorkerPool(Worker, "sweep", count, os.getcwd()) as pool:
+            for point, told in pool.answers(points, begin):
+                if isinstance(told, str):
+                    raise UsageProblem(told)
+                yield point, told
     except SessionError as problem:
         raise UsageProblem(f"--workers: {problem}") from None

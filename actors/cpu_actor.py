@@ -30,7 +30,6 @@ from emulator.hardware.operations import (
     Halt,
     Idle,
     Iret,
-    Lock,
     Operation,
     SendIpi,
     Touch,
@@ -116,14 +115,13 @@ class CpuLoop:
             Iret: self._iret,
             Touch: self._touch,
             Cycle: self._cycle,
-            Lock: self._ask,
         }
 
     def _by_place(self, kind: type[Any]) -> Callable[[Frame, Any], None]:
         row = TABLE[kind]
         if row.where is Where.CPU:
             return self._local
-        return self._ask if row.answers else self._post
+        return self._ask if row.answers or row.waits is not None else self._post
 
     def run(self, message: Any) -> None:
         """Run the first program to its end, then wait for the driver to end the run.

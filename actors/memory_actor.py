@@ -19,12 +19,9 @@ from actors.mailbox import Directory, Mailbox
 from actors.mode import Mode
 from actors.watched_gate import WatchedGate
 from emulator.checks.violation import Violation
-from emulator.hardware.operations import NUMBERS, Lock, Operation, WaitChange, WaitFor, WaitPte
+from emulator.hardware.operations import NUMBERS, TABLE, Lock, Operation
 from emulator.machine.protocols import Check, Machine, MemoryGate
 from emulator.memory.blocked import BLOCKED
-
-# Whether one of these is enabled does not depend on who asks.
-_SAME_FOR_ALL: frozenset[type[Any]] = frozenset({Lock, WaitFor, WaitChange, WaitPte})
 
 # Operations of different classes with the same fields are equal tuples.
 _Key = tuple[type[Any], Operation]
@@ -133,7 +130,7 @@ class MemoryLoop:
                     cpu = cpus.pop(0)
                     self._offered[key] = cpu
                     self._retry(cpu, operation)
-            elif kind in _SAME_FOR_ALL:
+            elif TABLE[kind].same_for_all:
                 if enabled(cpus[0], operation):
                     for cpu in cpus:
                         self._retry(cpu, operation)

@@ -14,7 +14,7 @@ class Chaos(NamedTuple):
     The rest says when a CPU stands still until all others stand still or wait for something. `order`: the
     CPUs start one after the other like that, the first at once. `stops`: (CPU, steps): so many steps into its
     run, the next time that it is about to do something that others may notice. `meetings`: (CPU,
-    access, number): before the access of that number (`places.access_of`, the first is 1).
+    access, number): before the access of that number (`meetings.accesses_of`, the first is 1).
     """
 
     seed: int

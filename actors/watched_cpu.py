@@ -16,8 +16,8 @@ from actors import wire
 from actors.actor import Stopped
 from actors.cpu_actor import CpuLoop
 from actors.mailbox import Directory, Mailbox
+from actors.meetings import accesses_of
 from actors.mode import Chaos
-from actors.places import access_of
 from emulator.checks.grace_period import NEVER_MATTER
 from emulator.hardware.cpu import Choice, Frame, IpiRequest, Kind, Transition
 from emulator.hardware.operations import (
@@ -269,10 +269,9 @@ class StressedCpuLoop(WatchedCpuLoop):
             if stops:
                 self._stops.pop(0)
             if self._meetings:
-                access = access_of(operation)
-                meeting = (access, self._accesses.get(access, 0) + 1)
-                if meeting in self._meetings:
-                    self._meetings.remove(meeting)
+                met = {(access, self._accesses.get(access, 0) + 1) for access in accesses_of(operation)}
+                if met & self._meetings:
+                    self._meetings -= met
                     stops = True
             if stops:
                 self._hold(0)
@@ -289,7 +288,7 @@ class StressedCpuLoop(WatchedCpuLoop):
         transition, asked = choice
         kind = transition.kind
         if kind is Kind.INTERRUPT:
-            self._meetings.discard((access_of(asked), 1))
+            self._meetings.difference_update((access, 1) for access in accesses_of(asked))
             self._enter_handler()
             return
         cpu = self.cpu
@@ -308,8 +307,8 @@ class StressedCpuLoop(WatchedCpuLoop):
             return
         self._refused.clear()
         if self._meetings:
-            access = access_of(asked)
-            self._accesses[access] = self._accesses.get(access, 0) + 1
+            for access in accesses_of(asked):
+                self._accesses[access] = self._accesses.get(access, 0) + 1
         answer = message[1]
         if isinstance(asked, SendIpi):
             self._ring(asked, answer)

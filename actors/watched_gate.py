@@ -15,7 +15,7 @@ from typing import Any, Final
 import zmq
 
 from actors import wire
-from actors.places import Meetings
+from actors.meetings import Meetings
 from actors.recorder import AnswerSum, note
 from emulator.checks.accounting import Accounting
 from emulator.checks.grace_period import GracePeriod

@@ -17,17 +17,16 @@ from emulator.checks.sides import Sides
 from emulator.checks.violation import MAX_KEPT, Violation
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import (
+    TABLE,
     AllocPages,
     CmpxchgPte,
     FilemapAdd,
     FilemapRemove,
-    FlushTlb,
-    FlushTlbOne,
     FolioCopy,
     FolioMigrateMapping,
     FolioZero,
-    LoadCr3,
     Operation,
+    Order,
     SetPte,
     TryToMigratePte,
     VmaInsert,
@@ -64,8 +63,10 @@ class Suspicious(NamedTuple):
     missing: int
 
 
-# No event here and nothing that happens-before is made of.
-NEVER_MATTER = SILENT - {FlushTlb, FlushTlbOne, LoadCr3, FolioCopy, FolioZero, Walk}
+# Nothing that happens-before is made of, nor an event here: a flush, a walk, or something put into a frame.
+NEVER_MATTER = frozenset(
+    kind for kind in SILENT if TABLE[kind].order not in (Order.TLB, Order.WALK, Order.STORE)
+)
 
 
 def _as_stored_over(entry: int) -> int:

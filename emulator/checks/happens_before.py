@@ -14,109 +14,34 @@ from typing import Any
 from emulator.hardware import operations as ops
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import TABLE, Operation, Order
-from emulator.memory.page_table import ptl
+from emulator.hardware.operations.places import Key as Carrier
+from emulator.hardware.operations.places import KeyOf, entry_range
 
-# Something that carries knowledge from one CPU to another: ("word", name), ("pte", mm, vpn) and so on.
-Carrier = tuple[Any, ...]
 Pending = tuple[type[Any], Any, int]  # class of a store in a window, the store, what it publishes
 
 
-def _word(operation: Any) -> tuple[Carrier, ...]:
-    return (("word", operation.word),)
+def _together(find: tuple[KeyOf, ...]) -> Callable[[Any], tuple[Carrier, ...]]:
+    """What several functions find, at once."""
+    if len(find) == 1:
+        (only,) = find
+        return lambda operation: (only(operation),)
+    one, other = find
+    return lambda operation: (one(operation), other(operation))
 
-
-def _lock(operation: Any) -> tuple[Carrier, ...]:
-    return (("lock", operation.name),)
-
-
-def _list(operation: Any) -> tuple[Carrier, ...]:
-    return (("list", operation.name),)
-
-
-def _pte(operation: Any) -> tuple[Carrier, ...]:
-    return (("pte", operation.mm, operation.vpn),)
-
-
-def _locked_pte(operation: Any) -> tuple[Carrier, ...]:
-    # Each of these takes and drops the page-table lock around its step.
-    return (("pte", operation.mm, operation.vpn), ("lock", ptl(operation.mm, operation.vpn)))
-
-
-def _areas(operation: Any) -> tuple[Carrier, ...]:
-    return (("areas", operation.mm),)
-
-
-def _count(operation: Any) -> tuple[Carrier, ...]:
-    return (("ref", operation.pfn),)
-
-
-def _flags(operation: Any) -> tuple[Carrier, ...]:
-    return (("flags", operation.pfn),)
-
-
-def _zone(operation: Any) -> tuple[Carrier, ...]:
-    return (("zone", operation.node),)
-
-
-def _lru(operation: Any) -> tuple[Carrier, ...]:
-    # Both lists of a node are under one lock (lruvec->lru_lock).
-    return (("lru", operation.node),)
-
-
-def _slot(operation: Any) -> tuple[Carrier, ...]:
-    return (("cache", operation.file, operation.pgoff),)
-
-
-def _slot_and_count(operation: Any) -> tuple[Carrier, ...]:
-    # The cache's lock, and folio_ref_freeze or the reference that is dropped.
-    return (("cache", operation.file, operation.pgoff), ("ref", operation.pfn))
-
-
-def _move(operation: Any) -> tuple[Carrier, ...]:
-    # folio_ref_freeze of the source, and what the destination's count is set to under the same lock. Whoever
-    # finds the folio in its slot takes a reference, so the counts carry what the slot would.
-    return (("ref", operation.src), ("ref", operation.dst))
-
-
-def _acknowledgement(operation: Any) -> tuple[Carrier, ...]:
-    return (("ack", operation.sender, operation.request),)
-
-
-# Contents of frames carry nothing: no kernel path is ordered by what a page holds. FolioRmap stands for walks
-# that lock every entry when they come to it, which TryToMigratePte then does by itself.
-_CARRIERS: dict[type[Any], Callable[[Any], tuple[Carrier, ...]]] = {
-    **dict.fromkeys(
-        (ops.Load, ops.Store, ops.AtomicAdd, ops.AtomicOr, ops.AtomicAnd, ops.AtomicXchg, ops.AtomicCmpxchg),
-        _word,
-    ),
-    **dict.fromkeys((ops.WaitFor, ops.WaitChange), _word),
-    **dict.fromkeys((ops.Lock, ops.Trylock, ops.Unlock), _lock),
-    **dict.fromkeys((ops.LlistAdd, ops.LlistDelAll, ops.LlistEmpty), _list),
-    **dict.fromkeys((ops.GetPte, ops.SetPte, ops.WaitPte), _pte),
-    **dict.fromkeys((ops.XchgPte, ops.CmpxchgPte, ops.TryToMigratePte, ops.TestAndClearYoung), _locked_pte),
-    **dict.fromkeys((ops.FindVma, ops.VmaInsert, ops.VmaRemove, ops.VmaProtect), _areas),
-    **dict.fromkeys(
-        (ops.FolioGet, ops.FolioTryGet, ops.FolioPut, ops.FolioRefcount, ops.FolioIsolateLru), _count
-    ),
-    **dict.fromkeys((ops.FolioPutbackLru, ops.SplitHugePage), _count),
-    **dict.fromkeys((ops.FolioTestFlag, ops.FolioTestSetFlag, ops.FolioSetFlag, ops.FolioClearFlag), _flags),
-    **dict.fromkeys((ops.AllocPages, ops.NrFree), _zone),
-    **dict.fromkeys((ops.IsolateLru, ops.NrLru), _lru),
-    **dict.fromkeys((ops.FilemapGet, ops.FilemapAdd), _slot),
-    ops.FilemapRemove: _slot_and_count,
-    ops.FolioMigrateMapping: _move,
-    ops.AckIpi: _acknowledgement,
-}
-
-# Stores with release semantics: they publish all that came before them. Several acknowledgements of one
-# call add up, and so do a lock's unlocks and the page-table steps that took it meanwhile.
-_RELEASES = (ops.Unlock, ops.AckIpi)
 
 # Reads of many entries at once.
-_RANGES = frozenset({ops.MappedRange, ops.PmdNone})
+_RANGES = frozenset(kind for kind, row in TABLE.items() if entry_range in row.carries)
+
+_CARRIERS = {
+    kind: _together(row.carries) for kind, row in TABLE.items() if row.carries and kind not in _RANGES
+}
+
+# Stores with release semantics. Several acknowledgements of one call add up, and so do a lock's unlocks and
+# the page-table steps that took it meanwhile.
+_RELEASES = frozenset(kind for kind, row in TABLE.items() if row.release)
 
 # User accesses carry nothing, but what comes after them may overtake them.
-_ACCESSES = frozenset({ops.ReadFrame, ops.WriteFrame, ops.Touch})
+_ACCESSES = frozenset(kind for kind, row in TABLE.items() if row.user_access)
 
 
 class HappensBefore:
@@ -237,14 +162,14 @@ class HappensBefore:
                 found += (("zone", self.nid(operation.pfn)),)
         elif kind is ops.AllocPages:
             if answer >= 0:
-                found += (("ref", answer),)
+                found += (("references", answer),)
         elif kind is ops.FilemapGet or kind is ops.FilemapAdd:
             if answer >= 0:
-                found += (("ref", answer),)
+                found += (("references", answer),)
             elif kind is ops.FilemapAdd:
-                found += (("ref", operation.pfn),)
+                found += (("references", operation.pfn),)
         elif kind is ops.IsolateLru:
-            found += tuple(("ref", pfn) for pfn in answer)
+            found += tuple(("references", pfn) for pfn in answer)
         if kind in (ops.LruAdd, ops.FolioIsolateLru, ops.FolioPutbackLru):
             found += (("lru", self.nid(operation.pfn)),)
         return found

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from emulator.checks.retirements import Retired
 from emulator.hardware.cpu import Transition
-from emulator.hardware.operations import FlushTlb, FlushTlbOne, LoadCr3, Operation
+from emulator.hardware.operations import TABLE, Operation, Order
 
 _MOST: Final = 4096  # retirements remembered; an older one is told without a number
 
@@ -26,7 +26,7 @@ class Sides:
 
     def happened(self, transition: Transition, operation: Operation | None) -> None:
         """A transition, before it is judged."""
-        if type(operation) in (FlushTlb, FlushTlbOne, LoadCr3):
+        if operation is not None and TABLE[type(operation)].order is Order.TLB:
             self._flushed[transition.cpu] = self._number()
 
     def retired(self, cpu: int, operation: Any, frame: int) -> None:

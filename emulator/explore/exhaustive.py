@@ -18,27 +18,11 @@ from emulator.checks.violation import Violation
 from emulator.explore.garbage import collecting_rarely
 from emulator.explore.learned import CpuNode, LearnedMachine, Option, Snapshot
 from emulator.hardware.cpu import Kind, Transition
-from emulator.hardware.operations import (
-    Cycle,
-    EndLoad,
-    FlushTlb,
-    FlushTlbOne,
-    Iret,
-    LoadCr3,
-    LocalIrqEnable,
-    SmpMb,
-    SmpMbAfterAtomic,
-    SmpRmb,
-    SmpWmb,
-    Translate,
-)
+from emulator.hardware.operations import TABLE
+from emulator.hardware.operations.table import Alone
 
 _ASKED_EVERY = 1024
-# Nothing but the CPU's own barrier state: the same before and after an interrupt.
-_PURE = frozenset({SmpMb, SmpRmb, SmpWmb, SmpMbAfterAtomic, Cycle, EndLoad})
-# Only this CPU's interrupt flag and TLB: alone while no interrupt can come between.
-_PRIVATE = _PURE | {Iret, LocalIrqEnable}
-_TLB = frozenset({FlushTlb, FlushTlbOne, LoadCr3, Translate})
+_ALONE = {kind: row.alone for kind, row in TABLE.items() if row.alone is not Alone.NEVER}
 
 
 @dataclass(slots=True)
@@ -94,12 +78,12 @@ def ample(node: CpuNode) -> Option | None:
     operation, issued = step.operation
     if issued:
         return None
-    about = type(operation)
-    if about in _PURE:
+    alone = _ALONE.get(type(operation))
+    if alone is Alone.ALWAYS:
         return step
     if interruptible:
         return None
-    return step if about in _PRIVATE or (about in _TLB and not walks) else None
+    return step if alone is Alone.UNINTERRUPTED or (alone is Alone.UNWALKED and not walks) else None
 
 
 class _Level:

@@ -10,19 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from emulator.hardware.operations import (
-    AckIpi,
-    GetPte,
-    Load,
-    Operation,
-    Order,
-    ReadFrame,
-    SetPte,
-    SmpWmb,
-    Store,
-    Unlock,
-    WriteFrame,
-)
+from emulator.hardware.operations import TABLE, Operation, Order, SetPte, SmpWmb
 
 
 class Architecture(NamedTuple):
@@ -109,18 +97,14 @@ class PendingLoad(NamedTuple):
 Effect = Any
 
 _LOADS = (PendingLoad,)
-_RELEASES = (AckIpi, Unlock)
+_RELEASES = tuple(kind for kind, row in TABLE.items() if row.release)
+_LOCATIONS = {kind: row.location for kind, row in TABLE.items() if row.location is not None}
 
 
 def location(operation: Any) -> tuple[Any, ...]:
     """What a plain access reads or writes; accesses to one location keep their order."""
-    if isinstance(operation, (Load, Store)):
-        return ("word", operation.word)
-    if isinstance(operation, (GetPte, SetPte)):
-        return ("pte", operation.mm, operation.vpn)
-    if isinstance(operation, (ReadFrame, WriteFrame)):
-        return ("frame", operation.pfn)
-    return (type(operation).__name__, *operation)
+    find = _LOCATIONS.get(type(operation))
+    return find(operation) if find is not None else (type(operation).__name__, *operation)
 
 
 class Window:
@@ -229,18 +213,12 @@ class Window:
         Store-to-load forwarding (Intel SDM vol. 3A, 9.2.3.5; RVWMO's load value axiom). The page walker does
         not come here: it reads memory.
         """
-        if isinstance(operation, Load):
+        if type(operation) in _LOCATIONS:
+            where = location(operation)
             for pending in reversed(self.pending):
-                if isinstance(pending, Store) and pending.word == operation.word:
-                    return pending.value
-        elif isinstance(operation, GetPte):
-            for pending in reversed(self.pending):
-                if isinstance(pending, SetPte) and (pending.mm, pending.vpn) == operation:
-                    return pending.pte
-        elif isinstance(operation, ReadFrame):
-            for pending in reversed(self.pending):
-                if isinstance(pending, WriteFrame) and pending.pfn == operation.pfn:
-                    return pending.value
+                if not isinstance(pending, _LOADS) and location(pending) == where:
+                    value: int = pending[-1]
+                    return value
         return None
 
     def holds_load_of(self, operation: Operation) -> bool:

@@ -55,6 +55,11 @@ def frame_of(pte: int, vpn: int, hpage_order: int) -> int:
     return pte_pfn(pte) + (vpn & (1 << hpage_order) - 1 if pte & PSE else 0)
 
 
+def ptl(mm: int, vpn: int) -> str:
+    """Name of the lock over the page-table page that holds this entry (pte_lockptr)."""
+    return f"ptl.{mm}.{vpn >> PMD_ORDER:x}"
+
+
 def pte_none(pte: int) -> bool:
     """The entry is empty."""
     return pte == 0

@@ -26,10 +26,11 @@ from emulator.hardware.pte import (
     RW,
     is_migration_entry,
     pte_pfn,
+    ptl,
 )
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
-from emulator.memory.page_table import VM_SHARED, Vma, ptl
+from emulator.memory.page_table import VM_SHARED, Vma
 
 
 async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int], ...]) -> None:

@@ -38,6 +38,7 @@ from emulator.hardware.pte import (
     mk_pte,
     pte_pfn,
     pte_protnone,
+    ptl,
 )
 from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page
 from emulator.kernel.migrate import migrate_misplaced_folio
@@ -46,7 +47,7 @@ from emulator.kernel.mprotect import can_change_pte_writable
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import flush_tlb_mm_range
-from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma, ptl
+from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma
 
 ANONYMOUS = 0
 

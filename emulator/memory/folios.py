@@ -29,7 +29,6 @@ from emulator.hardware.operations import (
     FolioRmap,
     FolioSetFlag,
     FolioTestFlag,
-    FolioTestSetFlag,
     FolioTryGet,
     FolioZero,
     IsolateLru,
@@ -117,7 +116,6 @@ class Folios:
             FolioPut: self._put,
             FolioRefcount: self._refcount,
             FolioTestFlag: self._test_flag,
-            FolioTestSetFlag: self._test_set_flag,
             FolioSetFlag: self._set_flag,
             FolioClearFlag: self._clear_flag,
             FolioOrder: self._order,
@@ -236,14 +234,6 @@ class Folios:
     def _test_flag(self, cpu: int, operation: FolioTestFlag) -> bool:
         folio = self.folios.get(operation.pfn)
         return folio is not None and folio.flags & operation.flag != 0
-
-    def _test_set_flag(self, cpu: int, operation: FolioTestSetFlag) -> bool:
-        folio = self._folio(operation.pfn, "test_and_set_bit")
-        if folio is None:
-            return False
-        before = folio.flags & operation.flag != 0
-        folio.flags |= operation.flag
-        return before
 
     def _set_flag(self, cpu: int, operation: FolioSetFlag) -> None:
         folio = self._folio(operation.pfn, "set_bit")

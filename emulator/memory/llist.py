@@ -54,17 +54,6 @@ class LockLessList(Generic[T]):
         self._oldest_first.append(node)
         return was_empty
 
-    def add_batch(self, nodes: Sequence[T]) -> bool:
-        """Put a chain first, nodes[0] foremost, at once; True if the list was empty (llist_add_batch).
-
-        Raises ValueError if `nodes` is empty: the kernel's call takes a first and a last node.
-        """
-        if not nodes:
-            raise ValueError("llist: add_batch of no nodes, must be at least one")
-        was_empty = not self._oldest_first
-        self._oldest_first.extend(reversed(nodes))
-        return was_empty
-
     def del_all(self) -> tuple[T, ...]:
         """Take everything, newest first (llist_del_all); () if there was nothing."""
         taken = self.state()

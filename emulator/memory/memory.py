@@ -10,23 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from emulator.hardware.operations import (
-    CmpxchgPte,
-    Lock,
-    Operation,
-    TryToMigratePte,
-    WaitChange,
-    WaitFor,
-    WaitPte,
-    XchgPte,
-    describe,
-)
+from emulator.hardware.operations import TABLE, Operation, describe
+from emulator.hardware.operations.places import lock, page_table_lock
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Folios, Tier
 from emulator.memory.page_table import PageTables
 from emulator.memory.words import Words
 
 __all__ = ["BLOCKED", "Memory"]
+
+_WAITS = {kind: row.waits for kind, row in TABLE.items() if row.waits is not None}
 
 
 class Memory:
@@ -68,12 +61,13 @@ class Memory:
         """What is worth reporting at the end: free pages by node."""
         return {"nr_free": [zone.nr_free for zone in self.folios.zones]}
 
-    def enabled(self, cpu: int, operation: Operation) -> bool:
+    def enabled(self, cpu: int, operation: Any) -> bool:
         """`execute` would not answer `BLOCKED` now. Only waiting operations are ever disabled."""
-        if isinstance(operation, Lock):
+        waits = _WAITS.get(type(operation))
+        if waits is None:
+            return True
+        if waits is lock:
             return operation.name not in self.words.holders
-        if isinstance(operation, (XchgPte, CmpxchgPte, TryToMigratePte)):
+        if waits is page_table_lock:
             return not self.page_tables.locked_out(cpu, operation.mm, operation.vpn)
-        if isinstance(operation, (WaitFor, WaitChange, WaitPte)):
-            return self.execute(cpu, operation) is not BLOCKED
-        return True
+        return self.execute(cpu, operation) is not BLOCKED

@@ -37,7 +37,6 @@ from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
     PAGE_SHIFT,
-    PMD_ORDER,
     PRESENT,
     PROTNONE,
     PSE,
@@ -46,6 +45,7 @@ from emulator.hardware.pte import (
     is_migration_entry,
     make_migration_entry,
     pte_pages,
+    ptl,
 )
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Folios
@@ -69,11 +69,6 @@ class Vma(NamedTuple):
     end: int
     flags: int
     file: int
-
-
-def ptl(mm: int, vpn: int) -> str:
-    """Name of the lock over the page-table page that holds this entry (pte_lockptr)."""
-    return f"ptl.{mm}.{vpn >> PMD_ORDER:x}"
 
 
 class Mm:

@@ -21,9 +21,7 @@ from emulator.hardware.operations import (
     Load,
     Lock,
     Store,
-    Trylock,
     Unlock,
-    WaitChange,
     WaitFor,
 )
 from emulator.memory.blocked import BLOCKED
@@ -51,9 +49,7 @@ class Words:
             AtomicXchg: self._xchg,
             AtomicCmpxchg: self._cmpxchg,
             WaitFor: self._wait_for,
-            WaitChange: self._wait_change,
             Lock: self._lock,
-            Trylock: self._trylock,
             Unlock: self._unlock,
             LlistAdd: self._llist_add,
             LlistDelAll: self._llist_del_all,
@@ -115,21 +111,11 @@ class Words:
         value = self.values.get(operation.word, 0)
         return value if value == operation.value else BLOCKED
 
-    def _wait_change(self, cpu: int, operation: WaitChange) -> Any:
-        value = self.values.get(operation.word, 0)
-        return BLOCKED if value == operation.value else value
-
     def _lock(self, cpu: int, operation: Lock) -> Any:
         if operation.name in self.holders:
             return BLOCKED
         self.holders[operation.name] = cpu
         return None
-
-    def _trylock(self, cpu: int, operation: Trylock) -> bool:
-        if operation.name in self.holders:
-            return False
-        self.holders[operation.name] = cpu
-        return True
 
     def _unlock(self, cpu: int, operation: Unlock) -> None:
         if self.holders.pop(operation.name, None) is None:

@@ -1,7 +1,7 @@
 """The price of every operation, by class: made once from the cost model, looked up at every step.
 
 What depends on more than the class (which tier, which CPU changed the word last, what was answered) has a
-function; all else is a number. An operation that nobody has priced costs what touching a folio costs.
+function; all else is a number.
 """
 
 from __future__ import annotations
@@ -9,32 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.hardware.operations import (
-    TABLE,
-    AllocPages,
-    CmpxchgPte,
-    FindVma,
-    FlushTlb,
-    FlushTlbOne,
-    FolioCopy,
-    FolioRmap,
-    FolioZero,
-    GetPte,
-    LoadCr3,
-    MappedRange,
-    Order,
-    PmdNone,
-    ReadFrame,
-    SetPte,
-    SplitHugePage,
-    SwitchTo,
-    TestAndClearYoung,
-    TryToMigratePte,
-    WaitPte,
-    Where,
-    WriteFrame,
-    XchgPte,
-)
+from emulator.hardware.operations import TABLE, FolioCopy, FolioZero, MappedRange, Order, SplitHugePage, Where
+from emulator.hardware.operations.table import Price as PriceClass
 from emulator.hardware.pte import PSE
 from emulator.measure.costs import LINE_ENTRIES, Costs
 from emulator.memory.memory import Memory
@@ -46,13 +22,14 @@ Price = Callable[[int, Any, Any], int]
 
 def local_prices(costs: Costs) -> dict[type[Any], int]:
     """ns of the operations that concern one CPU alone, user accesses apart."""
-    found = {kind: costs.instruction_ns for kind, row in TABLE.items() if row.where is Where.CPU}
-    return found | {
-        FlushTlb: costs.flush_ns,
-        FlushTlbOne: costs.invlpg_ns,
-        LoadCr3: costs.cr3_ns,
-        SwitchTo: costs.switch_ns,
+    ns = {
+        PriceClass.INSTRUCTION: costs.instruction_ns,
+        PriceClass.FLUSH: costs.flush_ns,
+        PriceClass.INVLPG: costs.invlpg_ns,
+        PriceClass.CR3: costs.cr3_ns,
+        PriceClass.SWITCH: costs.switch_ns,
     }
+    return {kind: ns[row.price] for kind, row in TABLE.items() if row.price in ns}
 
 
 def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], int | Price]:
@@ -62,17 +39,11 @@ def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], in
     fast, slow = costs.page_fast_ns, costs.page_slow_ns
     entry = costs.page_table_ns
 
-    def read_word(cpu: int, operation: Any, answer: Any) -> int:
-        return lines.read(cpu, operation.word)
+    def read(cpu: int, operation: Any, answer: Any) -> int:
+        return lines.read(cpu, operation[0])
 
-    def change_word(cpu: int, operation: Any, answer: Any) -> int:
-        return lines.change(cpu, operation.word)
-
-    def read_name(cpu: int, operation: Any, answer: Any) -> int:
-        return lines.read(cpu, operation.name)
-
-    def change_name(cpu: int, operation: Any, answer: Any) -> int:
-        return lines.change(cpu, operation.name)
+    def change(cpu: int, operation: Any, answer: Any) -> int:
+        return lines.change(cpu, operation[0])
 
     def page(pfn: int) -> int:
         return fast if pfn < slow_from else slow
@@ -98,41 +69,20 @@ def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], in
     def split(cpu: int, operation: SplitHugePage, answer: bool) -> int:
         return (costs.folio_ns + entry) << memory.page_tables.hpage_order if answer else costs.folio_ns
 
-    prices: dict[type[Any], int | Price] = {}
-    for kind, row in TABLE.items():
-        if row.where is not Where.MEMORY:
-            continue
-        fields = kind._fields
-        reads = row.order is Order.LOAD
-        if "word" in fields:
-            prices[kind] = read_word if reads else change_word
-        elif "name" in fields:
-            prices[kind] = read_name if reads else change_name
-        else:
-            prices[kind] = costs.folio_ns
-    entries = (
-        GetPte,
-        SetPte,
-        XchgPte,
-        CmpxchgPte,
-        TryToMigratePte,
-        WaitPte,
-        TestAndClearYoung,
-        FindVma,
-        PmdNone,
-    )
-    prices.update(dict.fromkeys(entries, entry))
-    prices.update(
-        {
-            # The access itself was paid for when it was translated.
-            ReadFrame: 0,
-            WriteFrame: 0,
-            FolioCopy: copy,
-            FolioZero: zero,
-            FolioRmap: costs.rmap_ns,
-            AllocPages: costs.allocate_ns,
-            MappedRange: scan,
-            SplitHugePage: split,
-        }
-    )
-    return prices
+    prices: dict[PriceClass, int | Price] = {
+        PriceClass.LINE: change,
+        PriceClass.ENTRY: entry,
+        PriceClass.SCAN: scan,
+        PriceClass.FOLIO: costs.folio_ns,
+        PriceClass.SPLIT: split,
+        PriceClass.RMAP: costs.rmap_ns,
+        PriceClass.ALLOCATE: costs.allocate_ns,
+        PriceClass.COPY: copy,
+        PriceClass.ZERO: zero,
+        PriceClass.PAID: 0,
+    }
+    return {
+        kind: read if row.price is PriceClass.LINE and row.order is Order.LOAD else prices[row.price]
+        for kind, row in TABLE.items()
+        if row.where is Where.MEMORY and row.price is not PriceClass.ENGINE
+    }

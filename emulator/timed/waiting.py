@@ -10,48 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.hardware.operations import (
-    TABLE,
-    Lock,
-    Operation,
-    Order,
-    Unlock,
-    WaitChange,
-    WaitFor,
-    WaitPte,
-    Where,
-)
-from emulator.memory.page_table import ptl
+from emulator.hardware.operations import TABLE, Lock, Operation, Order
+from emulator.hardware.operations.places import Key
 
-Key = Any
-"""A lock's name, ("word", name), or (mm, vpn) of a page-table entry."""
-
-
-def waits_for(operation: Any) -> Key:
-    """What has to change before an operation that is not enabled is."""
-    if isinstance(operation, Lock):
-        return operation.name
-    if isinstance(operation, (WaitFor, WaitChange)):
-        return "word", operation.word
-    if isinstance(operation, WaitPte):
-        return operation.mm, operation.vpn
-    return ptl(operation.mm, operation.vpn)
-
-
-def _changes(kind: type[Any]) -> Callable[[Any], Key] | None:
-    if kind is Unlock:
-        return lambda operation: operation.name
-    if "word" in kind._fields and TABLE[kind].order is not Order.LOAD:
-        return lambda operation: ("word", operation.word)
-    if {"mm", "vpn"} <= set(kind._fields) and TABLE[kind].order in (Order.STORE, Order.LOCKED):
-        return lambda operation: (operation.mm, operation.vpn)
-    return None
-
+_WAITS = {kind: row.waits for kind, row in TABLE.items() if row.waits is not None}
+_WAITED_FOR = {(waits,) for waits in _WAITS.values()}
 
 CHANGES = {
-    kind: change
+    kind: row.carries[0]
     for kind, row in TABLE.items()
-    if row.where is Where.MEMORY and (change := _changes(kind)) is not None
+    if row.order in (Order.STORE, Order.LOCKED) and kind is not Lock and row.carries[:1] in _WAITED_FOR
 }
 """Operations that may enable others, and what they change."""
 
@@ -63,20 +31,20 @@ class Waiting:
 
     def __init__(self, cpus: int) -> None:
         self.queues: dict[Key, list[int]] = {}
-        self._on: list[Key] = [None] * cpus
+        self._on: list[Key] = [()] * cpus
         self._offers: dict[str, int] = {}
 
     def add(self, cpu: int, operation: Operation) -> None:
         """`cpu` has found it not enabled."""
-        key = waits_for(operation)
+        key = _WAITS[type(operation)](operation)
         self._on[cpu] = key
         self.queues.setdefault(key, []).append(cpu)
 
     def leave(self, cpu: int) -> None:
         """`cpu` does something else first, or asks again."""
         key = self._on[cpu]
-        if key is not None:
-            self._on[cpu] = None
+        if key:
+            self._on[cpu] = ()
             queue = self.queues[key]
             queue.remove(cpu)
             if not queue:
@@ -89,12 +57,12 @@ class Waiting:
             self._offers.pop(name, None)
         return offered != cpu
 
-    def decline(self, cpu: int) -> str | None:
+    def decline(self, cpu: int) -> Key | None:
         """The lock that was on offer to `cpu`, which is on no offer any more."""
         for name, offered in self._offers.items():
             if offered == cpu:
                 del self._offers[name]
-                return name
+                return "lock", name
         return None
 
     def woken(self, key: Key, enabled: Callable[[int], Any]) -> list[int]:
@@ -106,9 +74,9 @@ class Waiting:
             if operation is None:
                 continue
             if type(operation) is Lock:
-                if key in self._offers:
+                if operation.name in self._offers:
                     continue
-                self._offers[key] = cpu
+                self._offers[operation.name] = cpu
             found.append(cpu)
         for cpu in found:
             self.leave(cpu)

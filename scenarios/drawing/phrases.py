@@ -7,38 +7,26 @@ from typing import Any, Final
 
 from emulator.hardware.cpu import IpiRequest, Kind
 from emulator.hardware.operations import (
+    TABLE,
     AckIpi,
-    AllocPages,
-    CmpxchgPte,
-    EndLoad,
-    FlushTlb,
-    FlushTlbOne,
     FolioRmap,
-    GetPte,
-    Halt,
-    Iret,
     LoadCr3,
     Operation,
+    Order,
     ReadFrame,
     SendIpi,
-    SwitchTo,
     Touch,
     Translate,
-    TryToMigratePte,
-    WaitAcks,
-    WaitPte,
     Walk,
     WriteFrame,
-    XchgPte,
 )
+from emulator.hardware.operations.table import Answer
 from emulator.hardware.pte import DIRTY, RW
 from emulator.hardware.pte import describe as describe_pte
 from emulator.machine.litmus import MM
 from emulator.memory import folios
 
 _ENTRY_FIELDS: Final = frozenset({"pte", "old", "new"})
-_ENTRY_OPERATIONS: Final = (GetPte, XchgPte, CmpxchgPte, TryToMigratePte, WaitPte)
-_READS_AN_ENTRY: Final = (GetPte, WaitPte)
 _PAGE_FIELDS: Final = frozenset({"vpn", "start", "end"})
 _FRAME_FIELDS: Final = frozenset({"pfn", "src", "dst"})
 _FLAGS: Final = {
@@ -51,7 +39,11 @@ def said(kind: Kind, operation: Operation, issued: bool, answer: Any) -> str:
     if kind is Kind.WALK and isinstance(operation, Walk):
         return f"walks {operation.vpn:#x} ahead: {_entry(answer)}"
     if kind is not Kind.PERFORM and not issued:
-        return _OWN_WORDS.get(type(operation), _plainly)(operation, answer)
+        own = _OWN_WORDS.get(type(operation))
+        if own is not None:
+            return own(operation, answer)
+        notation = TABLE[type(operation)].notation
+        return notation.format(operation, answer) if notation else _plainly(operation, answer)
     what = _IN_WINDOW.get(type(operation), _plainly)(operation, None if issued else answer)
     return f"issues {what}" if issued else f"performs {what}"
 
@@ -87,14 +79,12 @@ def _plainly(operation: Any, answer: Any) -> str:
         else:
             fields.append(str(value))
     text = f"{type(operation).__name__}({', '.join(fields)})"
-    if isinstance(operation, _ENTRY_OPERATIONS):
-        if answer is None:
-            return text
-        verb = "=" if isinstance(operation, _READS_AN_ENTRY) else "was"
-        return f"{text} {verb} {_entry(answer)}"
-    if isinstance(operation, AllocPages):
-        return text if answer is None else f"{text} = frame {answer}"
-    return text if answer is None else f"{text} = {answer}"
+    if answer is None:
+        return text
+    row = TABLE[type(operation)]
+    if row.answer is Answer.ENTRY:
+        return f"{text} {'=' if row.order is Order.LOAD else 'was'} {_entry(answer)}"
+    return f"{text} = {'frame ' if row.answer is Answer.FRAME else ''}{answer}"
 
 
 def _translate(operation: Translate, answer: Any) -> str:
@@ -146,18 +136,9 @@ _OWN_WORDS: Final[dict[type[Any], Callable[[Any, Any], str]]] = {
     Touch: _touch,
     Walk: _walk,
     ReadFrame: _read,
-    WriteFrame: lambda operation, answer: f"writes frame {operation.pfn}: version {operation.value}",
     FolioRmap: _rmap,
     SendIpi: _send,
-    AckIpi: lambda operation, answer: f"acknowledges CPU {operation.sender}",
     LoadCr3: _load_cr3,
-    FlushTlb: lambda operation, answer: "flushes its TLB",
-    FlushTlbOne: lambda operation, answer: f"flushes {operation.vpn:#x}",
-    WaitAcks: lambda operation, answer: "has all acknowledgements",
-    Iret: lambda operation, answer: "returns from IPI",
-    Halt: lambda operation, answer: "wakes up",
-    SwitchTo: lambda operation, answer: "switches task",
-    EndLoad: lambda operation, answer: f"uses the load: {answer}",
 }
 
 _IN_WINDOW: Final[dict[type[Any], Callable[[Any, Any], str]]] = {

@@ -31,7 +31,6 @@ from emulator.hardware.operations import (
     Translate,
     Unlock,
     WaitAcks,
-    WaitChange,
     WaitFor,
 )
 
@@ -96,16 +95,12 @@ def test_a_word_waited_for_wakes_everybody_once_it_has_its_value(session: LiveSe
     assert logs(session.run(LabMachine([starter, waiter, waiter, waiter]))) == [[3], [3], [3], [3]]
 
 
-def test_turns_taken_by_waiting_for_a_change(session: LiveSession) -> None:
+def test_turns_taken_by_waiting_for_each_other(session: LiveSession) -> None:
     def player(turn: int) -> Body:
         async def body(lab: Lab) -> None:
-            value = await Load("turn")
-            while value < 200:
-                if value % 2 == turn:
-                    await Store("turn", value + 1)
-                    value += 1
-                else:
-                    value = await WaitChange("turn", value)
+            for value in range(turn, 200, 2):
+                assert await WaitFor("turn", value) == value
+                await Store("turn", value + 1)
 
         return body
 

@@ -16,6 +16,11 @@ import ray
 
 from actors.mode import Chaos, Mode
 from actors.session import LiveSession
+from emulator.hardware.operations import FilemapGet, FilemapRemove
+from emulator.hardware.ordering import ARCHITECTURES
+from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import Forbidden, Litmus, LitmusMachine, Setup
+from emulator.policies.immediate import Immediate
 from scenarios.files.keeper import Keeper
 from scenarios.files.recording import Recording
 from scenarios.runs.reduction import shrink_litmus
@@ -202,6 +207,31 @@ def test_a_workload_is_stressed_and_its_recording_replays(session: LiveSession, 
         keeper.end(result, "")
     assert result.violations == []
     assert followed(file).different == ""
+
+
+@pytest.mark.parametrize(("stands_still", "broken"), [(True, []), (False, ["removed"])])
+def test_a_cpu_stands_still_before_it_removes_a_page_from_the_cache(
+    session: LiveSession, stands_still: bool, broken: list[str]
+) -> None:
+    def setup(setup: Setup) -> None:
+        pfn = setup.page(8)
+        setup.in_page_cache(pfn, 1, 0)
+
+    async def removes(cpu: PerCpu) -> None:
+        await FilemapRemove(1, 0, 1, 0)
+
+    async def looks(cpu: PerCpu) -> None:
+        for _ in range(50):
+            if await FilemapGet(1, 0) < 0:
+                raise Forbidden("removed", "it is not there any more")
+
+    litmus = Litmus("removed", "?", (removes, looks), setup, (), drain=False)
+    machine = LitmusMachine(litmus, ARCHITECTURES["sc"], Immediate)
+    chaos = Chaos(1, order=(0, 1))
+    if stands_still:
+        chaos = chaos._replace(meetings=((0, "w cache 1 0", 1),))
+    result = session.run(machine, mode=Mode(watched=True, chaos=chaos))
+    assert [violation["rule"] for violation in result.violations] == broken
 
 
 def test_actors_are_reused(session: LiveSession) -> None:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from emulator.hardware.operations import Operation
+from emulator.hardware.operations.places import (
+    areas,
+    entry_range,
+    frame,
+    page_table_lock,
+    pte,
+    reads,
+    rmap,
+    rmap_of_entry,
+    rmap_of_new,
+    rmap_of_old,
+    writes,
+)
+from emulator.hardware.operations.table import Answer, Operation, Order, Price, Where, row
 
 
+@row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), location=pte)
 class GetPte(NamedTuple):
     """ptep_get: the entry, without the page-table lock."""
 
@@ -19,6 +32,7 @@ class GetPte(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.STORE, writes(pte, rmap_of_entry), Price.ENTRY, carries=(pte,), location=pte)
 class SetPte(NamedTuple):
     """set_pte_at: a plain store."""
 
@@ -30,9 +44,18 @@ class SetPte(NamedTuple):
         yield self
 
 
+@row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(pte, rmap_of_entry),
+    Price.ENTRY,
+    Answer.ENTRY,
+    carries=(pte, page_table_lock),
+    waits=page_table_lock,
+)
 class XchgPte(NamedTuple):
-    """ptep_get_and_clear when `pte` is 0; the old entry. Not enabled while another CPU holds the page-
-    table lock."""
+    """ptep_get_and_clear when `pte` is 0; the old entry. Not enabled while another CPU holds the
+    page-table lock."""
 
     mm: int
     vpn: int
@@ -42,6 +65,15 @@ class XchgPte(NamedTuple):
         return (yield self)
 
 
+@row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(pte, rmap_of_old, rmap_of_new),
+    Price.ENTRY,
+    Answer.ENTRY,
+    carries=(pte, page_table_lock),
+    waits=page_table_lock,
+)
 class CmpxchgPte(NamedTuple):
     """Under the page-table lock: replace the entry if it still is `old` (pte_same); the entry seen.
 
@@ -56,6 +88,15 @@ class CmpxchgPte(NamedTuple):
         return (yield self)
 
 
+@row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(pte, rmap),
+    Price.ENTRY,
+    Answer.ENTRY,
+    carries=(pte, page_table_lock),
+    waits=page_table_lock,
+)
 class TryToMigratePte(NamedTuple):
     """One step of try_to_migrate_one under the page-table lock: if the entry maps `pfn`, clear it and
     leave a migration entry; the old entry, else 0. To walkers both are non-present, so nobody
@@ -69,6 +110,7 @@ class TryToMigratePte(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), waits=pte)
 class WaitPte(NamedTuple):
     """migration_entry_wait: not enabled while the entry is `pte`."""
 
@@ -80,6 +122,7 @@ class WaitPte(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.LOCKED, writes(pte), Price.ENTRY, Answer.VALUE, carries=(pte, page_table_lock))
 class TestAndClearYoung(NamedTuple):
     """ptep_test_and_clear_young; false for a non-present entry. x86 does not flush for it."""
 
@@ -90,6 +133,7 @@ class TestAndClearYoung(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(areas,))
 class FindVma(NamedTuple):
     """find_vma: (start, end, flags, file) of the area holding `vpn`, or ()."""
 
@@ -100,6 +144,7 @@ class FindVma(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
 class VmaInsert(NamedTuple):
     """mmap: add an area of pages [start, end); false if it overlaps another."""
 
@@ -113,6 +158,7 @@ class VmaInsert(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
 class VmaRemove(NamedTuple):
     """munmap's area tree part: forget areas inside [start, end); how many pages that were."""
 
@@ -124,6 +170,7 @@ class VmaRemove(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
 class VmaProtect(NamedTuple):
     """mprotect's area tree part: set flags of areas inside [start, end); how many pages."""
 
@@ -136,6 +183,7 @@ class VmaProtect(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.LOAD, reads(areas), Price.SCAN, Answer.VALUE, carries=(entry_range,))
 class MappedRange(NamedTuple):
     """(vpn, entry) of the non-empty entries in [start, end): the walk over a range's page tables."""
 
@@ -147,6 +195,7 @@ class MappedRange(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(entry_range,))
 class PmdNone(NamedTuple):
     """pmd_none: nothing is mapped in pages [start, end), which are those of one PMD."""
 
@@ -158,6 +207,7 @@ class PmdNone(NamedTuple):
         return (yield self)
 
 
+@row(Where.MEMORY, Order.WALK, reads(pte), Price.ENGINE, Answer.ENTRY, second_half=True)
 class Walk(NamedTuple):
     """The page walker: sets ACCESSED (and DIRTY on a write), answers the entry, or 0 for a page fault."""
 
@@ -169,6 +219,16 @@ class Walk(NamedTuple):
         return (yield self)
 
 
+@row(
+    Where.MEMORY,
+    Order.LOAD,
+    reads(frame),
+    Price.PAID,
+    Answer.VALUE,
+    location=frame,
+    second_half=True,
+    user_access=True,
+)
 class ReadFrame(NamedTuple):
     """The use of a translation by a load: content version of the frame."""
 
@@ -180,6 +240,16 @@ class ReadFrame(NamedTuple):
         return (yield self)
 
 
+@row(
+    Where.MEMORY,
+    Order.STORE,
+    writes(frame),
+    Price.PAID,
+    location=frame,
+    second_half=True,
+    user_access=True,
+    notation="writes frame {0.pfn}: version {0.value}",
+)
 class WriteFrame(NamedTuple):
     """The use of a translation by a store: `value` becomes the content version."""
 

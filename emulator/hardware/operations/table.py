@@ -1,0 +1,167 @@
+"""The table of operations: one row a class, written where the class is.
+
+All that is done with operations by their class is looked up in the row, so nothing else lists them: an
+operation is added by its class and whatever performs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from enum import Enum, auto
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from emulator.hardware.operations.places import KeyOf, Place, page_table_lock
+
+
+class Operation(Protocol):
+    """What a program may await: a NamedTuple of plain values, with a row in the table."""
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Yields itself to the engine, which sends the answer."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The fields."""
+
+
+class Where(Enum):
+    """Who carries an operation out."""
+
+    MEMORY = "memory"  # the gate to everything shared
+    CPU = "the CPU"  # that issues it, alone
+    IPI = "the engine"  # it concerns other CPUs
+    SERIES = "member by member"
+
+
+class Order(Enum):
+    """What an operation is to the ordering rules of an architecture."""
+
+    NONE = auto()
+    LOAD = auto()
+    STORE = auto()
+    LOCKED = auto()  # an atomic read-modify-write, or what a lock makes one
+    WALK = auto()
+    MB = auto()
+    RMB = auto()
+    WMB = auto()
+    AFTER_ATOMIC = auto()
+    TLB = auto()  # a TLB invalidation or CR3 write
+    IPI_SEND = auto()
+    IPI_TAKE = auto()  # taking the queued calls: an interrupt, and the exchange that empties the queue
+    ACK = auto()
+    ACK_WAIT = auto()
+    IRET = auto()
+
+
+class Price(Enum):
+    """What an operation costs where time is virtual; `timed/pricing.py` says how much that is."""
+
+    INSTRUCTION = "an instruction"
+    LINE = "its cache line"
+    ENTRY = "a page-table access"
+    SCAN = "a page-table access for each line of entries"
+    FOLIO = "touching a folio"
+    SPLIT = "touching a folio and an entry for each page"
+    RMAP = "a walk of the reverse map"
+    ALLOCATE = "an allocation"
+    COPY = "a page read and written, for each page"
+    ZERO = "a page written, for each page"
+    FLUSH = "a TLB flush"
+    INVLPG = "an INVLPG"
+    CR3 = "a CR3 write"
+    SWITCH = "a task switch"
+    PAID = "nothing: its first half has paid"
+    ENGINE = "what the engine finds"  # a page walk, a call, a wait
+    MEMBERS = "what its members cost"
+
+
+class Answer(Enum):
+    """What the program learns. Of an operation that answers nothing nobody can tell when it was performed."""
+
+    NOTHING = ""
+    VALUE = "a value"
+    ENTRY = "an entry"
+    FRAME = "a frame"
+
+
+class Alone(Enum):
+    """When nothing that others do can meet an operation of this CPU alone, so that it may come first."""
+
+    NEVER = auto()
+    ALWAYS = auto()  # it changes nothing but what its own program knows
+    UNINTERRUPTED = auto()  # while no interrupt can come between: it changes the interrupt flag
+    UNWALKED = auto()  # while besides no walk can come between: it is about the TLB
+
+
+class Row(NamedTuple):
+    """What is known of an operation by its class.
+
+    `carries`: what brings knowledge of earlier events from one CPU to another (happens-before); contents of
+    frames do not, as no kernel path is ordered by what a page holds. `location`: of a plain access, which
+    keeps its order among those to the same. `waits`: what has to change before it is enabled, where it can
+    be not enabled. `second_half` of an instruction: no interrupt comes before it. `release`: a store that
+    publishes all that came before it, and adds to what is there. `user_access`: what comes after it may
+    overtake it. `notation`: how drawings say it, formatted with the operation and its answer; empty for
+    name and fields.
+    """
+
+    where: Where
+    order: Order
+    place: Place
+    price: Price
+    answer: Answer
+    carries: tuple[KeyOf, ...]
+    location: KeyOf | None
+    waits: KeyOf | None
+    second_half: bool
+    release: bool
+    user_access: bool
+    alone: Alone
+    notation: str
+
+    @property
+    def answers(self) -> bool:
+        """The program learns something."""
+        return self.answer is not Answer.NOTHING
+
+    @property
+    def same_for_all(self) -> bool:
+        """Whether it is enabled does not depend on who asks: a page-table lock lets its holder pass."""
+        return self.waits is not page_table_lock
+
+
+TABLE: dict[type[Any], Row] = {}
+
+_Kind = TypeVar("_Kind", bound=type[Any])
+
+
+def row(
+    where: Where,
+    order: Order,
+    place: Place,
+    price: Price,
+    answer: Answer = Answer.NOTHING,
+    *,
+    carries: tuple[KeyOf, ...] = (),
+    location: KeyOf | None = None,
+    waits: KeyOf | None = None,
+    second_half: bool = False,
+    release: bool = False,
+    user_access: bool = False,
+    alone: Alone = Alone.NEVER,
+    notation: str = "",
+) -> Callable[[_Kind], _Kind]:
+    """Class decorator: the class is an operation, and this is its row."""
+
+    def enter(kind: _Kind) -> _Kind:
+        TABLE[kind] = Row(
+            where, order, place, price, answer, carries, location, waits,
+            second_half, release, user_access, alone, notation,
+        )  # fmt: skip
+        return kind
+
+    return enter
+
+
+def describe(operation: Operation) -> str:
+    """`Name(field, ...)` with short fields, as witnesses and errors print it."""
+    return f"{type(operation).__name__}({', '.join(str(field) for field in operation)})"

@@ -231,7 +231,7 @@ def test_a_cpu_stands_still_before_it_removes_a_page_from_the_cache(
     if stands_still:
         chaos = chaos._replace(meetings=((0, "w cache 1 0", 1),))
     result = session.run(machine, mode=Mode(watched=True, chaos=chaos))
-    assert [violation["rule"] for violation in result.violations] == broken
+    assert [violation.rule for violation in result.violations] == broken
 
 
 def test_actors_are_reused(session: LiveSession) -> None:

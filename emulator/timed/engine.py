@@ -36,6 +36,7 @@ from emulator.hardware.operations import (
     Walk,
     Where,
 )
+from emulator.hardware.operations.places import Key
 from emulator.hardware.pte import PAGE_SHIFT, PRESENT
 from emulator.hardware.tlb import TouchPrice
 from emulator.measure.costs import Costs
@@ -452,7 +453,7 @@ class TimedEngine:
         self._waiting.add(number, operation)
         self._fall_asleep(number, clock)
 
-    def _wake(self, key: Any, clock: int) -> None:
+    def _wake(self, key: Key, clock: int) -> None:
         """`key` has changed at `clock`."""
 
         def enabled(number: int) -> Operation | None:
@@ -460,7 +461,7 @@ class TimedEngine:
             return operation if self.memory.enabled(number, operation) else None
 
         # Whoever waited for a word or an entry pays for its line when he looks again.
-        if isinstance(key, str):
+        if key[0] == "lock":
             clock += self.costs.lock_handover_ns
         for number in self._waiting.woken(key, enabled):
             self._go_at(number, max(self.clocks[number], clock))

@@ -189,6 +189,21 @@ def test_a_lock_is_handed_over_in_order_of_arrival() -> None:
     assert result.violations == []
 
 
+def test_a_lock_that_is_waited_for_takes_the_time_of_the_hand_over() -> None:
+    async def holder(cpu: Cpu) -> None:
+        await Lock("l")  # 8
+        for _ in range(10):
+            await Cycle()
+        await Unlock("l")  # at 18: 8
+
+    async def waiter(cpu: Cpu) -> None:
+        await Cycle()
+        await Lock("l")  # 100 for the hand-over, 8 + 50 for the line
+        await Unlock("l")  # 8
+
+    assert run(holder, waiter).clocks_ns == [18 + 8, 18 + 100 + 58 + 8]
+
+
 def test_interrupts_wait_until_they_are_on() -> None:
     async def busy(cpu: Cpu) -> None:
         await LocalIrqDisable()

@@ -7,7 +7,7 @@ that runs them comes first. Hooks that are plain functions decide something with
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from emulator.hardware.pte import pte_dirty
 from emulator.kernel.rmap import try_to_unmap_flush_dirty
@@ -24,6 +24,8 @@ class Policy:
     """One policy object lives on each CPU; what CPUs share belongs into named words and lists."""
 
     name = "policy"
+    # The shipped policy whose expectations in litmus tests are this one's too; empty: nothing is expected.
+    like: ClassVar[str] = ""
     # The source of a migration is freed before the flush; its frame is flushed before it is used again.
     frees_before_flush = False
 

@@ -174,7 +174,8 @@ class Litmus:
     With `drain` CPU 0 waits at the end until all programs are through and lets the policy perform what
     it still owes, so that nothing may be pending after it. `speculated` are the pages that the page
     walker may fetch at any moment on any CPU. `fast`, `slow`: frames of the tiers; `marks` the fast
-    tier's watermarks. Needless interrupts are judged unless `frugal` is false.
+    tier's watermarks. Needless interrupts are judged unless `frugal` is false. `only`: the test asks about
+    policies of this class and is left out for others.
     """
 
     name: str
@@ -189,6 +190,7 @@ class Litmus:
     slow: int = 4
     marks: Watermarks = NO_MARKS
     settings: tuple[tuple[str, Any], ...] = ()
+    only: type[Policy] = Policy
 
     @property
     def cpus(self) -> int:

@@ -60,6 +60,7 @@ SWITCH = Litmus(
     expected=(never("migrc:v3", DEFERRED, REUSED, STALE),),
     fast=2,
     slow=3,
+    only=MigrcV3,
 )
 
 
@@ -92,6 +93,7 @@ SWITCH_AND_WRITE = Litmus(
     ),
     fast=2,
     slow=3,
+    only=MigrcV3,
 )
 
 TESTS = (SWITCH, SWITCH_AND_WRITE)

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
+from emulator.policies.catalogue import POLICIES
 from scenarios.files.witness import Witness
+from scenarios.mistakes import MISTAKES
 from scenarios.runs.verdict import Result
+
+SHIPPED: Final = frozenset((*POLICIES, *MISTAKES))
 
 
 def observation(result: Result) -> str:
@@ -41,9 +45,15 @@ def figures(result: Result) -> str:
 
 def verdict(result: Result) -> str:
     """The third line: whether that was expected."""
+    job = result.job
     if not result.ok:
         return f"UNEXPECTED: {result.reason}"
-    return f"expected {result.job.expected}" if result.job.expected else "the test expects nothing here"
+    if job.expected is None:
+        nowhere = f"; no run counted {', '.join(result.unreached)}" if result.unreached else ""
+        return f"the test expects nothing here{nowhere}"
+    if job.expected != result.observation:
+        return f"better than {job.like}, of which {job.expected} is expected"
+    return f"expected {job.expected}{f', as of {job.like}' if job.like else ''}"
 
 
 def replay_command(result: Result) -> str:
@@ -53,6 +63,12 @@ def replay_command(result: Result) -> str:
 
 def in_words(result: Result, details: bool, width: int) -> Iterable[str]:
     """The lines about one result; with `details` the schedule and the columns too."""
+    subject = result.job.subject
+    if result.job.left_out or result.error:
+        yield f"{'Error' if result.error else 'Left out'} {subject.name}"
+        yield f"  {subject.policy} on {subject.arch}"
+        yield f"  {result.error or result.job.left_out}"
+        return
     yield observation(result)
     yield f"  {figures(result)}"
     yield f"  {verdict(result)}"
@@ -73,11 +89,30 @@ def in_words(result: Result, details: bool, width: int) -> Iterable[str]:
 
 def summary(results: Sequence[Result], planned: int) -> str:
     """The last line."""
-    bad = sum(not result.ok for result in results)
+    bad = sum(bool(result.reason) for result in results)
     steps = sum(result.steps for result in results)
     seconds = sum(result.elapsed_s for result in results)
-    text = f"{len(results)} results, {bad} unexpected; {steps:,} steps in {seconds:.1f} s"
+    text = f"{len(results)} results, {bad} unexpected"
+    for number, what in (
+        (sum(bool(result.error) for result in results), "errors"),
+        (sum(bool(result.job.left_out) for result in results), "left out"),
+        (sum(result.says_nothing for result in results), "of which nothing is expected"),
+    ):
+        text += f", {number} {what}" if number else ""
+    text += f"; {steps:,} steps in {seconds:.1f} s"
     return text if len(results) == planned else f"{text}; interrupted, {planned - len(results)} not finished"
+
+
+def without_expectations(results: Sequence[Result]) -> Iterable[str]:
+    """A line for each policy of a user's own that does not say what to expect: what that is worth."""
+    own = [one for one in results if not one.job.like and one.job.subject.policy not in SHIPPED]
+    silent = [one for one in own if one.says_nothing]
+    for policy in dict.fromkeys(one.job.subject.policy for one in silent):
+        mine = [one for one in silent if one.job.subject.policy == policy]
+        missed = {name for one in mine for name in one.unreached}
+        missed -= {name for one in mine for name in one.job.reached if name not in one.unreached}
+        never = f"; no run of any test counted {', '.join(sorted(missed))}" if missed else ""
+        yield f"nothing is expected of {policy}, which is not `like` any policy{never}"
 
 
 def ktap_head(planned: int) -> Iterable[str]:
@@ -89,9 +124,15 @@ def ktap_head(planned: int) -> Iterable[str]:
 def ktap(result: Result, number: int) -> Iterable[str]:
     """One test, numbered from 1; what a person wants to know about a failure comes before its line."""
     subject = result.job.subject
-    yield f"# {observation(result)}"
-    yield f"# {figures(result)}"
-    if not result.ok:
+    skip = f" # SKIP {result.job.left_out}" if result.job.left_out else ""
+    if result.error:
+        yield f"# error: {' '.join(result.error.split())}"
+    elif not skip:
+        yield f"# {observation(result)}"
+        yield f"# {figures(result)}"
+    if result.says_nothing:
+        yield f"# {verdict(result)}"
+    if result.reason:
         yield f"# {verdict(result)}"
         if result.witness is not None:
             yield f"# breaks: {result.witness.rule}: {' '.join(result.witness.text.split())}"
@@ -99,7 +140,7 @@ def ktap(result: Result, number: int) -> Iterable[str]:
             yield f"# {replay_command(result)}"
     # A hash would begin a directive.
     name = f"{subject.name} {subject.policy} {subject.arch}".replace("#", "_")
-    yield f"{'ok' if result.ok else 'not ok'} {number} {name}"
+    yield f"{'ok' if result.ok else 'not ok'} {number} {name}{skip}"
 
 
 def as_json(result: Result) -> dict[str, Any]:
@@ -128,6 +169,9 @@ def as_json(result: Result) -> dict[str, Any]:
         "saved": result.saved,
         "unreached": list(result.unreached),
         "file": None if result.file is None else str(result.file),
+        "like": result.job.like or None,
+        "left_out": result.job.left_out or None,
+        "error": result.error or None,
     }
 
 

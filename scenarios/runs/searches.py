@@ -90,6 +90,8 @@ def plain_explorer(machine: LitmusMachine) -> DirectExplorer:
 def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: Look) -> Result:
     """Find out one result. UsageProblem for what a program of the test or the policy raises."""
     began = time.monotonic()
+    if job.left_out:
+        return Result(job, settings.strategy)
     machine = job.subject.litmus_machine()
     with faults_in_one_line(job.subject):
         explorer = fast_explorer(machine)
@@ -271,7 +273,7 @@ def results(
     workers: SearchWorkers | None,
     look: Callable[[Job, int], None],
 ) -> Iterator[Result]:
-    """Every job's result, in order."""
+    """Every job's result, in order; what is wrong with one of them is its result."""
     gc.freeze()
     try:
         for job in jobs:
@@ -279,8 +281,10 @@ def results(
             def look_at(done: int, job: Job = job) -> None:
                 look(job, done)
 
-            result = run_job(job, settings, workers, look_at)
-            yield result
+            try:
+                yield run_job(job, settings, workers, look_at)
+            except UsageProblem as problem:
+                yield Result(job, settings.strategy, error=problem.message)
             # The states that this search has learnt refer to each other: none goes by itself.
             gc.collect()
     finally:

@@ -114,13 +114,19 @@ def is_harm(rule: str) -> bool:
 
 @dataclass(slots=True)
 class Outcome:
-    """All runs together. `latencies` by policy and kind; `problem` is what ended it early, in one line."""
+    """All runs together. `latencies` by policy and kind; `problems`: what ended targets early, in a line."""
 
     tallies: list[Tally]
     latencies: Pictures = field(default_factory=dict)
     elapsed_s: float = 0.0
     interrupted: bool = False
-    problem: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def problem(self) -> str:
+        """In one line; empty if there is none."""
+        more = f"{len(self.problems)} problems; the first: " if len(self.problems) > 1 else ""
+        return more + self.problems[0] if self.problems else ""
 
     @property
     def runs(self) -> int:
@@ -170,30 +176,32 @@ def stress(
     except SessionError as problem:
         if not outcome.runs:
             raise UsageProblem(str(problem)) from None
-        outcome.problem = str(problem)
+        outcome.problems.append(str(problem))
     return outcome
 
 
 def _stress(session: LiveSession, plan: Plan, outcome: Outcome, paces: list[Pace], look: Look) -> None:
     deadline = float("inf") if plan.seconds is None else time.monotonic() + plan.seconds
-    turns = zip(outcome.tallies, paces, strict=True)
-    for number, (tally, pace) in _in_turn(list(turns)):
+    turns = list(zip(outcome.tallies, paces, strict=True))
+    for number, (tally, pace) in _in_turn(turns):
         if number == plan.runs or time.monotonic() >= deadline:
             return
         chaos = draw_chaos(plan.seed, tally.runs, plan.level, pace)
         try:
             result = one_run(session, tally, pace, chaos, plan.seed)
         except ProgramError as problem:
-            outcome.problem = f"{tally.target.subject.title()}: {problem}"
-            return
+            outcome.problems.append(f"{tally.target.subject.title()}: {problem}")
+            turns.remove((tally, pace))
+            continue
         outcome.add_latencies(tally.target.subject.policy, result)
         look(tally)
 
 
-def _in_turn(turns: Sequence[tuple[Tally, Pace]]) -> Iterator[tuple[int, tuple[Tally, Pace]]]:
+def _in_turn(turns: list[tuple[Tally, Pace]]) -> Iterator[tuple[int, tuple[Tally, Pace]]]:
+    """In turn, those that are still there."""
     number = 0
-    while True:
-        for turn in turns:
+    while turns:
+        for turn in list(turns):
             yield number, turn
             number += 1
 

@@ -16,6 +16,7 @@ from emulator.machine.litmus import Expectation, Observation
 from emulator.policies.catalogue import canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
+from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, find_named
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
@@ -25,12 +26,18 @@ OBSERVATIONS: Final[tuple[Observation, ...]] = get_args(Observation)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One result to find out, and what is expected of it (None: nobody said)."""
+    """One result to find out, and what is expected of it (None: nobody said).
+
+    `like`: it is expected of this policy, and so of one that says to be like it. `left_out` says why there is
+    nothing to find out.
+    """
 
     subject: Subject
     expected: Observation | None
     reached: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
+    like: str = ""
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Result:
-    """What came out of one job. `reason` says why it is not `ok`, empty if it is."""
+    """What came out of one job. `reason` says why it is not `ok`, empty if it is; `error` what ended it."""
 
     job: Job
     strategy: str
@@ -68,6 +75,7 @@ class Result:
     file: Path | None = None
     drawing: Drawing | None = None
     reason: str = ""
+    error: str = ""
 
     @property
     def observation(self) -> Observation:
@@ -77,7 +85,12 @@ class Result:
     @property
     def ok(self) -> bool:
         """The verdict is the expected one."""
-        return not self.reason
+        return not self.reason and not self.error
+
+    @property
+    def says_nothing(self) -> bool:
+        """Nobody said what to expect, so that no rule broke is no praise."""
+        return self.ok and self.job.expected is None and not self.job.left_out
 
 
 def plan(tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str]) -> list[Job]:
@@ -89,51 +102,59 @@ def plan(tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[s
         names = list(policies) or list(dict.fromkeys(one.policy for one in litmus.expected))
         if not names:
             raise UsageProblem(f"{test}: it expects nothing of any policy; say which with --policy")
+        # What a test has reached under anybody says what there would have been to reach.
+        anything = tuple(dict.fromkeys(name for one in litmus.expected for name in one.reached))
         for policy in names:
-            expectation = expected.get(canonical(policy))
+            made = policy_factory(policy)()
+            like = "" if canonical(policy) in expected else made.like
+            nothing = Expectation(policy, None, None, None, anything)
+            expectation = expected.get(canonical(like or policy), nothing)
+            left_out = ""
+            if not isinstance(made, litmus.only):
+                left_out = f"asks about {litmus.only.__name__} and what is derived from it only"
             jobs += [
-                _job(Subject(test, policy, arch, litmus.cpus), expectation)
+                _job(Subject(test, policy, arch, litmus.cpus), expectation, like, left_out)
                 for arch in _archs(archs, expectation)
             ]
     return jobs
 
 
-def _archs(archs: Sequence[str], expectation: Expectation | None) -> list[str]:
-    if archs:
-        return list(archs)
-    return [arch for arch in ARCHITECTURES if expectation is None or getattr(expectation, arch) is not None]
+def _archs(archs: Sequence[str], expectation: Expectation) -> list[str]:
+    """Those given, or those that something is expected on; all if that is nowhere."""
+    expected = [arch for arch in ARCHITECTURES if getattr(expectation, arch) is not None]
+    return list(archs) or expected or list(ARCHITECTURES)
 
 
-def _job(subject: Subject, expectation: Expectation | None) -> Job:
-    if expectation is None:
-        return Job(subject, None)
+def _job(subject: Subject, expectation: Expectation, like: str, left_out: str) -> Job:
     expected = getattr(expectation, subject.arch)
     if expected is not None and expected not in OBSERVATIONS:
         raise UsageProblem(
             f"{subject.test}: expects {expected!r} of {subject.policy} on {subject.arch}; "
             f"{' or '.join(OBSERVATIONS)}"
         )
-    return Job(subject, expected, expectation.reached, expectation.rules)
+    return Job(subject, expected, expectation.reached, expectation.rules, like, left_out)
 
 
 def reason(result: Result) -> str:
     """Why the verdict is not the expected one; empty if it is."""
     job = result.job
+    like = f", as of {job.like}" if job.like else ""
     if result.witness is not None:
         rule = result.witness.rule
         if job.expected is None:
             return f"a rule broke; the test expects nothing of {job.subject.policy} on {job.subject.arch}"
         if job.expected == "Never":
-            return "expected Never"
+            return f"expected Never{like}"
         if job.rules and rule not in job.rules:
-            return f"broke {rule!r}; expected {' or '.join(repr(one) for one in job.rules)}"
+            return f"broke {rule!r}; expected {' or '.join(repr(one) for one in job.rules)}{like}"
         return ""
     if result.endless:
         return f"livelock: {result.endless}"
-    if job.expected == "Sometimes":
+    # A policy that does not share the fault of the one that it is like is none the worse for it.
+    if job.expected == "Sometimes" and not job.like:
         return "expected Sometimes"
-    if result.unreached:
-        return f"vacuous: no run counted {', '.join(result.unreached)}"
+    if result.unreached and job.expected is not None:
+        return f"vacuous: no run counted {', '.join(result.unreached)}{like}"
     if result.schedules and result.cut == result.schedules:
         return "vacuous: every run was cut short; raise --steps"
     return ""

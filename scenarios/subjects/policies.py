@@ -7,6 +7,7 @@ The user's is read before it runs: what is wrong with it in a way that Python le
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,10 @@ def policy_factory(name: str) -> Callable[[], Policy]:
         line = place(problem, getattr(_module_of(found), "__file__", ""))
         raise _wrong(name, f"{line}making one raised {what(problem)}") from None
     check_hooks(made)
+    if made.like and made.like not in POLICIES:
+        where = f"line {inspect.getsourcelines(found)[1]}"
+        known = did_you_mean(made.like, POLICIES)
+        raise _wrong(name, f"{where}: like = {made.like!r} is no shipped policy; {known}")
     return found
 
 

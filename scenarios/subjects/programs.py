@@ -45,7 +45,7 @@ def litmus_named(text: str) -> list[LitmusName]:
     """
     path, colon, wanted = text.rpartition(":")
     if colon and path.endswith(".py"):
-        return [LitmusName(wanted, _checked_file(path, wanted))]
+        return _in_file(path, wanted)
     if text.endswith(".py") or os.sep in text:
         file = str(Path(text).absolute())
         return [LitmusName(one.name, file) for one in litmus_in(file)]
@@ -61,12 +61,14 @@ def litmus_named(text: str) -> list[LitmusName]:
     )
 
 
-def _checked_file(path: str, wanted: str) -> str:
+def _in_file(path: str, wanted: str) -> list[LitmusName]:
+    """The tests of a file that a name or a wildcard means."""
     file = str(Path(path).absolute())
     names = [one.name for one in litmus_in(file)]
-    if wanted not in names:
+    found = [name for name in names if name == wanted or fnmatch.fnmatchcase(name, wanted)]
+    if not found:
         raise UsageProblem(f"{path}: no litmus test named {wanted!r}; {did_you_mean(wanted, names)}")
-    return file
+    return [LitmusName(name, file) for name in found]
 
 
 def find_named(test: LitmusName) -> Litmus:

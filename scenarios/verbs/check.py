@@ -16,7 +16,6 @@ from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan
-from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, litmus_named, unique
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -99,8 +98,8 @@ def check(
         raise UsageProblem("--json and --ktap: one or the other")
     _known_strategy(strategy)
     jobs = plan(tests_named(names, every), policies, archs)
-    for policy in dict.fromkeys(job.subject.policy for job in jobs):
-        policy_factory(policy)
+    if all(job.left_out for job in jobs):
+        raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out}; not about {jobs[0].subject.policy}")
     if schedules is None:
         schedules = SCHEDULES_ALL if every else SCHEDULES
     if states is None and every and strategy != EXHAUSTIVE:
@@ -108,6 +107,7 @@ def check(
     settings = Settings(strategy, schedules, steps, seconds, seed, folder, states)
     many = every or len(jobs) > 1
     finished: list[Result] = []
+    told = 0
     interrupted = False
     try:
         with _pool(workers, settings) as pool, bars() as news:
@@ -124,26 +124,27 @@ def check(
                     if as_ktap:
                         _echo(report.ktap_head(len(jobs)) if len(finished) == 1 else ())
                         _echo(report.ktap(result, len(finished)))
-                    elif not as_json:
-                        details = verbose or not many or not result.ok
-                        _echo(report.in_words(result, details, terminal_width()))
+                    elif not as_json and not _nothing_but_errors(finished):
+                        for one in finished[told:]:
+                            details = verbose or not many or not one.ok
+                            _echo(report.in_words(one, details, terminal_width()))
+                        told = len(finished)
     except KeyboardInterrupt:
         interrupted = True
-    except UsageProblem as problem:
-        if as_ktap and finished:
-            click.echo(f"Bail out! {' '.join(problem.message.split())}")
-        if as_json and finished:
-            print_json({**_document(finished, True, False), "stopped": problem.message})
-        raise
-    if as_json:
+    errors = [result.error for result in finished if result.error]
+    if as_json and not _nothing_but_errors(finished):
         print_json(_document(finished, many, interrupted))
     elif as_ktap:
         if interrupted:
             click.echo("Bail out! interrupted")
-    elif many or interrupted:
+    elif (many or interrupted) and not as_json and not _nothing_but_errors(finished):
         click.echo(report.summary(finished, len(jobs)))
+        _echo(report.without_expectations(finished))
     if interrupted:
         exits.interrupted()
+    if errors:
+        distinct = len(dict.fromkeys(errors))
+        raise UsageProblem(f"{distinct} errors; the first: {errors[0]}" if distinct > 1 else errors[0])
     if not all(result.ok for result in finished):
         context.exit(exits.VIOLATION)
 
@@ -151,6 +152,11 @@ def check(
 def _echo(lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(line)
+
+
+def _nothing_but_errors(results: Sequence[Result]) -> bool:
+    """One and the same, most likely: the line on standard error says it."""
+    return bool(results) and all(result.error for result in results)
 
 
 def _known_strategy(name: str) -> None:

@@ -85,7 +85,9 @@ def stress(
         for option, given in (("--cpus", cpus is not None), ("--set", bool(overrides))):
             if given:
                 raise UsageProblem(f"{option}: for workloads only, and there is none; leave it out")
-    subjects = _litmus_subjects(tests, policies, archs)
+    subjects, left_out = _litmus_subjects(tests, policies, archs)
+    for line in left_out:
+        click.echo(f"migrc: left out: {line}", err=True)
 
     # Ray takes a second to import, so not before the input is known to be good.
     from scenarios.report.tallies import as_document, print_outcome
@@ -98,11 +100,19 @@ def stress(
         for arch in archs or WORKLOAD_ARCHS
     ]
     bounds = Plan(seed, level, runs, DEFAULT_S if seconds is None and runs is None else seconds)
-    targets = [target(subject) for subject in subjects]
+    targets, problems = [], []
+    for subject in subjects:
+        try:
+            targets.append(target(subject))
+        except UsageProblem as problem:
+            if len(subjects) == 1:
+                raise
+            problems.append(problem.message)
     with _news(bounds) as look:
         outcome = stress(targets, bounds, address, look)
+    outcome.problems[:0] = problems
     if as_json:
-        print_json(as_document(outcome, seed, level))
+        print_json({**as_document(outcome, seed, level), "left_out": left_out})
     else:
         print_outcome(outcome, seed, level, sys.stdout)
     if outcome.problem:
@@ -139,17 +149,24 @@ def _named(
 
 def _litmus_subjects(
     tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str]
-) -> list[Subject]:
-    """Without a policy given, those that a test expects to break no rule on that architecture."""
+) -> tuple[list[Subject], list[str]]:
+    """What to run, and a line for each test that is left out.
+
+    Without a policy given, those that a test expects to break no rule on that architecture.
+    """
     jobs = plan(tests, policies, archs or LITMUS_ARCHS)
-    if policies:
-        return [job.subject for job in jobs]
-    found = [job.subject for job in jobs if job.expected == "Never"]
-    for test in tests:
-        if not any(subject.what == test for subject in found):
-            raise UsageProblem(f"{test}: it expects Never of no policy there; say which with --policy")
-    # Mistakes that happen to do no harm are not what anybody wants to be sure of.
-    return [subject for subject in found if not subject.policy.startswith("mistake:")] or found
+    why = {job.subject.test: f"{job.subject.test} {job.left_out}" for job in jobs if job.left_out}
+    found = [job for job in jobs if not job.left_out and (policies or job.expected == "Never")]
+    run = {job.subject.test for job in found}
+    nothing = "expects Never of no policy there"
+    left_out = [why.get(test, f"{test} {nothing}") for test in tests if test not in run]
+    if tests and not found:
+        raise UsageProblem(f"{'; '.join(left_out)}; say which with --policy")
+    subjects = [job.subject for job in found]
+    if not policies:
+        # Mistakes that happen to do no harm are not what anybody wants to be sure of.
+        subjects = [one for one in subjects if not one.policy.startswith("mistake:")] or subjects
+    return subjects, left_out
 
 
 @contextmanager

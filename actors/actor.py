@@ -16,6 +16,7 @@ import zmq
 
 from actors import cluster, wire
 from actors.errors import fault_of
+from actors.line import Stopped
 from actors.mailbox import Directory, Endpoint, Mailbox
 from actors.mode import Mode
 from emulator.hardware.awaits import watch_coroutines
@@ -23,10 +24,6 @@ from emulator.machine.progress import broken_by_program
 from emulator.machine.protocols import Machine
 
 _COLLECT_EVERY: Final = 50  # stressed runs
-
-
-class Stopped(Exception):
-    """The driver has said that the run is over."""
 
 
 class MachineActor:

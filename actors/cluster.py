@@ -17,9 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Final
+from typing import Any, Final, Self
+from unittest.mock import patch
 
 import ray
 
@@ -38,48 +39,86 @@ _OBJECT_STORE_BYTES: Final = 80 * 2**20
 
 
 @contextlib.contextmanager
-def signals_wait() -> Iterator[None]:
-    """Hold back Ctrl-C, SIGTERM and SIGHUP during the block; they have their effect right after it."""
+def _handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """`handler` for these signals during the block, but for those that are ignored (SIGHUP under nohup)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    caught: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-
-    before = {
-        number: signal.signal(number, remember) for number in _not_ignored(signal.SIGINT, *_TERMINATIONS)
-    }
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, theirs in before.items():
+            signal.signal(number, theirs)
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Hold back Ctrl-C, SIGTERM and SIGHUP during the block; they have their effect right after it."""
+    caught: list[int] = []
+    try:
+        with _handled(lambda number, frame: caught.append(number), signal.SIGINT, *_TERMINATIONS):
+            yield
+    finally:
         if caught:
             signal.raise_signal(caught[0])
 
 
-@contextlib.contextmanager
-def termination_unwinds() -> Iterator[None]:
-    """SIGTERM, and SIGHUP unless nohup has it ignored, raise SystemExit in the block: it cleans up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def unwind(number: int, frame: FrameType | None) -> None:
-        raise Terminated(128 + number)
-
-    before = {number: signal.signal(number, unwind) for number in _not_ignored(*_TERMINATIONS)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _unwind(number: int, frame: FrameType | None) -> None:
+    raise Terminated(128 + number)
 
 
-def _not_ignored(*numbers: signal.Signals) -> list[signal.Signals]:
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+class RaySession:
+    """Ray for as long as the `with` block lasts: on this machine, or the cluster at `address`.
+
+    SessionError if there is no such cluster. In the block SIGTERM and SIGHUP raise SystemExit, so that it
+    cleans up as Ctrl-C does.
+    """
+
+    def __init__(self, address: str | None = None, dashboard: bool = False) -> None:
+        self._address = address
+        self._dashboard = dashboard
+        self.directory = ""  # where everything that this session puts on disk is; empty on a cluster
+        self._joined = False
+        self._signals = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._signals.enter_context(_handled(_unwind, *_TERMINATIONS))
+        try:
+            with signals_wait():
+                if self._address:
+                    join(self._address)
+                    self._joined = True
+                else:
+                    self.directory = start_here(self._dashboard)
+                self.begin()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            with signals_wait():
+                self.end()
+                if self.directory:
+                    stop_here(self.directory)
+                    self.directory = ""
+                if self._joined:
+                    self._joined = False
+                    leave()
+        finally:
+            self._signals.close()
+
+    def begin(self) -> None:
+        """Ray is there."""
+
+    def end(self) -> None:
+        """Ray is about to go; it may never have been there."""
 
 
 def start_here(dashboard: bool) -> str:
@@ -107,11 +146,10 @@ def start_here(dashboard: bool) -> str:
                 logging_level=logging.ERROR,
                 _temp_dir=directory,
             )
-    except Exception as problem:
+    except BaseException as problem:
         stop_here(directory)
-        raise SessionError(f"Ray does not start on this machine: {_first_line(problem)}") from problem
-    except BaseException:
-        stop_here(directory)
+        if isinstance(problem, Exception):
+            raise SessionError(f"Ray does not start on this machine: {first_line(problem)}") from problem
         raise
     finally:
         for name, value in before.items():
@@ -122,15 +160,9 @@ def start_here(dashboard: bool) -> str:
     return directory
 
 
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
+def _own_signals() -> Any:
     """Keep Ray from handling SIGTERM in its own way: it would exit in the middle of starting."""
-    theirs = ray._private.utils.set_sigterm_handler
-    ray._private.utils.set_sigterm_handler = lambda handler: None
-    try:
-        yield
-    finally:
-        ray._private.utils.set_sigterm_handler = theirs
+    return patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None)
 
 
 def keep_quiet() -> None:
@@ -209,7 +241,7 @@ def join(address: str) -> None:
     except SessionError:
         raise
     except Exception as problem:
-        raise SessionError(f"cannot use the Ray cluster at {address}: {_first_line(problem)}") from problem
+        raise SessionError(f"cannot use the Ray cluster at {address}: {first_line(problem)}") from problem
 
 
 def _probe(address: str) -> str:
@@ -236,5 +268,6 @@ def leave() -> None:
         ray.shutdown()
 
 
-def _first_line(problem: BaseException) -> str:
+def first_line(problem: BaseException) -> str:
+    """What Ray's long errors begin with."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]

@@ -50,26 +50,6 @@ class ProgramError(Exception):
         self.cpu = cpu
         self.fault = fault
 
-    @property
-    def type(self) -> str:
-        """Name of the exception's class."""
-        return self.fault.kind
-
-    @property
-    def message(self) -> str:
-        """What the exception said."""
-        return self.fault.message
-
-    @property
-    def file(self) -> str:
-        """Source file of the innermost frame."""
-        return self.fault.file
-
-    @property
-    def line(self) -> int:
-        """Line number of the innermost frame."""
-        return self.fault.line
-
 
 def fault_of(problem: BaseException) -> Fault:
     """Describe `problem` by the innermost frame of a user's own code, or the innermost of all."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any, NamedTuple
 
-from actors.errors import Fault, fault_of, running_cpu
+from actors.errors import Fault, ProgramError, fault_of, running_cpu
 from actors.worker_pool import Worker, WorkerPool
 from emulator.explore.explorer import Explorer
 from emulator.explore.search import Limits, Tally, search
@@ -35,15 +36,6 @@ class Range(NamedTuple):
     tally: Tally
     reached: frozenset[str]
     fault: tuple[int, Fault] | None = None
-
-
-class WorkerFault(Exception):
-    """A program (of CPU `cpu`), or what opens the machine (-1), raised in a worker."""
-
-    def __init__(self, cpu: int, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.cpu = cpu
-        self.fault = fault
 
 
 class SearchWorker(Worker):
@@ -94,31 +86,26 @@ class SearchWorkers(WorkerPool):
 
         Ends with the first range, by number, that holds a violation; what other workers are still at then is
         not waited for, but their next task comes behind it. `look` is called a few times a second.
-        SessionError if a worker dies, WorkerFault if something raised.
+        SessionError if a worker dies, ProgramError if something raised.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         finished: dict[int, Range] = {}
         due = runs.start
         ended = False
 
-        def firsts() -> Iterator[int]:
-            for first in runs:
-                if ended:
-                    return
-                yield first
-
         def begin(worker: Any, first: int) -> Any:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             return worker.search.remote(task, first, min(runs.step, runs.stop - first), left)
 
-        for first, found in self.answers(firsts(), begin, look):
+        ahead = takewhile(lambda _: not ended, runs)
+        for first, found in self.answers(ahead, begin, look):
             finished[first] = found
             ended = ended or found.tally.violation is not None or found.fault is not None
             while due in finished:
                 found = finished.pop(due)
                 due += runs.step
                 if found.fault is not None:
-                    raise WorkerFault(*found.fault)
+                    raise ProgramError(*found.fault)
                 yield found
                 if found.tally.violation is not None:
                     return

@@ -10,15 +10,17 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, Final, Literal
 
 import ray
 import zmq
 
 from actors import cluster, wire
-from actors.cpu_actor import CpuActor, CpuReport
+from actors.calls import CpuReport
+from actors.cpu_actor import CpuActor
 from actors.errors import Fault, ProgramError, SessionError
+from actors.gate import MemoryReport
 from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
 from actors.mode import Mode
@@ -68,66 +70,35 @@ class LiveResult:
     cut: bool = False
 
 
-class LiveSession:
-    """Ray for as long as the `with` block lasts: on this machine, or the cluster at `address`.
+class LiveSession(cluster.RaySession):
+    """Actors on Ray, for one run after another.
 
-    SessionError if there is no such cluster. In the block SIGTERM and SIGHUP raise SystemExit, so that it
-    cleans up as Ctrl-C does. `transport` is tcp with CURVE by default where there is an address, else ipc.
+    `transport` is tcp with CURVE by default where there is an address, else ipc.
     """
 
     def __init__(
         self, address: str | None = None, dashboard: bool = False, transport: Transport | None = None
     ):
-        self._address = address
-        self._dashboard = dashboard
+        super().__init__(address, dashboard)
         self._tcp = (transport or ("tcp" if address else "ipc")) == "tcp"
         if address and not self._tcp:
             raise ValueError("ipc reaches one machine only; a cluster needs tcp")
-        self.directory = ""  # where everything that this session puts on disk is; empty on a cluster
-        self._joined = False
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._memory: Any = None
         self._cpus: dict[int, Any] = {}
         self._runs = 0
-        self._signals = contextlib.ExitStack()
 
-    def __enter__(self) -> LiveSession:
-        self._signals.enter_context(cluster.termination_unwinds())
-        try:
-            with cluster.signals_wait():
-                if self._address:
-                    cluster.join(self._address)
-                    self._joined = True
-                else:
-                    self.directory = cluster.start_here(self._dashboard)
-                self._context = zmq.Context(io_threads=1)
-        except BaseException:
-            self._close()
-            raise
-        return self
+    def begin(self) -> None:
+        self._context = zmq.Context(io_threads=1)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        try:
-            with cluster.signals_wait():
-                if self._context is not None:
-                    self._context.destroy(linger=0)
-                    self._context = None
-                if self.directory:
-                    cluster.stop_here(self.directory)
-                    self.directory = ""
-                if self._joined:
-                    self._joined = False
-                    self._kill([self._memory, *self._cpus.values()])
-                    cluster.leave()
-                self._memory = None
-                self._cpus = {}
-        finally:
-            self._signals.close()
+    def end(self) -> None:
+        if self._context is not None:
+            self._context.destroy(linger=0)
+            self._context = None
+        if self._address:
+            self._forget([self._memory, *self._cpus.values()])
+        self._memory = None
+        self._cpus = {}
 
     def run(
         self,
@@ -148,7 +119,7 @@ class LiveSession:
             raise SessionError("the session is not open")
         self._runs += 1
         cast = self._prepare(machine, mode)
-        run = _Run(cast, self._context, machine.cpus, progress, patience_s, keep, mode.chaos is not None)
+        run = _Run(cast, progress, patience_s, keep, mode.chaos is not None)
         try:
             result = run.result()
             self._forget(run.lost)
@@ -159,9 +130,7 @@ class LiveSession:
         except BaseException:
             run.close()
             # Somebody is waiting at the terminal: no time for goodbyes.
-            self._kill([self._memory, *self._cpus.values()])
-            self._memory = None
-            self._cpus = {}
+            self._forget([self._memory, *self._cpus.values()])
             raise
         finally:
             run.close()
@@ -184,7 +153,7 @@ class LiveSession:
                 places: list[Endpoint] = ray.get([actor.open.remote(None) for actor in actors])
             except ray.exceptions.RayError as problem:
                 mailbox.close()
-                raise SessionError(f"an actor does not start: {_first_line(problem)}") from None
+                raise SessionError(f"an actor does not start: {cluster.first_line(problem)}") from None
         else:
             names = ["m", *(f"c{number}" for number in range(machine.cpus))]
             places = [ipc_endpoint(self.directory, f"{self._runs}{name}") for name in names]
@@ -196,18 +165,14 @@ class LiveSession:
         return _Cast(mailbox, directory, actors, calls)
 
     def _forget(self, lost: list[Any]) -> None:
-        """Do not use these actors again."""
-        self._kill(lost)
-        if self._memory in lost:
-            self._memory = None
-        self._cpus = {number: actor for number, actor in self._cpus.items() if actor not in lost}
-
-    @staticmethod
-    def _kill(actors: list[Any]) -> None:
-        for actor in actors:
+        """End these actors; the next run has new ones."""
+        for actor in lost:
             if actor is not None:
                 with contextlib.suppress(Exception):
                     ray.kill(actor)
+        if self._memory in lost:
+            self._memory = None
+        self._cpus = {number: actor for number, actor in self._cpus.items() if actor not in lost}
 
 
 @dataclass(slots=True, frozen=True)
@@ -226,24 +191,21 @@ class _Run:
     def __init__(
         self,
         cast: _Cast,
-        context: zmq.Context[zmq.Socket[bytes]],
-        cpus: int,
         progress: Progress | None,
         patience_s: float,
         keep: Callable[[tuple[int, ...], int], None] | None,
         stressed: bool,
     ) -> None:
         self.lost: list[Any] = []  # actors that did not come along when the run was cut
-        self._stressed = stressed
-        self._broken: list[Violation] = []
-        self._keep = keep
-        self._kept = 0  # transitions that blocks have told of
         self._cast = cast
-        self._context = context
-        self._pack = wire.make_packer()
         self._progress = progress
         self._patience_s = patience_s
-        self._accesses = dict.fromkeys(range(cpus), 0)
+        self._keep = keep
+        self._kept = 0  # transitions that blocks have told of
+        self._stressed = stressed
+        self._broken: list[Violation] = []
+        self._pack = wire.make_packer()
+        self._accesses = dict.fromkeys(range(len(cast.directory.cpus)), 0)
         self._ready: set[int] = set()
         self._halted: set[int] = set()
         self._rested: set[int] = set()
@@ -270,7 +232,7 @@ class _Run:
         memory, *reports = self._cut() if self._broken else self._results()
         if self._keep is not None and memory is not None:
             # The last block may come behind the results.
-            transitions = memory[0]["transitions"]
+            transitions = memory.results["transitions"]
             while self._kept < transitions and (message := self._receive(int(_WAITS_S * 1000))):
                 self._take(message)
             if self._kept < transitions:
@@ -288,7 +250,9 @@ class _Run:
         try:
             results: list[Any] = ray.get(self._cast.calls, timeout=_RESULTS_S)
         except ray.exceptions.RayError as problem:
-            raise SessionError(f"an actor died at the end of the run: {_first_line(problem)}") from None
+            raise SessionError(
+                f"an actor died at the end of the run: {cluster.first_line(problem)}"
+            ) from None
         return results
 
     def _cut(self) -> list[Any]:
@@ -395,7 +359,7 @@ class _Run:
             except ray.exceptions.RayActorError:
                 raise SessionError(f"{name} died") from None
             except ray.exceptions.RayError as problem:
-                raise SessionError(f"{name} failed: {_first_line(problem)}") from None
+                raise SessionError(f"{name} failed: {cluster.first_line(problem)}") from None
             raise SessionError(f"{name} ended early")
 
     def _unready(self) -> SessionError:
@@ -420,20 +384,19 @@ class _Run:
             f"no CPU got anywhere for {self._patience_s:g} s; they wait for: " + "; ".join(states)
         )
 
-    def _merge(self, memory: Any, reports: list[CpuReport | None], elapsed_ns: int) -> LiveResult:
+    def _merge(self, memory: MemoryReport, reports: list[CpuReport | None], elapsed_ns: int) -> LiveResult:
         whole = [report for report in reports if report is not None]
         merged = {}
         for name in ("delivery", "handler", "round_trip"):
             merged[name] = Histogram()
             for report in whole:
                 merged[name].merge(Histogram.decode(getattr(report, name)))
-        results, violations = memory
         at_rest = not self._broken or self._broken[0].rule == DEADLOCK
-        found = [*violations, *(one for report in whole for one in report.violations), *self._broken]
+        found = [*memory.violations, *(one for report in whole for one in report.violations), *self._broken]
         return LiveResult(
             cpus=[report.results for report in whole],
             tlb_interrupts=[report.tlb_interrupts for report in whole],
-            memory=results,
+            memory=memory.results,
             violations=found,
             accesses=sum(report.accesses for report in whole),
             elapsed_ns=elapsed_ns,
@@ -445,7 +408,3 @@ class _Run:
 
 class _Silence(SessionError):
     """Nobody has sent word for a long time."""
-
-
-def _first_line(problem: BaseException) -> str:
-    return (str(problem).strip() or type(problem).__name__).splitlines()[0]

@@ -15,12 +15,12 @@ from typing import Any, Final
 import zmq
 
 from actors import wire
+from actors.gate import Gate, MemoryReport
 from actors.meetings import Meetings
 from actors.recorder import AnswerSum, note
 from emulator.checks.accounting import Accounting
 from emulator.checks.grace_period import GracePeriod
 from emulator.checks.sides import Sides
-from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
 from emulator.hardware.pte import ACCESSED, PRESENT
@@ -32,8 +32,8 @@ from emulator.memory.memory import BLOCKED
 _BLOCK_EVENTS: Final = 1_000
 
 
-class WatchedGate:
-    """Carries out operations and tells the watchers; with `driver` also writes the order down, in blocks.
+class WatchedGate(Gate):
+    """As `Gate`, and tells the watchers; with `driver` also writes the order down, in blocks.
 
     A block is (events, checksum), as `recorder` has them; the checksum goes over the run so far.
     """
@@ -45,6 +45,7 @@ class WatchedGate:
         checks: Sequence[Check],
         driver: zmq.Socket[bytes] | None,
     ) -> None:
+        super().__init__(memory, checks)
         self.shared = Shared(memory, machine.cpus, checks)  # type: ignore[arg-type]
         self.watchers = machine.watchers(memory)
         self._row = machine.architecture_row
@@ -65,10 +66,11 @@ class WatchedGate:
         if number == wire.BEGUN:
             number, fields = fields
         elif number == wire.TRANSITION:
-            number, fields = fields[2:4]
-        return wire.make_watched(number, fields)
+            attempt = wire.Attempt._make(fields)
+            number, fields = attempt.number, attempt.fields
+        return super().operation(number, fields)
 
-    def enabled(self, cpu: int, operation: Operation) -> bool:
+    def enabled(self, cpu: int, operation: Operation | TakeCalls) -> bool:
         """`carry_out` would not answer BLOCKED now."""
         return self.shared.enabled(cpu, operation)
 
@@ -83,7 +85,7 @@ class WatchedGate:
         if number == wire.TAKE:
             return self._take(cpu)
         if number == wire.TRANSITION:
-            return self._transition(cpu, *fields)
+            return self._transition(cpu, wire.Attempt._make(fields))
         begun = number == wire.BEGUN
         if begun:
             number, fields = fields
@@ -91,8 +93,7 @@ class WatchedGate:
         operation = kind._make(fields)
         row = TABLE[kind]
         if row.where is Where.CPU:
-            self._tell(Transition(Kind.STEP, cpu), operation, False, None)
-            self._note(Kind.STEP, cpu, 0, 1)
+            self._happened(Transition(Kind.STEP, cpu), operation, False, None)
             return None
         answer = self.shared.execute(cpu, operation)
         if answer is BLOCKED:
@@ -100,27 +101,24 @@ class WatchedGate:
         stored = self._row.stores_wait and row.order in (Order.STORE, Order.ACK)
         if stored or (begun and self._row.loads_wait):
             # Issued, and performed at once: nothing else waits in the window.
-            self._tell(Transition(Kind.STEP, cpu), operation, True, None)
-            self._note(Kind.STEP, cpu, 0, 1)
-            self._tell(Transition(Kind.PERFORM, cpu), operation, False, answer)
-            self._note(Kind.PERFORM, cpu, 0, 1)
+            self._happened(Transition(Kind.STEP, cpu), operation, True, None)
+            self._happened(Transition(Kind.PERFORM, cpu), operation, False, answer)
         else:
-            self._tell(Transition(Kind.STEP, cpu), operation, False, answer)
-            self._note(Kind.STEP, cpu, 0, 1)
+            self._happened(Transition(Kind.STEP, cpu), operation, False, answer)
         if self._driver is not None:
             self._sum.add(cpu, number, answer)
         return answer
 
-    def _transition(
-        self, cpu: int, kind: int, at: int, number: int, fields: Any, issued: bool, cached: int
-    ) -> Any:
+    def _transition(self, cpu: int, attempt: wire.Attempt) -> Any:
         """A transition of a stressed CPU, whose window is its own business."""
+        kind, at, number, fields, issued, cached = attempt
         transition = Transition(Kind(kind), cpu, at)
-        if cached < 0:
+        if cached is None:
             # Nobody reads the fields of what is not relevant to the watchers, and they did not travel.
             if fields or not CLASSES[number]._fields:
-                self._tell(transition, CLASSES[number]._make(fields), issued, None)
-            self._note(transition.kind, cpu, at, 1)
+                self._happened(transition, CLASSES[number]._make(fields), issued, None)
+            else:
+                self._note(transition.kind, cpu, at, 1)
             return None
         operation = CLASSES[number]._make(fields)
         if kind == Kind.WALK:
@@ -131,8 +129,7 @@ class WatchedGate:
         answer = self.shared.execute(cpu, operation)
         if answer is BLOCKED:
             return BLOCKED
-        self._tell(transition, operation, False, answer)
-        self._note(transition.kind, cpu, at, 1)
+        self._happened(transition, operation, False, answer)
         self._order.update(self._pack((cpu, number, operation)))
         self._meetings.add(cpu, operation)
         if self._driver is not None:
@@ -143,15 +140,17 @@ class WatchedGate:
         batch = self.shared.execute(cpu, TakeCalls(cpu))
         if batch is BLOCKED:
             return ()
-        self._tell(Transition(Kind.INTERRUPT, cpu), None, False, batch)
-        self._note(Kind.INTERRUPT, cpu, 0, 1)
+        self._happened(Transition(Kind.INTERRUPT, cpu), None, False, batch)
         self._order.update(self._pack((cpu,)))
         self._meetings.add(cpu, TakeCalls(cpu))
         return batch
 
-    def _tell(self, transition: Transition, operation: Operation | None, issued: bool, answer: Any) -> None:
+    def _happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
         for watcher in self.watchers:
             watcher.happened(transition, operation, issued, answer)
+        self._note(transition.kind, transition.cpu, transition.at, 1)
 
     def _note(self, kind: Kind, cpu: int, at: int, count: int) -> None:
         """Write one transition down, `count` times."""
@@ -168,26 +167,22 @@ class WatchedGate:
             self._driver.send(self._pack((wire.BLOCK, wire.MEMORY, tuple(self._events), self._sum.value)))
             self._events = []
 
-    def finish(self) -> None:
-        """The run has come to its end; what is owed then has been performed where accounting watches."""
-        if self._drains:
+    def report(self, whole: bool) -> MemoryReport:
+        """Also how many transitions there were, a name for the order of operations at memory (of a stressed
+        run), the digest of memory as it is at the end, and what the watchers have found."""
+        figures, violations = super().report(whole)
+        if whole and self._drains:
+            # What is owed at the end has been performed where accounting watches.
             for watcher in self.watchers:
                 watcher.finish()
-
-    def results(self) -> dict[str, Any]:
-        """How many transitions there were, a name for the order of operations at memory (of a stressed run),
-        and the digest of memory as it is at the end."""
         self.write_block()
-        memory: Any = self.shared.memory
-        found: dict[str, Any] = {
+        figures |= {
             "transitions": self.count,
             "interleaving": self._order.hexdigest(),
             "contested": self._meetings.contested(),
         }
         if self._driver is not None:
-            found["memory_digest"] = digest(memory.state())
-        return found
-
-    def violations(self) -> list[Violation]:
-        """What the watchers have found."""
-        return [violation for watcher in self.watchers for violation in watcher.violations]
+            memory: Any = self.shared.memory
+            figures["memory_digest"] = digest(memory.state())
+        found = [violation for watcher in self.watchers for violation in watcher.violations]
+        return MemoryReport(figures, violations + found)

@@ -8,23 +8,19 @@ to it. Tuples arrive as tuples, so that operations stay hashable, and integers m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from emulator.hardware.operations import CLASSES, NUMBERS, TABLE, Operation, Touch, Where, describe
+from emulator.hardware.operations import CLASSES, Operation, Touch, describe
 
 # In a watched run memory is told of everything that a CPU does, so some numbers mean no operation of memory.
 LOCAL: Final = len(CLASSES)  # a count: so many steps that nobody else could notice
 TOUCHED: Final = LOCAL + 1  # where a run of touches ended
 BEGUN: Final = LOCAL + 2  # number and fields of a load whose value is asked for later
 TAKE: Final = LOCAL + 3  # an interrupt: the calls that are queued
-# Kind, position, number and fields of the operation, whether it was only issued, and what a walker has: any
-# transition of a stressed CPU. The last is -1 where nothing is asked of memory.
-TRANSITION: Final = LOCAL + 4
-# The last that a stressed CPU sends before it waits for a message: how many RETRY it has had, whether it
-# would take a call, and what it waits for (empty: its program is over). -1 of them: it is about to wake up.
-ASLEEP: Final = LOCAL + 5
+TRANSITION: Final = LOCAL + 4  # an Attempt of a stressed CPU
+ASLEEP: Final = LOCAL + 5  # a Sleeper: the last that a stressed CPU sends before it waits for a message
 # A stressed CPU stands still, and goes on when it gets an answer: its rank among those that do (0: none).
 HOLD: Final = LOCAL + 6
 
@@ -56,6 +52,30 @@ NO_ANSWER: Final = -1
 
 _BIG_INTEGER: Final = 1
 
+
+class Attempt(NamedTuple):
+    """Any transition of a stressed CPU, with the operation by number and fields.
+
+    `issued`: it only goes into the window. `cached`: what a walker has; None: nothing is asked of memory.
+    """
+
+    kind: int
+    at: int
+    number: int
+    fields: tuple[Any, ...]
+    issued: bool
+    cached: int | None
+
+
+class Sleeper(NamedTuple):
+    """How many RETRY a CPU has had (-1: it is about to wake up), whether it would take a call, and what it
+    waits for; no text if its program is over."""
+
+    retries: int
+    interruptible: bool
+    text: str
+
+
 # MessagePack has 64-bit integers; a mask that clears the bit of CPU 63 needs one more.
 
 
@@ -80,33 +100,6 @@ def make_packer() -> Callable[[Any], bytes]:
 def unpack(frame: bytes) -> Any:
     """Decode one message."""
     return msgpack.unpackb(frame, use_list=False, strict_map_key=False, ext_hook=_unpack_rest)
-
-
-# How to make an operation from its fields, by number; None for what never leaves its CPU.
-MAKE: tuple[Callable[[Any], Any] | None, ...] = tuple(
-    kind._make if TABLE[kind].where is Where.MEMORY else None for kind in CLASSES
-)
-
-
-def make_operation(number: int, fields: tuple[Any, ...]) -> Operation:
-    """The operation with this number. ValueError if it is not one that memory carries out."""
-    make = MAKE[number] if 0 <= number < len(MAKE) else None
-    if make is None:
-        raise ValueError(f"operation number {number} is not one for the memory actor")
-    operation: Operation = make(fields)
-    return operation
-
-
-def make_watched(number: int, fields: tuple[Any, ...]) -> Operation:
-    """The operation with this number, wherever it is carried out."""
-    operation: Operation = CLASSES[number]._make(fields)
-    return operation
-
-
-def append_operation(message: list[Any], operation: Operation) -> None:
-    """Add an operation to a message for the memory actor."""
-    message.append(NUMBERS[type(operation)])
-    message.append(operation)
 
 
 def operation_text(operation: Operation) -> str:

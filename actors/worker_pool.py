@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import ray
 
-from actors import cluster
+from actors.cluster import RaySession, first_line
 from actors.errors import SessionError
 from emulator.hardware.awaits import watch_coroutines
 
@@ -36,48 +35,27 @@ class Worker:
         return function(*arguments)
 
 
-class WorkerPool:
+class WorkerPool(RaySession):
     """`count` workers, each a new `make` in `folder`; `kind` is their name in errors. SessionError if Ray
     fails."""
 
-    def __init__(self, make: type[Any], kind: str, count: int, folder: str) -> None:
+    def __init__(self, make: type[Worker], kind: str, count: int, folder: str) -> None:
+        super().__init__()
         # Ray's decorator is a class to type checkers.
         self._make: Any = ray.remote(num_cpus=0, max_restarts=0)(make)
         self._kind = kind
         self._count = count
         self._folder = folder
-        self._directory = ""
         self._workers: list[Any] = []
-        self._signals = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
-        self._signals.enter_context(cluster.termination_unwinds())
-        try:
-            with cluster.signals_wait():
-                self._directory = cluster.start_here(dashboard=False)
-                self._workers = [self._make.remote(self._folder) for _ in range(self._count)]
-        except BaseException:
-            self._close()
-            raise
-        return self
+    def begin(self) -> None:
+        self._workers = [self._make.remote(self._folder) for _ in range(self._count)]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        try:
-            with cluster.signals_wait():
-                for worker in self._workers:
-                    with contextlib.suppress(Exception):
-                        ray.kill(worker)
-                self._workers = []
-                if self._directory:
-                    cluster.stop_here(self._directory)
-                    self._directory = ""
-        finally:
-            self._signals.close()
+    def end(self) -> None:
+        for worker in self._workers:
+            with contextlib.suppress(Exception):
+                ray.kill(worker)
+        self._workers = []
 
     def answers(
         self,
@@ -97,8 +75,8 @@ class WorkerPool:
         timeout = None if look is None else _LOOK_S
         try:
             while True:
-                while free and (job := next(ahead, _NONE)) is not _NONE:
-                    worker = free.pop()
+                for worker, job in zip(tuple(free), ahead, strict=False):
+                    free.remove(worker)
                     calls[begin(worker, job)] = (worker, job)
                 if not calls:
                     return
@@ -110,8 +88,4 @@ class WorkerPool:
                     free.append(worker)
                     yield job, answer
         except ray.exceptions.RayError as problem:
-            text = (str(problem).strip() or type(problem).__name__).splitlines()[0]
-            raise SessionError(f"a {self._kind} worker died: {text}") from None
-
-
-_NONE: Any = object()
+            raise SessionError(f"a {self._kind} worker died: {first_line(problem)}") from None

@@ -176,7 +176,8 @@ def _here(explorer: LearnedMachine, settings: Settings, look: Look, ranges: rang
 
 def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look, ranges: range) -> _Found:
     """The same ranges, shared out among worker processes."""
-    from actors.search_workers import Task, WorkerFault
+    from actors.errors import ProgramError
+    from actors.search_workers import Task
 
     found = _Found()
     opener = f"{__name__}:{open_machine.__name__}"
@@ -185,10 +186,10 @@ def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look, ra
         for part in workers.ranges(task, ranges, settings.seconds, lambda: look(found.schedules)):
             found.add(part.tally)
             found.reached |= part.reached
-    except WorkerFault as problem:
+    except ProgramError as problem:
         if problem.cpu < 0:
-            subject = job.subject
-            raise UsageProblem(f"{subject.what} under {subject.policy}: in a worker: {problem}") from None
+            what = f"{job.subject.what} under {job.subject.policy}"
+            raise UsageProblem(f"{what}: in a worker: {problem.fault.message}") from None
         raise program_problem(job.subject, problem.cpu, problem.fault) from None
     return found
 

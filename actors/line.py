@@ -1,0 +1,167 @@
+"""One CPU's line to everybody else: its inbox, the outbox to memory, and word to the driver.
+
+Operations that answer nothing wait in the outbox and go ahead of the next one that does, in program order:
+until then nobody can tell that they have not been carried out. All waiting is one blocking receive on the
+one inbox; nothing spins or has a timer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import zmq
+
+from actors import wire
+from actors.mailbox import Directory, Mailbox
+from emulator.checks.grace_period import NEVER_MATTER
+from emulator.hardware.cpu import Cpu
+from emulator.hardware.operations import TABLE, Where
+from emulator.machine.protocols import Kernel
+
+HEAD: Final = 2  # the fields of a message to memory before its operations
+# Messages are cheap by the dozen: 64 operations take memory about as long as the round trip itself.
+OUTBOX_LIMIT: Final = HEAD + 2 * 64
+# Steps of a CPU alone that a check of what happens before what wants to know of.
+TOLD: Final = frozenset(kind for kind, row in TABLE.items() if row.where is Where.CPU) - NEVER_MATTER
+
+_PROGRESS_NS: Final = 200_000_000
+_POLLIN: Final = int(zmq.POLLIN)
+
+
+class Stopped(Exception):
+    """The driver has said that the run is over."""
+
+
+class Line:
+    """`on` says what to do with a message that is no answer, by its kind. `outbox` may be added to.
+
+    `steps`: own steps that memory has not been told of yet, none unless the run is watched.
+    """
+
+    def __init__(self, cpu: Cpu, kernel: Kernel, mailbox: Mailbox, directory: Directory) -> None:
+        self.outbox: list[Any] = [cpu.number, wire.NO_ANSWER]
+        self.steps = 0
+        self.halted = False
+        self.pack = wire.make_packer()
+        self.on: dict[int, Callable[..., None]] = {
+            wire.GO: lambda: None,
+            wire.STOP: self._stop,
+            wire.CUT: self._stop,
+            wire.WHERE: self._say_where,
+        }
+        self._cpu = cpu
+        self._kernel = kernel
+        self._mailbox = mailbox
+        self._directory = directory
+        self._events: Callable[[int], Any] = mailbox.inbox.getsockopt
+        self._recv = mailbox.inbox.recv
+        self._send_memory = mailbox.connect(directory.memory).send
+        self._driver = mailbox.connect_driver(directory.driver)
+        self._unconfirmed = False
+        self._next_progress = 0
+
+    # --- what comes in -------------------------------------------------------------------------
+
+    def receive(self, message: Any) -> None:
+        """Take in a message that is no answer."""
+        self.on[message[0]](*message[1:])
+
+    def sleep(self) -> None:
+        """Nothing to do until a message comes."""
+        self.flush()
+        self.receive(wire.unpack(self._recv()))
+
+    def glance(self) -> None:
+        """Take in what has arrived, without waiting, while the CPU computes."""
+        self.flush()
+        while self._events(zmq.EVENTS) & _POLLIN:
+            self.receive(wire.unpack(self._recv()))
+        self.tick()
+
+    @staticmethod
+    def _stop() -> None:
+        raise Stopped
+
+    # --- to memory -----------------------------------------------------------------------------
+
+    def tell_steps(self) -> None:
+        """What is in the outbox next comes after the steps so far."""
+        if self.steps:
+            self.outbox += (wire.LOCAL, (self.steps,))
+            self.steps = 0
+
+    def put(self, number: int, fields: Any) -> None:
+        """Into the outbox, behind the steps so far."""
+        self.tell_steps()
+        self.outbox += (number, fields)
+
+    def tell(self, number: int, fields: Any) -> None:
+        """As `put`, for what answers nothing."""
+        self.put(number, fields)
+        if len(self.outbox) > OUTBOX_LIMIT:
+            self.confirm()
+
+    def flush(self) -> None:
+        """Send the outbox, if there is anything in it, without waiting for word."""
+        outbox = self.outbox
+        if len(outbox) > HEAD:
+            self._send_memory(self.pack(outbox))
+            del outbox[HEAD:]
+            self._unconfirmed = True
+
+    def confirm(self) -> None:
+        """Return when memory has carried out everything that this CPU has issued."""
+        self.tell_steps()
+        if len(self.outbox) > HEAD or self._unconfirmed:
+            self.exchange(0)
+
+    def exchange(self, wanted: int) -> Any:
+        """Send the outbox; memory's message with the answers to its last `wanted` operations."""
+        outbox = self.outbox
+        outbox[1] = wanted
+        self._send_memory(self.pack(outbox))
+        del outbox[HEAD:]
+        outbox[1] = wire.NO_ANSWER
+        self._unconfirmed = False
+        recv = self._recv
+        unpack = wire.unpack
+        while True:
+            message = unpack(recv())
+            if message[0] <= wire.BLOCKED:
+                return message
+            self.receive(message)
+
+    def hand_on(self) -> None:
+        """An empty message: this CPU does not take what memory offers now."""
+        self._send_memory(self.pack((self._cpu.number, wire.NO_ANSWER)))
+
+    # --- to other CPUs -------------------------------------------------------------------------
+
+    def send(self, cpu: int, message: bytes) -> None:
+        """Send to another CPU."""
+        self._mailbox.connect(self._directory.cpus[cpu]).send(message)
+
+    # --- to the driver -------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Report progress now and then."""
+        now = time.monotonic_ns()
+        if now >= self._next_progress:
+            self._next_progress = now + _PROGRESS_NS
+            self._driver.send(self.pack((wire.PROGRESS, self._cpu.number, self._kernel.accesses)))
+
+    def say_halted(self) -> None:
+        """Tell the driver that the program is over, once."""
+        if not self.halted:
+            self.halted = True
+            self.confirm()
+            self._driver.send(self.pack((wire.HALTED, self._cpu.number, self._kernel.accesses)))
+
+    def _say_where(self) -> None:
+        cpu = self._cpu
+        text = wire.operation_text(cpu.operation) if cpu.frames else "nothing: it has ended"
+        if not cpu.irqs:
+            text += ", interrupts off"
+        self._driver.send(self.pack((wire.WAITS, cpu.number, text)))

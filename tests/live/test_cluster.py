@@ -15,22 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shell import HANG_S, migrc, processes_marked
 
 pytestmark = pytest.mark.live
 
 MARK = "MIGRC_TEST_CLUSTER"
-HANG_S = 180
-
-
-def processes(mark: str) -> list[int]:
-    """Processes that inherited the mark; Ray puts some of its own into other process groups."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +51,7 @@ def address() -> Iterator[str]:
                 time.sleep(0.2)
             yield f"127.0.0.1:{port}"
         finally:
-            while left := processes(directory):
+            while left := processes_marked(f"{MARK}={directory}"):
                 for process in left:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(process, signal.SIGKILL)
@@ -70,12 +59,9 @@ def address() -> Iterator[str]:
                 time.sleep(0.05)
 
 
-def test_a_run_on_a_cluster_finds_what_a_run_here_finds(address: str) -> None:
-    command = [
-        sys.executable, "-m", "scenarios", "run", "tiering", "--address", address, "--json", "--cpus", "2",
-        "--policy", "migrc", "--set", "threads.accesses=5000",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+def test_a_run_on_a_cluster_finds_what_a_run_here_finds(address: str, tmp_path: Path) -> None:
+    arguments = ("--address", address, "--cpus", "2", "--policy", "migrc", "--set", "threads.accesses=5000")
+    done = migrc("run", "tiering", *arguments, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = json.loads(done.stdout)["runs"]
     assert run["accesses"] == 10_000
@@ -83,15 +69,9 @@ def test_a_run_on_a_cluster_finds_what_a_run_here_finds(address: str) -> None:
 
 
 def test_stress_on_a_cluster_finds_a_race_and_leaves_its_recording(address: str, tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "scenarios", "stress", "shootdown", "--address", address, "--json",
-        "--runs", "2", "--arch", "x86", "--policy", "immediate",
-        "--policy", "mistake:no-wait-for-acknowledgements",
-    ]  # fmt: skip
-    root = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=HANG_S, check=False, cwd=tmp_path, env=root
-    )
+    policies = ("--policy", "immediate", "--policy", "mistake:no-wait-for-acknowledgements")
+    options = ("--address", address, "--json", "--runs", "2", "--arch", "x86")
+    done = migrc("stress", "shootdown", *options, *policies, folder=tmp_path)
     assert done.returncode == 1, done.stderr
     right, wrong = json.loads(done.stdout)["results"]
     assert (right["runs"], right["races"], right["violations"]) == (1, 0, 0)

@@ -374,10 +374,10 @@ def test_a_program_that_raises_ends_the_run_and_says_where(session: LiveSession)
 
     with pytest.raises(ProgramError) as caught:
         session.run(LabMachine([until_done, until_done, broken]))
-    problem = caught.value
-    assert (problem.cpu, problem.type, problem.message) == (2, "LookupError", "no such policy state")
-    assert problem.file.endswith("test_engine.py")
-    assert problem.line == fail.__code__.co_firstlineno + 1
+    fault = caught.value.fault
+    assert (caught.value.cpu, fault.kind, fault.message) == (2, "LookupError", "no such policy state")
+    assert fault.file.endswith("test_engine.py")
+    assert fault.line == fail.__code__.co_firstlineno + 1
     # The actors are in order again for the next run.
     assert session.run(LabMachine([locker(5)] * 3)).memory["words"]["count"] == 15
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shell import HANG_S, SMALL, migrc, settings, started
 
 from actors.mode import Mode
 from actors.session import LiveResult, LiveSession
@@ -22,23 +20,7 @@ from scenarios.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.live
 
-HANG_S = 300
-
-# Small tiers and a hot set that moves fast, so that a short run demotes and promotes.
-SMALL = (
-    "memory.fast_pages=128",
-    "memory.slow_pages=512",
-    "memory.min_free_pages=24",
-    "threads.table_pages=192",
-    "threads.heap_pages=32",
-    "threads.hot_pages=24",
-    "threads.drift_every=1000",
-    "threads.drift_pages=16",
-    "threads.accesses=15000",
-    "kernel.numa_scan_pages=256",
-    "kernel.numa_scan_period_accesses=500",
-    "checks.sample_every=50",
-)
+ACCESSES = 15_000
 RECORDED = Mode(watched=True, recorded=True)
 
 LEAKY = """
@@ -56,7 +38,8 @@ def record(
     session: LiveSession, path: Path, policy: str, arch: str, copy: Path | None = None
 ) -> tuple[LiveResult, End]:
     """Run `tiering` on three CPUs; `copy` gets the file as it was in the middle of the run."""
-    subject = Subject(load_workload("tiering", SMALL), policy, arch, 3, 5)
+    workload = load_workload("tiering", (*SMALL, f"threads.accesses={ACCESSES}"))
+    subject = Subject(workload, policy, arch, 3, 5)
     with Writer(path, subject.header()) as writer:
 
         def keep(events: tuple[int, ...], checksum: int) -> None:
@@ -93,7 +76,7 @@ def test_a_replay_comes_to_the_same_end(session: LiveSession, tmp_path: Path, po
     assert here.transitions == end.transitions > 1000
     assert (here.memory_digest, here.tlb_digest) == (end.memory_digest, end.tlb_digest)
     assert {one.rule for one in here.violations} == {one.rule for one in result.violations}
-    assert result.accesses == 3 * 15_000
+    assert result.accesses == 3 * ACCESSES
     assert sum(cpu["vmstat"].get("pgdemote_kswapd", 0) for cpu in result.cpus) > 0
 
 
@@ -107,33 +90,12 @@ def test_a_run_that_ended_early_is_usable_up_to_its_last_block(session: LiveSess
     assert 0 < cut.stepper.engine.steps < whole.stepper.engine.steps
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "scenarios", *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-
-def migrc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-        env=environment(),
-    )
-
-
-def small() -> list[str]:
-    return [word for setting in SMALL for word in ("--set", setting)]
-
-
 def test_the_recording_of_a_wrong_policy_is_kept_and_breaks_the_same_rule(tmp_path: Path) -> None:
     (tmp_path / "leaky.py").write_text(LEAKY)
-    done = migrc(tmp_path, "run", "tiering", "--cpus", "2", "--policy", "leaky:Leaky", "--json", *small())
+    small = settings(f"threads.accesses={ACCESSES}")
+    done = migrc(
+        "run", "tiering", "--cpus", "2", "--policy", "leaky:Leaky", "--json", *small, folder=tmp_path
+    )
     assert done.returncode == 1, done.stderr
     (run,) = json.loads(done.stdout)["runs"]
     assert run["recording"] == "recordings/tiering--leaky_Leaky--x86--seed0.mrec"
@@ -142,7 +104,7 @@ def test_the_recording_of_a_wrong_policy_is_kept_and_breaks_the_same_rule(tmp_pa
     document = replayed(tmp_path, run["recording"])
     assert rules == {violation["rule"] for violation in document["violations"]}
     assert document["same"] is document["came_out_again"] is True
-    done = migrc(tmp_path, "shrink", run["recording"], "--seconds", "2", "--json")
+    done = migrc("shrink", run["recording"], "--seconds", "2", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     shrunk = json.loads(done.stdout)
     assert shrunk["after"] <= shrunk["before"] == run["transitions"]
@@ -152,31 +114,25 @@ def test_the_recording_of_a_wrong_policy_is_kept_and_breaks_the_same_rule(tmp_pa
 
 
 def replayed(folder: Path, file: str) -> dict[str, Any]:
-    done = migrc(folder, "replay", file, "--json")
+    done = migrc("replay", file, "--json", folder=folder)
     assert done.returncode == 1, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
 def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
-    arguments = ["tiering", "--cpus", "2", "--policy", "immediate", "--record", "r.mrec", *small()]
-    run = subprocess.Popen(
-        command("run", *arguments, "--set", "threads.accesses=100000000"),
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    arguments = ("--cpus", "2", "--policy", "immediate", *settings("threads.accesses=100000000"))
     file = tmp_path / "r.mrec"
-    deadline = time.monotonic() + HANG_S
-    while not (file.exists() and file.stat().st_size > 20_000):
-        assert run.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    run.send_signal(signal.SIGINT)
-    _, errors = run.communicate(timeout=HANG_S)
+    with started("run", "tiering", *arguments, "--record", "r.mrec", folder=tmp_path) as run:
+        deadline = time.monotonic() + HANG_S
+        while not (file.exists() and file.stat().st_size > 20_000):
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        _, errors = run.communicate(timeout=HANG_S)
     assert run.returncode == 130
     assert "r.mrec: recorded up to here" in errors
-    done = migrc(tmp_path, "replay", "r.mrec", "--json")
+    done = migrc("replay", "r.mrec", "--json", folder=tmp_path)
     assert done.returncode == 2, done.stderr
     document = json.loads(done.stdout)
     assert (document["whole"], document["same"]) == (False, True)

@@ -6,49 +6,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shell import HANG_S, migrc, settings, started
 
 pytestmark = pytest.mark.live
 
-HANG_S = 300
-
-# Small tiers and a hot set that moves fast, so that a short run demotes and promotes.
-SMALL = (
-    "memory.fast_pages=128",
-    "memory.slow_pages=512",
-    "memory.min_free_pages=24",
-    "threads.table_pages=192",
-    "threads.heap_pages=32",
-    "threads.hot_pages=24",
-    "threads.drift_every=1000",
-    "threads.drift_pages=16",
-    "threads.accesses=20000",
-    "kernel.numa_scan_pages=256",
-    "kernel.numa_scan_period_accesses=500",
-    "checks.sample_every=50",
-)
-
-
-def migrc(
-    *arguments: str, folder: Path, settings: tuple[str, ...] = SMALL
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scenarios", "run", *arguments]
-    for setting in settings:
-        command += ["--set", setting]
-    root = Path(__file__).parents[2]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=HANG_S,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
+ACCESSES = "threads.accesses=20000"
 
 
 def runs_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -59,7 +25,9 @@ def runs_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def test_both_policies_make_the_same_accesses_and_migrc_defers(tmp_path: Path) -> None:
-    done = migrc("tiering", "--cpus", "3", "--seed", "5", "--json", folder=tmp_path)
+    done = migrc(
+        "run", "tiering", "--cpus", "3", "--seed", "5", "--json", *settings(ACCESSES), folder=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     immediate, deferred = runs_of(done)
     assert immediate["accesses"] == deferred["accesses"] == 3 * 20_000
@@ -78,8 +46,8 @@ def test_both_policies_make_the_same_accesses_and_migrc_defers(tmp_path: Path) -
 
 
 def test_a_recorded_program_is_replayed(tmp_path: Path) -> None:
-    settings = ("replay.accesses_per_thread=20000",)
-    done = migrc("replay", "--cpus", "2", "--policy", "migrc", "--json", folder=tmp_path, settings=settings)
+    arguments = ("--cpus", "2", "--policy", "migrc", "--set", "replay.accesses_per_thread=20000")
+    done = migrc("run", "replay", *arguments, "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = runs_of(done)
     assert run["accesses"] == 2 * 20_000
@@ -88,10 +56,8 @@ def test_a_recorded_program_is_replayed(tmp_path: Path) -> None:
 
 def test_huge_pages_are_mapped_and_nothing_breaks(tmp_path: Path) -> None:
     """How many of them move is up to chance in a live run; that they do, timed runs show."""
-    settings = (*SMALL, "kernel.hpage_order=2", "threads.heap_pages=64", "threads.heap_share=0.5")
-    done = migrc(
-        "tiering", "--cpus", "2", "--policy", "migrc:rfc2", "--json", folder=tmp_path, settings=settings
-    )
+    huge = settings(ACCESSES, "kernel.hpage_order=2", "threads.heap_pages=64", "threads.heap_share=0.5")
+    done = migrc("run", "tiering", "--cpus", "2", "--policy", "migrc:rfc2", "--json", *huge, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = runs_of(done)
     assert run["violations"] == []
@@ -106,7 +72,9 @@ def test_a_violation_is_printed_and_the_exit_code_is_1(tmp_path: Path) -> None:
         "    async def folio_moved(self, cpu, src, dst):\n"
         "        await FolioGet(dst)\n"
     )
-    done = migrc("tiering", "--cpus", "2", "--policy", "leaky:Leaky", folder=tmp_path)
+    done = migrc(
+        "run", "tiering", "--cpus", "2", "--policy", "leaky:Leaky", *settings(ACCESSES), folder=tmp_path
+    )
     assert done.returncode == 1, done.stderr
     assert "reference count" in done.stdout
 
@@ -118,7 +86,8 @@ def test_a_policy_that_raises_in_the_middle_is_one_line_with_its_place(tmp_path:
         "    async def unmap_done(self, cpu):\n"
         "        raise KeyError('nobody home')\n"
     )
-    done = migrc("tiering", "--cpus", "2", "--policy", "broken:Broken", "--json", folder=tmp_path)
+    arguments = ("--cpus", "2", "--policy", "broken:Broken", "--json", *settings(ACCESSES))
+    done = migrc("run", "tiering", *arguments, folder=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -128,7 +97,8 @@ def test_a_policy_that_raises_in_the_middle_is_one_line_with_its_place(tmp_path:
 
 
 def test_actors_get_a_mistake_that_is_listed(tmp_path: Path) -> None:
-    done = migrc("tiering", "--cpus", "2", "--policy", "mistake:zap-without-flush", "--json", folder=tmp_path)
+    arguments = ("--cpus", "2", "--policy", "mistake:zap-without-flush", "--json", *settings(ACCESSES))
+    done = migrc("run", "tiering", *arguments, folder=tmp_path)
     assert done.returncode in (0, 1), done.stderr
     (run,) = runs_of(done)
     assert run["policy"] == "mistake:zap-without-flush"
@@ -150,25 +120,17 @@ def test_actors_get_a_policy_with_what_lies_beside_it_and_tell_of_a_dropped_coro
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "forgetful.py").write_text(FORGETFUL)
     (tmp_path / "own" / "beside.py").write_text("async def note(cpu):\n    pass\n")
-    done = migrc("tiering", "--cpus", "2", "--policy", "own/forgetful.py:Forgetful", folder=tmp_path)
+    arguments = ("--cpus", "2", "--policy", "own/forgetful.py:Forgetful", *settings(ACCESSES))
+    done = migrc("run", "tiering", *arguments, folder=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "ForgottenAwait: note() is called and never awaited" in line
     assert "own/forgetful.py:9 in unmap_done)" in line
 
 
-def test_what_was_through_when_ctrl_c_came_is_printed() -> None:
-    command = [sys.executable, "-m", "scenarios", "run", "tiering", "--cpus", "2", "--json"]
-    for setting in (*SMALL, "threads.accesses=30000"):
-        command += ["--set", setting]
-    with subprocess.Popen(
-        command,
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
+def test_what_was_through_when_ctrl_c_came_is_printed(tmp_path: Path) -> None:
+    arguments = ("run", "tiering", "--cpus", "2", "--json", *settings("threads.accesses=30000"))
+    with started(*arguments, folder=tmp_path, start_new_session=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("migrc: immediate: ")
         os.killpg(process.pid, signal.SIGINT)

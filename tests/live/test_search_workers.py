@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shell import HANG_S, migrc, started
 
 pytestmark = pytest.mark.live
-
-HANG_S = 120
-ROOT = Path(__file__).parents[2]
 
 LITMUS = """
 from emulator.machine.litmus import Expectation, Forbidden, Litmus
@@ -47,30 +43,19 @@ SB = Litmus(
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "scenarios", "check", *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-    )
-
-
 def results(folder: Path, workers: int) -> list[dict[str, Any]]:
     options = ("--json", "--seed", "3", "--schedules", "5000", "--workers", str(workers))
-    process = start(folder, "mine.py", *options)
-    out, err = process.communicate(timeout=HANG_S)
-    assert process.returncode == 0, err
-    found: list[dict[str, Any]] = json.loads(out)["results"]
+    done = migrc("check", "mine.py", *options, folder=folder)
+    assert done.returncode == 0, done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)["results"]
     for result in found:
         del result["elapsed_s"]
     return found
 
 
 def test_two_workers_find_what_one_process_finds(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(LITMUS)
+    # Without most of the stores: the shortest witness is looked for on top, and takes longer than the search.
+    (tmp_path / "mine.py").write_text(LITMUS.replace("range(6)", "range(2)"))
     alone = results(tmp_path, 1)
     assert results(tmp_path, 2) == alone
     assert [result["observation"] for result in alone] == ["Never", "Sometimes", "Sometimes"]
@@ -79,25 +64,25 @@ def test_two_workers_find_what_one_process_finds(tmp_path: Path) -> None:
 def test_what_a_worker_raises_is_one_line(tmp_path: Path) -> None:
     text = LITMUS.replace('raise Forbidden("store buffering", "both CPUs read 0")', "cpu.no_such_thing")
     (tmp_path / "mine.py").write_text(text)
-    process = start(tmp_path, "mine.py", "--arch", "x86", "--workers", "2")
-    out, err = process.communicate(timeout=HANG_S)
-    assert (process.returncode, out) == (2, "")
-    assert err.startswith("migrc: error: ")
-    assert "no_such_thing' (mine.py:" in err
-    assert err.count("\n") == 1
+    done = migrc("check", "mine.py", "--arch", "x86", "--workers", "2", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("migrc: error: ")
+    assert "no_such_thing' (mine.py:" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_ctrl_c_ends_the_workers_and_prints_what_is_finished(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(LITMUS)
     options = ("--json", "--workers", "2", "--schedules", "1000000000", "--strategy", "random")
     archs = ("--arch", "x86", "--arch", "riscv", "--arch", "sc")
-    process = start(tmp_path, "mine.py", "--policy", "immediate", *archs, *options)
-    deadline = time.monotonic() + HANG_S
-    # The first result is finished once the second one's witness lies there. The third ends only when told to.
-    while len(list(tmp_path.glob("witnesses/*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=HANG_S)
+    arguments = ("mine.py", "--policy", "immediate", *archs, *options)
+    with started("check", *arguments, folder=tmp_path) as process:
+        deadline = time.monotonic() + HANG_S
+        # The first result is finished once the second one's witness lies there. The third ends when told to.
+        while len(list(tmp_path.glob("witnesses/*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130, err
     document = json.loads(out)
     assert document["interrupted"] is True
@@ -115,15 +100,13 @@ def _works_in(process: str, folder: str) -> bool:
         return False
 
 
-def test_a_sweep_on_workers_finds_the_same() -> None:
-    command = [sys.executable, "-m", "scenarios", "sweep", "tiering", "--json", "--policy", "immediate"]
+def test_a_sweep_on_workers_finds_the_same(tmp_path: Path) -> None:
+    command = ["sweep", "tiering", "--json", "--policy", "immediate"]
     for option in ("--vary cpus=2,3", "--vary sockets=1,2", "--set threads.accesses=2000"):
         command += option.split()
     documents = []
     for workers in ("1", "2"):
-        done = subprocess.run(
-            [*command, "--workers", workers], capture_output=True, text=True, cwd=ROOT, timeout=2 * HANG_S
-        )
+        done = migrc(*command, "--workers", workers, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         documents.append(json.loads(done.stdout))
         for point in documents[-1]["points"]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shell import HANG_S, ROOT, processes_marked
 
 from actors.session import LiveSession, SessionError
 
@@ -23,18 +24,6 @@ pytestmark = pytest.mark.live
 HERE = Path(__file__).parent
 WHOLE_RUN = HERE / "whole_run.py"
 INTERRUPTED = HERE / "interrupted.py"
-
-
-def processes_marked(mark: str) -> list[str]:
-    """Command lines of processes whose environment holds the mark."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError):
-                environment = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
-                if mark.encode() in environment:
-                    found.append(Path(f"/proc/{name}/cmdline").read_text().replace("\0", " "))
-    return found
 
 
 @contextlib.contextmanager
@@ -93,17 +82,17 @@ def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str, tem
             os.killpg(process.pid, signal.SIGINT)
         else:
             process.send_signal(getattr(signal, name))
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANG_S)
         assert process.returncode not in (0, None)
-        assert processes_marked(mark) == []
+        assert processes_marked(mark) == {}
         assert list(temporary.iterdir()) == []
 
 
 def test_a_whole_run_over_tcp_with_curve_prints_nothing_of_its_own(temporary: Path) -> None:
     with driver(WHOLE_RUN, "whole", temporary, "tcp") as (process, mark):
-        output, errors = process.communicate(timeout=90)
+        output, errors = process.communicate(timeout=HANG_S)
         assert (process.returncode, output.split(), errors) == (0, ["160", "24", "0"], "")
-        assert processes_marked(mark) == []
+        assert processes_marked(mark) == {}
         assert list(temporary.iterdir()) == []
 
 
@@ -130,7 +119,7 @@ def refused_in_a_process(address: str) -> str:
         "    print(problem)\n"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=40, cwd=HERE.parent.parent
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_S, cwd=ROOT
     )
     assert found.stderr == ""
     return found.stdout

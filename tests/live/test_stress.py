@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+from shell import HANG_S, migrc, started
 
 from actors.mode import Chaos, Mode
 from actors.session import LiveSession
@@ -33,7 +32,6 @@ from scenarios.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.live
 
-HANG_S = 240
 TINY = (
     "memory.fast_pages=64",
     "memory.slow_pages=256",
@@ -250,22 +248,9 @@ def test_actors_are_reused(session: LiveSession) -> None:
 # --- the command -------------------------------------------------------------------------------
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "scenarios", *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-
-
-def migrc(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=HANG_S, check=False, env=environment()
-    )
-
-
-def test_the_command_reports_and_what_it_names_can_be_run() -> None:
-    done = migrc("stress", "deferred-copy", "--policy", "mistake:skip-test-inverted", "--runs", "6", "--json")
+def test_the_command_reports_and_what_it_names_can_be_run(tmp_path: Path) -> None:
+    arguments = ("deferred-copy", "--policy", "mistake:skip-test-inverted", "--runs", "6", "--json")
+    done = migrc("stress", *arguments, folder=tmp_path)
     assert done.returncode == 1, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     assert (document["runs"], document["interrupted"]) == (6, False)
@@ -274,73 +259,34 @@ def test_the_command_reports_and_what_it_names_can_be_run() -> None:
     assert [(one["arch"], one["runs"]) for one in results] == [("x86", 3), ("riscv", 3)]
     recording = results[0]["findings"][0]["recording"]
     assert f"the recording is {recording}" in done.stderr
-    done = migrc("replay", recording)
+    done = migrc("replay", recording, folder=tmp_path)
     assert done.returncode == 1
     assert "CPU 0" in done.stdout
     cut = Path("cut.mrec")
     cut.write_bytes(Path(recording).read_bytes()[:-20])
-    done = migrc("replay", str(cut), "--json")
+    done = migrc("replay", str(cut), "--json", folder=tmp_path)
     document = json.loads(done.stdout)
     assert (done.returncode, document["whole"], document["same"]) == (1, False, True)
     assert document["problem"].startswith("cut at byte ")
     whole = Path(recording).read_bytes()
     cut.write_bytes(whole.replace(b"migrc-recording 1", b"migrc-recording 9", 1))
-    done = migrc("replay", str(cut))
+    done = migrc("replay", str(cut), folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "another format" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ((), "name a litmus test"),
-        (("shootdwn",), "did you mean shootdown?"),
-        (("nothing.py",), "no such file"),
-        (("nothing.toml",), "no such file"),
-        (("shootdown", "--all"), "one or the other"),
-        (("shootdown", "--policy", "nobody"), "nobody"),
-        (("shootdown", "--policy", "migrc", "--policy", "migrc"), "given twice"),
-        (("shootdown", "--arch", "arm"), "arm"),
-        (("shootdown", "--chaos", "4"), "4"),
-        (("shootdown", "--runs", "0"), "0"),
-        (("shootdown", "--seconds", "nan"), "nan"),
-        (("shootdown", "--cpus", "3"), "for workloads only"),
-        (("tiering", "--set", "memory.fast_pages=-1"), "memory.fast_pages"),
-        (("shootdown", "--address", ""), "HOST:PORT"),
-    ],
-)
-def test_bad_input_is_one_line_and_code_2(arguments: tuple[str, ...], said: str) -> None:
-    done = migrc("stress", *arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("migrc: error: ") and said in line
-
-
-def test_a_test_that_expects_never_of_nobody_wants_a_policy(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(SPINS)
-    done = migrc("stress", "mine.py:spinning")
-    assert done.returncode == 2
-    assert "say which with --policy" in done.stderr
-
-
 @pytest.mark.parametrize("as_json", [False, True])
-def test_ctrl_c_keeps_the_tally(as_json: bool) -> None:
-    run = subprocess.Popen(
-        command("stress", "shootdown", "--policy", "mistake:interrupt-to-nobody", "--seconds", "600")
-        + ["--json"] * as_json,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + HANG_S
-    while not Path("recordings").exists():
-        assert run.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    # As a terminal does it: the actors get it, too.
-    os.killpg(run.pid, signal.SIGINT)
-    output, errors = run.communicate(timeout=HANG_S)
+def test_ctrl_c_keeps_the_tally(tmp_path: Path, as_json: bool) -> None:
+    endless = ("shootdown", "--policy", "mistake:interrupt-to-nobody", "--seconds", "600")
+    arguments = (*endless, *["--json"] * as_json)
+    with started("stress", *arguments, folder=tmp_path, start_new_session=True) as run:
+        deadline = time.monotonic() + HANG_S
+        while not Path("recordings").exists():
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        # As a terminal does it: the actors get it, too.
+        os.killpg(run.pid, signal.SIGINT)
+        output, errors = run.communicate(timeout=HANG_S)
     assert run.returncode == 130, errors
     assert errors.endswith("migrc: interrupted\n")
     if as_json:

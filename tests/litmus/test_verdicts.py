@@ -30,14 +30,19 @@ def proof(explorer: LearnedMachine) -> Exhausted:
     return exhaust(explorer, max_states=STATES)
 
 
-def what_is_wrong(job: Job) -> str:
-    """Why the verdict is not the expected one; empty if it is."""
+def what_is_wrong(job: Job, large: set[str]) -> str:
+    """Why the verdict is not the expected one; empty if it is. Proofs have given up `large` policies."""
     machine = job.subject.litmus_machine()
     explorer = LearnedMachine(machine)
-    first, second = (proof, chance) if job.expected == "Never" else (chance, proof)
-    found = first(explorer)
-    if found.violation is None and not found.complete:
-        found = second(explorer)
+    looks = [chance, proof]
+    if job.expected == "Never":
+        looks = [chance] if job.subject.policy in large else [proof, chance]
+    for look in looks:
+        found = look(explorer)
+        if found.violation is not None or found.complete:
+            break
+        if look is proof:
+            large.add(job.subject.policy)
     broken = found.violation
     if broken is not None:
         # The plain engine has the last word.
@@ -54,5 +59,7 @@ def what_is_wrong(job: Job) -> str:
 @pytest.mark.parametrize("name", LITMUS)
 def test_verdict(name: str) -> None:
     jobs = plan([LitmusName(name)], [], [])
-    wrong = {job.subject.title(): why for job in jobs if (why := what_is_wrong(job))}
+    # A weaker architecture comes later and has more states.
+    large: set[str] = set()
+    wrong = {job.subject.title(): why for job in jobs if (why := what_is_wrong(job, large))}
     assert not wrong

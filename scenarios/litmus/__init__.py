@@ -5,8 +5,6 @@ Each is a handful of steps on two to four CPUs, and says what to expect of each 
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from emulator.machine.litmus import Litmus
 from scenarios.litmus import (
     barriers,
@@ -61,16 +59,3 @@ _MODULES = (
 )
 
 LITMUS: dict[str, Litmus] = {litmus.name: litmus for module in _MODULES for litmus in module.TESTS}
-
-
-class UnknownLitmus(Exception):
-    """No test has this name; the message, one line, offers names that are close."""
-
-
-def find_litmus(name: str) -> Litmus:
-    """The test of this name. Raises UnknownLitmus."""
-    if name in LITMUS:
-        return LITMUS[name]
-    close = get_close_matches(name, LITMUS, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(LITMUS)}"
-    raise UnknownLitmus(f"no litmus test named {name}; {hint}")

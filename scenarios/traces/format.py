@@ -28,7 +28,6 @@ PAGE_SIZE = 4096
 PAGE_SHIFT = 12
 
 READ, WRITE, FETCH = 0, 1, 2
-KIND_LETTERS = "rwi"
 
 MAX_PAGE = (1 << 52) - 1  # a 64-bit address without its offset
 MAX_COUNT = (1 << 32) - 1

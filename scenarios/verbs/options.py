@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -25,8 +25,7 @@ COUNT: Final = click.IntRange(1, 10**9)
 FILE: Final = click.Path(path_type=Path)
 _SEED: Final = click.IntRange(0, MAX_SEED)
 
-Verb = TypeVar("Verb", bound=Callable[..., Any])
-Option = Callable[[Verb], Verb]
+Option = Callable[[Any], Any]
 
 
 class Seconds(click.FloatRange):
@@ -63,7 +62,7 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     return value
 
 
-def policies(text: str, default: Sequence[str] = ()) -> Option[Any]:
+def policies(text: str, default: Sequence[str] = ()) -> Option:
     """`--policy`, repeatable."""
     return click.option(
         "--policy",
@@ -77,7 +76,7 @@ def policies(text: str, default: Sequence[str] = ()) -> Option[Any]:
     )
 
 
-def archs(text: str) -> Option[Any]:
+def archs(text: str) -> Option:
     """`--arch`, repeatable: every architecture."""
     return click.option(
         "--arch",
@@ -89,58 +88,52 @@ def archs(text: str) -> Option[Any]:
     )
 
 
-def seed(text: str = "Of all that is random.") -> Option[Any]:
+def seed(text: str = "Of all that is random.") -> Option:
     """`--seed`, 0 if not given."""
     return click.option("--seed", type=_SEED, default=0, show_default=True, help=text)
 
 
-def seconds(text: str, default: float | None = None) -> Option[Any]:
+def seconds(text: str, default: float | None = None) -> Option:
     """`--seconds`."""
     return click.option("--seconds", type=Seconds(), default=default, show_default=True, help=text)
 
 
-def workers(text: str) -> Option[Any]:
+def workers(text: str) -> Option:
     """`--workers`: processes on this machine."""
     return click.option(
         "--workers", type=click.IntRange(1, MAX_WORKERS), default=1, show_default=True, help=text
     )
 
 
-def cpus(most: int, text: str, default: int | None = DEFAULT_CPUS) -> Option[Any]:
+def cpus(most: int, text: str, default: int | None = DEFAULT_CPUS) -> Option:
     """`--cpus`."""
     return click.option("--cpus", type=click.IntRange(1, most), default=default, show_default=True, help=text)
 
 
-arch: Final[Option[Any]] = click.option(
+arch = click.option(
     "--arch",
     type=click.Choice(("sc", "x86")),
     default="x86",
     show_default=True,
     help="Which effects may overtake which, and so which barriers the kernel needs.",
 )
-no_seed: Final[Option[Any]] = click.option(
-    "--seed", type=_SEED, help="Accepted as by every verb; nothing here is random."
-)
-json_: Final[Option[Any]] = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
-)
-quiet: Final[Option[Any]] = click.option("--quiet", is_flag=True, help="No progress on standard error.")
-overrides: Final[Option[Any]] = click.option(
+no_seed = click.option("--seed", type=_SEED, help="Accepted as by every verb; nothing here is random.")
+json_ = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+quiet = click.option("--quiet", is_flag=True, help="No progress on standard error.")
+overrides = click.option(
     "--set",
     "overrides",
     multiple=True,
     metavar="SECTION.KEY=VALUE",
     help="Replace a value of the workload; repeatable.",
 )
-address: Final[Option[Any]] = click.option(
+address = click.option(
     "--address",
     metavar="HOST:PORT",
     callback=_address,
     help="Use this Ray cluster instead of starting Ray here.",
 )
-trace: Final[Option[Any]] = click.option(
-    "--trace", type=FILE, metavar="FILE", help="For replay: the trace to replay."
-)
-every: Final[Option[Any]] = click.option("--all", "every", is_flag=True, help="Every shipped litmus test.")
+trace = click.option("--trace", type=FILE, metavar="FILE", help="For replay: the trace to replay.")
+every = click.option("--all", "every", is_flag=True, help="Every shipped litmus test.")
 
 MOST_CPUS: Final = max(MAX_CPUS, MAX_TIMED_CPUS)

@@ -6,7 +6,6 @@ With --json standard output carries one document and nothing else; progress and 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -54,7 +53,7 @@ def lackey(file: str, output: str, window: int, as_json: bool, seed: int | None)
     with _told_in_one_line(output):
         target = _target(output, file)
         with (
-            _opened(file) as stream,
+            click.open_file(file, "rb") as stream,
             TraceWriter(target, lackey_header(source, window)) as writer,
             bars() as news,
         ):
@@ -129,15 +128,6 @@ def _target(output: str, source: str) -> Path:
         raise UsageProblem(f"--output {output}: is the input itself; name another file")
     # A link keeps pointing where it points: the rename replaces what it leads to.
     return target.resolve() if target.is_symlink() else target
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[IO[bytes]]:
-    if file == "-":
-        yield sys.stdin.buffer
-    else:
-        with open(file, "rb") as stream:
-            yield stream
 
 
 @contextmanager

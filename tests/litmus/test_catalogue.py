@@ -12,10 +12,10 @@ from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.machine.litmus import LitmusMachine
-from emulator.policies.catalogue import UnknownPolicy
 from scenarios import litmus as catalogue
-from scenarios.litmus import LITMUS, UnknownLitmus, find_litmus
-from scenarios.mistakes import MISTAKES, find
+from scenarios.litmus import LITMUS
+from scenarios.mistakes import MISTAKES
+from scenarios.subjects.policies import policy_factory
 
 EACH = pytest.mark.parametrize("name", LITMUS)
 
@@ -31,7 +31,7 @@ def test_each_policy_is_expected_something_once(name: str) -> None:
     assert policies
     assert len(set(policies)) == len(policies)
     for policy in policies:
-        assert find(policy)().name in (policy, "migrc:v3")
+        assert policy_factory(policy)().name in (policy, "migrc:v3")
 
 
 @EACH
@@ -71,16 +71,9 @@ def test_every_mistake_is_caught_by_some_test(mistake: str) -> None:
 def test_runs_to_its_end(name: str, architecture: str) -> None:
     """One run under each policy; a wrong one may end at a broken rule."""
     for expectation in LITMUS[name].expected:
-        machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], find(expectation.policy))
+        machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], policy_factory(expectation.policy))
         strategy = find_strategy("random")()
         tally = search(DirectExplorer(machine), strategy, 1, Limits(1), lambda: False)
         assert not tally.cut
         if getattr(expectation, architecture) == "Never":
             assert tally.violation is None
-
-
-def test_unknown_names_get_a_hint() -> None:
-    with pytest.raises(UnknownLitmus, match=r"^no litmus test named shotdown; did you mean shootdown\?$"):
-        find_litmus("shotdown")
-    with pytest.raises(UnknownPolicy):
-        find("mistake:none-such")

@@ -12,12 +12,16 @@ from typing import Any, Final
 
 from actors import wire
 from emulator.hardware.cpu import Kind, Transition
+from emulator.hardware.operations import CLASSES
 
 KINDS: Final = len(Kind)
 
+# Operations by name: numbers change when one is added.
+_NAMES: Final = tuple(zlib.crc32(kind.__name__.encode()) for kind in CLASSES)
+
 
 class AnswerSum:
-    """A CRC-32 over (CPU, number of the operation, answer) of everything carried out so far."""
+    """A CRC-32 over (CPU, CRC-32 of the operation's name, answer) of everything carried out so far."""
 
     __slots__ = ("_pack", "value")
 
@@ -27,7 +31,7 @@ class AnswerSum:
 
     def add(self, cpu: int, number: int, answer: Any) -> None:
         """One operation has been carried out where all CPUs share something."""
-        self.value = zlib.crc32(self._pack((cpu, number, answer)), self.value)
+        self.value = zlib.crc32(self._pack((cpu, _NAMES[number], answer)), self.value)
 
 
 def note(events: list[int], kind: Kind, cpu: int, at: int, count: int) -> None:

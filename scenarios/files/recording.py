@@ -30,7 +30,7 @@ from scenarios.workloads.kinds import workload_of
 from scenarios.workloads.settings import Workload
 
 MAGIC: Final = b"migrc-recording "
-FORMAT: Final = 1
+FORMAT: Final = 2
 SUFFIX: Final = ".mrec"
 _FRAME: Final = struct.Struct(">II")  # length and CRC-32 of what follows
 _MAX_FRAME: Final = 64 << 20
@@ -154,7 +154,8 @@ class Recording:
             raise UsageProblem(f"{self.path}: not a recording; {_RIGHT}")
         if line[0][len(MAGIC) :] != b"%d" % FORMAT:
             raise UsageProblem(
-                f"{self.path}: a recording of another format; this version of migrc reads format {FORMAT}"
+                f"{self.path}: a recording of another format; this version of migrc reads format {FORMAT}: "
+                "record it again, or replay it with the version that made it"
             )
         self.position = len(line[0]) + 1
         self._file.seek(self.position)

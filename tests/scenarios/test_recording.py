@@ -177,9 +177,12 @@ def test_a_block_that_cannot_be_one_is_damage(tmp_path: Path, events: Any) -> No
         (b"", "not a recording"),
         (b"PK\x03\x04 something else", "not a recording"),
         (MAGIC, "not a recording"),
-        (MAGIC + b"2\n", "another format; this version of migrc reads format 1"),
-        (MAGIC + b"1\n", "nothing of it can be used"),
-        (MAGIC + b"1\n" + b"\xff" * 40, "a frame's length is impossible"),
+        (
+            MAGIC + b"1\n",
+            "another format; this version of migrc reads format 2: record it again, or replay it with",
+        ),
+        (MAGIC + b"2\n", "nothing of it can be used"),
+        (MAGIC + b"2\n" + b"\xff" * 40, "a frame's length is impossible"),
     ],
 )
 def test_another_file_is_one_line(tmp_path: Path, content: bytes, part: str) -> None:

@@ -1,7 +1,7 @@
 """Accounting: every frame is free, in use or pending, exactly once, and nothing is owed at the end.
 
 What the allocator and the folios themselves found impossible on the way (a folio freed while mapped,
-a reference dropped from a free folio) is reported here as well.
+a reference dropped from a free folio) is reported here as well. What a policy may leave is what it declares.
 """
 
 from __future__ import annotations
@@ -11,22 +11,26 @@ from typing import Any
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware.operations import Operation
 from emulator.hardware.pte import is_migration_entry
+from emulator.kernel.policy import Policy
+from emulator.memory.folios import PG_DIRTY, PG_REFERENCED
 from emulator.memory.memory import Memory
 
 LEAK = "frame accounting"
 REFERENCES = "reference count"
 UNFINISHED = "work left at the end"
+UNDECLARED = "page flag nobody declared"
 
-# Words that count what is under way, and words that say that something is: 0 at the end.
-_COUNTS = ("migrc_pending_nr.", "tlb_flush_pending.")
-_STATES = ("migrc_stop", "migrc_on_flushing", "on_flushing")
+# mm->tlb_flush_pending counts who is under way.
+_AT_REST = ("tlb_flush_pending.",)
 
 
 class Accounting:
     """Looks at the whole memory once, when every CPU has halted."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, policy: Policy) -> None:
         self.memory = memory
+        self._at_rest = (*_AT_REST, *policy.words_at_rest)
+        self._flags = sum({PG_DIRTY, PG_REFERENCED, *policy.page_flags})
         self.violations: list[Violation] = []
         self.found = 0
 
@@ -73,11 +77,13 @@ class Accounting:
                 self._report(UNFINISHED, f"frame {folio.pfn} is in use, but on no LRU list")
             elif not expected:
                 self._report(LEAK, f"frame {folio.pfn} is neither free nor used by anybody")
+            if unknown := folio.flags & ~self._flags:
+                self._report(UNDECLARED, f"frame {folio.pfn} has flags {unknown:#x}, which nobody declares")
         for mm, vpn in sorted(self.memory.page_tables.migration_entries()):
             self._report(UNFINISHED, f"page {vpn:#x} of mm {mm} still is a migration entry")
         words = self.memory.words
         for name, value in sorted(words.values.items()):
-            if value and (name.startswith(_COUNTS) or name in _STATES):
+            if value and name.startswith(self._at_rest):
                 self._report(UNFINISHED, f"{name} is {value}, not 0")
         for name, nodes in sorted(words.lists.items()):
             if len(nodes):

@@ -435,7 +435,7 @@ class _SharedLearner:
         if node.verdict is _UNKNOWN:
             self._shared.restore(node.state)
             self._live_node = node
-            accounting = Accounting(self._shared.memory)
+            accounting = Accounting(self._shared.memory, self._machine.make_policy())
             accounting.finish()
             node.verdict = accounting.violations[0] if accounting.violations else None
         verdict: Violation | None = node.verdict

@@ -131,17 +131,7 @@ class TlbUbc:
 class Task:
     """struct task_struct as far as memory management reads it. `mm` 0 is a kernel thread."""
 
-    __slots__ = (
-        "context",
-        "flags",
-        "mm",
-        "mreq",
-        "pid",
-        "runnable",
-        "should_stop",
-        "tlb_ubc",
-        "tlb_ubc_ro",
-    )
+    __slots__ = ("context", "flags", "mm", "pid", "policy_state", "runnable", "should_stop", "tlb_ubc")
 
     def __init__(self, pid: int, mm: int, flags: int = 0) -> None:
         self.pid = pid
@@ -151,9 +141,7 @@ class Task:
         self.runnable = True
         self.should_stop = False
         self.tlb_ubc = TlbUbc()
-        # What only read-only translations are owed; policies that do not tell never fill it.
-        self.tlb_ubc_ro = TlbUbc()
-        self.mreq: Any = None  # the policy's request under construction
+        self.policy_state: Any = None  # the policy's own: what it has under way for this task
 
 
 class TlbContext:

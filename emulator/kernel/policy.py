@@ -7,14 +7,17 @@ that runs them comes first. Hooks that are plain functions decide something with
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from emulator.hardware.operations import AtomicAdd, Operation
 from emulator.hardware.pte import pte_dirty
 from emulator.kernel.rmap import try_to_unmap_flush_dirty
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 
 if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu, Task, TlbUbc
+    from emulator.memory.folios import PageFlag
 
 MR_DEMOTION = "demotion"
 MR_NUMA_MISPLACED = "numa_misplaced"
@@ -23,11 +26,28 @@ MR_NUMA_MISPLACED = "numa_misplaced"
 class Policy:
     """One policy object lives on each CPU; what CPUs share belongs into named words and lists."""
 
-    name = "policy"
-    # The shipped policy whose expectations in litmus tests are this one's too; empty: nothing is expected.
+    # --- what it declares of itself; names of words may be beginnings, as "x_nr." for all x_nr.NODE ----
+
+    name: ClassVar[str] = "policy"
+    description: ClassVar[str] = ""
+    """What it does, in one line."""
     like: ClassVar[str] = ""
-    # The source of a migration is freed before the flush; its frame is flushed before it is used again.
-    frees_before_flush = False
+    """The shipped policy whose expectations in litmus tests are its too; without it nothing is expected."""
+    frees_before_flush: ClassVar[bool] = False
+    """The source of a migration is freed before the flush; its frame is flushed before it is used again."""
+    words_at_rest: ClassVar[tuple[str, ...]] = ()
+    """Words that have to be 0 when everything is over; what else it leaves in words is its own business."""
+    pending_words: ClassVar[tuple[str, ...]] = ()
+    """Words whose changes tell how many pages are pending; see `pending_after`."""
+    page_flags: ClassVar[tuple[PageFlag, ...]] = ()
+    """The flags that it sets on folios."""
+
+    def pending_after(self, operation: Operation, pending: int, words: Mapping[str, int]) -> int:
+        """How many pages are pending now, after `operation` on one of `pending_words`; `pending` were before.
+
+        As it stands: those words count them, by AtomicAdd.
+        """
+        return pending + operation.delta if isinstance(operation, AtomicAdd) else pending
 
     # --- unmapping -------------------------------------------------------------------------------
 

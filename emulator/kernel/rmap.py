@@ -201,9 +201,8 @@ async def folio_referenced(cpu: PerCpu, pfn: int) -> int:
 
 
 async def try_to_unmap_flush(cpu: PerCpu) -> None:
-    """try_to_unmap_flush: perform what this task's batches owe."""
+    """try_to_unmap_flush: perform what this task's batch owes."""
     task = cpu.current
-    task.tlb_ubc.fold(task.tlb_ubc_ro)
     if not task.tlb_ubc.nr_flush_required:
         return
     mask = task.tlb_ubc.cpumask
@@ -215,6 +214,5 @@ async def try_to_unmap_flush(cpu: PerCpu) -> None:
 
 async def try_to_unmap_flush_dirty(cpu: PerCpu) -> None:
     """try_to_unmap_flush_dirty: before I/O starts, if something that was unmapped may still be written."""
-    task = cpu.current
-    if task.tlb_ubc.writable or task.tlb_ubc_ro.writable:
+    if cpu.current.tlb_ubc.writable:
         await try_to_unmap_flush(cpu)

@@ -256,7 +256,7 @@ class LitmusMachine:
     def checks(self, memory: Memory) -> list[Any]:
         """What watches the memory's operations."""
         coherence = self.coherence(memory)
-        return [coherence, Accounting(memory)] if self.litmus.drain else [coherence]
+        return [coherence, Accounting(memory, self.make_policy())] if self.litmus.drain else [coherence]
 
     def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
         """CPU `number`, the program that it boots, and its kernel's private data."""

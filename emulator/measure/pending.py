@@ -1,24 +1,38 @@
-"""How many folios were pending at most, seen from the counter that the policies keep."""
+"""How many pages were pending at most, as the policy's own words tell it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from emulator.hardware.operations import AtomicAdd, Operation
+from emulator.hardware.operations import (
+    AtomicAdd,
+    AtomicAnd,
+    AtomicCmpxchg,
+    AtomicOr,
+    AtomicXchg,
+    Store,
+)
+from emulator.kernel.policy import Policy
+from emulator.memory.memory import Memory
+
+_CHANGES: Final = frozenset({AtomicAdd, AtomicAnd, AtomicCmpxchg, AtomicOr, AtomicXchg, Store})
 
 
 class PendingPeak:
-    """Sums the pending counters of all nodes as they change; `peak` in pages."""
+    """Follows the words that the policy declares; `peak` in pages, of all nodes together."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory, policy: Policy) -> None:
         self.pending = 0
         self.peak = 0
         self.violations: list[Any] = []
+        self._words = memory.words.values
+        self._policy = policy
 
-    def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
-        """Follow the counter."""
-        if isinstance(operation, AtomicAdd) and operation.word.startswith("migrc_pending_nr."):
-            self.pending += operation.delta
+    def observe(self, cpu: int, operation: Any, answer: Any) -> None:
+        """Ask the policy what a change of one of its words means."""
+        policy = self._policy
+        if type(operation) in _CHANGES and operation.word.startswith(policy.pending_words):
+            self.pending = policy.pending_after(operation, self.pending, self._words)
             self.peak = max(self.peak, self.pending)
 
     def results(self) -> dict[str, Any]:

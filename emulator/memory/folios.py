@@ -40,11 +40,23 @@ from emulator.hardware.operations import (
 from emulator.memory.zone import Watermarks, Zone
 
 # Folio flags (include/linux/page-flags.h, the ones that something reads).
-PG_MIGRC = 1 << 0  # the folio has a read copy whose flush is pending
-PG_MIGRC_SRC = 1 << 1  # per-page states of the early postings: source ...
-PG_MIGRC_DST = 1 << 2  # ... and destination
+PG_PRIVATE_1 = 1 << 0  # these three are the policy's, which makes a PageFlag of what it uses
+PG_PRIVATE_2 = 1 << 1
+PG_PRIVATE_3 = 1 << 2
 PG_DIRTY = 1 << 3
 PG_REFERENCED = 1 << 4
+
+
+class PageFlag(int):
+    """A flag of a policy's own: one of PG_PRIVATE_1 to 3, and the name that a drawing shows."""
+
+    name: str
+
+    def __new__(cls, bit: int, name: str = "") -> PageFlag:
+        """The bit itself, so that it can be stored and sent like any other."""
+        flag = super().__new__(cls, bit)
+        flag.name = name
+        return flag
 
 
 class Tier(NamedTuple):

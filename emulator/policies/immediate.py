@@ -9,3 +9,4 @@ class Immediate(Policy):
     """All hooks as they are: batching and lazy TLB belong to the kernel paths themselves."""
 
     name = "immediate"
+    description = "mainline Linux: one flush per unmap batch, before any folio of it is moved"

@@ -8,7 +8,7 @@ or later is not interrupted for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from emulator.hardware.operations import (
     AtomicAdd,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MIGRC_GEN = "migrc_gen"
 GENERATION_BITS = 32
+PENDING_NR = "migrc_pending_nr."
 
 
 def migrc_done_word(cpu: int) -> str:
@@ -40,7 +41,7 @@ def migrc_done_word(cpu: int) -> str:
 
 def pending_word(node: int) -> str:
     """NODE_DATA(node)->migrc_pending_nr, in pages."""
-    return f"migrc_pending_nr.{node}"
+    return f"{PENDING_NR}{node}"
 
 
 class Request(NamedTuple):
@@ -52,12 +53,16 @@ class Request(NamedTuple):
 
 
 class RequestUnderConstruction:
-    """struct migrc_req while the migrating task builds it up, private to that task."""
+    """struct migrc_req while the migrating task builds it up, private to that task: its `policy_state`.
 
-    __slots__ = ("batch", "folios", "gen", "marked", "nr_required")
+    `tlb_ubc_ro`: what is owed for entries of the current folio that may wait; the task's own in the postings.
+    """
+
+    __slots__ = ("batch", "folios", "gen", "marked", "nr_required", "tlb_ubc_ro")
 
     def __init__(self) -> None:
         self.batch = TlbUbc()
+        self.tlb_ubc_ro = TlbUbc()
         self.folios: list[int] = []
         self.gen = 0
         self.marked: dict[int, int] = {}
@@ -66,6 +71,9 @@ class RequestUnderConstruction:
 
 class Migrc(Policy):
     """The mechanism common to the versions; `bits` is the width of the generation counter."""
+
+    words_at_rest: ClassVar[tuple[str, ...]] = (PENDING_NR,)
+    pending_words = (PENDING_NR,)
 
     def __init__(self, bits: int = GENERATION_BITS) -> None:
         self.bits = bits

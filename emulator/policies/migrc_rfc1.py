@@ -18,6 +18,7 @@ class MigrcRfc1(MigrcRfc2):
     """`migrc:rfc1`."""
 
     name = "migrc:rfc1"
+    description = "as migrc:rfc2, with barriers around a local flush that promise less"
 
     async def barrier_before_flush(self) -> None:
         """smp_mb__after_atomic behind atomic_read(&migrc_gen)."""

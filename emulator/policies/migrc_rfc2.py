@@ -21,7 +21,8 @@ from emulator.hardware.operations import (
     SmpWmb,
 )
 from emulator.hardware.pte import pte_dirty, pte_write
-from emulator.memory.folios import PG_MIGRC_DST, PG_MIGRC_SRC
+from emulator.kernel.percpu import TlbUbc
+from emulator.memory.folios import PG_PRIVATE_2, PG_PRIVATE_3, PageFlag
 from emulator.policies.migrc import (
     GENERATION_BITS,
     Migrc,
@@ -32,21 +33,25 @@ from emulator.policies.migrc import (
 )
 
 if TYPE_CHECKING:
-    from emulator.kernel.percpu import PerCpu, Task, TlbUbc
+    from emulator.kernel.percpu import PerCpu, Task
 
+# Per-page states.
+PG_MIGRC_SRC = PageFlag(PG_PRIVATE_2, "PG_MIGRC_SRC")
+PG_MIGRC_DST = PageFlag(PG_PRIVATE_3, "PG_MIGRC_DST")
 MIGRC_REQS = "migrc_reqs"
 MIGRC_REQS_DIRTY = "migrc_reqs_dirty"
 PENDING_MAX = 512
 
 
 class RequestPair:
-    """The two requests that a migrating task builds: for clean and for dirty entries."""
+    """The two requests that a migrating task builds, its `policy_state`: for clean and for dirty entries."""
 
-    __slots__ = ("clean", "dirty", "flush_after", "nr_required")
+    __slots__ = ("clean", "dirty", "flush_after", "nr_required", "tlb_ubc_ro")
 
     def __init__(self) -> None:
         self.clean = RequestUnderConstruction()
         self.dirty = RequestUnderConstruction()
+        self.tlb_ubc_ro = TlbUbc()
         self.flush_after = False
         self.nr_required = 0
 
@@ -55,6 +60,10 @@ class MigrcRfc2(Migrc):
     """`migrc:rfc2`; `cap` is migrc_pending_max in pages."""
 
     name = "migrc:rfc2"
+    description = (
+        "keeps sources, of dirty mappings too, at most 512 of a node; hangs requests before the move"
+    )
+    page_flags = (PG_MIGRC_SRC, PG_MIGRC_DST)
 
     def __init__(self, bits: int = GENERATION_BITS, cap: int = PENDING_MAX) -> None:
         super().__init__(bits)
@@ -62,11 +71,12 @@ class MigrcRfc2(Migrc):
 
     def batch_for(self, task: Task, pte: int) -> TlbUbc:
         """Whatever is not writable may be deferred; dirty is remembered."""
-        if pte_write(pte):
+        pair: RequestPair | None = task.policy_state
+        if pair is None or pte_write(pte):
             return super().batch_for(task, pte)
         if pte_dirty(pte):
-            task.tlb_ubc_ro.writable = True
-        return task.tlb_ubc_ro
+            pair.tlb_ubc_ro.writable = True
+        return pair.tlb_ubc_ro
 
     def is_worth_noting(self, noted: int, gen: int) -> bool:
         """RFC v1 and v2 write the note without looking at the old one; the same value again shows nowhere."""
@@ -88,31 +98,32 @@ class MigrcRfc2(Migrc):
     async def migrate_begin(self, cpu: PerCpu, reason: str) -> None:
         """migrc_req_start."""
         if migrates_for_tiering(cpu, reason):
-            cpu.current.mreq = RequestPair()
+            cpu.current.policy_state = RequestPair()
 
     async def before_unmap(self, cpu: PerCpu, src: int) -> None:
         """Remember what the ordinary batch owes, to see whether this folio adds to it."""
-        pair = cpu.current.mreq
+        pair = cpu.current.policy_state
         if pair is not None:
             pair.nr_required = cpu.current.tlb_ubc.nr_flush_required
 
     async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
         """migrc_expand_req if only read-only mappings were found and the node is not full."""
-        task = cpu.current
-        pair: RequestPair | None = task.mreq
-        if pair is not None:
-            if (
-                task.tlb_ubc.nr_flush_required == pair.nr_required
-                and task.tlb_ubc_ro.nr_flush_required
-                and not await self._is_full(cpu, src)
-            ):
-                await self._expand(cpu, pair, src, dst)
-            if await self.needs_flush_to_move(src):
-                pair.flush_after = True
-        task.tlb_ubc.fold(task.tlb_ubc_ro)
+        owed = cpu.current.tlb_ubc
+        pair: RequestPair | None = cpu.current.policy_state
+        if pair is None:
+            return
+        if (
+            owed.nr_flush_required == pair.nr_required
+            and pair.tlb_ubc_ro.nr_flush_required
+            and not await self._is_full(cpu, src)
+        ):
+            await self._expand(cpu, pair, src, dst)
+        if await self.needs_flush_to_move(src):
+            pair.flush_after = True
+        owed.fold(pair.tlb_ubc_ro)
 
     async def _expand(self, cpu: PerCpu, pair: RequestPair, src: int, dst: int) -> None:
-        ubc = cpu.current.tlb_ubc_ro
+        ubc = pair.tlb_ubc_ro
         request = pair.dirty if ubc.writable else pair.clean
         request.batch.fold(ubc)
         await FolioGet(src)
@@ -139,14 +150,14 @@ class MigrcRfc2(Migrc):
 
     async def unmap_done(self, cpu: PerCpu) -> None:
         """migrc_req_end."""
-        pair: RequestPair | None = cpu.current.mreq
+        pair: RequestPair | None = cpu.current.policy_state
         if pair is not None:
             await self._end(pair)
 
     async def after_flush(self, cpu: PerCpu) -> None:
         """need_migrc_flush: before anything is moved."""
-        pair: RequestPair | None = cpu.current.mreq
-        cpu.current.mreq = None
+        pair: RequestPair | None = cpu.current.policy_state
+        cpu.current.policy_state = None
         if pair is not None and pair.flush_after:
             await self.try_flush_free_folios(cpu)
 
@@ -162,8 +173,8 @@ class MigrcRfc2(Migrc):
 
     async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
         """migrc_try_flush_free_folios: a request under construction is hung first, to be flushed too."""
-        if isinstance(cpu.current.mreq, RequestPair):
-            await self._end(cpu.current.mreq)
+        if isinstance(cpu.current.policy_state, RequestPair):
+            await self._end(cpu.current.policy_state)
         flushed = False
         for name in (MIGRC_REQS, MIGRC_REQS_DIRTY):
             folios = await self.flush_lists(cpu, (name,))

@@ -25,7 +25,7 @@ from emulator.hardware.operations import (
     Store,
 )
 from emulator.hardware.pte import pte_dirty, pte_write
-from emulator.memory.folios import PG_MIGRC
+from emulator.memory.folios import PG_PRIVATE_1, PageFlag
 from emulator.policies.migrc import (
     GENERATION_BITS,
     Migrc,
@@ -38,6 +38,7 @@ from emulator.policies.migrc import (
 if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu, Task, TlbUbc
 
+PG_MIGRC = PageFlag(PG_PRIVATE_1, "PG_MIGRC")  # the folio has a read copy whose flush is pending
 MIGRC_STOP = "migrc_stop"
 # The runtime switch (vm.migrc_enable), inverted: 0 is on, so that nobody has to turn it on first.
 MIGRC_DISABLED = "migrc_disabled"
@@ -52,6 +53,9 @@ class MigrcV3(Migrc):
     """`migrc`, `migrc:v3`."""
 
     name = "migrc:v3"
+    description = "keeps sources of clean read-only mappings until they are flushed for; a list per node"
+    words_at_rest = (*Migrc.words_at_rest, MIGRC_STOP)
+    page_flags = (PG_MIGRC,)
 
     def __init__(self, bits: int = GENERATION_BITS) -> None:
         super().__init__(bits)
@@ -71,18 +75,19 @@ class MigrcV3(Migrc):
 
     def batch_for(self, task: Task, pte: int) -> TlbUbc:
         """Read-only and clean: may be deferred. Everything else is owed as in mainline."""
-        if not pte_write(pte) and not pte_dirty(pte):
-            return task.tlb_ubc_ro
+        request: RequestUnderConstruction | None = task.policy_state
+        if request is not None and not pte_write(pte) and not pte_dirty(pte):
+            return request.tlb_ubc_ro
         return super().batch_for(task, pte)
 
     async def migrate_begin(self, cpu: PerCpu, reason: str) -> None:
         """migrc_req_start."""
         if migrates_for_tiering(cpu, reason) and not await self._paused():
-            cpu.current.mreq = RequestUnderConstruction()
+            cpu.current.policy_state = RequestUnderConstruction()
 
     async def before_unmap(self, cpu: PerCpu, src: int) -> None:
         """Remember what the ordinary batch owes, to see whether this folio adds to it."""
-        request = cpu.current.mreq
+        request = cpu.current.policy_state
         if request is not None:
             request.nr_required = cpu.current.tlb_ubc.nr_flush_required
 
@@ -92,36 +97,37 @@ class MigrcV3(Migrc):
 
     async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
         """migrc_mark_folios if only read-only mappings were found; else the flush is owed at once."""
-        task = cpu.current
-        request: RequestUnderConstruction | None = task.mreq
+        owed = cpu.current.tlb_ubc
+        request: RequestUnderConstruction | None = cpu.current.policy_state
+        if request is None:
+            return
         if (
-            request is not None
-            and task.tlb_ubc.nr_flush_required == request.nr_required
-            and task.tlb_ubc_ro.nr_flush_required
+            owed.nr_flush_required == request.nr_required
+            and request.tlb_ubc_ro.nr_flush_required
             and not await self.is_under_migrc(src)
             and not await self._paused()
         ):
             await FolioGet(src)
             await FolioSetFlag(src, PG_MIGRC)
             await FolioSetFlag(dst, PG_MIGRC)
-            request.batch.fold(task.tlb_ubc_ro)
+            request.batch.fold(request.tlb_ubc_ro)
             request.marked[src] = dst
-        task.tlb_ubc.fold(task.tlb_ubc_ro)
+        owed.fold(request.tlb_ubc_ro)
 
     async def unmap_done(self, cpu: PerCpu) -> None:
         """migrc_unmap_done."""
-        request = cpu.current.mreq
+        request = cpu.current.policy_state
         if request is not None:
             request.gen = await self.next_generation()
 
     async def extra_references(self, cpu: PerCpu, src: int, dst: int) -> int:
         """migrc_marked_folios: the reference taken when the folio was marked."""
-        request = cpu.current.mreq
+        request = cpu.current.policy_state
         return int(request is not None and src in request.marked)
 
     async def folio_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
         """migrc_expand_req."""
-        request = cpu.current.mreq
+        request = cpu.current.policy_state
         if request is not None and src in request.marked:
             request.folios.append(src)
             await AtomicAdd(pending_word(cpu.parameters.nid(src)), 1)
@@ -129,7 +135,7 @@ class MigrcV3(Migrc):
 
     async def folio_not_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
         """migrc_undo_folios."""
-        request = cpu.current.mreq
+        request = cpu.current.policy_state
         if request is not None and request.marked.pop(src, None) is not None:
             await FolioClearFlag(src, PG_MIGRC)
             await FolioClearFlag(dst, PG_MIGRC)
@@ -137,8 +143,8 @@ class MigrcV3(Migrc):
 
     async def migrate_end(self, cpu: PerCpu) -> None:
         """migrc_req_end_if_started: from here on others can flush and free what this batch deferred."""
-        request: RequestUnderConstruction | None = cpu.current.mreq
-        cpu.current.mreq = None
+        request: RequestUnderConstruction | None = cpu.current.policy_state
+        cpu.current.policy_state = None
         if request is not None and request.folios:
             node = cpu.parameters.nid(request.folios[0])
             hung = Request(request.gen, request.batch.cpumask, tuple(request.folios))

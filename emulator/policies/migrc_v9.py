@@ -14,9 +14,10 @@ looked under the lock, which orders what follows; the posting first looks withou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from emulator.hardware.operations import Load, Lock, Series, Store, Unlock, WaitFor
+from emulator.hardware.operations import Load, Lock, Operation, Series, Store, Unlock, WaitFor
 from emulator.hardware.pte import pte_dirty, pte_write
 from emulator.kernel.migrate import folio_order
 from emulator.kernel.percpu import TlbUbc
@@ -40,17 +41,24 @@ MIGRC_GEN_BEGUN = "migrc_gen_begun"  # the last whose flush has begun; the posti
 MIGRC_GEN_DONE = "migrc_gen_done"  # the last whose flush is done
 
 
+PAGE_GENERATION = "migrc_page_gen."
+
+
 def page_generation_word(pfn: int) -> str:
     """page_buddy_mgen: the generation whose flush a free page still needs, 0 for none."""
-    return f"migrc_page_gen.{pfn}"
+    return f"{PAGE_GENERATION}{pfn}"
 
 
 class Batch:
-    """What one migration batch puts off: whom to flush, for which sources, and the generation it got."""
+    """What one migration batch puts off: whom to flush, for which sources, and the generation it got.
 
-    __slots__ = ("gen", "nr_required", "pending", "sources")
+    `tlb_ubc_ro`: what is owed for entries of the current folio that may wait; the task's own in the posting.
+    """
+
+    __slots__ = ("gen", "nr_required", "pending", "sources", "tlb_ubc_ro")
 
     def __init__(self) -> None:
+        self.tlb_ubc_ro = TlbUbc()
         self.pending = TlbUbc()
         self.sources: set[int] = set()
         self.nr_required = 0
@@ -61,10 +69,20 @@ class MigrcV9(Policy):
     """`migrc:v9`; `bits` is the width of the generation, of which 0 means none."""
 
     name = "migrc:v9"
+    description = "frees sources at once, flushes before their frames are used again; one mask for all"
     frees_before_flush = True
+    words_at_rest = (ON_FLUSHING, MIGRC_ON_FLUSHING)
+    pending_words = (PAGE_GENERATION, ON_FLUSHING, MIGRC_ON_FLUSHING)  # change when a flush begins or is done
 
     def __init__(self, bits: int = GENERATION_BITS) -> None:
         self.bits = bits
+
+    def pending_after(self, operation: Operation, pending: int, words: Mapping[str, int]) -> int:
+        """Pages that were freed with the generation under way, while anybody has to be flushed for it."""
+        owed = bool(words.get(MIGRC_UBC) or words.get(MIGRC_ON_FLUSHING))
+        if isinstance(operation, Store) and operation.word.startswith(PAGE_GENERATION):
+            return pending + (owed and operation.value == self.mgen_next(words.get(MIGRC_GEN_DONE, 0)))
+        return pending if owed else 0
 
     # --- generations ---------------------------------------------------------------------------------
 
@@ -86,31 +104,32 @@ class MigrcV9(Policy):
 
     def batch_for(self, task: Task, pte: int) -> TlbUbc:
         """Read-only and clean: may be put off, whatever the migration is for."""
-        if not pte_write(pte) and not pte_dirty(pte):
-            return task.tlb_ubc_ro
+        batch: Batch | None = task.policy_state
+        if batch is not None and not pte_write(pte) and not pte_dirty(pte):
+            return batch.tlb_ubc_ro
         return super().batch_for(task, pte)
 
     async def migrate_begin(self, cpu: PerCpu, reason: str) -> None:
         """pending_ubc of migrate_pages_batch."""
-        cpu.current.mreq = Batch()
+        cpu.current.policy_state = Batch()
 
     async def before_unmap(self, cpu: PerCpu, src: int) -> None:
         """can_migrc_init: remember what the ordinary batch owes, to see whether this folio adds to it."""
-        batch: Batch = cpu.current.mreq
+        batch: Batch = cpu.current.policy_state
         batch.nr_required = cpu.current.tlb_ubc.nr_flush_required
 
     async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
         """can_migrc_test: only read-only mappings were found, and some at all."""
-        task = cpu.current
-        batch: Batch = task.mreq
-        if task.tlb_ubc.nr_flush_required == batch.nr_required and task.tlb_ubc_ro.nr_flush_required:
-            batch.pending.fold(task.tlb_ubc_ro)
+        owed = cpu.current.tlb_ubc
+        batch: Batch = cpu.current.policy_state
+        if owed.nr_flush_required == batch.nr_required and batch.tlb_ubc_ro.nr_flush_required:
+            batch.pending.fold(batch.tlb_ubc_ro)
             batch.sources.add(src)
-        task.tlb_ubc.fold(task.tlb_ubc_ro)
+        owed.fold(batch.tlb_ubc_ro)
 
     async def unmap_done(self, cpu: PerCpu) -> None:
         """Pending before any mapping names a destination: a write there has to find it."""
-        batch: Batch = cpu.current.mreq
+        batch: Batch = cpu.current.policy_state
         if batch.sources:
             batch.gen = await self.migrc_add_pending_ubc(cpu, batch.pending)
 
@@ -136,7 +155,7 @@ class MigrcV9(Policy):
 
     async def folio_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
         """migrate_folio_done: the source is about to be freed, with the generation that it needs."""
-        batch: Batch = cpu.current.mreq
+        batch: Batch = cpu.current.policy_state
         if batch.gen != NO_GENERATION and src in batch.sources:
             # The head of a free block has it, and expand hands it on to the parts.
             for page in range(src, src + (1 << await folio_order(cpu, src))):
@@ -145,7 +164,7 @@ class MigrcV9(Policy):
 
     async def migrate_end(self, cpu: PerCpu) -> None:
         """Nothing is kept; sources that stayed where they are have cost a flush at worst."""
-        cpu.current.mreq = None
+        cpu.current.policy_state = None
 
     # --- flushing --------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ def _plainly(operation: Any, answer: Any) -> str:
         elif name in _FRAME_FIELDS:
             fields.append(f"frame {value}")
         elif name == "flag" and value in _FLAGS:
-            fields.append(_FLAGS[value])
+            fields.append(value.name if isinstance(value, folios.PageFlag) else _FLAGS[value])
         elif name == "node" and isinstance(value, int):
             fields.append(f"node {value}")
         elif name in _ENTRY_FIELDS and about_entry:

@@ -32,9 +32,7 @@ class NoWaitForAcknowledgements(Immediate):
 
     async def unmap_done(self, cpu: PerCpu) -> None:
         """Flushes ahead of the kernel's own, which then has nothing left to do."""
-        task = cpu.current
-        task.tlb_ubc.fold(task.tlb_ubc_ro)
-        await send_without_waiting(cpu, task.tlb_ubc)
+        await send_without_waiting(cpu, cpu.current.tlb_ubc)
 
 
 class InterruptToNobody(Immediate):

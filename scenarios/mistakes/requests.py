@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from emulator.hardware.operations import FolioGet, FolioSetFlag, LlistAdd, Load
 from emulator.kernel.percpu import PerCpu, Task, TlbUbc, cpumask_word
-from emulator.memory.folios import PG_MIGRC
 from emulator.policies.migrc import Request, RequestUnderConstruction
 from emulator.policies.migrc_rfc2 import MigrcRfc2, RequestPair
-from emulator.policies.migrc_v3 import MigrcV3, requests_list
+from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3, requests_list
 
 
 class GenerationBeforeUnmap(MigrcV3):
@@ -30,7 +29,7 @@ class GenerationBeforeUnmap(MigrcV3):
 
     async def unmap_done(self, cpu: PerCpu) -> None:
         """Uses it."""
-        request = cpu.current.mreq
+        request = cpu.current.policy_state
         if request is not None:
             request.gen = self._early
 
@@ -55,8 +54,9 @@ class MaskBeforeUnmap(MigrcV3):
 
     async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
         """Uses it."""
-        if cpu.current.tlb_ubc_ro.nr_flush_required:
-            cpu.current.tlb_ubc_ro.cpumask = self._mask
+        request: RequestUnderConstruction | None = cpu.current.policy_state
+        if request is not None and request.tlb_ubc_ro.nr_flush_required:
+            request.tlb_ubc_ro.cpumask = self._mask
         await super().after_unmap(cpu, src, dst)
 
 
@@ -70,7 +70,8 @@ class DefersWritable(MigrcV3):
 
     def batch_for(self, task: Task, pte: int) -> TlbUbc:
         """Everything may wait."""
-        return task.tlb_ubc_ro
+        request: RequestUnderConstruction | None = task.policy_state
+        return task.tlb_ubc if request is None else request.tlb_ubc_ro
 
 
 class NotUndone(MigrcV3):
@@ -93,19 +94,17 @@ class MarksWhatIsPending(MigrcV3):
 
     async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
         """As posted, without that one condition."""
-        task = cpu.current
-        request: RequestUnderConstruction | None = task.mreq
-        if (
-            request is not None
-            and task.tlb_ubc.nr_flush_required == request.nr_required
-            and task.tlb_ubc_ro.nr_flush_required
-        ):
+        owed = cpu.current.tlb_ubc
+        request: RequestUnderConstruction | None = cpu.current.policy_state
+        if request is None:
+            return
+        if owed.nr_flush_required == request.nr_required and request.tlb_ubc_ro.nr_flush_required:
             await FolioGet(src)
             await FolioSetFlag(src, PG_MIGRC)
             await FolioSetFlag(dst, PG_MIGRC)
-            request.batch.fold(task.tlb_ubc_ro)
+            request.batch.fold(request.tlb_ubc_ro)
             request.marked[src] = dst
-        task.tlb_ubc.fold(task.tlb_ubc_ro)
+        owed.fold(request.tlb_ubc_ro)
 
 
 class MovedAgainWithoutFlush(MigrcRfc2):
@@ -115,7 +114,7 @@ class MovedAgainWithoutFlush(MigrcRfc2):
 
     async def after_flush(self, cpu: PerCpu) -> None:
         """Forgets that a folio of the batch was pending."""
-        pair: RequestPair | None = cpu.current.mreq
+        pair: RequestPair | None = cpu.current.policy_state
         if pair is not None:
             pair.flush_after = False
         await super().after_flush(cpu)
@@ -132,7 +131,7 @@ class HungTooEarly(MigrcV3):
     async def unmap_done(self, cpu: PerCpu) -> None:
         """Shares the request while it is still being worked on."""
         await super().unmap_done(cpu)
-        request: RequestUnderConstruction | None = cpu.current.mreq
+        request: RequestUnderConstruction | None = cpu.current.policy_state
         if request is not None and request.marked:
             folios = tuple(request.marked)
             hung = Request(request.gen, request.batch.cpumask, folios)
@@ -140,4 +139,4 @@ class HungTooEarly(MigrcV3):
 
     async def migrate_end(self, cpu: PerCpu) -> None:
         """It hangs already."""
-        cpu.current.mreq = None
+        cpu.current.policy_state = None

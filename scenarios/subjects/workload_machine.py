@@ -47,8 +47,9 @@ class ScenarioMachine:
 
     def checks(self, memory: Memory) -> list[Any]:
         """What watches the memory's operations: the checks, and the pending meter last."""
-        coherence = Coherence(memory, self.policy().frees_before_flush)
-        return [coherence, Accounting(memory), PendingPeak()]
+        policy = self.policy()
+        coherence = Coherence(memory, policy.frees_before_flush)
+        return [coherence, Accounting(memory, policy), PendingPeak(memory, policy)]
 
     def watchers(self, memory: Memory) -> list[Any]:
         """What judges by happens-before: no CPU runs anything at power-on.

@@ -59,4 +59,4 @@ def described_policies() -> dict[str, str]:
 
 
 def _first_line(thing: object) -> str:
-    return getattr(thing, "description", "") or (inspect.getdoc(thing) or "").partition("\n")[0]
+    return vars(thing).get("description") or (inspect.getdoc(thing) or "").partition("\n")[0]

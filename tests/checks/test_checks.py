@@ -22,6 +22,7 @@ from emulator.hardware.operations import (
     FolioGet,
     FolioMigrateMapping,
     FolioPut,
+    FolioSetFlag,
     FolioZero,
     GetPte,
     LlistAdd,
@@ -44,11 +45,11 @@ from emulator.kernel import tlb as kernel_tlb
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
-from emulator.memory.folios import PG_MIGRC, Folio, Tier
+from emulator.memory.folios import PG_PRIVATE_3, Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import find_policy
-from emulator.policies.migrc_v3 import MigrcV3
+from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3
 
 ALL = ("read", "read", "write", "write", "hint", "demote", "promote")
 
@@ -334,6 +335,13 @@ class SourceFreedFirst(MigrcV3):
         return True
 
 
+class FlagOfNobody(Policy):
+    """Marks a folio with a flag that it has not declared."""
+
+    async def folio_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
+        await FolioSetFlag(dst, PG_PRIVATE_3)
+
+
 class NotCounted(MigrcV3):
     """The pending counter goes up only."""
 
@@ -393,6 +401,7 @@ def test_the_scenario_itself_is_in_order() -> None:
         (SkipsEverybody, coherence.FREE),
         (SourceFreedFirst, coherence.FREE),
         (NotCounted, accounting.UNFINISHED),
+        (FlagOfNobody, accounting.UNDECLARED),
         (RequestDropped, accounting.REFERENCES),
         (RequestDropped, accounting.UNFINISHED),
     ],

@@ -2,6 +2,7 @@
 
 from emulator.checks.accounting import Accounting
 from emulator.checks.violation import MAX_KEPT
+from emulator.kernel.policy import Policy
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
@@ -11,7 +12,7 @@ def violations_of(faults: int) -> list[str]:
     memory = Memory((Tier(8, Watermarks(0, 0, 0)),))
     for number in range(faults):
         memory.folios.fault("some rule", f"fault {number}")
-    check = Accounting(memory)
+    check = Accounting(memory, Policy())
     check.finish()
     return [violation.text for violation in check.violations]
 

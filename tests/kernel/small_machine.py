@@ -92,7 +92,7 @@ class SmallMachine:
         self.areas = {mm: tuple(areas) for mm in sorted({thread.mm for thread in threads})}
         self.memory = memory(tiers)
         self.coherence = Coherence(self.memory, policy().frees_before_flush)
-        self.accounting = Accounting(self.memory)
+        self.accounting = Accounting(self.memory, policy())
         self.kernels = [PerCpu(number, parameters, policy()) for number in range(cpus)]
         self.cpus = [
             Cpu(

@@ -51,13 +51,14 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.sched import cond_resched
 from emulator.kernel.user import user_read, user_write
-from emulator.memory.folios import PG_MIGRC, Tier
+from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_READ, VM_WRITE, HugePageSplit, Vma
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc import pending_word
 from emulator.policies.migrc_rfc2 import MigrcRfc2
+from emulator.policies.migrc_v3 import PG_MIGRC
 from tests.kernel.small_machine import FILE, HEAP, SmallMachine, Thread, after, demote, mark, promote
 
 ORDER = 1

@@ -18,9 +18,8 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
-from emulator.memory.folios import PG_MIGRC
 from emulator.policies.migrc_rfc2 import MigrcRfc2
-from emulator.policies.migrc_v3 import MigrcV3
+from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 
@@ -33,7 +32,7 @@ class DropsTheRequest(MigrcV3):
     """
 
     async def before_unmap(self, cpu: PerCpu, src: int) -> None:
-        if cpu.current.mreq is not None and await self._paused():
+        if cpu.current.policy_state is not None and await self._paused():
             await self.migrate_end(cpu)
             await self.try_flush_free_folios(cpu)
         await super().before_unmap(cpu, src)

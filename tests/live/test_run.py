@@ -14,7 +14,7 @@ from shell import HANG_S, migrc, settings, started
 
 pytestmark = pytest.mark.live
 
-ACCESSES = "threads.accesses=20000"
+ACCESSES = "threads.accesses=15000"
 
 
 def runs_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def test_both_policies_make_the_same_accesses_and_migrc_defers(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     immediate, deferred = runs_of(done)
-    assert immediate["accesses"] == deferred["accesses"] == 3 * 20_000
+    assert immediate["accesses"] == deferred["accesses"] == 3 * 15_000
     assert immediate["violations"] == deferred["violations"] == []
     for run in (immediate, deferred):
         received = run["vmstat"]["nr_tlb_remote_flush_received"]

@@ -62,8 +62,6 @@ class Line:
         self._unconfirmed = False
         self._next_progress = 0
 
-    # --- what comes in -------------------------------------------------------------------------
-
     def receive(self, message: Any) -> None:
         """Take in a message that is no answer."""
         self.on[message[0]](*message[1:])
@@ -83,8 +81,6 @@ class Line:
     @staticmethod
     def _stop() -> None:
         raise Stopped
-
-    # --- to memory -----------------------------------------------------------------------------
 
     def tell_steps(self) -> None:
         """What is in the outbox next comes after the steps so far."""
@@ -137,13 +133,9 @@ class Line:
         """An empty message: this CPU does not take what memory offers now."""
         self._send_memory(self.pack((self._cpu.number, wire.NO_ANSWER)))
 
-    # --- to other CPUs -------------------------------------------------------------------------
-
     def send(self, cpu: int, message: bytes) -> None:
         """Send to another CPU."""
         self._mailbox.connect(self._directory.cpus[cpu]).send(message)
-
-    # --- to the driver -------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Report progress now and then."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final, Literal
 
@@ -33,6 +33,7 @@ __all__ = ["Fault", "LiveResult", "LiveSession", "ProgramError", "SessionError",
 
 Transport = Literal["ipc", "tcp"]
 Progress = Callable[[dict[str, Any]], None]
+Keep = Callable[[tuple[int, ...], int], None]
 
 PLAIN: Final = Mode()
 _LOOK_MS: Final = 250
@@ -106,7 +107,7 @@ class LiveSession(cluster.RaySession):
         progress: Progress | None = None,
         patience_s: float = 60.0,
         mode: Mode = PLAIN,
-        keep: Callable[[tuple[int, ...], int], None] | None = None,
+        keep: Keep | None = None,
     ) -> LiveResult:
         """Run `machine` to its end. `keep` gets the blocks of a recorded run: events and checksum.
 
@@ -185,60 +186,56 @@ class _Cast:
     calls: list[Any]
 
 
+@dataclass(slots=True)
 class _Run:
     """One run as the driver sees it."""
 
-    def __init__(
-        self,
-        cast: _Cast,
-        progress: Progress | None,
-        patience_s: float,
-        keep: Callable[[tuple[int, ...], int], None] | None,
-        stressed: bool,
-    ) -> None:
-        self.lost: list[Any] = []  # actors that did not come along when the run was cut
-        self._cast = cast
-        self._progress = progress
-        self._patience_s = patience_s
-        self._keep = keep
-        self._kept = 0  # transitions that blocks have told of
-        self._stressed = stressed
-        self._broken: list[Violation] = []
-        self._pack = wire.make_packer()
-        self._accesses = dict.fromkeys(range(len(cast.directory.cpus)), 0)
-        self._ready: set[int] = set()
-        self._halted: set[int] = set()
-        self._rested: set[int] = set()
-        self._waits: dict[int, str] = {}
-        self._started_ns = 0
-        self._looked_s = 0.0
+    cast: _Cast
+    progress: Progress | None
+    patience_s: float
+    keep: Keep | None
+    stressed: bool
+    lost: list[Any] = field(default_factory=list)  # actors that did not come along when the run was cut
+    broken: list[Violation] = field(default_factory=list)
+    kept: int = 0  # transitions that blocks have told of
+    accesses: dict[int, int] = field(default_factory=dict)
+    ready: set[int] = field(default_factory=set)
+    halted: set[int] = field(default_factory=set)
+    rested: set[int] = field(default_factory=set)
+    waits: dict[int, str] = field(default_factory=dict)
+    started_ns: int = 0
+    looked_s: float = 0.0
+    pack: Callable[[Any], bytes] = field(default_factory=wire.make_packer)
+
+    def __post_init__(self) -> None:
+        self.accesses = dict.fromkeys(range(len(self.cast.directory.cpus)), 0)
 
     def result(self) -> LiveResult:
         """Start, watch, end."""
-        self._await_all(self._ready, len(self._cast.actors), _START_PATIENCE_S, self._unready)
-        self._started_ns = time.monotonic_ns()
+        self._await_all(self.ready, len(self.cast.actors), _START_PATIENCE_S, self._unready)
+        self.started_ns = time.monotonic_ns()
         self._tell_all(wire.GO)
         try:
-            if self._stressed:
+            if self.stressed:
                 # Somebody may still take a call that nobody waits for.
-                self._await_all(self._rested, 1, self._patience_s, self._stuck)
+                self._await_all(self.rested, 1, self.patience_s, self._stuck)
             else:
-                self._await_all(self._halted, len(self._accesses), self._patience_s, self._stuck)
+                self._await_all(self.halted, len(self.accesses), self.patience_s, self._stuck)
         except _Silence as problem:
-            if not self._stressed:
+            if not self.stressed:
                 raise
-            self._broken.append(Violation(rule=SILENCE, cpu=-1, text=str(problem)))
-        elapsed_ns = time.monotonic_ns() - self._started_ns
-        memory, *reports = self._cut() if self._broken else self._results()
-        if self._keep is not None and memory is not None:
+            self.broken.append(Violation(rule=SILENCE, cpu=-1, text=str(problem)))
+        elapsed_ns = time.monotonic_ns() - self.started_ns
+        memory, *reports = self._cut() if self.broken else self._results()
+        if self.keep is not None and memory is not None:
             # The last block may come behind the results.
             transitions = memory.results["transitions"]
-            while self._kept < transitions and (message := self._receive(int(_WAITS_S * 1000))):
+            while self.kept < transitions and (message := self._receive(int(_WAITS_S * 1000))):
                 self._take(message)
-            if self._kept < transitions:
-                lost = transitions - self._kept
+            if self.kept < transitions:
+                lost = transitions - self.kept
                 raise SessionError(f"{lost} of {transitions} recorded transitions were lost")
-        if memory is None or (None in reports and not self._broken):
+        if memory is None or (None in reports and not self.broken):
             # A last word of failure is on its way.
             while message := self._receive(2_000):
                 self._take(message)
@@ -248,7 +245,7 @@ class _Run:
     def _results(self) -> list[Any]:
         self._tell_all(wire.STOP)
         try:
-            results: list[Any] = ray.get(self._cast.calls, timeout=_RESULTS_S)
+            results: list[Any] = ray.get(self.cast.calls, timeout=_RESULTS_S)
         except ray.exceptions.RayError as problem:
             raise SessionError(
                 f"an actor died at the end of the run: {cluster.first_line(problem)}"
@@ -260,15 +257,15 @@ class _Run:
         self.lost = self.abort(wire.CUT)
         return [
             None if actor in self.lost else ray.get(call)
-            for actor, call in zip(self._cast.actors, self._cast.calls, strict=True)
+            for actor, call in zip(self.cast.actors, self.cast.calls, strict=True)
         ]
 
     def abort(self, how: int = wire.STOP) -> list[Any]:
         """End the run early; the actors that did not come along."""
         self._tell_all(how)
-        done, _ = ray.wait(self._cast.calls, num_returns=len(self._cast.calls), timeout=_ABORT_S)
+        done, _ = ray.wait(self.cast.calls, num_returns=len(self.cast.calls), timeout=_ABORT_S)
         lost = []
-        for actor, call in zip(self._cast.actors, self._cast.calls, strict=True):
+        for actor, call in zip(self.cast.actors, self.cast.calls, strict=True):
             if call not in done:
                 lost.append(actor)
                 continue
@@ -280,17 +277,17 @@ class _Run:
 
     def close(self) -> None:
         """Close the driver's inbox."""
-        self._cast.mailbox.close()
+        self.cast.mailbox.close()
 
     def _tell_all(self, kind: int) -> None:
-        directory = self._cast.directory
-        connect = self._cast.mailbox.connect_driver
-        connect(directory.memory).send(self._pack((wire.DRIVER, kind)))
+        directory = self.cast.directory
+        connect = self.cast.mailbox.connect_driver
+        connect(directory.memory).send(self.pack((wire.DRIVER, kind)))
         for endpoint in directory.cpus:
-            connect(endpoint).send(self._pack((kind,)))
+            connect(endpoint).send(self.pack((kind,)))
 
     def _receive(self, timeout_ms: int) -> Any:
-        inbox = self._cast.mailbox.inbox
+        inbox = self.cast.mailbox.inbox
         return wire.unpack(inbox.recv()) if inbox.poll(timeout_ms) else None
 
     def _await_all(
@@ -298,7 +295,7 @@ class _Run:
     ) -> None:
         """Listen until `numbers` has `count` members; raise `problem()` after `patience_s` of silence."""
         heard_s = time.monotonic()
-        while len(numbers) < count and not self._broken:
+        while len(numbers) < count and not self.broken:
             message = self._receive(_LOOK_MS)
             now = time.monotonic()
             if message is not None:
@@ -306,53 +303,53 @@ class _Run:
                 self._take(message)
             elif now - heard_s > patience_s:
                 raise problem()
-            if now - self._looked_s > _LOOK_MS / 1000:
-                self._looked_s = now
+            if now - self.looked_s > _LOOK_MS / 1000:
+                self.looked_s = now
                 self._look()
 
     def _take(self, message: Any) -> None:
         kind, number, *rest = message
         if kind == wire.READY:
-            self._ready.add(number)
+            self.ready.add(number)
         elif kind == wire.PROGRESS:
-            self._accesses[number] = rest[0]
+            self.accesses[number] = rest[0]
         elif kind == wire.HALTED:
-            self._halted.add(number)
-            self._accesses[number] = rest[0]
+            self.halted.add(number)
+            self.accesses[number] = rest[0]
         elif kind == wire.WAITS:
-            self._waits[number] = rest[0]
+            self.waits[number] = rest[0]
         elif kind == wire.BLOCK:
-            if self._keep is not None:
-                self._kept += sum(rest[0][2::3])
-                self._keep(*rest)
+            if self.keep is not None:
+                self.kept += sum(rest[0][2::3])
+                self.keep(*rest)
         elif kind == wire.RESTED:
-            self._rested.add(number)
+            self.rested.add(number)
         elif kind == wire.BROKEN:
-            self._broken.append(Violation(*rest))
+            self.broken.append(Violation(*rest))
         elif kind == wire.FAILED:
             raise ProgramError(rest[0], Fault(*rest[1:]))
 
     def _look(self) -> None:
         """Report progress, and see whether all actors are still there."""
-        if self._progress is not None and self._started_ns:
-            self._progress(
+        if self.progress is not None and self.started_ns:
+            self.progress(
                 {
-                    "accesses": sum(self._accesses.values()),
-                    "cpus": list(self._accesses.values()),
-                    "halted": len(self._halted),
-                    "elapsed_ns": time.monotonic_ns() - self._started_ns,
+                    "accesses": sum(self.accesses.values()),
+                    "cpus": list(self.accesses.values()),
+                    "halted": len(self.halted),
+                    "elapsed_ns": time.monotonic_ns() - self.started_ns,
                 }
             )
-        done, _ = ray.wait(self._cast.calls, num_returns=len(self._cast.calls), timeout=0)
+        done, _ = ray.wait(self.cast.calls, num_returns=len(self.cast.calls), timeout=0)
         if not done:
             return
         # Nobody ends before the driver says so, except after a failure, of which word may be on its way.
         while message := self._receive(500):
             self._take(message)
-        if self._broken:
+        if self.broken:
             return
         for call in done:
-            index = self._cast.calls.index(call)
+            index = self.cast.calls.index(call)
             name = f"the actor of CPU {index - 1}" if index else "the memory actor"
             try:
                 ray.get(call)
@@ -363,26 +360,24 @@ class _Run:
             raise SessionError(f"{name} ended early")
 
     def _unready(self) -> SessionError:
-        missing = len(self._cast.actors) - len(self._ready)
-        return SessionError(f"{missing} of {len(self._cast.actors)} actors did not start in time")
+        missing = len(self.cast.actors) - len(self.ready)
+        return SessionError(f"{missing} of {len(self.cast.actors)} actors did not start in time")
 
     def _stuck(self) -> SessionError:
         """Ask every CPU what it waits for."""
-        pack = self._pack
-        for endpoint in self._cast.directory.cpus:
-            self._cast.mailbox.connect_driver(endpoint).send(pack((wire.WHERE,)))
+        pack = self.pack
+        for endpoint in self.cast.directory.cpus:
+            self.cast.mailbox.connect_driver(endpoint).send(pack((wire.WHERE,)))
         deadline = time.monotonic() + _WAITS_S
-        while len(self._waits) < len(self._accesses) and time.monotonic() < deadline:
+        while len(self.waits) < len(self.accesses) and time.monotonic() < deadline:
             message = self._receive(100)
             if message is not None:
                 self._take(message)
         states = [
-            f"CPU {number}: {self._waits.get(number, 'busy in its own code, does not answer')}"
-            for number in sorted(self._accesses)
+            f"CPU {number}: {self.waits.get(number, 'busy in its own code, does not answer')}"
+            for number in sorted(self.accesses)
         ]
-        return _Silence(
-            f"no CPU got anywhere for {self._patience_s:g} s; they wait for: " + "; ".join(states)
-        )
+        return _Silence(f"no CPU got anywhere for {self.patience_s:g} s; they wait for: " + "; ".join(states))
 
     def _merge(self, memory: MemoryReport, reports: list[CpuReport | None], elapsed_ns: int) -> LiveResult:
         whole = [report for report in reports if report is not None]
@@ -391,8 +386,8 @@ class _Run:
             merged[name] = Histogram()
             for report in whole:
                 merged[name].merge(Histogram.decode(getattr(report, name)))
-        at_rest = not self._broken or self._broken[0].rule == DEADLOCK
-        found = [*memory.violations, *(one for report in whole for one in report.violations), *self._broken]
+        at_rest = not self.broken or self.broken[0].rule == DEADLOCK
+        found = [*memory.violations, *(one for report in whole for one in report.violations), *self.broken]
         return LiveResult(
             cpus=[report.results for report in whole],
             tlb_interrupts=[report.tlb_interrupts for report in whole],
@@ -401,7 +396,7 @@ class _Run:
             accesses=sum(report.accesses for report in whole),
             elapsed_ns=elapsed_ns,
             tlbs=[report.tlb for report in whole] if at_rest else [],
-            cut=bool(self._broken),
+            cut=bool(self.broken),
             **merged,
         )
 

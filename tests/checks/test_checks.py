@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark, random_body
 
 from emulator.checks import accounting, coherence
 from emulator.hardware.operations import (
@@ -50,6 +49,17 @@ from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import find_policy
 from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3
+from tests.kernel.small_machine import (
+    FILE,
+    HEAP,
+    SHARED,
+    SmallMachine,
+    Thread,
+    after,
+    demote,
+    mark,
+    random_body,
+)
 
 ALL = ("read", "read", "write", "write", "hint", "demote", "promote")
 

@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import pytest
-from small_machine import HEAP, SmallMachine, Thread, after, demote, mark, random_body
 
 from emulator.checks.frugality import NEEDLESS, Frugality
 from emulator.checks.grace_period import GracePeriod
@@ -28,6 +27,7 @@ from emulator.kernel.user import user_read
 from emulator.policies.catalogue import find_policy
 from emulator.policies.migrc import Request
 from emulator.policies.migrc_v3 import MigrcV3
+from tests.kernel.small_machine import HEAP, SmallMachine, Thread, after, demote, mark, random_body
 
 VPN = 0x10
 BATCH = (-1, 0, -1, 0, 0)

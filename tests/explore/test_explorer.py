@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from broken_litmus import (
+
+from emulator.checks.violation import Violation
+from emulator.explore.explorer import DirectExplorer, agent_of
+from emulator.explore.search import Limits, Tally, search
+from emulator.explore.strategies import find_strategy
+from emulator.hardware.cpu import Kind, Transition
+from emulator.hardware.operations import Operation
+from emulator.machine.litmus import LitmusMachine
+from tests.explore.broken_litmus import (
     allocates_for_ever,
     cached_everywhere,
     early_free,
@@ -18,14 +26,6 @@ from broken_litmus import (
     reads_nothing,
     sees_itself,
 )
-
-from emulator.checks.violation import Violation
-from emulator.explore.explorer import DirectExplorer, agent_of
-from emulator.explore.search import Limits, Tally, search
-from emulator.explore.strategies import find_strategy
-from emulator.hardware.cpu import Kind, Transition
-from emulator.hardware.operations import Operation
-from emulator.machine.litmus import LitmusMachine
 
 
 def first(broken: LitmusMachine) -> Tally:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_litmus import machine, one_page
 
 from emulator.explore.fingerprint import Unreadable, fingerprint
 from emulator.explore.learned import LearnedMachine, NotDeterministic
@@ -16,6 +15,7 @@ from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import AtomicAdd, Load, Store
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import Litmus
+from tests.explore.small_litmus import machine, one_page
 
 Body = Callable[[PerCpu], Awaitable[None]]
 STEP = Transition(Kind.STEP, 0)

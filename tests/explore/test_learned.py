@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from small_litmus import demotion, machine, polling, reuse
 
 from emulator.checks.violation import Violation
 from emulator.explore.exhaustive import exhaust, shortest, state_key
@@ -13,6 +12,7 @@ from emulator.explore.learned import LearnedMachine
 from emulator.hardware.cpu import Kind
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.stepper import LocalEngine
+from tests.explore.small_litmus import demotion, machine, polling, reuse
 
 ARCHITECTURES = ("sc", "x86", "riscv")
 CASES = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from broken_litmus import cached_everywhere, early_free, machine, moves, reads, reorders
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from emulator.explore.explorer import DirectExplorer
 from emulator.explore.schedule import format_schedule, parse_schedule
 from emulator.explore.subsequence import follow_leniently, named
 from emulator.hardware.cpu import Kind, Transition
+from tests.explore.broken_litmus import cached_everywhere, early_free, machine, moves, reads, reorders
 
 
 @pytest.mark.parametrize(

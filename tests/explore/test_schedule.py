@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from broken_litmus import early_free, lost_wakeup
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from emulator.explore.schedule import (
     replay,
 )
 from emulator.hardware.cpu import Kind, Transition
+from tests.explore.broken_litmus import early_free, lost_wakeup
 
 cpus = st.integers(0, 300)
 transitions = st.one_of(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from broken_litmus import cached_everywhere, early_free, lost_wakeup, machine, moves, reads
 
 from emulator.explore.explorer import DirectExplorer
 from emulator.explore.schedule import replay
 from emulator.explore.search import ASK_EVERY, Limits, Tally, search
 from emulator.explore.strategies import STRATEGIES, Strategy, find_strategy
 from emulator.hardware.cpu import Transition
+from tests.explore.broken_litmus import cached_everywhere, early_free, lost_wakeup, machine, moves, reads
 
 
 def never() -> bool:

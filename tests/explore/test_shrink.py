@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from broken_litmus import early_free, forgetful, lost_wakeup, machine, reads_nothing, reorders, sees_itself
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,15 @@ from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.litmus import LitmusMachine
+from tests.explore.broken_litmus import (
+    early_free,
+    forgetful,
+    lost_wakeup,
+    machine,
+    reads_nothing,
+    reorders,
+    sees_itself,
+)
 
 
 def never() -> bool:

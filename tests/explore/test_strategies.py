@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from broken_litmus import early_free, forgetful, lost_wakeup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from emulator.explore.strategies.delay_bounded import DelayBounded
 from emulator.explore.strategies.pct import Pct
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.litmus import LitmusMachine
+from tests.explore.broken_litmus import early_free, forgetful, lost_wakeup
 
 NAMES = (*STRATEGIES, "pct:1", "pct:5", "delay:0", "delay:4")
 

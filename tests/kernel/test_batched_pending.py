@@ -6,7 +6,6 @@ import random
 from collections.abc import Awaitable, Callable
 
 import pytest
-from small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark, move, random_body
 
 from emulator.hardware.operations import AtomicCmpxchg, Load, ReadFrame, SendIpi
 from emulator.hardware.pte import pte_pfn, pte_protnone, pte_write
@@ -18,6 +17,18 @@ from emulator.kernel.rmap import TLB_FLUSH_BATCH_FLUSHED_SHIFT, flush_tlb_batche
 from emulator.kernel.sched import cond_resched
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
+from tests.kernel.small_machine import (
+    FILE,
+    HEAP,
+    SHARED,
+    SmallMachine,
+    Thread,
+    after,
+    demote,
+    mark,
+    move,
+    random_body,
+)
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 ALL_POLICIES = pytest.mark.parametrize("policy", POLICIES)

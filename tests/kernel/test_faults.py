@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import (
+
+from emulator.hardware.operations import FolioCopy, GetPte, LruAdd, SendIpi
+from emulator.hardware.pte import RW, pte_pfn, pte_protnone, pte_write
+from emulator.kernel.memory import SegmentationFault
+from emulator.kernel.mprotect import change_prot_numa
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.user import user_read, user_write
+from tests.kernel.small_machine import (
     FILE,
     HEAP,
     PAGES,
@@ -15,13 +22,6 @@ from small_machine import (
     mark,
     random_body,
 )
-
-from emulator.hardware.operations import FolioCopy, GetPte, LruAdd, SendIpi
-from emulator.hardware.pte import RW, pte_pfn, pte_protnone, pte_write
-from emulator.kernel.memory import SegmentationFault
-from emulator.kernel.mprotect import change_prot_numa
-from emulator.kernel.percpu import PerCpu
-from emulator.kernel.user import user_read, user_write
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 

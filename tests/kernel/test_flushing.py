@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import FILE, HEAP, Body, SmallMachine, Thread, after, demote, mark
 
 from emulator.hardware.operations import GetPte, Load
 from emulator.kernel.mmu_gather import unmap_page_range
@@ -11,6 +10,7 @@ from emulator.kernel.percpu import TLB_NR_DYN_ASIDS, PerCpu, is_lazy_word
 from emulator.kernel.sched import cond_resched, schedule, wait_event, wake_up_process
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
+from tests.kernel.small_machine import FILE, HEAP, Body, SmallMachine, Thread, after, demote, mark
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 

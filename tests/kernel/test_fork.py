@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import FILE, HEAP, PAGES, SHARED, Body, SmallMachine, Thread, after, demote, mark
 
 from emulator.hardware.operations import FolioRefcount, GetPte
 from emulator.hardware.pte import (
@@ -22,6 +21,18 @@ from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
 from emulator.policies.immediate import Immediate
+from tests.kernel.small_machine import (
+    FILE,
+    HEAP,
+    PAGES,
+    SHARED,
+    Body,
+    SmallMachine,
+    Thread,
+    after,
+    demote,
+    mark,
+)
 
 ALL_POLICIES = pytest.mark.parametrize("policy", POLICIES)
 AREAS = ((HEAP, HEAP + PAGES), (FILE, FILE + PAGES), (SHARED, SHARED + PAGES))

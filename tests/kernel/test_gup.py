@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark, move
 
 from emulator.hardware.operations import FolioRefcount
 from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_write
@@ -16,6 +15,7 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.sched import cond_resched
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
+from tests.kernel.small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark, move
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 ALL_POLICIES = pytest.mark.parametrize("policy", POLICIES)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, demote
 
 from emulator.hardware.pte import pte_present, pte_protnone, pte_write
 from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
+from tests.kernel.small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, demote
 
 
 @pytest.mark.parametrize("policy", POLICIES)

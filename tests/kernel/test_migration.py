@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import FILE, HEAP, PAGES, SmallMachine, Thread, after, demote, mark, promote
 
 from emulator.hardware.operations import GetPte, Load, NrFree, NrLru
 from emulator.hardware.pte import pte_pfn
@@ -15,6 +14,7 @@ from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
 from emulator.kernel.vmscan import shrink_active_list, shrink_inactive_list
 from emulator.memory.zone import Watermarks
+from tests.kernel.small_machine import FILE, HEAP, PAGES, SmallMachine, Thread, after, demote, mark, promote
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 

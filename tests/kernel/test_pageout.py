@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import FILE, HEAP, PAGES, SHARED, SmallMachine, Thread, after, mark
 
 from emulator.hardware.operations import FolioGet, FolioIsolateLru, FolioPut, FolioPutbackLru, GetPte
 from emulator.hardware.pte import pte_pfn
@@ -14,6 +13,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE
 from emulator.policies.catalogue import POLICIES
 from emulator.policies.immediate import Immediate
+from tests.kernel.small_machine import FILE, HEAP, PAGES, SHARED, SmallMachine, Thread, after, mark
 
 ALL_POLICIES = pytest.mark.parametrize("policy", POLICIES)
 SHARED_FILE = 2

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import HEAP, SmallMachine, Thread
 
 from emulator.hardware.operations import Store, WaitFor
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import ParallelFor, Sampling, run_parallel_for
+from tests.kernel.small_machine import HEAP, SmallMachine, Thread
 
 
 @pytest.mark.parametrize("seed", range(5))

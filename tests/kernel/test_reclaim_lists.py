@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import HEAP, PAGES, SmallMachine, Thread
 
 from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, GetPte
 from emulator.hardware.pte import pte_pfn
@@ -13,6 +12,7 @@ from emulator.kernel.user import user_write
 from emulator.kernel.vmscan import inactive_is_low, shrink_node
 from emulator.memory.zone import Watermarks
 from emulator.policies.immediate import Immediate
+from tests.kernel.small_machine import HEAP, PAGES, SmallMachine, Thread
 
 GIB = 1 << 18
 MARKS = Watermarks(1, 1, 1)

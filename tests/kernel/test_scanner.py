@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import HEAP, SmallMachine, Thread, demote
 
 from emulator.hardware.operations import GetPte, Load
 from emulator.hardware.pte import pte_protnone
@@ -11,6 +10,7 @@ from emulator.kernel.fair import numa_scan_offset_word, task_numa_work
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
+from tests.kernel.small_machine import HEAP, SmallMachine, Thread, demote
 
 MM = 1
 FIRST = Vma(HEAP, HEAP + 40, VM_READ | VM_WRITE, 0)

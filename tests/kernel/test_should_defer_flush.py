@@ -1,11 +1,11 @@
 """An mm that only one CPU uses is flushed page by page as it is unmapped; nothing is put off."""
 
 import pytest
-from small_machine import HEAP, SmallMachine, Thread, demote
 
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
 from emulator.policies.catalogue import find_policy
+from tests.kernel.small_machine import HEAP, SmallMachine, Thread, demote
 
 
 @pytest.mark.parametrize("policy", ["immediate", "migrc:v3", "migrc:rfc2"])

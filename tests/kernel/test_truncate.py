@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark
 
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.truncate import truncate_inode_pages
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
+from tests.kernel.small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark
 
 ALL_POLICIES = pytest.mark.parametrize("policy", POLICIES)
 PRIVATE_FILE = 1

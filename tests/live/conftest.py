@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import lab
 import pytest
 
 from actors.session import LiveSession, register
+from tests.live import lab
 
 # Programs that run on actors must come from a module, and this one is not where actors look.
 register(lab)

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell import HANG_S, migrc, processes_marked
+
+from tests.live.shell import HANG_S, migrc, processes_marked
 
 pytestmark = pytest.mark.live
 

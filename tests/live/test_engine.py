@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 import pytest
-from lab import Body, Lab, LabMachine
 
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
 from emulator.hardware.cpu import IpiRequest
@@ -33,6 +32,7 @@ from emulator.hardware.operations import (
     WaitAcks,
     WaitFor,
 )
+from tests.live.lab import Body, Lab, LabMachine
 
 pytestmark = pytest.mark.live
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shell import HANG_S, SMALL, migrc, settings, started
 
 from actors.mode import Mode
 from actors.session import LiveResult, LiveSession
@@ -17,6 +16,7 @@ from scenarios.files.recording import End, Recording, Writer, tlb_digest
 from scenarios.runs.replays import Following
 from scenarios.subjects.subject import Subject
 from scenarios.workloads.workload_file import load_workload
+from tests.live.shell import HANG_S, SMALL, migrc, settings, started
 
 pytestmark = pytest.mark.live
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shell import HANG_S, migrc, started
+
+from tests.live.shell import HANG_S, migrc, started
 
 pytestmark = pytest.mark.live
 

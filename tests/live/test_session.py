@@ -15,27 +15,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shell import HANG_S, ROOT, processes_marked
 
 from actors.session import LiveSession, SessionError
+from tests.live.shell import HANG_S, ROOT, processes_marked
 
 pytestmark = pytest.mark.live
 
-HERE = Path(__file__).parent
-WHOLE_RUN = HERE / "whole_run.py"
-INTERRUPTED = HERE / "interrupted.py"
+WHOLE_RUN = "tests.live.whole_run"
+INTERRUPTED = "tests.live.interrupted"
 
 
 @contextlib.contextmanager
 def driver(
-    program: Path, name: str, temporary: Path, *arguments: str
+    program: str, name: str, temporary: Path, *arguments: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A driver in a process group of its own, with its own folder for temporary files; the mark that its
     offspring carries."""
     mark = f"LIVE_TEST={name}-{os.getpid()}"
     key, value = mark.split("=")
     process = subprocess.Popen(
-        [sys.executable, str(program), *arguments],
+        [sys.executable, "-m", program, *arguments],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

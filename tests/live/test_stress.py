@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import ray
-from shell import HANG_S, migrc, started
 
 from actors.mode import Chaos, Mode
 from actors.session import LiveSession
@@ -29,6 +28,7 @@ from scenarios.runs.trials import Outcome, Plan, Tally, one_run, stress, target
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.workloads.workload_file import load_workload
+from tests.live.shell import HANG_S, migrc, started
 
 pytestmark = pytest.mark.live
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent.parent), str(Path(__file__).parent)]
-
-import lab  # noqa: E402
-from lab import Lab  # noqa: E402
-
-from actors.session import LiveSession, register  # noqa: E402
-from emulator.hardware.operations import AtomicAdd, Load, Lock, Store, Unlock, WaitFor  # noqa: E402
+from actors.session import LiveSession, register
+from emulator.hardware.operations import AtomicAdd, Load, Lock, Store, Unlock, WaitFor
+from tests.live import lab
+from tests.live.lab import Lab
 
 
 async def body(lab: Lab) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from small_machine import SmallMachine, Thread, random_body
 
 from emulator.hardware.cpu import Cpu, IpiRequest
 from emulator.hardware.operations import (
@@ -33,6 +32,7 @@ from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import find_policy
+from tests.kernel.small_machine import SmallMachine, Thread, random_body
 
 Body = Callable[[], Coroutine[Operation, Any, None]]
 

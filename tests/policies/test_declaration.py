@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from small_machine import FILE, SmallMachine, Thread, after, demote, mark
 
 from emulator.checks.accounting import UNFINISHED
 from emulator.hardware.operations import AtomicAdd, FolioPut, NrFree, Store
@@ -19,6 +18,7 @@ from emulator.policies.migrc import migrates_for_tiering
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
 from emulator.policies.migrc_v9 import MigrcV9
+from tests.kernel.small_machine import FILE, SmallMachine, Thread, after, demote, mark
 
 PAGES = 3
 

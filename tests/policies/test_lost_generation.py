@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from small_machine import HEAP, SmallMachine, Thread, after, demote, mark
 
 from emulator.checks.coherence import FOREIGN
 from emulator.hardware.operations import FolioRefcount, FolioTryGet, GetPte, LruAdd, ReadFrame
@@ -18,6 +17,7 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.migrc_v9 import MigrcV9
+from tests.kernel.small_machine import HEAP, SmallMachine, Thread, after, demote, mark
 
 
 class PutsTheGenerationOnlyWithTheLastReference(MigrcV9):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark, promote, random_body
 
 from emulator.hardware.operations import FolioGet, FolioPut, GetPte, Load
 from emulator.hardware.pte import pte_pfn, pte_write
@@ -17,6 +16,18 @@ from emulator.policies.catalogue import find_policy
 from emulator.policies.migrc import Migrc, pending_word
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
+from tests.kernel.small_machine import (
+    FILE,
+    HEAP,
+    SHARED,
+    SmallMachine,
+    Thread,
+    after,
+    demote,
+    mark,
+    promote,
+    random_body,
+)
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 VERSIONS = pytest.mark.parametrize("policy", ["migrc:v3", "migrc:rfc2"])

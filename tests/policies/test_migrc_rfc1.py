@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from small_machine import FILE, SmallMachine, Thread, after, demote, mark, random_body
 
 from emulator.hardware.operations import FolioGet, FolioPut, GetPte, Load, SmpMb, SmpMbAfterAtomic
 from emulator.hardware.pte import pte_pfn
@@ -16,6 +15,7 @@ from emulator.policies.catalogue import find_policy
 from emulator.policies.migrc import Migrc, pending_word
 from emulator.policies.migrc_rfc1 import MigrcRfc1
 from emulator.policies.migrc_rfc2 import MigrcRfc2
+from tests.kernel.small_machine import FILE, SmallMachine, Thread, after, demote, mark, random_body
 
 
 @pytest.mark.parametrize(("make", "kind"), [(MigrcRfc1, SmpMbAfterAtomic), (MigrcRfc2, SmpMb)])

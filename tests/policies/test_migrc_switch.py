@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from small_machine import FILE, SmallMachine, Thread, after, demote, mark
 
 from emulator.hardware.operations import Load, NrFree
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
 from emulator.policies.migrc import pending_word
 from emulator.policies.migrc_v3 import MigrcV3
+from tests.kernel.small_machine import FILE, SmallMachine, Thread, after, demote, mark
 
 
 @pytest.mark.parametrize("architecture", ["sc", "x86"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from merged_litmus import TESTS, search
-from small_machine import FILE, SmallMachine, Thread, after, demote, mark, random_body
 
 from emulator.checks.frugality import NEEDLESS
 from emulator.checks.grace_period import REUSED
@@ -24,6 +22,8 @@ from emulator.policies.migrc_v9 import (
     MigrcV9,
     page_generation_word,
 )
+from tests.kernel.small_machine import FILE, SmallMachine, Thread, after, demote, mark, random_body
+from tests.policies.merged_litmus import TESTS, search
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", ["sc", "x86", "riscv"])
 COSTLY = ("two demotions", "two demotions, two reuses")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from small_machine import HEAP, SmallMachine, Thread, after, demote, mark
 
 from emulator.checks.coherence import FREE, LOST_WRITE, OVERWRITTEN
 from emulator.hardware.operations import LlistAdd, ReadFrame, SendIpi
@@ -20,6 +19,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import find_policy
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
+from tests.kernel.small_machine import HEAP, SmallMachine, Thread, after, demote, mark
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from small_machine import HEAP, SmallMachine, Thread, after, demote, mark
 
 from emulator.checks.coherence import FREE, OVERWRITTEN
 from emulator.hardware.operations import AllocPages, FolioIsolateLru, FolioTestFlag, GetPte, ReadFrame
@@ -20,6 +19,7 @@ from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3
+from tests.kernel.small_machine import HEAP, SmallMachine, Thread, after, demote, mark
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from timed_lab import engine_of
 
 from emulator.checks.violation import NO_END
 from emulator.hardware.cpu import Cpu
@@ -23,6 +22,7 @@ from emulator.hardware.operations import (
 from emulator.timed.ends import most_steps
 from emulator.timed.engine import TimedEngine
 from scenarios.verbs.cli import main
+from tests.timed.timed_lab import engine_of
 
 SPINS = """
 from emulator.hardware.operations import Cycle, Load

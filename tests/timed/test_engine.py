@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from timed_lab import Lab
 
 from emulator.hardware.cpu import Cpu
 from emulator.hardware.operations import (
@@ -38,6 +37,7 @@ from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.workload_machine import build_machine
 from scenarios.workloads.settings import Workload
 from scenarios.workloads.workload_file import load_workload
+from tests.timed.timed_lab import Lab
 
 ENTRY = PRESENT | RW | ACCESSED | DIRTY
 PAGES = 8

@@ -4,7 +4,6 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from timed_lab import FIRST_SLOW, engine_of, run
 
 from emulator.hardware.cpu import Cpu
 from emulator.hardware.operations import (
@@ -34,6 +33,7 @@ from emulator.measure.costs import Costs
 from emulator.timed.ends import DEADLOCK
 from emulator.timed.engine import TimedEngine
 from scenarios.workloads.settings import Costs as Section
+from tests.timed.timed_lab import FIRST_SLOW, engine_of, run
 
 PRESENT_PTE = PRESENT | RW | ACCESSED | DIRTY
 

@@ -7,9 +7,10 @@ the rest is counted and forgotten. Nothing here prints.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -182,8 +183,8 @@ def stress(
 
 def _stress(session: LiveSession, plan: Plan, outcome: Outcome, paces: list[Pace], look: Look) -> None:
     deadline = float("inf") if plan.seconds is None else time.monotonic() + plan.seconds
-    turns = list(zip(outcome.tallies, paces, strict=True))
-    for number, (tally, pace) in _in_turn(turns):
+    turns = cycle(zip(outcome.tallies, paces, strict=True))
+    for number, (tally, pace) in enumerate(turns):
         if number == plan.runs or time.monotonic() >= deadline:
             return
         chaos = draw_chaos(plan.seed, tally.runs, plan.level, pace)
@@ -195,15 +196,6 @@ def _stress(session: LiveSession, plan: Plan, outcome: Outcome, paces: list[Pace
             continue
         outcome.add_latencies(tally.target.subject.policy, result)
         look(tally)
-
-
-def _in_turn(turns: list[tuple[Tally, Pace]]) -> Iterator[tuple[int, tuple[Tally, Pace]]]:
-    """In turn, those that are still there."""
-    number = 0
-    while turns:
-        for turn in list(turns):
-            yield number, turn
-            number += 1
 
 
 def one_run(session: LiveSession, tally: Tally, pace: Pace, chaos: Chaos, seed: int) -> LiveResult:

@@ -11,7 +11,7 @@ from typing import Literal
 from emulator.kernel.boot import UserSpace
 from emulator.memory.page_table import Vma
 from scenarios.workloads.settings import Workload
-from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Chunks, Users
+from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Users
 
 TABLE_FILE = 1
 TABLE_BASE = 0x10000
@@ -72,22 +72,10 @@ class TieringUserSpace(Users):
         """What all threads will have accessed at the end."""
         return self.thread_count() * self.workload.threads.accesses
 
-    def chunks(self, number: int) -> Chunks:
-        """What makes the accesses of one thread."""
-        return _TieringChunks(self.workload, self.seed, number)
-
-
-@dataclass(frozen=True)
-class _TieringChunks:
-    """`randrange` is written out: drawing accesses would be half of a timed run's time."""
-
-    workload: TieringWorkload
-    seed: int
-    thread: int
-
-    def __call__(self) -> Iterator[Sequence[int]]:
+    def chunks(self, thread: int) -> Iterator[Sequence[int]]:
+        """`randrange` is written out: drawing accesses would be half of a timed run's time."""
         settings = self.workload.threads
-        rng = random.Random(f"{self.seed}/{self.thread}")
+        rng = random.Random(f"{self.seed}/{thread}")
         table, heap = settings.table_pages, settings.heap_pages
         heap_share = settings.heap_share if table and heap else float(bool(heap))
         hot_share, write_share = settings.hot_share, settings.write_share

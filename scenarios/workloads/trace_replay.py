@@ -16,7 +16,7 @@ from emulator.memory.page_table import Vma
 from scenarios.traces.format import FETCH, WRITE, Block, TraceError, read_trace
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import Section, Workload
-from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Chunks, Users
+from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Users
 
 
 class Replay(Section):
@@ -122,30 +122,21 @@ class ReplayUserSpace(Users):
         limit = self.workload.replay.accesses_per_thread
         return self.thread_count() * (whole if limit is None else min(limit, whole))
 
-    def chunks(self, number: int) -> Chunks:
-        """What makes the accesses of one thread."""
-        return _ReplayChunks(self, number)
-
-
-@dataclass(frozen=True)
-class _ReplayChunks:
-    user: ReplayUserSpace
-    thread: int
-
-    def __call__(self) -> Iterator[Sequence[int]]:
-        limit = self.user.workload.replay.accesses_per_thread
+    def chunks(self, thread: int) -> Iterator[Sequence[int]]:
+        """The accesses of one thread."""
+        limit = self.workload.replay.accesses_per_thread
         made = 0
-        for chunk in self._chunks():
+        for chunk in self._whole(thread):
             if limit is not None and made + len(chunk) >= limit:
                 yield chunk[: limit - made]
                 return
             made += len(chunk)
             yield chunk
 
-    def _chunks(self) -> Iterator[Sequence[int]]:
+    def _whole(self, thread: int) -> Iterator[Sequence[int]]:
         # Threads start at different places: in step they would all fault on the same pages together.
-        blocks = self.user.blocks
-        rng = random.Random(f"{self.user.seed}/{self.thread}")
+        blocks = self.blocks
+        rng = random.Random(f"{self.seed}/{thread}")
         first = rng.randrange(len(blocks))
         start = rng.randrange(len(blocks[first].pages))
         yield from self._runs(blocks[first], start, len(blocks[first].pages))

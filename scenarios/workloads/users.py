@@ -6,8 +6,9 @@ every policy sees the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from emulator.kernel.boot import Thread
 from emulator.memory.page_table import VM_READ, VM_WRITE
@@ -15,8 +16,6 @@ from scenarios.workloads.settings import Workload
 
 CHUNK = 1000
 PRIVATE_WRITABLE = VM_READ | VM_WRITE
-
-Chunks = Callable[[], Iterator[Sequence[int]]]
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Users:
     def threads(self, cpu: int) -> list[Thread]:
         """This CPU's threads."""
         processes = self.workload.threads.processes
-        return [Thread(1 + number % processes, self.chunks(number)) for number in self.numbers(cpu)]
+        return [Thread(1 + number % processes, partial(self.chunks, number)) for number in self.numbers(cpu)]
 
-    def chunks(self, number: int) -> Chunks:
-        """What makes the accesses of one thread."""
+    def chunks(self, thread: int) -> Iterator[Sequence[int]]:
+        """The accesses of one thread."""
         raise NotImplementedError

@@ -7,18 +7,13 @@ from collections.abc import Iterator
 from emulator.memory.zone import Watermarks, setup_per_zone_wmarks
 
 
-def fast_min_free_pages(pages: int) -> int:
-    """The fast tier's min watermark when the workload leaves it open: 1/64 of the tier, at least 8.
+def fast_watermarks(pages: int, min_free_pages: int | None) -> Watermarks:
+    """The watermarks of a fast tier of that size; if the workload leaves it open, min is 1/64, at least 8.
 
     Linux takes a square root of the whole machine's memory (init_per_zone_wmark_min), which for tiers as
     small as ours would leave no distance between the watermarks at all.
     """
-    return max(8, pages // 64)
-
-
-def fast_watermarks(pages: int, min_free_pages: int | None) -> Watermarks:
-    """The watermarks of a fast tier of that size."""
-    return setup_per_zone_wmarks(pages, min_free_pages or fast_min_free_pages(pages))
+    return setup_per_zone_wmarks(pages, min_free_pages or max(8, pages // 64))
 
 
 def kept_free(marks: Watermarks) -> int:

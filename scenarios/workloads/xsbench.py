@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -91,36 +92,25 @@ class XsbenchUserSpace(Users):
         settings = self.workload.xsbench
         parts = -(-self.lookups() // settings.lookups_at_once)
         each = settings.lookups_at_once * (settings.grid_reads + 1) // self.thread_count()
-        loop = ParallelFor(parts, each, _Lookups(self))
-        return [Thread(1, loop, _Tables(self, number)) for number in self.numbers(cpu)]
+        loop = ParallelFor(parts, each, self._lookups)
+        return [Thread(1, loop, partial(self._tables, number)) for number in self.numbers(cpu)]
 
-
-@dataclass(frozen=True)
-class _Tables:
-    user: XsbenchUserSpace
-    thread: int
-
-    def __call__(self) -> Iterable[Sequence[int]]:
-        if self.thread:
+    def _tables(self, thread: int) -> Iterable[Sequence[int]]:
+        if thread:
             return
-        for start in range(0, self.user.pages(), CHUNK):
-            pages = range(start, min(start + CHUNK, self.user.pages()))
+        for start in range(0, self.pages(), CHUNK):
+            pages = range(start, min(start + CHUNK, self.pages()))
             yield [(BASE + page) << 1 | 1 for page in pages]
 
-
-@dataclass(frozen=True)
-class _Lookups:
-    user: XsbenchUserSpace
-
-    def __call__(self, part: int) -> Iterator[Sequence[int]]:
-        settings = self.user.workload.xsbench
-        rng = random.Random(f"{self.user.seed}/{part}")
+    def _lookups(self, part: int) -> Iterator[Sequence[int]]:
+        settings = self.workload.xsbench
+        rng = random.Random(f"{self.seed}/{part}")
         uniform = rng.random
         reads = range(settings.grid_reads)
         grid, index = settings.grid_pages, settings.index_pages
         first_row = BASE + grid
         at_once = settings.lookups_at_once
-        left = min(at_once, self.user.lookups() - part * at_once)
+        left = min(at_once, self.lookups() - part * at_once)
         in_chunk = max(1, CHUNK // (settings.grid_reads + 1))
         while left > 0:
             chunk: list[int] = []

@@ -7,10 +7,11 @@ the rest is counted and forgotten. Nothing here prints.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import cycle
+from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -183,17 +184,18 @@ def stress(
 
 def _stress(session: LiveSession, plan: Plan, outcome: Outcome, paces: list[Pace], look: Look) -> None:
     deadline = float("inf") if plan.seconds is None else time.monotonic() + plan.seconds
-    turns = cycle(zip(outcome.tallies, paces, strict=True))
-    for number, (tally, pace) in enumerate(turns):
-        if number == plan.runs or time.monotonic() >= deadline:
+    turns = deque(zip(outcome.tallies, paces, strict=True))
+    for number in count():
+        if not turns or number == plan.runs or time.monotonic() >= deadline:
             return
+        tally, pace = turns.popleft()
         chaos = draw_chaos(plan.seed, tally.runs, plan.level, pace)
         try:
             result = one_run(session, tally, pace, chaos, plan.seed)
         except ProgramError as problem:
             outcome.problems.append(f"{tally.target.subject.title()}: {problem}")
-            turns.remove((tally, pace))
             continue
+        turns.append((tally, pace))
         outcome.add_latencies(tally.target.subject.policy, result)
         look(tally)
 

@@ -16,6 +16,8 @@ from actors.mailbox import Directory
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, IpiRequest
 from emulator.hardware.operations import NUMBERS, AckIpi, SendIpi
+from emulator.machine.call_book import UnknownCall
+from emulator.machine.progress import unserved
 from emulator.machine.protocols import Kernel
 from emulator.measure.histogram import Histogram
 
@@ -92,10 +94,7 @@ class Calls:
         while True:
             for request in queue:
                 if request.wait:
-                    raise RuntimeError(
-                        f"CPU {request.sender} waits for {request.function} on CPU {self._cpu.number}, "
-                        "whose program has ended"
-                    )
+                    raise RuntimeError(unserved(request, self._cpu.number))
             queue.clear()
             self._line.sleep()
 
@@ -126,7 +125,9 @@ class Calls:
                 line.send(target, message)
 
     def acknowledged(self, request: int, cpu: int) -> None:
-        """A target has served a request."""
+        """A target has served a request. UnknownCall if nobody waits for that."""
+        if request not in self.unacknowledged:
+            raise UnknownCall(cpu, AckIpi(self._cpu.number, request))
         self.unacknowledged[request] -= 1
         if not self.unacknowledged[request]:
             self.answered(request)

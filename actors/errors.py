@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from emulator.hardware.awaits import ForgottenAwait
-from emulator.hardware.cpu import Cpu
 
 _HERE: Final = Path(__file__).resolve().parents[1]
 _LIBRARIES: Final = (
@@ -39,14 +38,16 @@ class Fault(NamedTuple):
     line: int
     function: str
 
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line} in {self.function}" if self.file else "unknown place"
+        return f"{self.kind}: {self.message} ({place})"
+
 
 class ProgramError(Exception):
     """A program raised while CPU `cpu` ran it (-1: while the machine was put together)."""
 
     def __init__(self, cpu: int, fault: Fault) -> None:
-        place = f"{fault.file}:{fault.line} in {fault.function}" if fault.file else "unknown place"
-        who = f"CPU {cpu}" if cpu >= 0 else "the machine"
-        super().__init__(f"{who}: {fault.kind}: {fault.message} ({place})")
+        super().__init__(f"{f'CPU {cpu}' if cpu >= 0 else 'the machine'}: {fault}")
         self.cpu = cpu
         self.fault = fault
 
@@ -69,15 +70,3 @@ def fault_of(problem: BaseException) -> Fault:
 def is_users_file(file: str) -> bool:
     """Neither this project's code nor Python's nor an installed package's."""
     return not file.startswith(_LIBRARIES)
-
-
-def running_cpu(problem: BaseException) -> int:
-    """The simulated CPU whose program raised `problem`, -1 if no CPU was running one."""
-    found = -1
-    trace = problem.__traceback__
-    while trace is not None:
-        who = trace.tb_frame.f_locals.get("self")
-        if isinstance(who, Cpu):
-            found = who.number
-        trace = trace.tb_next
-    return found

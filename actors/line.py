@@ -18,6 +18,7 @@ from actors.mailbox import Directory, Mailbox
 from emulator.checks.grace_period import NEVER_MATTER
 from emulator.hardware.cpu import Cpu
 from emulator.hardware.operations import TABLE, Where
+from emulator.machine.progress import operation_text
 from emulator.machine.protocols import Kernel
 
 HEAD: Final = 2  # the fields of a message to memory before its operations
@@ -153,7 +154,7 @@ class Line:
 
     def _say_where(self) -> None:
         cpu = self._cpu
-        text = wire.operation_text(cpu.operation) if cpu.frames else "nothing: it has ended"
+        text = operation_text(cpu.operation) if cpu.frames else "nothing: it has ended"
         if not cpu.irqs:
             text += ", interrupts off"
         self._driver.send(self.pack((wire.WAITS, cpu.number, text)))

@@ -14,6 +14,7 @@ from actors import wire
 from actors.gate import Gate, MemoryReport
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware.operations import NUMBERS, TABLE, Lock, Operation
+from emulator.machine.progress import operation_text
 from emulator.memory.blocked import BLOCKED
 
 # Operations of different classes with the same fields are equal tuples.
@@ -62,7 +63,7 @@ class MemoryLoop:
             if answer is BLOCKED:
                 operation = self._gate.operation(message[index], message[index + 1])
                 if wanted <= 0:
-                    raise RuntimeError(f"{wire.operation_text(operation)} blocks, but nobody waits for it")
+                    raise RuntimeError(f"{operation_text(operation)} blocks, but nobody waits for it")
                 answers[0] = wire.BLOCKED
                 waiting = self._waiting.setdefault((type(operation), operation), [])
                 if cpu not in waiting:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from actors.errors import Fault, ProgramError, fault_of, running_cpu
+from actors.errors import Fault, ProgramError, fault_of
 from actors.worker_pool import Worker, WorkerPool
 from emulator.explore.explorer import Explorer
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
+from emulator.machine.progress import running_cpu
 
 
 class Task(NamedTuple):

@@ -25,7 +25,7 @@ from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
 from actors.mode import Mode
 from emulator.checks.violation import Violation
-from emulator.machine.progress import DEADLOCK, SILENCE
+from emulator.machine.progress import DEADLOCK, silence
 from emulator.machine.protocols import Machine
 from emulator.measure.histogram import Histogram
 
@@ -224,7 +224,7 @@ class _Run:
         except _Silence as problem:
             if not self.stressed:
                 raise
-            self.broken.append(Violation(rule=SILENCE, cpu=-1, text=str(problem)))
+            self.broken.append(problem.violation)
         elapsed_ns = time.monotonic_ns() - self.started_ns
         memory, *reports = self._cut() if self.broken else self._results()
         if self.keep is not None and memory is not None:
@@ -377,7 +377,7 @@ class _Run:
             f"CPU {number}: {self.waits.get(number, 'busy in its own code, does not answer')}"
             for number in sorted(self.accesses)
         ]
-        return _Silence(f"no CPU got anywhere for {self.patience_s:g} s; they wait for: " + "; ".join(states))
+        return _Silence(silence(self.patience_s, states))
 
     def _merge(self, memory: MemoryReport, reports: list[CpuReport | None], elapsed_ns: int) -> LiveResult:
         whole = [report for report in reports if report is not None]
@@ -403,3 +403,7 @@ class _Run:
 
 class _Silence(SessionError):
     """Nobody has sent word for a long time."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(violation.text)
+        self.violation = violation

@@ -19,8 +19,8 @@ from actors.meetings import accesses_of
 from actors.mode import Chaos
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Choice, Kind, Transition
-from emulator.hardware.operations import NUMBERS, TABLE, Idle, Iret, SendIpi, WaitAcks, Where
-from emulator.machine.progress import waits_with_interrupts_off
+from emulator.hardware.operations import NUMBERS, TABLE, Iret, SendIpi, WaitAcks, Where
+from emulator.machine.progress import standing, waits_with_interrupts_off
 from emulator.machine.protocols import Machine
 
 
@@ -131,11 +131,8 @@ class StressedCpuLoop:
     def _fall_asleep(self) -> None:
         """Say for what this CPU is about to wait."""
         cpu = self._cpu
-        text = ""
-        if cpu.frames and type(cpu.operation) is not Idle:
-            off = "with interrupts off " if not cpu.irqs else ""
-            text = f"{off}at {wire.operation_text(cpu.operation)}"
-        elif not cpu.window.pending:
+        text = standing(cpu)
+        if not text and not cpu.window.pending:
             self._line.say_halted()
         interruptible = any(choice.transition.kind is Kind.INTERRUPT for choice in cpu.choices())
         # A bell that is under way will wake it, although its call has been taken already.

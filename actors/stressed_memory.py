@@ -12,9 +12,9 @@ from actors import wire
 from actors.mailbox import Directory, Mailbox
 from actors.memory_loop import MemoryLoop
 from actors.watched_gate import WatchedGate
-from emulator.checks.violation import NO_END, Violation
+from emulator.checks.violation import Violation
 from emulator.hardware.cpu import TakeCalls
-from emulator.machine.progress import DEADLOCK
+from emulator.machine.progress import deadlock, not_over
 
 # Transitions of others while a CPU stands still, if they never come to rest.
 _LONGEST_HOLD: Final = 2_000
@@ -62,7 +62,7 @@ class StressedMemoryLoop(MemoryLoop):
         elif self._held and count - min(self._held.values()).since > _LONGEST_HOLD:
             self._release()
         if self._most and count > self._most:
-            self._end(NO_END, f"not over after {count:,} transitions")
+            self._end(not_over(count))
 
     def _look(self) -> None:
         waiting = []
@@ -78,7 +78,7 @@ class StressedMemoryLoop(MemoryLoop):
             self._told = True
             self._driver.send(self._pack((wire.RESTED, wire.MEMORY)))
         else:
-            self._end(DEADLOCK, f"nothing can happen any more: {'; '.join(waiting)}")
+            self._end(deadlock(waiting))
 
     def _release(self) -> None:
         """Let the CPU go on whose turn it is."""
@@ -86,7 +86,6 @@ class StressedMemoryLoop(MemoryLoop):
         del self._held[cpu]
         self.answer(cpu)
 
-    def _end(self, rule: str, text: str) -> None:
+    def _end(self, violation: Violation) -> None:
         self._told = True
-        violation = Violation(rule=rule, cpu=-1, text=text)
         self._driver.send(self._pack((wire.BROKEN, wire.MEMORY, *violation)))

@@ -18,7 +18,6 @@ from actors import wire
 from actors.gate import Gate, MemoryReport
 from actors.meetings import Meetings
 from actors.recorder import AnswerSum, note
-from emulator.checks.accounting import Accounting
 from emulator.checks.grace_period import GracePeriod
 from emulator.checks.sides import Sides
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
@@ -47,8 +46,8 @@ class WatchedGate(Gate):
     ) -> None:
         super().__init__(memory, checks)
         self.shared = Shared(memory, machine.cpus, checks)  # type: ignore[arg-type]
-        self.watchers = machine.watchers(memory)
-        self._row = machine.architecture_row
+        self.watchers = machine.watchers()
+        self._row = machine.architecture
         self._driver = driver
         self._pack = wire.make_packer()
         self._events: list[int] = []
@@ -59,7 +58,7 @@ class WatchedGate(Gate):
                 watcher.sides = Sides(machine.cpus, lambda: self.count + 1)
         self._order = blake2b(digest_size=8)
         self._meetings = Meetings()
-        self._drains = any(isinstance(check, Accounting) for check in checks)
+        self._drains = machine.drains
 
     def operation(self, number: int, fields: tuple[Any, ...]) -> Operation:
         """The operation that blocks."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from emulator.hardware.operations import CLASSES, Operation, Touch, describe
+from emulator.hardware.operations import CLASSES
 
 # In a watched run memory is told of everything that a CPU does, so some numbers mean no operation of memory.
 LOCAL: Final = len(CLASSES)  # a count: so many steps that nobody else could notice
@@ -100,11 +100,3 @@ def make_packer() -> Callable[[Any], bytes]:
 def unpack(frame: bytes) -> Any:
     """Decode one message."""
     return msgpack.unpackb(frame, use_list=False, strict_map_key=False, ext_hook=_unpack_rest)
-
-
-def operation_text(operation: Operation) -> str:
-    """The operation on one short line; a touch of a million pages included."""
-    if isinstance(operation, Touch):
-        return f"Touch({operation.start}..{operation.stop} of {len(operation.accesses)} accesses)"
-    text = describe(operation)
-    return text if len(text) <= 120 else text[:117] + "..."

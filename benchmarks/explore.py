@@ -23,12 +23,12 @@ sys.path.insert(0, str(ROOT))
 
 from emulator.explore.ddmin import shrink  # noqa: E402
 from emulator.explore.exhaustive import exhaust, shortest  # noqa: E402
-from emulator.explore.explorer import DirectExplorer  # noqa: E402
 from emulator.explore.learned import LearnedMachine  # noqa: E402
 from emulator.explore.search import Limits, search  # noqa: E402
 from emulator.explore.strategies import find_strategy  # noqa: E402
 from emulator.hardware.ordering import ARCHITECTURES  # noqa: E402
 from emulator.machine.litmus import LitmusMachine  # noqa: E402
+from emulator.machine.referee import Referee  # noqa: E402
 from scenarios.litmus import LITMUS  # noqa: E402
 from scenarios.subjects.policies import policy_factory  # noqa: E402
 from scenarios.subjects.programs import LitmusName, machine_of  # noqa: E402
@@ -64,7 +64,7 @@ def speed(_arguments: argparse.Namespace) -> Report:
     report: Report = {"test": SPEED_TEST}
     for name, explorer, schedules in (
         ("learned", LearnedMachine(machine), 30_000),
-        ("plain", DirectExplorer(machine), 300),
+        ("plain", Referee(machine), 300),
     ):
         began = time.perf_counter()
         tally = search(explorer, find_strategy("portfolio")(), 1, Limits(schedules), never)

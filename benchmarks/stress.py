@@ -29,7 +29,7 @@ from emulator.hardware.awaits import watch_coroutines
 from scenarios.files.keeper import Keeper
 from scenarios.files.recording import Recording
 from scenarios.litmus import LITMUS
-from scenarios.runs.replays import Following
+from scenarios.runs.replays import Replay
 from scenarios.runs.searches import run_job
 from scenarios.runs.swarm import DEFAULT_LEVEL, Pace, draw_chaos
 from scenarios.runs.trials import (
@@ -284,11 +284,11 @@ def replays(arguments: argparse.Namespace) -> tuple[dict[str, Any], int]:
 
 def _follow(file: Path, name: str, different: list[str]) -> int:
     with Recording(file) as recording:
-        following = Following(recording, recording.machine())
-        following.run(lambda transitions, position: None)
-    if following.different or recording.problem or not following.rules_again:
-        different.append(f"{name}: {following.different or recording.problem or 'another rule'}")
-    return following.stepper.shared.operations
+        again = Replay(recording, recording.machine())
+        again.run(lambda transitions, position: None)
+    if again.different or recording.problem or not again.rules_again:
+        different.append(f"{name}: {again.different or recording.problem or 'another rule'}")
+    return again.operations
 
 
 def _say(text: str) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emulator.timed.engine import TimedEngine, TimedResult
+from emulator.timed.engine import TimedEngine
+from emulator.timed.result import TimedResult
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.workload_machine import build_machine
 from scenarios.workloads.settings import MAX_TIMED_CPUS

@@ -90,4 +90,4 @@ class Accounting:
                 self._report(UNFINISHED, f"list {name} still has {len(nodes)} requests")
         for name, holder in sorted(words.holders.items()):
             self._report(UNFINISHED, f"lock {name} is still held by CPU {holder}")
-        self.violations += not_kept(self.found)
+        self.violations += not_kept(len(self.violations), self.found)

@@ -117,7 +117,7 @@ class Coherence:
 
     def finish(self) -> None:
         """Say how many violations are not listed; nothing else is left to judge at the end."""
-        self.violations += not_kept(self.found)
+        self.violations += not_kept(len(self.violations), self.found)
 
     def _report(self, rule: str, cpu: int, text: str) -> None:
         self.found += 1

@@ -27,6 +27,8 @@ class Frugality:
     to do. That is no fault of a policy's bookkeeping.
     """
 
+    ignores = GracePeriod.ignores
+
     def __init__(self, grace: GracePeriod) -> None:
         self.violations: list[Violation] = []
         self._grace = grace

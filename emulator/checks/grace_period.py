@@ -78,11 +78,6 @@ def _where(operation: Any) -> str:
     return f"page {operation.vpn:#x} of mm {operation.mm}"
 
 
-def relevant(operation: Operation | None) -> bool:
-    """A transition that carries out `operation` may change what the check knows (None: an interrupt)."""
-    return type(operation) not in NEVER_MATTER
-
-
 class GracePeriod:
     """Watches transitions; reports every reuse that some holder's flush does not happen before.
 
@@ -91,6 +86,8 @@ class GracePeriod:
 
     A huge translation covers 2**hpage_order pages and as many frames; it goes by the first of each.
     """
+
+    ignores = NEVER_MATTER
 
     def __init__(
         self,

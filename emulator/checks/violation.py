@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
-NO_END: Final = "no end"
-"""The rule that a run breaks if it makes more transitions than it may."""
+from typing import NamedTuple
 
 
 class Violation(NamedTuple):
@@ -20,8 +17,8 @@ class Violation(NamedTuple):
 MAX_KEPT = 100
 
 
-def not_kept(found: int) -> list[Violation]:
+def not_kept(listed: int, found: int) -> list[Violation]:
     """The last entry of a list that was cut at MAX_KEPT: how many more there were; none if it was not."""
-    if found <= MAX_KEPT:
+    if not MAX_KEPT <= listed < found:
         return []
     return [Violation(rule="not listed", cpu=-1, text=f"{found - MAX_KEPT} more violations were found")]

@@ -1,9 +1,9 @@
 """From a schedule that breaks a rule to a short one: fewest steps first, then fewest preemptions.
 
 Delta debugging (Zeller, Hildebrandt: Simplifying and Isolating Failure-Inducing Input, IEEE TSE 2002) over
-transitions. Departs from it: a candidate is followed leniently, passing over what is not possible there, and
-what then happened is what counts, so leaving out one thing leaves out what depended on it; of the paper's
-two kinds of candidates only the complements are tried; random detours end it, as a local minimum may be poor.
+transitions. Departs from it: what is not possible of a candidate is passed over, and what then happened is
+what counts, so leaving out one thing leaves out what depended on it; of the paper's two kinds of candidates
+only the complements are tried; random detours end it, as a local minimum may be poor.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from emulator.explore.explorer import Explorer, Option, agent_of
-from emulator.explore.garbage import collecting_rarely
+from emulator.explore.explorer import Explorer, Option
+from emulator.explore.garbage import rare_collection
 from emulator.explore.schedule import ScheduleProblem, follow, replay
-from emulator.explore.subsequence import follow_leniently, named
+from emulator.explore.subsequence import follow_possible, named
 from emulator.hardware.cpu import Transition
+from emulator.machine.progress import running_cpu
+from emulator.machine.referee import agent_of
 
 Schedule = tuple[Transition, ...]
 
@@ -28,7 +30,7 @@ def preemptions(schedule: Sequence[Transition]) -> int:
     return sum(1 for one, other in pairwise(schedule) if one.cpu != other.cpu)
 
 
-@collecting_rarely()
+@rare_collection()
 def shrink(
     explorer: Explorer, schedule: Sequence[Transition], rule: str, stop: Callable[[], bool], patience: int
 ) -> Schedule:
@@ -45,7 +47,7 @@ def shrink(
     if broken is None or broken.rule != rule:
         did = "nothing" if broken is None else f"'{broken.rule}'"
         raise ScheduleProblem(f"the schedule to shorten breaks {did}, not '{rule}'")
-    shrinker = _Shrinker(explorer, tuple(explorer.path), rule, to_the_end, stop)
+    shrinker = Shrinker(explorer, tuple(explorer.path), rule, to_the_end, stop)
     shrinker.minimise()
     shrinker.detours(patience)
     broken = replay(explorer, shrinker.best)
@@ -58,16 +60,18 @@ class _Stop(Exception):
     """The caller has had enough."""
 
 
-class _Shrinker:
-    """`best` is the best schedule so far; every candidate that beats it replaces it.
+class Shrinker:
+    """`best` is the best schedule so far; every candidate that beats it replaces it. `tried` counts them.
 
-    Candidates are made from its named form (see `lenient`).
+    Candidates are made from its named form (see `subsequence`). A rule that is judged at the end of a run
+    asks for `to_the_end`.
     """
 
     def __init__(
         self, explorer: Explorer, best: Schedule, rule: str, to_the_end: bool, stop: Callable[[], bool]
     ) -> None:
         self.best = best
+        self.tried = 0
         self._named = named(best, explorer.cpus)
         self._explorer = explorer
         self._rule = rule
@@ -103,6 +107,26 @@ class _Shrinker:
         except _Stop:
             pass
 
+    def minimise_long(self) -> None:
+        """For what is as long as a recording: what each CPU does in a stretch, then as `minimise`.
+
+        From the back, as what comes late is needed by less.
+        """
+        try:
+            for cpu in range(self._explorer.cpus):
+                self._leave_out(0, len(self.best), cpu)
+            size = len(self.best) // 2
+            while size:
+                at = len(self.best) - size
+                while at > -size:
+                    for cpu in range(self._explorer.cpus):
+                        self._leave_out(max(at, 0), at + size, cpu)
+                    at -= size
+                size //= 2
+            self.minimise()
+        except _Stop:
+            pass
+
     # --- the stages --------------------------------------------------------------------------------
 
     def _leave_out_parts(self) -> None:
@@ -111,6 +135,12 @@ class _Shrinker:
             self._try([one for one in self._named if one.cpu != cpu])
         for agent in sorted({agent_of(one) for one in self.best}):
             self._try([one for one in self._named if agent_of(one) != agent])
+
+    def _leave_out(self, low: int, high: int, cpu: int) -> None:
+        """Without what one CPU does in a stretch."""
+        if any(one.cpu == cpu for one in self.best[low:high]):
+            kept = [one for one in self._named[low:high] if one.cpu != cpu]
+            self._try([*self._named[:low], *kept, *self._named[high:]])
 
     def _leave_out_stretches(self) -> None:
         """Delta debugging: without one stretch, of half the length, a quarter and so on down to one."""
@@ -172,19 +202,28 @@ class _Shrinker:
         explorer = self._explorer
         return [*named(explorer.path, explorer.cpus), *self._named[kept:]]
 
-    # --- running candidates ------------------------------------------------------------------------
+    # --- candidates' runs ------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        if self._stop():
+            raise _Stop
 
     def _replay(self, length: int) -> None:
         """Go to where the best schedule is after `length` transitions."""
-        if self._stop():
-            raise _Stop
+        self._look()
         follow(self._explorer, self.best[:length])
 
     def _try(self, candidate: Sequence[Transition]) -> bool:
-        """Follow a candidate leniently; whether it became the new best."""
-        if self._stop():
-            raise _Stop
-        follow_leniently(self._explorer, candidate, len(self.best))
+        """Follow what is possible of a candidate; whether it became the new best."""
+        self._look()
+        self.tried += 1
+        try:
+            follow_possible(self._explorer, candidate, len(self.best), self._look)
+        except Exception as problem:
+            # What a program raises that stands for no rule is not looked for.
+            if running_cpu(problem) < 0:
+                raise
+            return False
         if self._to_the_end:
             self._carry_on()
         return self._judge()

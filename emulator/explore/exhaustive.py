@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from emulator.checks.violation import Violation
-from emulator.explore.garbage import collecting_rarely
-from emulator.explore.learned import CpuNode, LearnedMachine, Option, Snapshot
+from emulator.explore.garbage import rare_collection
+from emulator.explore.learned import LearnedMachine, Snapshot
+from emulator.explore.parts import CpuNode, Option
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import TABLE
 from emulator.hardware.operations.table import Alone
@@ -101,7 +102,7 @@ class _Level:
         self.following: list[int] = []  # states that lead on from here, as far as none is known to end
 
 
-@collecting_rarely()
+@rare_collection()
 def exhaust(
     machine: LearnedMachine,
     stop: Callable[[], bool] = lambda: False,
@@ -229,7 +230,7 @@ def _endless(open_ended: Mapping[int, tuple[list[int], object]]) -> set[int]:
         left -= ending
 
 
-@collecting_rarely()
+@rare_collection()
 def shortest(
     machine: LearnedMachine,
     rule: str,

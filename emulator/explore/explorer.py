@@ -1,28 +1,20 @@
 """What a search needs of a machine: to start over, to ask what is possible, to let one thing happen.
 
-Searching, replaying and shrinking know nothing else. `DirectExplorer` is the plain implementation: it
-steps the plain engine and builds the machine anew for every run. It is slow and easy to believe.
+Searching, replaying and shrinking know nothing else. `emulator.machine.referee` is the plain implementation,
+`learned` the fast one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Kind, Transition
-from emulator.machine.litmus import LitmusMachine
-from emulator.machine.progress import DEADLOCK, broken_by_program, waits_with_interrupts_off
-from emulator.machine.stepper import LocalEngine
-
-KINDS = len(Kind)
 
 
 class Option(Protocol):
-    """Something that can happen next.
-
-    `agent` numbers who acts: a CPU's program, its interrupts, its window or its walker (`agent_of`).
-    """
+    """Something that can happen next. `agent` numbers who acts (`referee.agent_of`)."""
 
     @property
     def transition(self) -> Transition:
@@ -30,7 +22,7 @@ class Option(Protocol):
 
     @property
     def agent(self) -> int:
-        """Who would act: `KINDS` times the CPU, plus the kind."""
+        """Who would act."""
 
 
 class Explorer(Protocol):
@@ -46,92 +38,33 @@ class Explorer(Protocol):
     def reset(self) -> None:
         """Begin a run: back to the start, with an empty path of its own and no violation."""
 
-    def options(self) -> Sequence[Option]:
+    def options(self, cpu: int = -1) -> Sequence[Option]:
         """Everything that can happen next, in a fixed order, an agent's options side by side.
 
-        Empty at the end of a run.
+        Empty at the end of a run. Of one CPU alone if it is given.
         """
 
     def take(self, option: Any) -> None:
         """Let one of this machine's own `options()` happen; may set `violation`."""
 
+    def attempt(self, transition: Transition) -> Transition | None:
+        """Let a transition happen whose schedule has been altered: what it has become, None if nothing.
+
+        The entry of a window is the last that can be performed and stands no later.
+        """
+
     def finish(self) -> None:
         """To be called when `options()` is empty: judges the end, may set `violation`."""
 
 
-def agent_of(transition: Transition) -> int:
-    """The agent that carries out a transition."""
-    return KINDS * transition.cpu + transition.kind
-
-
-class DirectOption(NamedTuple):
-    """An option of the plain engine."""
-
-    transition: Transition
-    agent: int
-
-
-class DirectExplorer:
-    """An `Explorer` that steps the plain engine: about twenty microseconds a step, a millisecond a run.
-
-    All checks are on; those of transitions are made afresh for every run. Exceptions out of programs that
-    stand for a rule become violations; all others come through `take`.
-    """
-
-    def __init__(self, machine: LitmusMachine) -> None:
-        self.machine = machine
-        self.cpus = machine.litmus.cpus
-        self.path: list[Transition] = []
-        self.violation: Violation | None = None
-        self._engine = self._build()
-        self._dead = False  # a program has raised: nothing sensible can follow
-
-    def _build(self) -> LocalEngine:
-        return self.machine.engine(self.machine.watchers())
-
-    def reset(self) -> None:
-        """Begin a run on a machine built anew."""
-        self._engine = self._build()
-        self.path = []
-        self.violation = None
-        self._dead = False
-
-    def options(self) -> Sequence[DirectOption]:
-        """What the engine says is possible; nothing once a program has raised."""
-        if self._dead:
-            return ()
-        return [DirectOption(one, agent_of(one)) for one in self._engine.transitions()]
-
-    def take(self, option: Any) -> None:
-        """Let one of `options()` happen. ValueError if it is not possible now."""
-        transition: Transition = option.transition
-        cpu = self._engine.cpus[transition.cpu]
-        broken = None
-        try:
-            self._engine.take(transition)
-        except Exception as error:
-            broken = broken_by_program(transition.cpu, error)
-            if broken is None:
-                raise
-            self._dead = True
-        self.path.append(transition)
-        if self.violation is None:
-            self.violation = self._watched() or broken or waits_with_interrupts_off(cpu)
-
-    def finish(self) -> None:
-        """Judge the end: a deadlock, or what the observers find; only the latter needs a drained machine."""
-        if self.violation is not None:
-            return
-        if not self._engine.finished():
-            self.violation = Violation(rule=DEADLOCK, cpu=-1, text=str(self._engine.deadlock()))
-        elif self.machine.litmus.drain:
-            self._engine.finish()
-            for watcher in self._engine.watchers:
-                watcher.finish()
-            self.violation = self._watched()
-
-    def _watched(self) -> Violation | None:
-        """The first violation that an observer or watcher has noted, memory's observers first."""
-        noted = [one.violations for one in self._engine.observers]
-        noted += [one.violations for one in self._engine.watchers]
-        return next((violations[0] for violations in noted if violations), None)
+def nearest(options: Sequence[Option], transition: Transition) -> Option | None:
+    """What a transition has become in an altered schedule, as `Explorer.attempt` has it."""
+    kind, cpu, at = transition
+    found = None
+    for option in options:
+        possible = option.transition
+        if possible == transition:
+            return option
+        if kind is Kind.PERFORM and possible.kind is kind and possible.cpu == cpu and possible.at < at:
+            found = option
+    return found

@@ -16,7 +16,7 @@ _THRESHOLDS: Final = (100_000, 50, 100)
 
 
 @contextmanager
-def collecting_rarely() -> Iterator[None]:
+def rare_collection() -> Iterator[None]:
     """Collect less often for a while. What the caller drops meanwhile may stay until `gc.collect`."""
     before = gc.get_threshold()
     gc.set_threshold(*_THRESHOLDS)

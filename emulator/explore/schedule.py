@@ -96,13 +96,9 @@ def follow(explorer: Explorer, schedule: Sequence[Transition]) -> None:
     """As `replay`, without judging the end of the run."""
     explorer.reset()
     for number, transition in enumerate(schedule, start=1):
-        options = explorer.options()
-        for option in options:
-            if option.transition == transition:
-                explorer.take(option)
-                break
-        else:
-            possible = ", ".join(format_transition(option.transition) for option in options)
+        if explorer.attempt(transition) != transition:
+            follow(explorer, schedule[: number - 1])
+            possible = ", ".join(format_transition(option.transition) for option in explorer.options())
             raise ScheduleProblem(
                 f"transition {number} ({format_transition(transition)}) is not possible there; "
                 + (f"possible are {possible}" if possible else "the run has ended")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from emulator.checks.violation import Violation
 from emulator.explore.explorer import Explorer
-from emulator.explore.garbage import collecting_rarely
+from emulator.explore.garbage import rare_collection
 from emulator.explore.strategies.strategy import Strategy
 from emulator.hardware.cpu import Transition
 
@@ -47,7 +47,7 @@ class Tally:
     cut: int = 0
 
 
-@collecting_rarely()
+@rare_collection()
 def search(
     explorer: Explorer,
     strategy: Strategy,

@@ -8,10 +8,13 @@ issued, which leaving something out does not change: in the *named* form `at` of
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from emulator.explore.explorer import Explorer, Option
+from emulator.explore.explorer import Explorer
 from emulator.hardware.cpu import Kind, Transition
+
+_LOOK_EVERY: Final = 1_000  # transitions
 
 
 class Entries:
@@ -51,33 +54,25 @@ def named(schedule: Sequence[Transition], cpus: int) -> tuple[Transition, ...]:
     )
 
 
-def follow_leniently(explorer: Explorer, schedule: Sequence[Transition], most: int) -> None:
+def follow_possible(
+    explorer: Explorer, schedule: Sequence[Transition], most: int, look: Callable[[], None]
+) -> None:
     """From the start, take what is possible of a schedule in named form, to the first broken rule.
 
-    Where an entry of a window cannot be performed yet, the one before it that can be is. Ends after `most`
-    transitions. What was taken is in `explorer.path`.
+    Ends after `most` transitions. What was taken is in `explorer.path`. `look` is called now and then.
     """
     explorer.reset()
     entries = Entries(explorer.cpus)
-    for transition in schedule:
-        options = explorer.options()
-        if transition.kind is Kind.PERFORM:
-            option = _perform(options, transition.cpu, entries.position(transition.cpu, transition.at))
-            if option is not None:
-                entries.performed(transition.cpu, option.transition.at)
+    attempt = explorer.attempt
+    for number, transition in enumerate(schedule, 1):
+        if not number % _LOOK_EVERY:
+            look()
+        kind, cpu, at = transition
+        if kind is Kind.PERFORM:
+            done = attempt(Transition(kind, cpu, entries.position(cpu, at)))
+            if done is not None:
+                entries.performed(cpu, done.at)
         else:
-            option = next((one for one in options if one.transition == transition), None)
-        if option is not None:
-            explorer.take(option)
-            if explorer.violation is not None or len(explorer.path) == most:
-                return
-
-
-def _perform(options: Sequence[Option], cpu: int, position: int) -> Option | None:
-    """The performing of the CPU's last possible entry that is no later than a position."""
-    found = None
-    for option in options:
-        kind, where, at = option.transition
-        if kind is Kind.PERFORM and where == cpu and at <= position:
-            found = option
-    return found
+            done = attempt(transition)
+        if done is not None and (explorer.violation is not None or len(explorer.path) == most):
+            return

@@ -6,18 +6,15 @@ the programs use the kernel's own functions. Nothing here chooses who goes next.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from emulator.checks.accounting import Accounting
-from emulator.checks.coherence import Coherence
 from emulator.checks.frugality import Frugality
-from emulator.checks.grace_period import GracePeriod
 from emulator.hardware.cpu import Context, Cpu, Program
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
-from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PMD_ORDER, PRESENT, PSE, RW, mk_pte
+from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, mk_pte
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.percpu import (
     KernelParameters,
@@ -27,8 +24,7 @@ from emulator.kernel.percpu import (
     tlb_gen_word,
 )
 from emulator.kernel.policy import Policy
-from emulator.kernel.smp import interrupt_entry
-from emulator.machine.stepper import LocalEngine, Watcher
+from emulator.machine.builder import KernelMachine, parameters_of
 from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma
@@ -54,6 +50,7 @@ FAST = 0
 SLOW = 1
 DONE = "litmus.done"
 NO_MARKS = Watermarks(0, 0, 0)
+SHAPE = TlbShape(16, 4, 16, 4)
 PID = 100
 
 
@@ -198,32 +195,24 @@ class Litmus:
         return len(self.programs)
 
 
-class LitmusMachine:
+class LitmusMachine(KernelMachine):
     """A litmus test on one architecture under one policy: builds its start, as often as wanted.
 
-    `make_policy` makes one policy object per CPU. Raises ValueError for a test that cannot be set up.
+    Raises ValueError for a test that cannot be set up.
     """
 
-    def __init__(self, litmus: Litmus, architecture: Architecture, make_policy: Callable[[], Policy]) -> None:
+    def __init__(self, litmus: Litmus, architecture: Architecture, policy: Callable[[], Policy]) -> None:
+        tiers = (Tier(litmus.fast, litmus.marks), Tier(litmus.slow, NO_MARKS))
+        settings = {"numa_scan_pages": 0, **dict(litmus.settings)}
+        parameters = parameters_of(litmus.cpus, tiers, **settings)
+        super().__init__(architecture, parameters, tiers, SHAPE, policy)
         self.litmus = litmus
-        self.architecture = architecture
-        self.make_policy = make_policy
-        self._marks = (litmus.marks, NO_MARKS)
-        self.parameters = KernelParameters(
-            litmus.cpus,
-            self._marks,
-            (1, 1 + litmus.fast, 1 + litmus.fast + litmus.slow),
-            **{"numa_scan_pages": 0, **dict(litmus.settings)},
-        )
         self._start = self._set_up()
 
     def _set_up(self) -> Setup:
-        tiers = [Tier(self.litmus.fast, self._marks[0]), Tier(self.litmus.slow, self._marks[1])]
-        memory = Memory(tiers, self.parameters.hpage_order)
-        setup = Setup(memory, self.litmus.cpus, self.parameters, loaded=[MM] * self.litmus.cpus)
+        setup = Setup(super().memory(), self.cpus, self.parameters, loaded=[MM] * self.cpus)
         self.litmus.setup(setup)
-        for mm in set(setup.loaded):
-            mask = sum(1 << cpu for cpu, loaded in enumerate(setup.loaded) if loaded == mm)
+        for mm, mask in _masks(setup).items():
             setup.word(cpumask_word(mm), mask)
             setup.word(tlb_gen_word(mm), 1)
         return setup
@@ -232,38 +221,24 @@ class LitmusMachine:
         """A fresh memory as it is at the start."""
         return self._set_up().memory
 
-    def masks(self) -> dict[int, int]:
-        """mm to the CPUs that run it at the start, one bit each."""
-        loaded = self._start.loaded
-        return {mm: sum(1 << cpu for cpu, on in enumerate(loaded) if on == mm) for mm in set(loaded)}
-
-    def coherence(self, memory: Memory) -> Coherence:
-        """The coherence check over a memory of this test."""
-        return Coherence(memory, self.make_policy().frees_before_flush)
-
-    # --- as a machine that actors run ----------------------------------------------------------
-
     @property
-    def cpus(self) -> int:
-        """How many CPUs it has."""
-        return self.litmus.cpus
+    def drains(self) -> bool:
+        """The test asks for it."""
+        return self.litmus.drain
 
-    @property
-    def architecture_row(self) -> Architecture:
-        """What may wait in a CPU's window."""
-        return self.architecture
+    def watchers(self) -> list[Any]:
+        """Fresh checks of what happens before what, for a run from the start."""
+        entries = {
+            (mm, vpn): entry
+            for mm, tables in self._start.memory.page_tables.mms.items()
+            for vpn, entry in tables.entries.items()
+        }
+        grace = self.grace_period(_masks(self._start), entries)
+        return [grace, Frugality(grace)] if self.litmus.frugal else [grace]
 
-    def checks(self, memory: Memory) -> list[Any]:
-        """What watches the memory's operations."""
-        coherence = self.coherence(memory)
-        return [coherence, Accounting(memory, self.make_policy())] if self.litmus.drain else [coherence]
-
-    def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
-        """CPU `number`, the program that it boots, and its kernel's private data."""
-        start = self._start
-        kernel = PerCpu(number, self.parameters, self.make_policy())
-        order = self.parameters.hpage_order or PMD_ORDER
-        cpu = Cpu(number, self.architecture, TlbShape(16, 4, 16, 4), interrupt_entry(kernel), order)
+    def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
+        """The test's, as a user task that is running already."""
+        start, number = self._start, cpu.number
         mm = start.loaded[number]
         cpu.mm = mm
         cpu.pcid = 2
@@ -282,34 +257,13 @@ class LitmusMachine:
         kernel.tasks[task.pid] = task
         program = _program(kernel, self.litmus.programs[number], self.litmus.drain)
         task.context = Context(program)
-        return cpu, program, kernel
+        return program
 
-    def boot(self, number: int) -> tuple[Cpu, PerCpu]:
-        """CPU `number`, its program waiting for its first operation."""
-        cpu, program, kernel = self.cpu(number)
-        cpu.boot(program)
-        return cpu, kernel
 
-    def watchers(self, memory: Memory | None = None) -> tuple[GracePeriod | Frugality, ...]:
-        """Fresh checks of what happens before what, for a run from the start; they need no memory."""
-        entries = {
-            (mm, vpn): entry
-            for mm, tables in self._start.memory.page_tables.mms.items()
-            for vpn, entry in tables.entries.items()
-        }
-        plain_orders = self.architecture.plain_orders
-        parameters = self.parameters
-        grace = GracePeriod(
-            self.litmus.cpus, plain_orders, self.masks(), parameters.nid, entries, parameters.hpage_order
-        )
-        return (grace, Frugality(grace)) if self.litmus.frugal else (grace,)
-
-    def engine(self, watchers: Sequence[Watcher] = ()) -> LocalEngine:
-        """The machine at its start under the plain engine, coherence and accounting watching."""
-        memory = self.memory()
-        observers = self.checks(memory)
-        cpus = [self.boot(number)[0] for number in range(self.litmus.cpus)]
-        return LocalEngine(memory, cpus, observers, watchers)
+def _masks(setup: Setup) -> dict[int, int]:
+    """mm to the CPUs that run it at the start, one bit each."""
+    loaded = setup.loaded
+    return {mm: sum(1 << cpu for cpu, on in enumerate(loaded) if on == mm) for mm in set(loaded)}
 
 
 async def _program(kernel: PerCpu, body: Body, drain: bool) -> None:

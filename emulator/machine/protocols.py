@@ -1,4 +1,4 @@
-"""What a machine has to offer so that an engine can run it. No machine is made here.
+"""What a machine has to offer so that an engine can run it, and who may watch. No machine is made here.
 
 One `Machine` is pickled to every actor: the memory actor takes its `memory` and `checks` from it, the actor
 of CPU n takes `cpu(n)`. What they hand back at the end is plain values.
@@ -6,11 +6,11 @@ of CPU n takes `cpu(n)`. What they hand back at the end is plain values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
 from emulator.checks.violation import Violation
-from emulator.hardware.cpu import Cpu, Program
+from emulator.hardware.cpu import Cpu, Program, Transition
 from emulator.hardware.operations import Operation
 from emulator.hardware.ordering import Architecture
 
@@ -29,7 +29,7 @@ class MemoryGate(Protocol):
 
 
 class Check(Protocol):
-    """An observer of everything that memory carried out."""
+    """Somebody who watches what memory carries out: a check or a measurement."""
 
     violations: list[Violation]
 
@@ -42,12 +42,54 @@ class Check(Protocol):
     def results(self) -> dict[str, Any]:
         """Figures to report at the end, plain."""
 
+    def state(self) -> Hashable:
+        """All that its judgements depend on. Explored runs ask for it, and are at the same state again when
+        it is the same; so nothing belongs in it that is merely counted."""
+
+    def restore(self, state: Any) -> None:
+        """Put back what `state` answered. Violations that were found stay."""
+
+
+class Listener(Protocol):
+    """Somebody who is told of transitions rather than of memory."""
+
+    def happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
+        """One transition. `operation` is what it carried out (None for an interrupt, whose answer is the
+        batch); `issued` says that it only went into the CPU's window."""
+
+
+class Watcher(Listener, Protocol):
+    """A check of what happens before what.
+
+    It may judge the order of what one CPU does alone (a fence, a flush of its own TLB) against what the same
+    CPU does, not against what others do: a search of every interleaving takes such steps as early as it can.
+    """
+
+    violations: list[Violation]
+
+    ignores: frozenset[type[Any]]
+    """Operations that make no difference to it: a search need not tell it of them."""
+
+    def finish(self) -> None:
+        """The machine has come to rest and owes nothing any more: judge that."""
+
+    def state(self) -> Hashable:
+        """As of a `Check`."""
+
+    def restore(self, state: Any) -> None:
+        """As of a `Check`."""
+
 
 class Kernel(Protocol):
     """What runs on one CPU, as far as an engine looks at it."""
 
     accesses: int
     tlb_interrupts: int
+
+    def count(self, event: str, n: int = 1) -> None:
+        """Count an event."""
 
     def results(self) -> dict[str, Any]:
         """What to report at the end, plain."""
@@ -60,18 +102,22 @@ class Machine(Protocol):
     def cpus(self) -> int:
         """How many CPUs it has."""
 
-    def memory(self) -> MemoryGate:
-        """The shared part, new."""
-
-    def checks(self, memory: Any) -> Sequence[Check]:
-        """Observers of `memory`."""
-
-    def watchers(self, memory: Any) -> Sequence[Any]:
-        """Checks of what happens before what, for a watched run."""
+    @property
+    def drains(self) -> bool:
+        """It performs what it owes before it comes to rest, so that watchers may judge its end."""
 
     @property
-    def architecture_row(self) -> Architecture:
+    def architecture(self) -> Architecture:
         """What may wait in a CPU's window."""
 
-    def cpu(self, number: int) -> tuple[Cpu, Program, Kernel]:
-        """CPU `number`, its first program, and the kernel state that the program works on."""
+    def memory(self) -> Any:
+        """The shared part, new."""
+
+    def checks(self, memory: Any) -> Sequence[Any]:
+        """What watches `memory`: each a `Check`."""
+
+    def watchers(self) -> Sequence[Any]:
+        """Checks of what happens before what: each a `Watcher`."""
+
+    def cpu(self, number: int) -> tuple[Cpu, Program, Any]:
+        """CPU `number`, its first program, and the `Kernel` that the program works on."""

@@ -8,34 +8,14 @@ engine that replays and tells; searches use a faster one (`learned`) that must a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Choice, Cpu, Kind, Transition
-from emulator.hardware.operations import Idle, Operation, describe
-from emulator.machine.shared import Observer, Shared
+from emulator.machine.progress import at_end, deadlock, waits
+from emulator.machine.protocols import Check, Listener, Machine
+from emulator.machine.shared import Shared
 from emulator.memory.memory import BLOCKED, Memory
-
-__all__ = ["Deadlock", "Kind", "LocalEngine", "Observer", "Transition", "Watcher"]
-
-
-class Watcher(Protocol):
-    """Somebody who watches transitions rather than memory: a check of what happens before what."""
-
-    violations: list[Violation]
-
-    def happened(
-        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
-    ) -> None:
-        """One transition. `operation` is what it carried out (None for an interrupt, whose answer is the
-        batch); `issued` says that it only went into the CPU's window."""
-
-    def finish(self) -> None:
-        """The machine has come to rest and owes nothing any more: judge that."""
-
-
-class Deadlock(Exception):
-    """Some CPU has not halted and nothing can happen any more; the message says who waits for what."""
 
 
 class LocalEngine:
@@ -45,30 +25,31 @@ class LocalEngine:
         self,
         memory: Memory,
         cpus: Sequence[Cpu],
-        observers: Sequence[Observer] = (),
-        watchers: Sequence[Watcher] = (),
+        checks: Sequence[Check] = (),
+        listeners: Sequence[Listener] = (),
+        shared: type[Shared] = Shared,
     ) -> None:
         self.memory = memory
         self.cpus = cpus
-        self.observers = observers
-        self.watchers = watchers
-        self.shared = Shared(memory, len(cpus), observers)
+        self.checks = checks
+        self.listeners = list(listeners)
+        self.shared = shared(memory, len(cpus), checks)
         self.steps = 0
 
     def _choice(self, transition: Transition) -> Choice:
         wanted = transition if transition.kind is not Kind.STEP else transition._replace(at=0)
-        for choice in self.cpus[transition.cpu].choices():
+        for choice in self.cpus[transition.cpu].choices() if 0 <= transition.cpu < len(self.cpus) else ():
             if choice.transition == wanted:
                 return Choice(transition, choice.operation)
         raise ValueError(f"{transition} is not possible here")
 
-    def transitions(self) -> list[Transition]:
-        """Everything that can happen next, in a fixed order."""
+    def transitions(self, cpu: int = -1) -> list[Transition]:
+        """Everything that can happen next, on one CPU if given, in a fixed order."""
         return [
             choice.transition
-            for cpu in self.cpus
-            for choice in cpu.choices()
-            if choice.operation is None or self._enabled(cpu, choice)
+            for one in (self.cpus if cpu < 0 else self.cpus[cpu : cpu + 1])
+            for choice in one.choices()
+            if choice.operation is None or self._enabled(one, choice)
         ]
 
     def _enabled(self, cpu: Cpu, choice: Choice) -> bool:
@@ -81,24 +62,16 @@ class LocalEngine:
 
     def finished(self) -> bool:
         """Every CPU has ended its program, every call is taken and every effect has been performed."""
-        return self.shared.quiet() and all(
-            not cpu.window.pending and (cpu.halted or (len(cpu.frames) == 1 and type(cpu.operation) is Idle))
-            for cpu in self.cpus
-        )
+        return self.shared.calls.quiet() and all(at_end(cpu) and not cpu.window.pending for cpu in self.cpus)
 
-    def deadlock(self) -> Deadlock:
-        """The error for a state without transitions that is not finished."""
-        waiting = [
-            f"CPU {cpu.number} {'with interrupts off ' if not cpu.irqs else ''}at {describe(cpu.operation)}"
-            for cpu in self.cpus
-            if cpu.frames and type(cpu.operation) is not Idle
-        ]
-        return Deadlock(f"nothing can happen any more: {'; '.join(waiting)}")
+    def deadlock(self) -> Violation:
+        """What is wrong with a state without transitions that is not finished: who waits for what."""
+        return deadlock(waits(self.cpus, self.shared.calls.queues))
 
     def finish(self) -> None:
-        """Let the observers judge the final state."""
-        for observer in self.observers:
-            observer.finish()
+        """Let the checks judge the final state."""
+        for check in self.checks:
+            check.finish()
 
     def take(self, transition: Transition) -> Any:
         """Carry out one of `transitions()`; what was answered. ValueError if it is not one of them."""
@@ -113,9 +86,24 @@ class LocalEngine:
             if answer is BLOCKED:
                 raise ValueError(f"{transition} has to wait: {operation}")
         self.steps += 1
-        if self.watchers:
+        if self.listeners:
             done, issued = cpu.about(transition)
-            for watcher in self.watchers:
-                watcher.happened(transition, done, issued, answer)
+            for listener in self.listeners:
+                listener.happened(transition, done, issued, answer)
         cpu.take(transition, answer)
         return answer
+
+
+def boot(machine: Machine, number: int) -> tuple[Cpu, Any]:
+    """CPU `number`, its program waiting for its first operation, and its kernel."""
+    cpu, program, kernel = machine.cpu(number)
+    cpu.boot(program)
+    return cpu, kernel
+
+
+def plain_engine(machine: Machine, shared: type[Shared] = Shared) -> LocalEngine:
+    """A machine at its start, its checks watching memory; nobody listens yet."""
+    memory = machine.memory()
+    checks = machine.checks(memory)
+    cpus = [boot(machine, number)[0] for number in range(machine.cpus)]
+    return LocalEngine(memory, cpus, checks, (), shared)

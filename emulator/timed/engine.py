@@ -13,38 +13,48 @@ A store is performed when it is issued: nothing waits in windows, which every ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from emulator.checks.violation import Violation
-from emulator.hardware.cpu import Cpu, IpiRequest, Kind, Program, Transition
+from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import (
     SECOND_HALVES,
-    TABLE,
     AckIpi,
-    Halt,
-    Idle,
-    Iret,
-    Lock,
     Operation,
     SendIpi,
     Touch,
-    Translate,
     WaitAcks,
     Walk,
-    Where,
 )
 from emulator.hardware.operations.places import Key
 from emulator.hardware.pte import PAGE_SHIFT, PRESENT
 from emulator.hardware.tlb import TouchPrice
+from emulator.machine.call_book import CallBook
+from emulator.machine.progress import deadlock, most_steps, no_access, waits
+from emulator.machine.protocols import Kernel, Machine
+from emulator.machine.stepper import boot
 from emulator.measure.costs import Costs
 from emulator.measure.histogram import Histogram
 from emulator.memory.memory import BLOCKED, Memory
-from emulator.timed.ends import deadlock, most_steps, no_end
+from emulator.timed.codes import (
+    ACK,
+    CODES,
+    HALT,
+    IRET,
+    LAST_OF_MEMORY,
+    LAST_PRIVATE,
+    LOCAL,
+    LOCK,
+    SEND,
+    TOUCH,
+    WAIT,
+    WALK,
+)
 from emulator.timed.pricing import Price, local_prices, memory_prices
+from emulator.timed.result import TimedResult
 from emulator.timed.waiting import CHANGES, Waiting
+from emulator.timed.ways import ways_of
 
 NEVER: Final = 1 << 200
 """A time in ns that does not come."""
@@ -55,101 +65,13 @@ _NUMBER: Final = (1 << _SHIFT) - 1
 _NEVER_KEY: Final = NEVER << _SHIFT
 _LOOK_EVERY: Final = 1 << 12  # turns between two calls of `look`
 
-# What an operation is to the loop.
-_TOUCH, _LOCAL, _TRANSLATE, _IRET, _WALK, _MEMORY, _LOCK, _SEND, _ACK, _WAIT, _HALT, _IDLE = range(12)
-_LAST_PRIVATE: Final = _IRET
-_LAST_OF_MEMORY: Final = _LOCK
 
-_SPECIAL: Final[dict[type[Any], int]] = {
-    Touch: _TOUCH,
-    Translate: _TRANSLATE,
-    Iret: _IRET,
-    Walk: _WALK,
-    Lock: _LOCK,
-    SendIpi: _SEND,
-    AckIpi: _ACK,
-    WaitAcks: _WAIT,
-    Halt: _HALT,
-    Idle: _IDLE,
-}
-_BY_PLACE: Final = {Where.CPU: _LOCAL, Where.MEMORY: _MEMORY}
-_CODES: Final = {
-    kind: code
-    for kind, row in TABLE.items()
-    if (code := _SPECIAL.get(kind, _BY_PLACE.get(row.where))) is not None
-}
+class _Wait:
+    """The times of a call that its sender waits for."""
 
+    __slots__ = ("handled", "last", "reached", "sent")
 
-class Kernel(Protocol):
-    """What runs on one CPU, as far as the engine looks at it."""
-
-    accesses: int
-    tlb_interrupts: int
-
-    def count(self, event: str, n: int = 1) -> None:
-        """Count an event."""
-
-    def results(self) -> dict[str, Any]:
-        """What to report at the end, plain."""
-
-
-class Machine(Protocol):
-    """The machine to run: the same one that live actors run."""
-
-    @property
-    def cpus(self) -> int:
-        """How many CPUs it has."""
-
-    def memory(self) -> Any:
-        """The shared part, new."""
-
-    def checks(self, memory: Any) -> Sequence[Any]:
-        """Observers of `memory`."""
-
-    def watchers(self, memory: Any) -> Sequence[Any]:
-        """Checks of what happens before what."""
-
-    def cpu(self, number: int) -> tuple[Cpu, Program, Any]:
-        """CPU `number`, its first program, and the kernel state that the program works on."""
-
-
-@dataclass(slots=True, frozen=True)
-class TimedResult:
-    """What one run found. Times in virtual ns; `elapsed_ns` is the last CPU's clock at the end.
-
-    `cpus`, `tlb_interrupts`, `clocks_ns`, `waited_ns` and `handled_ns` have one entry for each CPU:
-    `waited_ns` is what it spent sending flush interrupts and waiting for their acknowledgements, `handled_ns`
-    what it spent in handlers of others'. `transitions` were judged by the watchers.
-    """
-
-    cpus: list[dict[str, Any]]
-    tlb_interrupts: list[int]
-    memory: dict[str, Any]
-    violations: list[Violation]
-    accesses: int
-    elapsed_ns: int
-    clocks_ns: list[int]
-    waited_ns: list[int]
-    handled_ns: list[int]
-    delivery: Histogram
-    handler: Histogram
-    round_trip: Histogram
-    transitions: int | None
-
-    @property
-    def shootdown_share(self) -> float:
-        """Of the time of all CPUs, the part spent waiting for flushes of others or handling theirs."""
-        total = sum(self.clocks_ns)
-        return (sum(self.waited_ns) + sum(self.handled_ns)) / total if total else 0.0
-
-
-class _Call:
-    """A call that its sender waits for."""
-
-    __slots__ = ("handled", "last", "missing", "reached", "sent")
-
-    def __init__(self, missing: int, sent: int) -> None:
-        self.missing = missing
+    def __init__(self, sent: int) -> None:
         self.sent = sent
         self.last = sent  # when the latest acknowledgement arrives
         self.reached = -1  # when the sender began to wait
@@ -176,15 +98,13 @@ class TimedEngine:
         self.costs = costs
         self.memory: Memory = machine.memory()
         self.checks = list(machine.checks(self.memory))
-        self.watchers = list(machine.watchers(self.memory)) if watched else []
+        self.watchers = list(machine.watchers()) if watched else []
         self.cpus: list[Cpu] = []
         self.kernels: list[Kernel] = []
         for number in numbers:
-            cpu, program, kernel = machine.cpu(number)
+            cpu, kernel = boot(machine, number)
             self.cpus.append(cpu)
             self.kernels.append(kernel)
-            if not cpu.frames:
-                cpu.boot(program)
         self.clocks = [0] * count
         self.delivery = Histogram()
         self.handler = Histogram()
@@ -195,16 +115,8 @@ class TimedEngine:
         self._watched = watched
         self._look = look
         self._fractions = [0] * count  # picoseconds beyond the clock
-        self._send_ns = [[costs.send(one, other, count) for other in numbers] for one in numbers]
-        self._deliver_ns = [[costs.deliver(one, other, count) for other in numbers] for one in numbers]
-        self._line_ns = [[costs.line(one, other, count) for other in numbers] for one in numbers]
-        ways = [
-            self._send_ns[one][other] + self._deliver_ns[one][other]
-            for one in numbers
-            for other in numbers
-            if one != other
-        ]
-        self._ahead = min(ways, default=0) if lookahead else -1
+        self._ways = ways_of(costs, count)
+        self._ahead = self._ways.shortest if lookahead else -1
         slow_from = self.memory.folios.zones[0].start_pfn + self.memory.folios.zones[0].pages
         self._touch_price = TouchPrice(
             costs.access_ps(False),
@@ -215,9 +127,9 @@ class TimedEngine:
         self._local_prices = local_prices(costs)
         self._memory_prices: dict[type[Any], int | Price] = memory_prices(costs, count, self.memory)
         self._arrivals = [NEVER] * count  # when each CPU's interrupt arrives
-        self._requests = [0] * count
-        self._calls: list[dict[int, _Call]] = [{} for _ in numbers]
-        self._awaits: list[_Call | None] = [None] * count  # the call that a CPU sleeps for
+        self._calls = CallBook(count)
+        self._waits: dict[tuple[int, int], _Wait] = {}  # by sender and number of the call
+        self._awaits: list[_Wait | None] = [None] * count  # what a CPU sleeps for
         self._handlers: list[list[tuple[int, bool]]] = [[] for _ in numbers]  # entered when; a flush?
         self._waiting = Waiting(count)
         self._most = most_steps(self.memory)
@@ -233,7 +145,7 @@ class TimedEngine:
 
         What a program raises comes out as it is; the CPU is in the traceback.
         """
-        # One function with everything in local variables: it is the whole running time.
+        # One function, and long, with everything in local variables: it is the whole running time.
         heap = self._heap
         following = self._next
         cpus = self.cpus
@@ -302,8 +214,8 @@ class TimedEngine:
                         break
                     clock = self._enter_handler(number, clock)
                     continue
-                code = _CODES[kind]
-                if code == _TOUCH:
+                code = CODES[kind]
+                if code == TOUCH:
                     accesses, start, stop = operation
                     if start < stop:
                         last = steps + most
@@ -351,7 +263,7 @@ class TimedEngine:
                     if tell is not None:
                         tell(number, operation, start)
                     resume(start)
-                elif code <= _LAST_PRIVATE:
+                elif code <= LAST_PRIVATE:
                     # With interrupts off nobody can interfere, however far ahead.
                     if not first and (ahead < 0 or (cpu.irqs and clock >= safe)):
                         clocks[number] = clock
@@ -360,9 +272,9 @@ class TimedEngine:
                     answer = cpu.carry_out(operation)
                     if tell is not None:
                         tell(number, operation, answer)
-                    if code == _LOCAL:
+                    if code == LOCAL:
                         clock += local_prices[kind]
-                    elif code == _IRET:
+                    elif code == IRET:
                         self._left_handler(number, clock)
                     elif answer:
                         spent = fractions[number] + (fast if answer < slow_from else slow)
@@ -373,8 +285,8 @@ class TimedEngine:
                     clocks[number] = clock
                     self._go_at(number, clock)
                     break
-                elif code <= _LAST_OF_MEMORY:
-                    if code == _LOCK and waiting.refused(number, operation.name):
+                elif code <= LAST_OF_MEMORY:
+                    if code == LOCK and waiting.refused(number, operation.name):
                         self._wait(number, clock, operation)
                         break
                     answer = execute(number, operation)
@@ -385,7 +297,7 @@ class TimedEngine:
                         observe(number, operation, answer)
                     if tell is not None:
                         tell(number, operation, answer)
-                    if code == _WALK:
+                    if code == WALK:
                         clock += walk_ns
                         if answer:
                             spent = fractions[number] + (fast if answer < slow_from else slow)
@@ -402,14 +314,14 @@ class TimedEngine:
                         else:
                             clock += cost(number, operation, answer)  # type: ignore[operator]
                     resume(answer)
-                elif code == _SEND:
+                elif code == SEND:
                     clock = self._send(number, clock, operation)
-                elif code == _ACK:
+                elif code == ACK:
                     clock = self._acknowledge(number, clock, operation)
-                elif code == _WAIT:
+                elif code == WAIT:
                     if not self._acknowledged(number, clock, operation):
                         break
-                elif code == _HALT and cpu.interrupts_taken > frame.interrupts_before:
+                elif code == HALT and cpu.interrupts_taken > frame.interrupts_before:
                     if tell is not None:
                         tell(number, operation, None)
                     resume(None)
@@ -470,28 +382,24 @@ class TimedEngine:
 
     def _send(self, number: int, clock: int, operation: SendIpi) -> int:
         """Queue the call everywhere, and interrupt whoever had an empty queue."""
-        targets, function, arguments, wait = operation
-        self._requests[number] += 1
-        request_number = self._requests[number]
+        calls = self._calls
+        targets, wait = operation.targets, operation.wait
+        # kernel/smp.c: where the queue is not empty, an interrupt is on its way.
+        interrupted = [target for target in targets if not calls.queues[target]]
         sent = clock
-        request = IpiRequest(number, request_number, function, arguments, wait, sent)
+        request = calls.send(number, operation, sent)
         if wait and targets:
-            self._calls[number][request_number] = _Call(len(targets), sent)
+            self._waits[number, request] = _Wait(sent)
         if self.watchers:
-            self._tell(number, operation, request_number)
-        for target in targets:
-            queue = self.cpus[target].call_queue
-            queue.append(request)
-            if len(queue) > 1:
-                # kernel/smp.c: the queue was not empty, an interrupt is on its way.
-                continue
-            clock += self._send_ns[number][target]
-            arrival = self._arrivals[target] = clock + self._deliver_ns[number][target]
+            self._tell(number, operation, request)
+        for target in interrupted:
+            clock += self._ways.send[number][target]
+            arrival = self._arrivals[target] = clock + self._ways.deliver[number][target]
             if self._next[target] >= 0 and self._interruptible(target):
                 self._go_at(target, max(self.clocks[target], arrival))
         if wait:
             self.waited_ns[number] += clock - sent
-        self.cpus[number].resume(request_number)
+        self.cpus[number].resume(request)
         return clock
 
     def _enter_handler(self, number: int, clock: int) -> int:
@@ -504,6 +412,7 @@ class TimedEngine:
         if type(frame.operation) is Touch:
             # Back from the interrupt, the kernel looks whether somebody else goes first.
             frame.operation = frame.operation._replace(stop=frame.operation.start)
+        cpu.call_queue.extend(self._calls.take(number))
         batch = cpu.take_interrupt()
         if self.watchers:
             self._tell(number, None, batch)
@@ -525,12 +434,12 @@ class TimedEngine:
 
     def _acknowledge(self, number: int, clock: int, operation: AckIpi) -> int:
         sender = operation.sender
-        call = self._calls[sender][operation.request]
-        call.missing -= 1
-        call.last = max(call.last, clock + self._line_ns[number][sender])
+        over = self._calls.acknowledge(number, operation)
+        call = self._waits[sender, operation.request]
+        call.last = max(call.last, clock + self._ways.line[number][sender])
         if self.watchers:
             self._tell(number, operation, None)
-        if not call.missing:
+        if over:
             self.round_trip.record(call.last - call.sent)
             if self._awaits[sender] is call:
                 self._go_at(sender, max(self.clocks[sender], call.last))
@@ -539,16 +448,17 @@ class TimedEngine:
 
     def _acknowledged(self, number: int, clock: int, operation: WaitAcks) -> bool:
         """All have acknowledged, and the program goes on; else the CPU sleeps."""
-        calls = self._calls[number]
-        call = calls.get(operation.request)
+        key = number, operation.request
+        call = self._waits.get(key)
         if call is not None:
             if call.reached < 0:
                 call.reached, call.handled = clock, self.handled_ns[number]
-            if call.missing or call.last > clock:
+            over = self._calls.acknowledged(*key)
+            if not over or call.last > clock:
                 self._awaits[number] = call
-                self._fall_asleep(number, clock, NEVER if call.missing else call.last)
+                self._fall_asleep(number, clock, call.last if over else NEVER)
                 return False
-            del calls[operation.request]
+            del self._waits[key]
             handled = self.handled_ns[number] - call.handled
             self.waited_ns[number] += clock - call.reached - handled
         self._awaits[number] = None
@@ -561,8 +471,13 @@ class TimedEngine:
 
     def _result(self, endless: bool = False) -> TimedResult:
         observers = [*self.checks, *self.watchers]
-        broken = no_end(self.cpus, self._most) if endless else deadlock(self.cpus)
-        if broken is None:
+        waiting = waits(self.cpus, self._calls.queues)
+        broken = None
+        if endless:
+            broken = no_access(self.cpus, self._most)
+        elif waiting:
+            broken = deadlock(waiting)
+        else:
             for check in self.checks:
                 check.finish()
         figures = dict(self.memory.results())

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import BeginLoad, EndLoad, Operation, Translate
 from emulator.machine.litmus import LitmusMachine
+from emulator.machine.stepper import plain_engine
 from scenarios.drawing.phrases import said, taken
 
 DEFAULT_WIDTH: Final = 100
@@ -69,8 +69,7 @@ class Tail:
     """Watches an engine and keeps its last transitions (all without a `length`), to be put into words only
     if somebody asks."""
 
-    def __init__(self, cpus: Sequence[Cpu] = (), length: int | None = None) -> None:
-        self.violations: list[Violation] = []
+    def __init__(self, cpus: Sequence[Cpu], length: int | None = None) -> None:
         self.cpus = cpus
         self._kept: deque[tuple[int, Transition, int, Operation | None, bool, Any]] = deque(maxlen=length)
         self._count = 0
@@ -87,9 +86,6 @@ class Tail:
             if answer is None:
                 answer = _answered_here(cpu)
         self._kept.append((self._count, transition, depth, operation, issued, answer))
-
-    def finish(self) -> None:
-        """It keeps nothing of the end."""
 
     def drawing(self) -> Drawing:
         """The transitions in words; steps are numbered from the start of the run."""
@@ -109,9 +105,9 @@ def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
 
     It ends where a program raises.
     """
-    tail = Tail()
-    engine = machine.engine((tail,))
-    tail.cpus = engine.cpus
+    engine = plain_engine(machine)
+    tail = Tail(engine.cpus)
+    engine.listeners.append(tail)
     for transition in schedule:
         if not 0 <= transition.cpu < len(engine.cpus):
             raise ValueError(f"there is no CPU {transition.cpu}")

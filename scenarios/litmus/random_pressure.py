@@ -12,10 +12,9 @@ from collections import Counter
 from random import Random
 
 from emulator.checks.violation import Violation
-from emulator.explore.explorer import DirectExplorer
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
-from emulator.hardware.cpu import Cpu
+from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.operations import AllocPages, FolioPut, FolioZero, GetPte, Lock, Unlock
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present
@@ -23,6 +22,7 @@ from emulator.kernel.page_alloc import OutOfMemory, alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import FAST, MM, SLOW, Forbidden, Litmus, LitmusMachine, Setup
+from emulator.machine.referee import Referee
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import POLICIES
 from scenarios.litmus.steps import PAGE, REUSED, VERSION, flush_for_own_reasons, move, read_if_cached
@@ -143,13 +143,12 @@ class PressureMachine(LitmusMachine):
 
     kernels: dict[int, PerCpu]
 
-    def boot(self, number: int) -> tuple[Cpu, PerCpu]:
+    def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
         """As any test's."""
-        cpu, kernel = super().boot(number)
-        if number == 0:
+        if cpu.number == 0:
             self.kernels = {}
-        self.kernels[number] = kernel
-        return cpu, kernel
+        self.kernels[cpu.number] = kernel
+        return super().program(cpu, kernel)
 
 
 def run(seed: int, policy: str) -> tuple[Violation | None, Counter[str]]:
@@ -159,7 +158,7 @@ def run(seed: int, policy: str) -> tuple[Violation | None, Counter[str]]:
     architecture = ARCHITECTURES[random.choice(list(ARCHITECTURES))]
     machine = PressureMachine(pressure(seed), architecture, {**POLICIES, **MISTAKES}[policy])
     strategy = find_strategy(random.choice(STRATEGIES))()
-    tally = search(DirectExplorer(machine), strategy, seed, Limits(1), lambda: False)
+    tally = search(Referee(machine), strategy, seed, Limits(1), lambda: False)
     counts = Counter({STEPS: tally.steps, CUT: tally.cut})
     for kernel in machine.kernels.values():
         counts.update(kernel.vmstat)

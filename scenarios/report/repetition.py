@@ -1,4 +1,4 @@
-"""What following a recording again has found: the document, and the same for people."""
+"""What the replay of a recording has found: the document, and the same for people."""
 
 from __future__ import annotations
 
@@ -7,74 +7,74 @@ from typing import Any, Final
 import click
 
 from scenarios.drawing.phrases import shortened
-from scenarios.runs.replays import Following
+from scenarios.runs.replays import Replay
 
 _RULES_SHOWN: Final = 20
 
 
-def as_document(following: Following, elapsed_s: float) -> dict[str, Any]:
+def as_document(again: Replay, elapsed_s: float) -> dict[str, Any]:
     """The JSON document."""
-    recording, stepper = following.recording, following.stepper
+    recording, referee = again.recording, again.referee
     header, end = recording.header, recording.end
     different = None
-    if following.different:
+    if again.different:
         different = {
-            "block": following.different_block,
-            "transition": following.different_transition,
-            "text": following.different,
+            "block": again.different_block,
+            "transition": again.different_transition,
+            "text": again.different,
         }
     return {
         **{key: getattr(header, key) for key in ("kind", "scenario", "policy", "arch", "cpus", "seed")},
         "recording": str(recording.path),
         "recorded_with": header.project or None,
         "chaos": header.chaos,
-        "whole": not recording.problem and not following.different,
+        "whole": not recording.problem and not again.different,
         "problem": recording.problem or None,
-        "blocks": following.blocks,
-        "transitions": stepper.engine.steps,
+        "blocks": again.blocks,
+        "transitions": referee.engine.steps,
         "recorded_transitions": end.transitions if end is not None else None,
-        "operations": stepper.shared.operations,
-        "same": not following.different,
+        "operations": again.operations,
+        "same": not again.different,
         "different": different,
-        "violations": [one._asdict() for one in stepper.violations()],
+        "violations": [one._asdict() for one in referee.violations()],
         "recorded_violations": [one._asdict() for one in end.violations] if end is not None else None,
-        "came_out_again": following.rules_again if end is not None else None,
-        "broken_at": following.broken_at or None,
-        "fault": stepper.fault or None,
+        "came_out_again": again.rules_again if end is not None else None,
+        "broken_at": again.broken_at or None,
+        "fault": again.fault or None,
         "elapsed_s": round(elapsed_s, 3),
-        "columns": list(following.drawing.steps) if following.drawing is not None else None,
+        "columns": list(again.drawing.steps) if again.drawing is not None else None,
     }
 
 
-def print_repetition(following: Following, elapsed_s: float, width: int) -> None:
+def print_repetition(again: Replay, elapsed_s: float, width: int) -> None:
     """Write it to standard output, and to standard error what is wrong with the file."""
-    recording, stepper = following.recording, following.stepper
+    recording, referee = again.recording, again.referee
     click.echo(recording.header.title() + "\n")
-    if following.drawing is not None:
-        click.echo(f"the last transitions before a rule broke, at {following.broken_at:,}:\n")
-        click.echo(following.drawing.text(width) + "\n")
+    if again.drawing is not None:
+        click.echo(f"the last transitions before a rule broke, at {again.broken_at:,}:\n")
+        click.echo(again.drawing.text(width) + "\n")
     click.echo(
-        f"{stepper.engine.steps:,} transitions, {stepper.shared.operations:,} operations, "
-        f"{following.blocks:,} blocks in {elapsed_s:.1f} s"
+        f"{referee.engine.steps:,} transitions, {again.operations:,} operations, "
+        f"{again.blocks:,} blocks in {elapsed_s:.1f} s"
     )
-    if following.different:
-        click.echo(f"went another way: {following.different}")
+    if again.different:
+        click.echo(f"went another way: {again.different}")
     elif recording.end is not None:
         click.echo("the same as recorded, to the end: answers, memory, TLBs")
     else:
         click.echo("the same as recorded, as far as that goes")
-    found = stepper.violations()
+    found = referee.violations()
     click.echo(f"{len(found)} violations" if found else "no rule broke")
     for violation in found[:_RULES_SHOWN]:
         click.echo(f"  {violation.rule}: {shortened(violation.text)}")
     if len(found) > _RULES_SHOWN:
         click.echo(f"  and {len(found) - _RULES_SHOWN} more; --json has them all")
-    if stepper.fault:
-        click.echo(f"a program raised: {stepper.fault}")
-    if not following.rules_again and not following.different:
+    if again.fault:
+        click.echo(f"a program raised: {again.fault}")
+    if not again.rules_again and not again.different:
         click.echo("a rule that the run itself found broken did not break again")
     if recording.problem:
         click.echo(
-            f"migrc: {recording.path}: {recording.problem}; used up to transition {stepper.engine.steps:,}",
+            f"migrc: {recording.path}: {recording.problem}; used up to transition {referee.engine.steps:,}",
             err=True,
         )

@@ -11,7 +11,7 @@ from scenarios.subjects.subject import Subject
 
 if TYPE_CHECKING:
     from actors.session import LiveResult
-    from emulator.timed.engine import TimedResult
+    from emulator.timed.result import TimedResult
 
 LATENCIES: Final[Mapping[str, str]] = {
     "delivery": "send to handler entry",

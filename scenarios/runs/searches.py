@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from emulator.checks.violation import Violation
 from emulator.explore.ddmin import shrink
 from emulator.explore.exhaustive import exhaust, shortest
-from emulator.explore.explorer import DirectExplorer
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Transition
 from emulator.machine.litmus import LitmusMachine
+from emulator.machine.referee import Referee
 from scenarios.drawing.columns import draw
 from scenarios.files.witness import Witness, save
 from scenarios.runs.verdict import Job, Result, Settings, reason
@@ -82,9 +82,9 @@ def fast_explorer(machine: LitmusMachine) -> LearnedMachine:
     return LearnedMachine(machine)
 
 
-def plain_explorer(machine: LitmusMachine) -> DirectExplorer:
+def plain_explorer(machine: LitmusMachine) -> Referee:
     """What has the last word on what a schedule does."""
-    return DirectExplorer(machine)
+    return Referee(machine)
 
 
 def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: Look) -> Result:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Final
 
-from actors.errors import ProgramError, Terminated, fault_of, running_cpu
+from actors.errors import ProgramError, Terminated, fault_of
+from emulator.machine.progress import running_cpu
 from emulator.measure.histogram import Histogram
 from emulator.timed.engine import TimedEngine
 from scenarios.runs.document import Document, Pictures, Run, document_of, latencies_of, run_of

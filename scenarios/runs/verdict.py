@@ -13,6 +13,7 @@ from typing import Final, get_args
 
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.machine.litmus import Expectation, Observation
+from emulator.machine.progress import LIVELOCK
 from emulator.policies.catalogue import canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
@@ -149,7 +150,7 @@ def reason(result: Result) -> str:
             return f"broke {rule!r}; expected {' or '.join(repr(one) for one in job.rules)}{like}"
         return ""
     if result.endless:
-        return f"livelock: {result.endless}"
+        return f"{LIVELOCK}: {result.endless}"
     # A policy that does not share the fault of the one that it is like is none the worse for it.
     if job.expected == "Sometimes" and not job.like:
         return "expected Sometimes"

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from actors.errors import running_cpu
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.machine.litmus import Litmus, LitmusMachine
+from emulator.machine.progress import running_cpu
+from emulator.machine.stepper import plain_engine
 from scenarios.litmus import LITMUS
 from scenarios.subjects.modules import load, place, short_path, what, with_companions
 from scenarios.subjects.policies import policy_factory
@@ -133,7 +134,7 @@ def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
     where = short_path(test.file) if test.file else test.name
     try:
         machine = LitmusMachine(litmus, ARCHITECTURES[arch], factory)
-        machine.engine()
+        plain_engine(machine)
     except Exception as problem:
         if running_cpu(problem) >= 0:
             raise

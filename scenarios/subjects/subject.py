@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from actors.errors import Fault, Terminated, fault_of, running_cpu
+from actors.errors import Fault, Terminated, fault_of
 from actors.mode import Chaos
-from emulator.explore.learned import NotDeterministic
+from emulator.explore.parts import NotDeterministic
 from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine
+from emulator.machine.progress import running_cpu
 from scenarios.subjects.header import Header, TraceFile, project_version
 from scenarios.subjects.modules import short_path
 from scenarios.subjects.policies import policy_factory

@@ -20,7 +20,7 @@ from scenarios.files.recording import Recording, is_recording
 from scenarios.files.witness import load
 from scenarios.report.console import print_json, terminal_width
 from scenarios.report.repetition import as_document, print_repetition
-from scenarios.runs.replays import Following
+from scenarios.runs.replays import Replay
 from scenarios.runs.searches import plain_explorer
 from scenarios.subjects.programs import litmus_named
 from scenarios.subjects.subject import Subject, faults_in_one_line
@@ -158,18 +158,18 @@ def _document(
 def _recorded(path: Path, as_json: bool) -> int:
     """Follow a recording and compare; the exit code."""
     with Recording(path) as recording:
-        following = Following(recording, recording.machine())
+        again = Replay(recording, recording.machine())
         began = time.monotonic()
         with bars() as news:
             size = max(recording.size, 1)
-            following.run(
+            again.run(
                 lambda transitions, position: news.show("", position / size, f"{transitions:,} transitions")
             )
         elapsed_s = time.monotonic() - began
     if as_json:
-        print_json(as_document(following, elapsed_s))
+        print_json(as_document(again, elapsed_s))
     else:
-        print_repetition(following, elapsed_s, terminal_width())
-    if following.stepper.violation is not None or following.different or not following.rules_again:
+        print_repetition(again, elapsed_s, terminal_width())
+    if again.referee.violation is not None or again.different or not again.rules_again:
         return exits.VIOLATION
     return exits.BAD_INPUT if recording.problem else 0

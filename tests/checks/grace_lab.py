@@ -83,5 +83,5 @@ def reuse(trace: Trace, cpu: int = 0) -> None:
 def watch(machine: SmallMachine) -> GracePeriod:
     plain_orders = machine.cpus[0].window.architecture.plain_orders
     check = GracePeriod(len(machine.cpus), plain_orders, {}, machine.kernels[0].parameters.nid)
-    machine.engine.watchers = (check,)
+    machine.engine.listeners = [check]
     return check

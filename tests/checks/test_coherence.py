@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from emulator.checks import coherence
-from emulator.explore.explorer import DirectExplorer
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import parse_schedule, replay
 from emulator.explore.search import Limits, search
@@ -37,6 +36,7 @@ from emulator.kernel.fork import dup_mmap
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, Litmus, LitmusMachine, Setup
+from emulator.machine.referee import Referee
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
@@ -204,7 +204,7 @@ def test_the_state_is_all_that_it_judges_by(machine: Machine) -> None:
 def test_fork_while_moving_as_it_was_found() -> None:
     """The child takes its copy between the copy of the migration and the check of references."""
     machine = LitmusMachine(LITMUS["fork-while-moving"], ARCHITECTURES["sc"], find_policy("migrc:v3"))
-    explorer = DirectExplorer(machine)
+    explorer = Referee(machine)
     assert replay(explorer, parse_schedule("0*7 1*13 i0 0*8 1*14 0*12 2*35 0*4 1*2")) is None
 
 
@@ -256,4 +256,4 @@ def test_a_childs_stale_frame_is_still_found(monkeypatch: pytest.MonkeyPatch, fl
     rule = tally.violation.rule if tally.violation else None
     assert rule == (None if flushes else coherence.OVERWRITTEN)
     if not flushes:
-        assert replay(DirectExplorer(machine), tally.schedule) == tally.violation
+        assert replay(Referee(machine), tally.schedule) == tally.violation

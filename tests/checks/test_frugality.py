@@ -135,7 +135,7 @@ def needless(policy: Any, seeds: int, architecture: str) -> int:
         plain_orders = machine.cpus[0].window.architecture.plain_orders
         grace = GracePeriod(cpus, plain_orders, {}, machine.kernels[0].parameters.nid)
         check = Frugality(grace)
-        machine.engine.watchers = (grace, check)
+        machine.engine.listeners = [grace, check]
         machine.run(seed)
         found += len(check.violations)
     return found
@@ -172,7 +172,7 @@ def test_a_policy_that_does_not_use_its_notes_is_seen(policy: Any, expected: lis
     machine = SmallMachine(Thread(0, mover), Thread(1, holder), policy=policy)
     grace = GracePeriod(2, True, {}, machine.kernels[0].parameters.nid)
     check = Frugality(grace)
-    machine.engine.watchers = (grace, check)
+    machine.engine.listeners = [grace, check]
     machine.run()
     assert [violation.rule for violation in check.violations] == expected
     assert not grace.violations

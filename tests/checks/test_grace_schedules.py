@@ -33,6 +33,7 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, SLOW, Litmus, LitmusMachine, Setup
+from emulator.machine.stepper import plain_engine
 from emulator.memory.page_table import VM_READ, VM_WRITE
 from emulator.policies.catalogue import find_policy
 from tests.checks.grace_lab import ARCHES, VPN, watch
@@ -112,11 +113,10 @@ HOLES = {("migrc:v3", WRITABLE), ("migrc:rfc2", WRITABLE), ("migrc:rfc2", COPIED
 
 def start(name: str, architecture: str, policy: str) -> tuple[Any, GracePeriod]:
     machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], find_policy(policy))
-    cpus = LITMUS[name].cpus
-    entries = {(MM, vpn): pte for vpn, pte in machine.memory().page_tables.mm(MM).entries.items()}
-    plain_orders = ARCHITECTURES[architecture].plain_orders
-    check = GracePeriod(cpus, plain_orders, machine.masks(), machine.parameters.nid, entries)
-    return machine.engine((check,)), check
+    engine = plain_engine(machine)
+    check = machine.watchers()[0]
+    engine.listeners.append(check)
+    return engine, check
 
 
 def choose(engine: Any, rng: random.Random, order: list[int], chance: float) -> bool:
@@ -143,7 +143,7 @@ def test_random_schedules(architecture: str, name: str, policy: str) -> None:
         while choose(engine, rng, order, (1.0, 0.2, 0.05)[seed % 3]):
             pass
         # What coherence sees this sees too, in the same run.
-        assert check.violations or not engine.observers[0].violations
+        assert check.violations or not engine.checks[0].violations
         found |= {(policy, violation.rule) for violation in check.violations}
     assert found <= HOLES
     if policy == "immediate":
@@ -181,7 +181,7 @@ def test_going_on_from_a_state_judges_the_same(architecture: str, name: str) -> 
     for seed in range(12):
         rng = random.Random(seed)
         engine, check = start(name, architecture, ("migrc:rfc2", "migrc:v3")[seed % 2])
-        engine.watchers = (Twice(check, lambda: start(name, architecture, "immediate")[1], rng),)
+        engine.listeners = [Twice(check, lambda: start(name, architecture, "immediate")[1], rng)]
         order = list(range(len(engine.cpus)))
         while choose(engine, rng, order, 0.2):
             pass

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from emulator.checks.violation import Violation
-from emulator.explore.explorer import DirectExplorer, agent_of
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import Operation
 from emulator.machine.litmus import LitmusMachine
+from emulator.machine.referee import Referee, agent_of
 from tests.explore.broken_litmus import (
     allocates_for_ever,
     cached_everywhere,
@@ -29,7 +29,7 @@ from tests.explore.broken_litmus import (
 
 
 def first(broken: LitmusMachine) -> Tally:
-    return search(DirectExplorer(broken), find_strategy("random")(), 1, Limits(100), lambda: False)
+    return search(Referee(broken), find_strategy("random")(), 1, Limits(100), lambda: False)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_mistake_of_a_program_is_no_violation() -> None:
 
 
 def test_nothing_follows_a_program_that_raised() -> None:
-    explorer = DirectExplorer(machine(reads_nothing, reads_nothing))
+    explorer = Referee(machine(reads_nothing, reads_nothing))
     while explorer.violation is None:
         explorer.take(explorer.options()[0])
     assert explorer.violation.cpu == 0
@@ -90,7 +90,7 @@ def test_a_watcher_is_made_for_every_run_and_heard() -> None:
 
     watched = machine(moves, reads, setup=cached_everywhere)
     watched.watchers = lambda: (Counts(),)  # type: ignore[method-assign]
-    explorer = DirectExplorer(watched)
+    explorer = Referee(watched)
     for _ in range(2):
         explorer.reset()
         for step in range(5):
@@ -102,7 +102,7 @@ def test_a_watcher_is_made_for_every_run_and_heard() -> None:
 
 def test_a_machine_that_is_not_drained_owes_nothing_at_the_end() -> None:
     for drain in (True, False):
-        explorer = DirectExplorer(machine(moves, reads, setup=cached_everywhere, drain=drain))
+        explorer = Referee(machine(moves, reads, setup=cached_everywhere, drain=drain))
         while options := explorer.options():
             explorer.take(options[0])
         explorer.finish()
@@ -110,7 +110,7 @@ def test_a_machine_that_is_not_drained_owes_nothing_at_the_end() -> None:
 
 
 def test_paths_and_agents() -> None:
-    explorer = DirectExplorer(early_free(2, walked=True))
+    explorer = Referee(early_free(2, walked=True))
     kept = explorer.path
     while options := explorer.options():
         assert [option.agent for option in options] == [agent_of(option.transition) for option in options]

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.explore.fingerprint import Unreadable, fingerprint
-from emulator.explore.learned import LearnedMachine, NotDeterministic
+from emulator.explore.learned import LearnedMachine
+from emulator.explore.parts import NotDeterministic
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import AtomicAdd, Load, Store
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import Litmus
+from emulator.machine.stepper import boot as boot_cpu
 from tests.explore.small_litmus import machine, one_page
 
 Body = Callable[[PerCpu], Awaitable[None]]
@@ -22,7 +24,7 @@ STEP = Transition(Kind.STEP, 0)
 
 
 def boot(body: Body) -> tuple[Cpu, PerCpu]:
-    return machine(Litmus("one", "?", (body,), one_page, (), drain=False)).boot(0)
+    return boot_cpu(machine(Litmus("one", "?", (body,), one_page, (), drain=False)), 0)
 
 
 def after(body: Body, *answers: Any) -> Any:

@@ -11,7 +11,7 @@ from emulator.explore.exhaustive import exhaust, shortest, state_key
 from emulator.explore.learned import LearnedMachine
 from emulator.hardware.cpu import Kind
 from emulator.machine.litmus import LitmusMachine
-from emulator.machine.stepper import LocalEngine
+from emulator.machine.stepper import LocalEngine, plain_engine
 from tests.explore.small_litmus import demotion, machine, polling, reuse
 
 ARCHITECTURES = ("sc", "x86", "riscv")
@@ -26,12 +26,18 @@ CASES = [
 
 def noted(engine: LocalEngine) -> list[Violation]:
     """What the checks of a plain run have found, memory's observers first."""
-    return [violation for one in (*engine.observers, *engine.watchers) for violation in one.violations]
+    return [violation for one in (*engine.checks, *engine.listeners) for violation in one.violations]
+
+
+def watched(litmus: LitmusMachine) -> LocalEngine:
+    engine = plain_engine(litmus)
+    engine.listeners += litmus.watchers()
+    return engine
 
 
 def agree(litmus: LitmusMachine, learned: LearnedMachine, rng: random.Random) -> None:
     """One random run on both engines, step by step."""
-    engine = litmus.engine(litmus.watchers())
+    engine = watched(litmus)
     learned.reset()
     while options := learned.options():
         assert [option.transition for option in options] == engine.transitions()
@@ -135,7 +141,7 @@ def test_a_violation_comes_with_the_schedule_that_leads_there() -> None:
     assert found.violation is not None
     for schedule in (found.schedule, shortest(learned, found.violation.rule)):
         assert schedule is not None
-        engine = small.engine(small.watchers())
+        engine = watched(small)
         for transition in schedule:
             engine.take(transition)
         assert found.violation.rule in {one.rule for one in noted(engine)}

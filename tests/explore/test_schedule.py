@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.explore.explorer import DirectExplorer
 from emulator.explore.schedule import (
     MAX_TRANSITIONS,
     ScheduleProblem,
@@ -15,6 +14,7 @@ from emulator.explore.schedule import (
     replay,
 )
 from emulator.hardware.cpu import Kind, Transition
+from emulator.machine.referee import Referee
 from tests.explore.broken_litmus import early_free, lost_wakeup
 
 cpus = st.integers(0, 300)
@@ -80,7 +80,7 @@ def test_what_is_no_schedule(text: str, told: str) -> None:
 
 
 def test_a_replay_breaks_the_rule_again() -> None:
-    explorer = DirectExplorer(early_free())
+    explorer = Referee(early_free())
     for _ in range(2):
         violation = replay(explorer, parse_schedule("0*2 1*2"))
         assert violation is not None
@@ -89,18 +89,18 @@ def test_a_replay_breaks_the_rule_again() -> None:
 
 
 def test_a_replay_stops_at_the_first_broken_rule() -> None:
-    explorer = DirectExplorer(early_free())
+    explorer = Referee(early_free())
     assert replay(explorer, parse_schedule("0*2 1*2 0 i7 i7"))
     assert len(explorer.path) == 4
 
 
 def test_part_of_a_run_breaks_nothing() -> None:
-    assert replay(DirectExplorer(early_free()), parse_schedule("0*2")) is None
-    assert replay(DirectExplorer(early_free()), ()) is None
+    assert replay(Referee(early_free()), parse_schedule("0*2")) is None
+    assert replay(Referee(early_free()), ()) is None
 
 
 def test_the_end_is_judged_when_it_is_reached() -> None:
-    explorer = DirectExplorer(lost_wakeup())
+    explorer = Referee(lost_wakeup())
     lost = parse_schedule("0 1*3 0 2*7")
     assert replay(explorer, lost[:-1]) is None
     violation = replay(explorer, lost)
@@ -110,10 +110,10 @@ def test_the_end_is_judged_when_it_is_reached() -> None:
 
 
 def test_a_schedule_that_does_not_fit() -> None:
-    explorer = DirectExplorer(early_free())
+    explorer = Referee(early_free())
     with pytest.raises(
         ScheduleProblem, match=r"^transition 3 \(i1\) is not possible there; possible are 0, 1, 2$"
     ):
         replay(explorer, parse_schedule("0*2 i1"))
     with pytest.raises(ScheduleProblem, match=r"^transition 13 \(0\) .*; the run has ended$"):
-        replay(DirectExplorer(lost_wakeup()), parse_schedule("0 1*3 0 2*7 0"))
+        replay(Referee(lost_wakeup()), parse_schedule("0 1*3 0 2*7 0"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.explore.explorer import DirectExplorer
 from emulator.explore.schedule import replay
 from emulator.explore.search import ASK_EVERY, Limits, Tally, search
 from emulator.explore.strategies import STRATEGIES, Strategy, find_strategy
 from emulator.hardware.cpu import Transition
+from emulator.machine.referee import Referee
 from tests.explore.broken_litmus import cached_everywhere, early_free, lost_wakeup, machine, moves, reads
 
 
@@ -16,12 +16,13 @@ def never() -> bool:
     return False
 
 
-class Recording(DirectExplorer):
+class Recording(Referee):
     """Keeps the path of every run."""
 
     def __init__(self) -> None:
-        super().__init__(machine(moves, reads, setup=cached_everywhere, speculated=(0x10,)))
         self.paths: list[list[Transition]] = []
+        super().__init__(machine(moves, reads, setup=cached_everywhere, speculated=(0x10,)))
+        self.paths.clear()
 
     def reset(self) -> None:
         super().reset()
@@ -50,7 +51,7 @@ def test_a_run_is_the_same_wherever_a_search_begins() -> None:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_is_found_can_be_replayed(name: str) -> None:
     for broken in (early_free(), lost_wakeup()):
-        explorer = DirectExplorer(broken)
+        explorer = Referee(broken)
         tally = search(explorer, find_strategy(name)(), 2, Limits(300), never, first_run=1000)
         assert tally.violation is not None
         assert tally.run == 1000 + tally.schedules - 1
@@ -67,7 +68,7 @@ def test_runs_that_are_too_long_are_cut_and_counted() -> None:
 
 
 def test_a_cut_run_is_not_judged() -> None:
-    explorer = DirectExplorer(lost_wakeup())
+    explorer = Referee(lost_wakeup())
     tally = search(explorer, find_strategy("random")(), 1, Limits(200, steps=8), never)
     assert tally.violation is None
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.checks.violation import Violation
-from emulator.explore.explorer import KINDS, DirectExplorer, DirectOption, agent_of
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import STRATEGIES, Strategy, UnknownStrategy, find_strategy
 from emulator.explore.strategies.delay_bounded import DelayBounded
 from emulator.explore.strategies.pct import Pct
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.litmus import LitmusMachine
+from emulator.machine.referee import KINDS, PlainOption, Referee, agent_of
 from tests.explore.broken_litmus import early_free, forgetful, lost_wakeup
 
 NAMES = (*STRATEGIES, "pct:1", "pct:5", "delay:0", "delay:4")
@@ -38,9 +38,9 @@ class Counters:
         self.path: list[Transition] = []
         self.left = dict(self.steps)
 
-    def options(self) -> Sequence[DirectOption]:
+    def options(self) -> Sequence[PlainOption]:
         found = [Transition(kind, cpu) for (kind, cpu), left in self.left.items() if left]
-        return sorted([DirectOption(one, agent_of(one)) for one in found], key=lambda one: one.agent)
+        return sorted([PlainOption(one, agent_of(one)) for one in found], key=lambda one: one.agent)
 
     def take(self, option: Any) -> None:
         self.path.append(option.transition)
@@ -94,7 +94,7 @@ FINDERS = ["random", "pct", "pct:2", "uniform", "delay", "delay:3", "portfolio"]
     ],
 )
 def test_it_finds_the_bug(name: str, make: Callable[[], LitmusMachine]) -> None:
-    tally = search(DirectExplorer(make()), find_strategy(name)(), 7, Limits(300), lambda: False)
+    tally = search(Referee(make()), find_strategy(name)(), 7, Limits(300), lambda: False)
     assert tally.violation is not None
     assert tally.strategy.startswith(name if ":" in name else name.partition(":")[0])
 

@@ -20,7 +20,7 @@ from emulator.measure.costs import Costs
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
-from emulator.timed.engine import _CODES
+from emulator.timed.codes import CODES
 from emulator.timed.pricing import local_prices, memory_prices
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -59,7 +59,7 @@ def test_a_cpu_performs_its_own() -> None:
 
 
 def test_the_timed_engine_knows_what_to_do_with_each() -> None:
-    assert set(TABLE) - set(_CODES) == {ops.Series}
+    assert set(TABLE) - set(CODES) == {ops.Series}
     engine = {kind for kind, row in TABLE.items() if row.where is Where.IPI}
     costs = Costs()
     priced = set(local_prices(costs)) | set(memory_prices(costs, 1, new_memory()))

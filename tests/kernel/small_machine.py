@@ -10,12 +10,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from emulator.checks.accounting import Accounting
-from emulator.checks.coherence import Coherence
-from emulator.hardware.cpu import Context, Cpu
+from emulator.hardware.cpu import Context, Cpu, Kind, Program, Transition
 from emulator.hardware.operations import (
     AtomicAdd,
     FolioIsolateLru,
@@ -26,19 +24,19 @@ from emulator.hardware.operations import (
     WaitFor,
 )
 from emulator.hardware.ordering import ARCHITECTURES
-from emulator.hardware.pte import PMD_ORDER, is_migration_entry, pte_pfn, pte_present
+from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import BOOTED, FIRST_USER_PID, THREADS_DONE, shutdown
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mmzone import FAST_NODE, kswapd_cpu, kswapd_pid
 from emulator.kernel.mprotect import change_prot_numa
-from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, KernelParameters, PerCpu, Task
+from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu, Task
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.sched import cond_resched, cpu_startup_entry, task_program
-from emulator.kernel.smp import interrupt_entry
 from emulator.kernel.user import user_read, user_write
 from emulator.kernel.vmscan import kswapd
-from emulator.machine.stepper import Kind, LocalEngine, Transition
+from emulator.machine.builder import KernelMachine, parameters_of
+from emulator.machine.stepper import plain_engine
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma
@@ -66,6 +64,22 @@ class Thread:
     mm: int = 1
 
 
+class _Threads(KernelMachine):
+    """Boots the threads of a `SmallMachine`, keeping every CPU's kernel."""
+
+    def __init__(self, small: SmallMachine, memory: Callable[..., Memory] | None, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._small = small
+        self._memory = memory
+
+    def memory(self) -> Memory:
+        return super().memory() if self._memory is None else self._memory(self.tiers)
+
+    def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
+        self._small.kernels.append(kernel)
+        return self._small.program(kernel)
+
+
 class SmallMachine:
     """Boots at once; run it with `run`, or drive single CPUs with `drive` first."""
 
@@ -80,39 +94,25 @@ class SmallMachine:
         marks: Watermarks = NO_MARKS,
         areas: Sequence[Vma] = AREAS,
         shape: TlbShape | None = None,
-        memory: Callable[[Sequence[Tier]], Memory] = Memory,
+        memory: Callable[[Sequence[Tier]], Memory] | None = None,
         **settings: Any,
     ) -> None:
         tiers = (Tier(fast, marks), Tier(slow, NO_MARKS))
-        parameters = replace(
-            KernelParameters(cpus, (marks, NO_MARKS), (1, 1 + fast, 1 + fast + slow), numa_scan_pages=0),
-            **settings,
-        )
+        parameters = parameters_of(cpus, tiers, **{"numa_scan_pages": 0, **settings})
         self.threads = threads
         self.areas = {mm: tuple(areas) for mm in sorted({thread.mm for thread in threads})}
-        self.memory = memory(tiers)
-        self.coherence = Coherence(self.memory, policy().frees_before_flush)
-        self.accounting = Accounting(self.memory, policy())
-        self.kernels = [PerCpu(number, parameters, policy()) for number in range(cpus)]
-        self.cpus = [
-            Cpu(
-                k.number,
-                ARCHITECTURES[architecture],
-                shape or TlbShape(),
-                interrupt_entry(k),
-                parameters.hpage_order or PMD_ORDER,
-            )
-            for k in self.kernels
-        ]
+        self.kernels: list[PerCpu] = []
         self.trace: list[Transition] = []
-        for cpu, kernel in zip(self.cpus, self.kernels, strict=True):
-            cpu.boot(self._program(kernel))
-        self.engine = LocalEngine(self.memory, self.cpus, (self.coherence, self.accounting))
+        parts = (ARCHITECTURES[architecture], parameters, tiers, shape or TlbShape(), policy)
+        self.engine = plain_engine(_Threads(self, memory, *parts))
+        self.memory = self.engine.memory
+        self.cpus = self.engine.cpus
+        self.coherence, self.accounting = self.engine.checks
 
     def thread_count(self) -> int:
         return len(self.threads)
 
-    def _program(self, kernel: PerCpu) -> Any:
+    def program(self, kernel: PerCpu) -> Any:
         mine = [thread for thread in self.threads if thread.cpu == kernel.number]
         left = len(mine)
 
@@ -167,7 +167,7 @@ class SmallMachine:
             possible = self.engine.transitions()
             if not possible:
                 if not self.engine.finished():
-                    raise self.engine.deadlock()
+                    raise AssertionError(self.engine.deadlock())
                 self.engine.finish()
                 return self
             if rng.random() < chance:

@@ -142,7 +142,7 @@ def test_kswapd_is_never_left_asleep(architecture: str) -> None:
             marks=Watermarks(2, 4, 6),
             architecture=architecture,
             swap_cluster_max=2,
-        ).run(seed)  # a thread of control left asleep is a Deadlock here
+        ).run(seed)  # a thread of control left asleep is a deadlock here
         assert not machine.violations
         assert machine.vmstat("kswapd_wakeups")
 

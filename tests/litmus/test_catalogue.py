@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.explore.explorer import DirectExplorer
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.machine.litmus import LitmusMachine
+from emulator.machine.referee import Referee
 from scenarios import litmus as catalogue
 from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
@@ -73,7 +73,7 @@ def test_runs_to_its_end(name: str, architecture: str) -> None:
     for expectation in LITMUS[name].expected:
         machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], policy_factory(expectation.policy))
         strategy = find_strategy("random")()
-        tally = search(DirectExplorer(machine), strategy, 1, Limits(1), lambda: False)
+        tally = search(Referee(machine), strategy, 1, Limits(1), lambda: False)
         assert not tally.cut
         if getattr(expectation, architecture) == "Never":
             assert tally.violation is None

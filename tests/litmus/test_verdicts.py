@@ -9,11 +9,11 @@ from __future__ import annotations
 import pytest
 
 from emulator.explore.exhaustive import Exhausted, exhaust
-from emulator.explore.explorer import DirectExplorer
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import replay
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
+from emulator.machine.referee import Referee
 from scenarios.litmus import LITMUS
 from scenarios.runs.verdict import Job, plan
 from scenarios.subjects.programs import LitmusName
@@ -46,7 +46,7 @@ def what_is_wrong(job: Job, large: set[str]) -> str:
     broken = found.violation
     if broken is not None:
         # The plain engine has the last word.
-        assert replay(DirectExplorer(machine), found.schedule) == broken
+        assert replay(Referee(machine), found.schedule) == broken
         if job.expected == "Never":
             return f"expected Never, broke {broken.rule}"
         return "" if not job.rules or broken.rule in job.rules else f"broke {broken.rule}"

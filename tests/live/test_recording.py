@@ -13,7 +13,7 @@ import pytest
 from actors.mode import Mode
 from actors.session import LiveResult, LiveSession
 from scenarios.files.recording import End, Recording, Writer, tlb_digest
-from scenarios.runs.replays import Following
+from scenarios.runs.replays import Replay, end_of
 from scenarios.subjects.subject import Subject
 from scenarios.workloads.workload_file import load_workload
 from tests.live.shell import HANG_S, SMALL, migrc, settings, started
@@ -58,9 +58,9 @@ def record(
     return result, end
 
 
-def follow(path: Path) -> Following:
+def follow(path: Path) -> Replay:
     with Recording(path) as recording:
-        following = Following(recording, recording.machine())
+        following = Replay(recording, recording.machine())
         following.run(lambda transitions, position: None)
     return following
 
@@ -72,7 +72,7 @@ def test_a_replay_comes_to_the_same_end(session: LiveSession, tmp_path: Path, po
     following = follow(tmp_path / "r.mrec")
     assert following.different == ""
     assert following.recording.problem == ""
-    here = following.stepper.end()
+    here = end_of(following.referee)
     assert here.transitions == end.transitions > 1000
     assert (here.memory_digest, here.tlb_digest) == (end.memory_digest, end.tlb_digest)
     assert {one.rule for one in here.violations} == {one.rule for one in result.violations}
@@ -87,7 +87,7 @@ def test_a_run_that_ended_early_is_usable_up_to_its_last_block(session: LiveSess
     assert whole.blocks > 1
     assert (cut.different, cut.blocks) == ("", whole.blocks - 1)
     assert cut.recording.problem.startswith("cut at byte ")
-    assert 0 < cut.stepper.engine.steps < whole.stepper.engine.steps
+    assert 0 < cut.referee.engine.steps < whole.referee.engine.steps
 
 
 def test_the_recording_of_a_wrong_policy_is_kept_and_breaks_the_same_rule(tmp_path: Path) -> None:

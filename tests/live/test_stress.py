@@ -22,7 +22,7 @@ from emulator.policies.immediate import Immediate
 from scenarios.files.keeper import Keeper
 from scenarios.files.recording import Recording
 from scenarios.runs.reduction import shrink_litmus
-from scenarios.runs.replays import Following
+from scenarios.runs.replays import Replay
 from scenarios.runs.swarm import DEFAULT_LEVEL, Pace, draw_chaos
 from scenarios.runs.trials import Outcome, Plan, Tally, one_run, stress, target
 from scenarios.subjects.programs import LitmusName
@@ -87,9 +87,9 @@ def stressed(
     return stress(targets, Plan(0, level, runs, None), None, lambda tally: None, session)
 
 
-def followed(path: Path) -> Following:
+def followed(path: Path) -> Replay:
     with Recording(path) as recording:
-        following = Following(recording, recording.machine())
+        following = Replay(recording, recording.machine())
         following.run(lambda transitions, position: None)
         assert recording.problem == ""
     return following
@@ -121,7 +121,7 @@ def test_a_mistake_is_found_and_its_recording_comes_out_again(
         assert finding.recording is not None and finding.recording.is_file()
         following = followed(finding.recording)
         assert following.different == ""
-        assert finding.rule in {violation.rule for violation in following.stepper.violations()}
+        assert finding.rule in {violation.rule for violation in following.referee.violations()}
     with Recording(tally.findings[0].recording or Path()) as recording:
         shrunk = shrink_litmus(recording, 5.0)
     assert shrunk is not None and shrunk.witness is not None

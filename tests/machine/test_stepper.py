@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emulator.hardware.cpu import Cpu, IpiRequest
+from emulator.hardware.cpu import Cpu, IpiRequest, Kind, Transition
 from emulator.hardware.operations import (
     AckIpi,
     AtomicAdd,
@@ -27,7 +27,8 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.tlb import TlbShape
-from emulator.machine.stepper import Deadlock, Kind, LocalEngine, Transition
+from emulator.machine.progress import DEADLOCK
+from emulator.machine.stepper import LocalEngine
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
@@ -178,10 +179,9 @@ def test_two_cpus_that_shoot_each_other_with_interrupts_off_are_a_deadlock() -> 
     while possible := engine.transitions():
         engine.take(possible[-1])
     assert not engine.finished()
-    assert isinstance(engine.deadlock(), Deadlock)
-    assert "CPU 0 with interrupts off at WaitAcks(1); CPU 1 with interrupts off at WaitAcks(1)" in str(
-        engine.deadlock()
-    )
+    found = engine.deadlock()
+    assert found.rule == DEADLOCK
+    assert "CPU 0 with interrupts off at WaitAcks(1); CPU 1 with interrupts off at WaitAcks(1)" in found.text
 
 
 def test_with_interrupts_on_they_serve_each_other() -> None:

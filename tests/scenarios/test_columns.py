@@ -15,6 +15,7 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import SLOW, Forbidden, Litmus, LitmusMachine, Setup
+from emulator.machine.stepper import plain_engine
 from emulator.policies.catalogue import find_policy
 from scenarios.drawing.columns import Drawing, draw
 
@@ -46,7 +47,7 @@ def machine(litmus: Litmus, arch: str) -> LitmusMachine:
 
 
 def any_schedule(built: LitmusMachine, seed: int) -> list[Transition]:
-    engine = built.engine()
+    engine = plain_engine(built)
     chance = random.Random(seed)
     taken = []
     while options := engine.transitions():

@@ -15,10 +15,11 @@ from actors.recorder import note, runs
 from emulator.checks.violation import Violation
 from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Kind, Transition
+from emulator.machine.referee import Referee
 from scenarios.files.keeper import named_files
 from scenarios.files.recording import MAGIC, Block, End, Recording, Writer, is_recording
 from scenarios.files.witness import load
-from scenarios.runs.replays import Stepper
+from scenarios.runs.replays import SharedSum, end_of, sum_of
 from scenarios.subjects.header import Header
 from scenarios.subjects.programs import LitmusName, machine_of
 from scenarios.subjects.subject import Subject
@@ -237,19 +238,19 @@ BROKEN = "1 0*2 1*2 p1.0 0 p1.0 0*9"
 def record(path: Path, folder: Path, schedule: str, damage: int = 0) -> int:
     """A recording of small.py's SB as a live run would make it; how many transitions it has."""
     test = LitmusName("SB", str(folder / "small.py"))
-    stepper = Stepper(machine_of(test, "immediate", "x86"))
+    referee = Referee(machine_of(test, "immediate", "x86"), SharedSum)
     taken = 0
     with Writer(path, Subject(test, "immediate", "x86", 2).header()) as writer:
         for transition in parse_schedule(schedule):
-            if not stepper.take(transition):
+            if not referee.step(transition):
                 break
             taken += 1
             events: list[int] = []
             note(events, transition.kind, transition.cpu, transition.at, 1)
-            writer.keep(events, stepper.shared.total.value ^ (damage == taken))
-            if stepper.violation is not None:
+            writer.keep(events, sum_of(referee).total.value ^ (damage == taken))
+            if referee.violation is not None:
                 break
-        writer.end(stepper.end())
+        writer.end(end_of(referee))
     return taken
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from emulator.checks.violation import NO_END
 from emulator.hardware.cpu import Cpu
 from emulator.hardware.operations import (
     Cycle,
@@ -19,7 +18,7 @@ from emulator.hardware.operations import (
     WaitAcks,
     WaitFor,
 )
-from emulator.timed.ends import most_steps
+from emulator.machine.progress import NO_END, most_steps
 from emulator.timed.engine import TimedEngine
 from scenarios.verbs.cli import main
 from tests.timed.timed_lab import engine_of

@@ -32,7 +32,8 @@ from emulator.hardware.operations import (
 from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte
 from emulator.hardware.tlb import Tlb, TlbShape, TouchPrice
 from emulator.measure.costs import Costs
-from emulator.timed.engine import TimedEngine, TimedResult
+from emulator.timed.engine import TimedEngine
+from emulator.timed.result import TimedResult
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.workload_machine import build_machine
 from scenarios.workloads.settings import Workload

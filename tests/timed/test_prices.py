@@ -29,8 +29,8 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte
 from emulator.hardware.tlb import TlbShape
+from emulator.machine.progress import DEADLOCK
 from emulator.measure.costs import Costs
-from emulator.timed.ends import DEADLOCK
 from emulator.timed.engine import TimedEngine
 from scenarios.workloads.settings import Costs as Section
 from tests.timed.timed_lab import FIRST_SLOW, engine_of, run

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
-from emulator.explore.explorer import KINDS, Explorer, Option
+from emulator.explore.explorer import Explorer, Option
 from emulator.hardware.cpu import Kind
+from emulator.machine.referee import KINDS
 
 WALKER = int(Kind.WALK)  # of an agent that is a walker: agent % KINDS == WALKER
 

@@ -1,0 +1,330 @@
+"""The parts of a machine as graphs that are learnt: each CPU, what the CPUs share, and the watchers.
+
+A part is deterministic: what it does next depends on its state and on the answer it gets. So it is run for
+real only the first time that it does something in some state; from then on the pair (state, what happened)
+has a successor that is looked up. A CPU cannot be copied, so to learn something new about an old state it is
+run again from its boot with the answers that lead there. Two states of a CPU are one if their fingerprints
+agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from emulator.checks.violation import Violation
+from emulator.explore.fingerprint import Unreadable, fingerprint
+from emulator.hardware.cpu import Choice, Cpu, TakeCalls, Transition
+from emulator.hardware.operations import Operation
+from emulator.machine.progress import at_end, broken_by_program, standing, waits_with_interrupts_off
+from emulator.machine.protocols import Check, Machine, Watcher
+from emulator.machine.referee import agent_of
+from emulator.machine.shared import Shared
+from emulator.machine.stepper import boot
+from emulator.memory.memory import BLOCKED
+
+UNKNOWN: Final = object()
+_ALONE: Final = -1
+_NO_EVENT: Final = -1
+
+
+Event = tuple[Transition, Operation | None, bool, Any]
+"""What watchers are told."""
+
+
+class NotDeterministic(Exception):
+    """A program did something else the second time, with the same answers; the message says where."""
+
+
+class Edge:
+    """What a CPU does with one answer: its next state, and what the watchers are told."""
+
+    __slots__ = ("event", "node", "violation")
+
+    def __init__(self, node: CpuNode, event: int, violation: Violation | None) -> None:
+        self.node = node
+        self.event = event
+        self.violation = violation
+
+
+class Option:
+    """One transition that a CPU's state allows, if what is shared lets it.
+
+    `agent` numbers who acts: a CPU's program, its interrupts, its window, its walker. `action` numbers
+    what is asked of what is shared, -1 if nothing.
+    """
+
+    __slots__ = ("action", "agent", "alone", "cpu", "node", "operation", "successors", "transition")
+
+    def __init__(self, node: CpuNode, choice: Choice, action: int, about: tuple[Operation | None, bool]):
+        transition = choice.transition
+        self.node = node
+        self.transition = transition
+        self.cpu = transition.cpu
+        self.agent = agent_of(transition)
+        self.action = action
+        self.operation = about
+        self.successors: dict[Any, Edge] = {}
+        self.alone: Edge | None = None
+
+
+class CpuNode:
+    """One state of one CPU. `label` is what led here from `parent`; `cached` what the walker has fetched."""
+
+    __slots__ = ("cached", "idle", "key", "label", "number", "options", "parent", "waits")
+
+    def __init__(
+        self, number: int, key: Any, parent: CpuNode | None, label: tuple[Transition, Any] | None
+    ) -> None:
+        self.number = number
+        self.key = key
+        self.parent = parent
+        self.label = label
+        self.options: tuple[Option, ...] = ()
+        self.cached: dict[int, int | None] = {}
+        self.idle = False
+        self.waits = ""
+
+
+class SharedNode:
+    """One state of what is shared. `edges`: action -> (answer, next, violation), or None if not enabled."""
+
+    __slots__ = ("edges", "number", "state", "verdict")
+
+    def __init__(self, number: int, state: Any) -> None:
+        self.number = number
+        self.state = state
+        self.edges: dict[int, tuple[Any, SharedNode, Violation | None] | None] = {}
+        self.verdict: Any = UNKNOWN
+
+
+class ClockNode:
+    """One state of the watcher. `edges`: event -> (next, violation)."""
+
+    __slots__ = ("edges", "number", "state", "verdict")
+
+    def __init__(self, number: int, state: Any) -> None:
+        self.number = number
+        self.state = state
+        self.edges: dict[int, tuple[ClockNode, Violation | None]] = {}
+        self.verdict: Any = UNKNOWN
+
+
+class _Unique:
+    """A key that is equal to itself only."""
+
+
+class CpuLearner:
+    """All known states of one CPU, and one real CPU that stands at one of them."""
+
+    def __init__(
+        self,
+        number: int,
+        machine: Machine,
+        sharing: SharedLearner,
+        event: Callable[[Event], int],
+        reached: set[str],
+    ) -> None:
+        self._number = number
+        self._machine = machine
+        self._sharing = sharing
+        self._event = event
+        self._reached = reached
+        self.nodes: dict[Any, CpuNode] = {}
+        self._dead = CpuNode(-1, None, None, None)
+        self._boot()
+        self.start = self._live_node = self._node(None, None)
+
+    def _boot(self) -> None:
+        self._cpu, self._kernel = boot(self._machine, self._number)
+
+    def _node(self, parent: CpuNode | None, label: tuple[Transition, Any] | None) -> CpuNode:
+        """The node of the state that the real CPU is in."""
+        cpu = self._cpu
+        key = self._key()
+        node = self.nodes.get(key)
+        if node is not None:
+            return node
+        node = self.nodes[key] = CpuNode(len(self.nodes), key, parent, label)
+        node.options = tuple([self._option(node, cpu, choice) for choice in cpu.choices()])
+        node.cached = {vpn: cpu.tlb.peek(cpu.pcid, vpn) for vpn in cpu.speculated}
+        node.idle = at_end(cpu) and not cpu.window.pending
+        node.waits = standing(cpu)
+        return node
+
+    def _key(self) -> Any:
+        """Fingerprint of the real CPU; equal to no other if it cannot be read."""
+        try:
+            return fingerprint(self._cpu, self._kernel)
+        except Unreadable:
+            return _Unique()
+
+    def _option(self, node: CpuNode, cpu: Cpu, choice: Choice) -> Option:
+        asked = choice.operation
+        action = _ALONE if asked is None else self._sharing.action(self._number, asked)
+        return Option(node, choice, action, cpu.about(choice.transition))
+
+    def learn(self, option: Option, answer: Any) -> Edge:
+        """Let the real CPU take `option` with this answer from the option's state."""
+        if self._live_node is not option.node:
+            self._go_to(option.node)
+        operation, issued = option.operation
+        event = self._event((option.transition, operation, issued, answer))
+        try:
+            self._cpu.take(option.transition, answer)
+        except Exception as error:
+            self._live_node = self._dead
+            broken = broken_by_program(self._number, error)
+            if broken is None:
+                raise
+            return Edge(self._dead, event, broken)
+        self._reached.update(self._kernel.vmstat)
+        node = self._live_node = self._node(option.node, (option.transition, answer))
+        return Edge(node, event, waits_with_interrupts_off(self._cpu))
+
+    def _go_to(self, node: CpuNode) -> None:
+        """Boot again and repeat what leads to `node`."""
+        labels = []
+        at: CpuNode = node
+        while at.parent is not None:
+            assert at.label is not None
+            labels.append(at.label)
+            at = at.parent
+        self._boot()
+        for transition, answer in reversed(labels):
+            self._cpu.take(transition, answer)
+        key = self._key()
+        if key != node.key and not isinstance(node.key, _Unique):
+            now, before = (text or "at its end" for text in (standing(self._cpu), node.waits))
+            raise NotDeterministic(
+                f"CPU {self._number} is {now} where it was {before} before: "
+                "a program or policy keeps state outside its own CPU"
+            )
+        self._live_node = node
+
+
+class SharedLearner:
+    """All known states of what is shared, and one real `Shared` that stands at one of them."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._actions: dict[Any, int] = {}
+        self._action_list: list[tuple[int, Operation | TakeCalls]] = []
+        memory = machine.memory()
+        self._checks: Sequence[Check] = machine.checks(memory)
+        self._shared = Shared(memory, machine.cpus, self._checks)
+        self._parts: dict[Any, Any] = {}
+        self.nodes: dict[Any, SharedNode] = {}
+        self.start = self._node()
+        self._live_node: SharedNode | None = self.start
+
+    def action(self, cpu: int, operation: Operation | TakeCalls) -> int:
+        """Number of an operation asked by a CPU."""
+        key = (cpu, type(operation), operation)
+        number = self._actions.get(key)
+        if number is None:
+            number = self._actions[key] = len(self._action_list)
+            self._action_list.append((cpu, operation))
+        return number
+
+    def _node(self) -> SharedNode:
+        memory, *rest = self._shared.state()
+        parts = self._parts
+        state = (
+            tuple([parts.setdefault(part, part) for part in memory]),
+            *[parts.setdefault(part, part) for part in rest],
+        )
+        node = self.nodes.get(state)
+        if node is None:
+            node = self.nodes[state] = SharedNode(len(self.nodes), state)
+        return node
+
+    def learn(self, node: SharedNode, action: int) -> tuple[Any, SharedNode, Violation | None] | None:
+        """What `action` does in the state of `node`."""
+        if self._live_node is not node:
+            self._shared.restore(node.state)
+            self._live_node = node
+        cpu, operation = self._action_list[action]
+        if not self._shared.enabled(cpu, operation):
+            node.edges[action] = None
+            return None
+        answer = self._shared.execute(cpu, operation)
+        assert answer is not BLOCKED
+        broken = _found(self._checks)
+        following = self._live_node = self._node()
+        edge = node.edges[action] = (answer, following, broken)
+        return edge
+
+    def audit(self, node: SharedNode) -> Violation | None:
+        """What the checks find at the end."""
+        if node.verdict is UNKNOWN:
+            self._shared.restore(node.state)
+            self._live_node = node
+            for check in self._checks:
+                check.finish()
+            node.verdict = _found(self._checks)
+            self._live_node = None  # they may have changed
+        verdict: Violation | None = node.verdict
+        return verdict
+
+
+class ClockLearner:
+    """All known states of the watchers, and the real ones that stand at one of them."""
+
+    def __init__(
+        self,
+        watchers: Sequence[Watcher],
+        events: Sequence[Event],
+        drains: bool,
+    ) -> None:
+        self._events = events
+        self._drains = drains
+        self._watchers = watchers
+        self.nodes: dict[Any, ClockNode] = {}
+        self.start = self._node()
+        self._live_node: ClockNode | None = self.start
+
+    def _node(self) -> ClockNode:
+        state = tuple([watcher.state() for watcher in self._watchers])
+        node = self.nodes.get(state)
+        if node is None:
+            node = self.nodes[state] = ClockNode(len(self.nodes), state)
+        return node
+
+    def learn(self, node: ClockNode, event: int) -> tuple[ClockNode, Violation | None]:
+        """What the watchers make of an event in the state of `node`."""
+        self._go_to(node)
+        for watcher in self._watchers:
+            watcher.happened(*self._events[event])
+        broken = _found(self._watchers)
+        following = self._live_node = self._node()
+        edge = node.edges[event] = (following, broken)
+        return edge
+
+    def audit(self, node: ClockNode) -> Violation | None:
+        """What the watchers find at the end; nothing if the machine does not perform what it owes."""
+        if not self._drains:
+            return None
+        if node.verdict is UNKNOWN:
+            self._go_to(node)
+            for watcher in self._watchers:
+                watcher.finish()
+            node.verdict = _found(self._watchers)
+            self._live_node = None
+        verdict: Violation | None = node.verdict
+        return verdict
+
+    def _go_to(self, node: ClockNode) -> None:
+        if self._live_node is not node:
+            for watcher, kept in zip(self._watchers, node.state, strict=True):
+                watcher.restore(kept)
+            self._live_node = node
+
+
+def _found(checks: Sequence[Check] | Sequence[Watcher]) -> Violation | None:
+    """The first of what they have just reported."""
+    broken = None
+    for check in checks:
+        if check.violations:
+            broken = broken or check.violations[0]
+            check.violations.clear()
+    return broken

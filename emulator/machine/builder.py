@@ -1,0 +1,91 @@
+"""Machines that run the kernel model, as a description: what they consist of and what their CPUs boot.
+
+Litmus tests, workloads and tests differ in what a CPU boots and in how memory looks at the start; all else
+is put together here. A description can be built from as often as a search needs it, and travels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from emulator.checks.accounting import Accounting
+from emulator.checks.coherence import Coherence
+from emulator.checks.grace_period import GracePeriod
+from emulator.hardware.cpu import Cpu, Program
+from emulator.hardware.ordering import Architecture
+from emulator.hardware.pte import PMD_ORDER
+from emulator.hardware.tlb import TlbShape
+from emulator.kernel.percpu import KernelParameters, PerCpu
+from emulator.kernel.policy import Policy
+from emulator.kernel.smp import interrupt_entry
+from emulator.memory.folios import Tier
+from emulator.memory.memory import Memory
+
+
+def parameters_of(cpus: int, tiers: Sequence[Tier], first: int = 1, **settings: Any) -> KernelParameters:
+    """Kernel parameters of a machine whose tiers lie one after the other from frame `first` on."""
+    starts = [first]
+    for tier in tiers:
+        starts.append(starts[-1] + tier.pages)
+    return KernelParameters(cpus, tuple(tier.watermarks for tier in tiers), tuple(starts), **settings)
+
+
+class KernelMachine(ABC):
+    """A `Machine`. `policy` makes one policy object per CPU."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        parameters: KernelParameters,
+        tiers: Sequence[Tier],
+        shape: TlbShape,
+        policy: Callable[[], Policy],
+    ) -> None:
+        self.architecture = architecture
+        self.parameters = parameters
+        self.tiers = tuple(tiers)
+        self.shape = shape
+        self.policy = policy
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it has."""
+        return self.parameters.cpus
+
+    @property
+    def drains(self) -> bool:
+        """It performs what it owes before it comes to rest."""
+        return True
+
+    def memory(self) -> Memory:
+        """The shared memory, as at power-on."""
+        return Memory(self.tiers, self.parameters.hpage_order, self.parameters.starts[0])
+
+    def checks(self, memory: Memory) -> list[Any]:
+        """What watches the memory's operations."""
+        policy = self.policy()
+        coherence = Coherence(memory, policy.frees_before_flush)
+        return [coherence, Accounting(memory, policy)] if self.drains else [coherence]
+
+    def watchers(self) -> list[Any]:
+        """What judges by happens-before: by default no CPU runs anything at power-on."""
+        return [self.grace_period({}, {})]
+
+    def grace_period(self, masks: dict[int, int], entries: dict[tuple[int, int], int]) -> GracePeriod:
+        """That check, from the CPUs that run each mm at the start and the page-table entries then."""
+        parameters = self.parameters
+        plain_orders = self.architecture.plain_orders
+        return GracePeriod(self.cpus, plain_orders, masks, parameters.nid, entries, parameters.hpage_order)
+
+    def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
+        """One CPU, the program that it boots, and its kernel's private data."""
+        kernel = PerCpu(number, self.parameters, self.policy())
+        order = self.parameters.hpage_order or PMD_ORDER
+        cpu = Cpu(number, self.architecture, self.shape, interrupt_entry(kernel), order)
+        return cpu, self.program(cpu, kernel), kernel
+
+    @abstractmethod
+    def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
+        """What a CPU boots, after setting it up."""

@@ -7,30 +7,30 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Self
 
 
-class Patience:
-    """Runs out after some time, or at Ctrl-C."""
+class Deadline:
+    """Comes after some time, or at Ctrl-C."""
 
     def __init__(self, seconds: float) -> None:
         self.interrupted = False
-        self._deadline = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds
 
-    def interrupt(self, number: int, frame: FrameType | None) -> None:
-        """What Ctrl-C does."""
+    @classmethod
+    @contextmanager
+    def after(cls, seconds: float) -> Iterator[Self]:
+        """One that Ctrl-C brings about during the block, instead of the program's end."""
+        deadline = cls(seconds)
+        before = signal.signal(signal.SIGINT, deadline._interrupt)
+        try:
+            yield deadline
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = True
 
     def over(self) -> bool:
         """It is time to stop."""
-        return self.interrupted or time.monotonic() > self._deadline
-
-
-@contextmanager
-def patient(seconds: float) -> Iterator[Patience]:
-    """Ctrl-C ends the patience rather than the program during the block."""
-    patience = Patience(seconds)
-    before = signal.signal(signal.SIGINT, patience.interrupt)
-    try:
-        yield patience
-    finally:
-        signal.signal(signal.SIGINT, before)
+        return self.interrupted or time.monotonic() > self._end

@@ -20,7 +20,7 @@ from emulator.machine.protocols import Machine
 from emulator.machine.referee import Referee
 from scenarios.files.recording import Recording, Writer
 from scenarios.files.witness import Witness
-from scenarios.runs.deadline import patient
+from scenarios.runs.deadline import Deadline
 from scenarios.runs.replays import SharedSum, end_of, sum_of
 from scenarios.runs.searches import confirmed, fast_explorer, plain_explorer
 from scenarios.subjects.subject import faults_in_one_line
@@ -54,28 +54,28 @@ def shrink_litmus(recording: Recording, seconds: float) -> Shrunk | None:
     subject = recording.subject()
     machine = subject.litmus_machine()
     before = _schedule(recording)
-    with faults_in_one_line(subject), patient(seconds) as patience:
+    with faults_in_one_line(subject), Deadline.after(seconds) as deadline:
         explorer = plain_explorer(machine)
         try:
             found = replay(explorer, before)
             if found is None:
                 return None
             cut, rule = tuple(explorer.path), found.rule
-            short = shrink(fast_explorer(machine), cut, rule, patience.over, DETOURS)
+            short = shrink(fast_explorer(machine), cut, rule, deadline.over, DETOURS)
         except ScheduleProblem as problem:
             raise UsageProblem(f"{recording.path}: does not come out again: {problem}") from None
     with faults_in_one_line(subject):
         after, violation = confirmed(subject, machine, short, rule)
     schedule = format_schedule(after)
     witness = Witness.of(subject, schedule, violation, recording.header.seed, "live")
-    return Shrunk(rule, len(before), len(cut), len(after), 0, witness, patience.interrupted)
+    return Shrunk(rule, len(before), len(cut), len(after), 0, witness, deadline.interrupted)
 
 
 def shrink_workload(recording: Recording, machine: Machine, seconds: float, target: Path) -> Shrunk | None:
     """Write a shorter recording to `target`. None if no rule breaks."""
     whole = _schedule(recording)
     referee = Referee(machine)
-    with patient(seconds) as patience:
+    with Deadline.after(seconds) as deadline:
         cut = _cut(referee, whole)
         at_end = referee.violation is None
         if at_end:
@@ -83,11 +83,11 @@ def shrink_workload(recording: Recording, machine: Machine, seconds: float, targ
         if referee.violation is None:
             return None
         rule = referee.violation.rule
-        shrinker = Shrinker(referee, tuple(cut), rule, at_end, patience.over)
+        shrinker = Shrinker(referee, tuple(cut), rule, at_end, deadline.over)
         shrinker.minimise_long()
     _write(recording, machine, shrinker.best, target)
     after = len(shrinker.best)
-    return Shrunk(rule, len(whole), len(cut), after, shrinker.tried, interrupted=patience.interrupted)
+    return Shrunk(rule, len(whole), len(cut), after, shrinker.tried, interrupted=deadline.interrupted)
 
 
 def _cut(referee: Referee, whole: Schedule) -> Schedule:

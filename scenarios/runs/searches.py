@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 EXHAUSTIVE: Final = "exhaustive"
 RANGE: Final = 1000
 FIRST: Final = 200
-PATIENCE: Final = 200
+DETOURS: Final = 200
 SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
 MAX_STATES: Final = 20_000_000
@@ -230,7 +230,7 @@ def _witness(
         # Where there are few states, a search by breadth finds the shortest there is.
         short = shortest(explorer, rule, lambda: time.monotonic() > deadline, few)
         if short is None:
-            short = shrink(explorer, found.schedule, rule, lambda: time.monotonic() > deadline, PATIENCE)
+            short = shrink(explorer, found.schedule, rule, lambda: time.monotonic() > deadline, DETOURS)
     except (AssertionError, ScheduleProblem) as problem:
         raise not_deterministic(job.subject, rule, f"when shortened: {problem}") from None
     schedule, violation = confirmed(job.subject, machine, short, rule)

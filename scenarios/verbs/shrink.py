@@ -14,7 +14,7 @@ from scenarios.files.recording import SUFFIX, Recording, is_recording
 from scenarios.files.witness import SUFFIX as WITNESS_SUFFIX
 from scenarios.files.witness import load, save
 from scenarios.report.console import print_json
-from scenarios.runs.deadline import patient
+from scenarios.runs.deadline import Deadline
 from scenarios.runs.reduction import shrink_litmus, shrink_workload
 from scenarios.runs.searches import confirmed, fast_explorer
 from scenarios.subjects.subject import faults_in_one_line
@@ -22,7 +22,7 @@ from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
 
 SHRINK_S: Final = 60.0
-PATIENCE: Final = 1_000_000
+DETOURS: Final = 1_000_000
 
 
 @click.command()
@@ -47,9 +47,9 @@ def _witness(path: Path, out: Path | None, seconds: float, as_json: bool) -> int
     witness = load(path)
     subject, before = witness.subject, witness.transitions
     machine = subject.litmus_machine()
-    with faults_in_one_line(subject), patient(seconds) as patience:
+    with faults_in_one_line(subject), Deadline.after(seconds) as deadline:
         try:
-            found = shrink_schedule(fast_explorer(machine), before, witness.rule, patience.over, PATIENCE)
+            found = shrink_schedule(fast_explorer(machine), before, witness.rule, deadline.over, DETOURS)
         except ScheduleProblem as problem:
             click.echo(f"migrc: {path}: its rule does not come out again: {problem}", err=True)
             return exits.VIOLATION
@@ -68,7 +68,7 @@ def _witness(path: Path, out: Path | None, seconds: float, as_json: bool) -> int
         click.echo(f"{len(before)} steps before, {len(after)} after")
         click.echo(f"{witness.rule}: {witness.schedule}")
         click.echo(f"saved as {target}" if better or out is not None else f"{path} stays as it was")
-    return exits.interrupted() if patience.interrupted else 0
+    return exits.interrupted() if deadline.interrupted else 0
 
 
 def _recording(path: Path, out: Path | None, seconds: float, as_json: bool) -> int:

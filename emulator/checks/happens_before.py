@@ -15,26 +15,14 @@ from emulator.hardware import operations as ops
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import TABLE, Operation, Order
 from emulator.hardware.operations.places import Key as Carrier
-from emulator.hardware.operations.places import KeyOf, entry_range
+from emulator.hardware.operations.places import entry_range
 
 Pending = tuple[type[Any], Any, int]  # class of a store in a window, the store, what it publishes
-
-
-def _together(find: tuple[KeyOf, ...]) -> Callable[[Any], tuple[Carrier, ...]]:
-    """What several functions find, at once."""
-    if len(find) == 1:
-        (only,) = find
-        return lambda operation: (only(operation),)
-    one, other = find
-    return lambda operation: (one(operation), other(operation))
-
 
 # Reads of many entries at once.
 _RANGES = frozenset(kind for kind, row in TABLE.items() if entry_range in row.carries)
 
-_CARRIERS = {
-    kind: _together(row.carries) for kind, row in TABLE.items() if row.carries and kind not in _RANGES
-}
+_CARRIERS = {kind: row.carries for kind, row in TABLE.items() if row.carries and kind not in _RANGES}
 
 # Stores with release semantics. Several acknowledgements of one call add up, and so do a lock's unlocks and
 # the page-table steps that took it meanwhile.
@@ -155,8 +143,9 @@ class HappensBefore:
 
     def _carriers(self, operation: Any, answer: Any) -> tuple[Carrier, ...]:
         kind = type(operation)
-        find = _CARRIERS.get(kind)
-        found = find(operation) if find is not None else ()
+        find = _CARRIERS.get(kind, ())
+        # Nearly all have one.
+        found = (find[0](operation),) if len(find) == 1 else tuple([one(operation) for one in find])
         if kind is ops.FolioPut or kind is ops.FolioPutbackLru:
             if answer:
                 found += (("zone", self.nid(operation.pfn)),)
@@ -181,9 +170,8 @@ class HappensBefore:
                 if carrier[:2] == ("pte", operation.mm) and operation.start <= carrier[2] < operation.end:
                     clock |= carried
         else:
-            find = _CARRIERS.get(type(operation))
-            for carrier in find(operation) if find is not None else ():
-                clock |= self.clocks.get(carrier, 0)
+            for find in _CARRIERS.get(type(operation), ()):
+                clock |= self.clocks.get(find(operation), 0)
         if self.plain_orders:
             self.now[cpu] |= clock
         else:
@@ -202,7 +190,8 @@ class HappensBefore:
             self._write(kind, operation, published)
 
     def _write(self, kind: type[Any], operation: Any, published: int) -> None:
-        for carrier in _CARRIERS[kind](operation):
+        for find in _CARRIERS[kind]:
+            carrier = find(operation)
             # A plain store starts anew: who reads it has read nothing of what was there before.
             clock = published | (self.clocks.get(carrier, 0) if kind in _RELEASES else 0)
             if clock:

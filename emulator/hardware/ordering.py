@@ -99,6 +99,13 @@ Effect = Any
 _LOADS = (PendingLoad,)
 _RELEASES = tuple(kind for kind, row in TABLE.items() if row.release)
 _LOCATIONS = {kind: row.location for kind, row in TABLE.items() if row.location is not None}
+# Which store's value, its last field, a load of the same location sees.
+_STORES = {
+    load: store
+    for load, find in _LOCATIONS.items()
+    for store, other in _LOCATIONS.items()
+    if find is other and TABLE[load].order is Order.LOAD and TABLE[store].order is Order.STORE
+}
 
 
 def location(operation: Any) -> tuple[Any, ...]:
@@ -213,10 +220,12 @@ class Window:
         Store-to-load forwarding (Intel SDM vol. 3A, 9.2.3.5; RVWMO's load value axiom). The page walker does
         not come here: it reads memory.
         """
-        if type(operation) in _LOCATIONS:
-            where = location(operation)
+        store = _STORES.get(type(operation))
+        if store is not None:
+            find = _LOCATIONS[store]
+            where = find(operation)
             for pending in reversed(self.pending):
-                if not isinstance(pending, _LOADS) and location(pending) == where:
+                if type(pending) is store and find(pending) == where:
                     value: int = pending[-1]
                     return value
         return None

@@ -6,10 +6,10 @@ from collections.abc import Generator
 from typing import Any, NamedTuple
 
 from emulator.hardware.operations.places import llist, lock, reads, word, writes
-from emulator.hardware.operations.table import Answer, Operation, Order, Price, Where, row
+from emulator.hardware.operations.table import Answer, Operation, Order, Price, Row, Where
 
 
-@row(Where.MEMORY, Order.LOAD, reads(word), Price.LINE, Answer.VALUE, carries=(word,), location=word)
+@Row(Where.MEMORY, Order.LOAD, reads(word), Price.LINE, Answer.VALUE, carries=(word,), location=word)
 class Load(NamedTuple):
     """READ_ONCE: the word's value."""
 
@@ -19,7 +19,7 @@ class Load(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.STORE, writes(word), Price.LINE, carries=(word,), location=word)
+@Row(Where.MEMORY, Order.STORE, writes(word), Price.LINE, carries=(word,), location=word)
 class Store(NamedTuple):
     """WRITE_ONCE."""
 
@@ -30,7 +30,7 @@ class Store(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
+@Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
 class AtomicAdd(NamedTuple):
     """atomic_add_return: the new value."""
 
@@ -41,7 +41,7 @@ class AtomicAdd(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
+@Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
 class AtomicOr(NamedTuple):
     """atomic_fetch_or (set_bit): the old value."""
 
@@ -52,7 +52,7 @@ class AtomicOr(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
+@Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
 class AtomicAnd(NamedTuple):
     """atomic_fetch_and (clear_bit): the old value."""
 
@@ -63,7 +63,7 @@ class AtomicAnd(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
+@Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
 class AtomicXchg(NamedTuple):
     """xchg: the old value."""
 
@@ -74,7 +74,7 @@ class AtomicXchg(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
+@Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
 class AtomicCmpxchg(NamedTuple):
     """cmpxchg: the value seen; it was replaced if that equals `old`."""
 
@@ -86,7 +86,7 @@ class AtomicCmpxchg(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(word), Price.LINE, Answer.VALUE, carries=(word,), waits=word)
+@Row(Where.MEMORY, Order.LOAD, reads(word), Price.LINE, Answer.VALUE, carries=(word,), waits=word)
 class WaitFor(NamedTuple):
     """Not enabled until the word has `value` (wait_event); interruptible."""
 
@@ -97,7 +97,7 @@ class WaitFor(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(lock), Price.LINE, carries=(lock,), waits=lock)
+@Row(Where.MEMORY, Order.LOCKED, writes(lock), Price.LINE, carries=(lock,), waits=lock)
 class Lock(NamedTuple):
     """spin_lock or mutex_lock: not enabled while another context holds it."""
 
@@ -107,7 +107,7 @@ class Lock(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.STORE, writes(lock), Price.LINE, carries=(lock,), release=True)
+@Row(Where.MEMORY, Order.STORE, writes(lock), Price.LINE, carries=(lock,), release=True)
 class Unlock(NamedTuple):
     """spin_unlock: a store with release semantics."""
 
@@ -117,7 +117,7 @@ class Unlock(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(llist), Price.LINE, Answer.VALUE, carries=(llist,))
+@Row(Where.MEMORY, Order.LOCKED, writes(llist), Price.LINE, Answer.VALUE, carries=(llist,))
 class LlistAdd(NamedTuple):
     """llist_add: whether the list was empty before."""
 
@@ -128,7 +128,7 @@ class LlistAdd(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(llist), Price.LINE, Answer.VALUE, carries=(llist,))
+@Row(Where.MEMORY, Order.LOCKED, writes(llist), Price.LINE, Answer.VALUE, carries=(llist,))
 class LlistDelAll(NamedTuple):
     """llist_del_all: all nodes, newest first."""
 
@@ -138,7 +138,7 @@ class LlistDelAll(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(llist), Price.LINE, Answer.VALUE, carries=(llist,))
+@Row(Where.MEMORY, Order.LOAD, reads(llist), Price.LINE, Answer.VALUE, carries=(llist,))
 class LlistEmpty(NamedTuple):
     """llist_empty."""
 

@@ -22,10 +22,10 @@ from emulator.hardware.operations.places import (
     writes,
     zone,
 )
-from emulator.hardware.operations.table import Answer, Operation, Order, Price, Where, row
+from emulator.hardware.operations.table import Answer, Operation, Order, Price, Row, Where
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(zone), Price.ALLOCATE, Answer.FRAME, carries=(zone,))
+@Row(Where.MEMORY, Order.LOCKED, writes(zone), Price.ALLOCATE, Answer.FRAME, carries=(zone,))
 class AllocPages(NamedTuple):
     """rmqueue if the watermark holds with `extra_free` pages counted as free: head frame (reference
     count 1), or -1."""
@@ -39,7 +39,7 @@ class AllocPages(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(zone), Price.FOLIO, Answer.VALUE, carries=(zone,))
+@Row(Where.MEMORY, Order.LOAD, reads(zone), Price.FOLIO, Answer.VALUE, carries=(zone,))
 class NrFree(NamedTuple):
     """zone_page_state(NR_FREE_PAGES)."""
 
@@ -49,7 +49,7 @@ class NrFree(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
+@Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
 class FolioGet(NamedTuple):
     """folio_get."""
 
@@ -59,7 +59,7 @@ class FolioGet(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, Answer.VALUE, carries=(references,))
+@Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, Answer.VALUE, carries=(references,))
 class FolioTryGet(NamedTuple):
     """folio_try_get: false if the count is 0."""
 
@@ -69,7 +69,7 @@ class FolioTryGet(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
+@Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
 class FolioPut(NamedTuple):
     """folio_put: frees the folio to the buddy allocator when the count reaches 0."""
 
@@ -79,7 +79,7 @@ class FolioPut(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE, carries=(references,))
+@Row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE, carries=(references,))
 class FolioRefcount(NamedTuple):
     """folio_ref_count."""
 
@@ -89,7 +89,7 @@ class FolioRefcount(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(flags), Price.FOLIO, Answer.VALUE, carries=(flags,))
+@Row(Where.MEMORY, Order.LOAD, reads(flags), Price.FOLIO, Answer.VALUE, carries=(flags,))
 class FolioTestFlag(NamedTuple):
     """folio_test_*."""
 
@@ -100,7 +100,7 @@ class FolioTestFlag(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(flags), Price.FOLIO, carries=(flags,))
+@Row(Where.MEMORY, Order.LOCKED, writes(flags), Price.FOLIO, carries=(flags,))
 class FolioSetFlag(NamedTuple):
     """folio_set_*."""
 
@@ -111,7 +111,7 @@ class FolioSetFlag(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(flags), Price.FOLIO, carries=(flags,))
+@Row(Where.MEMORY, Order.LOCKED, writes(flags), Price.FOLIO, carries=(flags,))
 class FolioClearFlag(NamedTuple):
     """folio_clear_*."""
 
@@ -122,7 +122,7 @@ class FolioClearFlag(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE)
+@Row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE)
 class FolioOrder(NamedTuple):
     """folio_order: the folio has 2**order pages; 0 for a free frame."""
 
@@ -132,7 +132,7 @@ class FolioOrder(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(references), Price.SPLIT, Answer.VALUE, carries=(references,))
+@Row(Where.MEMORY, Order.LOCKED, writes(references), Price.SPLIT, Answer.VALUE, carries=(references,))
 class SplitHugePage(NamedTuple):
     """folio_ref_freeze and __split_huge_page: false if the huge folio has not `refs` references or is mapped.
 
@@ -146,7 +146,7 @@ class SplitHugePage(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, reads(rmap), Price.RMAP, Answer.VALUE)
+@Row(Where.MEMORY, Order.LOCKED, reads(rmap), Price.RMAP, Answer.VALUE)
 class FolioRmap(NamedTuple):
     """rmap_walk: every (mm, vpn) whose entry names the folio."""
 
@@ -156,7 +156,7 @@ class FolioRmap(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.STORE, Place(reads=(source_frame,), writes=(destination_frame,)), Price.COPY)
+@Row(Where.MEMORY, Order.STORE, Place(reads=(source_frame,), writes=(destination_frame,)), Price.COPY)
 class FolioCopy(NamedTuple):
     """folio_copy: the content version goes along."""
 
@@ -167,7 +167,7 @@ class FolioCopy(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.STORE, writes(frame), Price.ZERO)
+@Row(Where.MEMORY, Order.STORE, writes(frame), Price.ZERO)
 class FolioZero(NamedTuple):
     """clear_highpage: content version 0."""
 
@@ -177,7 +177,7 @@ class FolioZero(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(slot), Price.FOLIO, Answer.VALUE, carries=(slot,))
+@Row(Where.MEMORY, Order.LOCKED, writes(slot), Price.FOLIO, Answer.VALUE, carries=(slot,))
 class FilemapGet(NamedTuple):
     """filemap_get_folio: the cached frame with a reference taken, or -1."""
 
@@ -188,7 +188,7 @@ class FilemapGet(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(slot, references), Price.FOLIO, Answer.VALUE, carries=(slot,))
+@Row(Where.MEMORY, Order.LOCKED, writes(slot, references), Price.FOLIO, Answer.VALUE, carries=(slot,))
 class FilemapAdd(NamedTuple):
     """filemap_add_folio: -1, or the frame that was there first (with a reference taken). The cache
     holds a reference. What the file has there is read in the same step: the folio stays locked until then."""
@@ -201,7 +201,7 @@ class FilemapAdd(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE)
+@Row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE)
 class FolioMapping(NamedTuple):
     """folio_mapping and the folio's index: (file, pgoff), or () if it is in no page cache."""
 
@@ -211,7 +211,7 @@ class FolioMapping(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, Place(reads=(frame,), writes=(slot,)), Price.FOLIO)
+@Row(Where.MEMORY, Order.LOCKED, Place(reads=(frame,), writes=(slot,)), Price.FOLIO)
 class WritePage(NamedTuple):
     """a_ops->writepage and its I/O: the file gets the frame's content version."""
 
@@ -223,7 +223,7 @@ class WritePage(NamedTuple):
         yield self
 
 
-@row(
+@Row(
     Where.MEMORY,
     Order.LOCKED,
     writes(slot, references),
@@ -246,7 +246,7 @@ class FilemapRemove(NamedTuple):
         return (yield self)
 
 
-@row(
+@Row(
     Where.MEMORY,
     Order.LOCKED,
     writes(source_references, destination_references),
@@ -266,7 +266,7 @@ class FolioMigrateMapping(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO)
+@Row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO)
 class LruAdd(NamedTuple):
     """folio_add_lru."""
 
@@ -277,7 +277,7 @@ class LruAdd(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO, Answer.VALUE, carries=(node_lru,))
+@Row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO, Answer.VALUE, carries=(node_lru,))
 class IsolateLru(NamedTuple):
     """isolate_lru_folios: oldest first, until they have `nr` pages; a reference taken on each."""
 
@@ -289,7 +289,7 @@ class IsolateLru(NamedTuple):
         return (yield self)
 
 
-@row(
+@Row(
     Where.MEMORY, Order.LOCKED, writes(any_lru, references), Price.FOLIO, Answer.VALUE, carries=(references,)
 )
 class FolioIsolateLru(NamedTuple):
@@ -301,7 +301,7 @@ class FolioIsolateLru(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(any_lru, references), Price.FOLIO, carries=(references,))
+@Row(Where.MEMORY, Order.LOCKED, writes(any_lru, references), Price.FOLIO, carries=(references,))
 class FolioPutbackLru(NamedTuple):
     """folio_putback_lru: back on a list, the reference dropped."""
 
@@ -312,7 +312,7 @@ class FolioPutbackLru(NamedTuple):
         yield self
 
 
-@row(Where.MEMORY, Order.LOAD, reads(any_lru), Price.FOLIO, Answer.VALUE, carries=(node_lru,))
+@Row(Where.MEMORY, Order.LOAD, reads(any_lru), Price.FOLIO, Answer.VALUE, carries=(node_lru,))
 class NrLru(NamedTuple):
     """(active, inactive) pages of the node."""
 

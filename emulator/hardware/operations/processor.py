@@ -6,12 +6,12 @@ from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 from emulator.hardware.operations.places import acknowledgement, calls, nowhere, writes
-from emulator.hardware.operations.table import Alone, Answer, Operation, Order, Price, Where, row
+from emulator.hardware.operations.table import Alone, Answer, Operation, Order, Price, Row, Where
 
 _OWN = nowhere("it concerns this CPU alone")
 
 
-@row(Where.CPU, Order.MB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.MB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
 class SmpMb(NamedTuple):
     """smp_mb."""
 
@@ -19,7 +19,7 @@ class SmpMb(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.RMB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.RMB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
 class SmpRmb(NamedTuple):
     """smp_rmb."""
 
@@ -27,7 +27,7 @@ class SmpRmb(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.WMB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.WMB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
 class SmpWmb(NamedTuple):
     """smp_wmb."""
 
@@ -35,7 +35,7 @@ class SmpWmb(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.AFTER_ATOMIC, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.AFTER_ATOMIC, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
 class SmpMbAfterAtomic(NamedTuple):
     """smp_mb__after_atomic: orders only after an atomic read-modify-write."""
 
@@ -43,7 +43,7 @@ class SmpMbAfterAtomic(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION)
+@Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION)
 class LocalIrqDisable(NamedTuple):
     """local_irq_disable."""
 
@@ -51,7 +51,7 @@ class LocalIrqDisable(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+@Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class LocalIrqEnable(NamedTuple):
     """local_irq_enable."""
 
@@ -59,7 +59,7 @@ class LocalIrqEnable(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.TLB, _OWN, Price.CR3, alone=Alone.UNWALKED)
+@Row(Where.CPU, Order.TLB, _OWN, Price.CR3, alone=Alone.UNWALKED)
 class LoadCr3(NamedTuple):
     """Write CR3: page table and PCID; without `flush` the PCID's entries stay (CR3_NOFLUSH)."""
 
@@ -71,7 +71,7 @@ class LoadCr3(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.TLB, _OWN, Price.FLUSH, alone=Alone.UNWALKED, notation="flushes its TLB")
+@Row(Where.CPU, Order.TLB, _OWN, Price.FLUSH, alone=Alone.UNWALKED, notation="flushes its TLB")
 class FlushTlb(NamedTuple):
     """Write CR3 back: drop every entry of the loaded PCID (native_flush_tlb_local)."""
 
@@ -79,7 +79,7 @@ class FlushTlb(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.TLB, _OWN, Price.INVLPG, alone=Alone.UNWALKED, notation="flushes {0.vpn:#x}")
+@Row(Where.CPU, Order.TLB, _OWN, Price.INVLPG, alone=Alone.UNWALKED, notation="flushes {0.vpn:#x}")
 class FlushTlbOne(NamedTuple):
     """INVLPG."""
 
@@ -89,7 +89,7 @@ class FlushTlbOne(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.NONE, _OWN, Price.ENGINE, Answer.ENTRY, alone=Alone.UNWALKED)
+@Row(Where.CPU, Order.NONE, _OWN, Price.ENGINE, Answer.ENTRY, alone=Alone.UNWALKED)
 class Translate(NamedTuple):
     """First half of a user access: the cached entry if it permits the access, else 0."""
 
@@ -100,7 +100,7 @@ class Translate(NamedTuple):
         return (yield self)
 
 
-@row(Where.CPU, Order.NONE, _OWN, Price.ENGINE, Answer.VALUE, user_access=True)
+@Row(Where.CPU, Order.NONE, _OWN, Price.ENGINE, Answer.VALUE, user_access=True)
 class Touch(NamedTuple):
     """User accesses (each vpn << 1 | write) from `start` on; the index of the first that does not hit, or of
     where the engine paused, at most `stop`. An engine may walk for reads and go on, where nothing faults."""
@@ -113,7 +113,7 @@ class Touch(NamedTuple):
         return (yield self)
 
 
-@row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
 class Cycle(NamedTuple):
     """cpu_relax or cond_resched's point: nothing happens, but others may run."""
 
@@ -121,7 +121,7 @@ class Cycle(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.NONE, _OWN, Price.SWITCH, notation="switches task")
+@Row(Where.CPU, Order.NONE, _OWN, Price.SWITCH, notation="switches task")
 class SwitchTo(NamedTuple):
     """switch_to: go on in another context of this CPU."""
 
@@ -131,7 +131,7 @@ class SwitchTo(NamedTuple):
         yield self
 
 
-@row(Where.IPI, Order.IPI_SEND, writes(calls), Price.ENGINE, Answer.VALUE)
+@Row(Where.IPI, Order.IPI_SEND, writes(calls), Price.ENGINE, Answer.VALUE)
 class SendIpi(NamedTuple):
     """Queue a call on each target and interrupt it; the request's number."""
 
@@ -144,7 +144,7 @@ class SendIpi(NamedTuple):
         return (yield self)
 
 
-@row(
+@Row(
     Where.IPI,
     Order.ACK_WAIT,
     nowhere("it is not enabled before all that it asks for has happened"),
@@ -160,7 +160,7 @@ class WaitAcks(NamedTuple):
         yield self
 
 
-@row(
+@Row(
     Where.IPI,
     Order.ACK,
     nowhere("only the sender looks, and waits for it"),
@@ -179,7 +179,7 @@ class AckIpi(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.IRET, _OWN, Price.ENGINE, alone=Alone.UNINTERRUPTED, notation="returns from IPI")
+@Row(Where.CPU, Order.IRET, _OWN, Price.ENGINE, alone=Alone.UNINTERRUPTED, notation="returns from IPI")
 class Iret(NamedTuple):
     """Return from an interrupt; issued by the hardware itself when a handler ends."""
 
@@ -187,7 +187,7 @@ class Iret(NamedTuple):
         yield self
 
 
-@row(Where.IPI, Order.NONE, _OWN, Price.ENGINE, notation="wakes up")
+@Row(Where.IPI, Order.NONE, _OWN, Price.ENGINE, notation="wakes up")
 class Halt(NamedTuple):
     """Idle: not enabled until an interrupt has been taken."""
 
@@ -195,7 +195,7 @@ class Halt(NamedTuple):
         yield self
 
 
-@row(Where.CPU, Order.NONE, nowhere("its load has a place of its own"), Price.INSTRUCTION, Answer.VALUE)
+@Row(Where.CPU, Order.NONE, nowhere("its load has a place of its own"), Price.INSTRUCTION, Answer.VALUE)
 class BeginLoad(NamedTuple):
     """Issue a load whose value nothing needs yet: a handle for `EndLoad`.
 
@@ -208,7 +208,7 @@ class BeginLoad(NamedTuple):
         return (yield self)
 
 
-@row(
+@Row(
     Where.CPU,
     Order.NONE,
     _OWN,
@@ -226,7 +226,7 @@ class EndLoad(NamedTuple):
         return (yield self)
 
 
-@row(Where.IPI, Order.NONE, _OWN, Price.ENGINE)
+@Row(Where.IPI, Order.NONE, _OWN, Price.ENGINE)
 class Idle(NamedTuple):
     """The program is over; never enabled. Interrupts are still taken."""
 
@@ -234,7 +234,7 @@ class Idle(NamedTuple):
         yield self
 
 
-@row(Where.SERIES, Order.NONE, nowhere("its members have places of their own"), Price.MEMBERS, Answer.VALUE)
+@Row(Where.SERIES, Order.NONE, nowhere("its members have places of their own"), Price.MEMBERS, Answer.VALUE)
 class Series(NamedTuple):
     """Operations issued back to back, none needing another's answer: the answers, in order.
 

@@ -6,7 +6,7 @@ operation is added by its class and whatever performs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -92,8 +92,11 @@ class Alone(Enum):
     UNWALKED = auto()  # while besides no walk can come between: it is about the TLB
 
 
+_Kind = TypeVar("_Kind", bound=type[Any])
+
+
 class Row(NamedTuple):
-    """What is known of an operation by its class.
+    """What is known of an operation by its class, and the decorator that says it of one.
 
     `carries`: what brings knowledge of earlier events from one CPU to another (happens-before); contents of
     frames do not, as no kernel path is ordered by what a page holds. `location`: of a plain access, which
@@ -108,15 +111,20 @@ class Row(NamedTuple):
     order: Order
     place: Place
     price: Price
-    answer: Answer
-    carries: tuple[KeyOf, ...]
-    location: KeyOf | None
-    waits: KeyOf | None
-    second_half: bool
-    release: bool
-    user_access: bool
-    alone: Alone
-    notation: str
+    answer: Answer = Answer.NOTHING
+    carries: tuple[KeyOf, ...] = ()
+    location: KeyOf | None = None
+    waits: KeyOf | None = None
+    second_half: bool = False
+    release: bool = False
+    user_access: bool = False
+    alone: Alone = Alone.NEVER
+    notation: str = ""
+
+    def __call__(self, kind: _Kind) -> _Kind:
+        """The class is an operation, and this is its row."""
+        TABLE[kind] = self
+        return kind
 
     @property
     def answers(self) -> bool:
@@ -130,36 +138,6 @@ class Row(NamedTuple):
 
 
 TABLE: dict[type[Any], Row] = {}
-
-_Kind = TypeVar("_Kind", bound=type[Any])
-
-
-def row(
-    where: Where,
-    order: Order,
-    place: Place,
-    price: Price,
-    answer: Answer = Answer.NOTHING,
-    *,
-    carries: tuple[KeyOf, ...] = (),
-    location: KeyOf | None = None,
-    waits: KeyOf | None = None,
-    second_half: bool = False,
-    release: bool = False,
-    user_access: bool = False,
-    alone: Alone = Alone.NEVER,
-    notation: str = "",
-) -> Callable[[_Kind], _Kind]:
-    """Class decorator: the class is an operation, and this is its row."""
-
-    def enter(kind: _Kind) -> _Kind:
-        TABLE[kind] = Row(
-            where, order, place, price, answer, carries, location, waits,
-            second_half, release, user_access, alone, notation,
-        )  # fmt: skip
-        return kind
-
-    return enter
 
 
 def describe(operation: Operation) -> str:

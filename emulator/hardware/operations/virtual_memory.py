@@ -18,10 +18,10 @@ from emulator.hardware.operations.places import (
     rmap_of_old,
     writes,
 )
-from emulator.hardware.operations.table import Answer, Operation, Order, Price, Where, row
+from emulator.hardware.operations.table import Answer, Operation, Order, Price, Row, Where
 
 
-@row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), location=pte)
+@Row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), location=pte)
 class GetPte(NamedTuple):
     """ptep_get: the entry, without the page-table lock."""
 
@@ -32,7 +32,7 @@ class GetPte(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.STORE, writes(pte, rmap_of_entry), Price.ENTRY, carries=(pte,), location=pte)
+@Row(Where.MEMORY, Order.STORE, writes(pte, rmap_of_entry), Price.ENTRY, carries=(pte,), location=pte)
 class SetPte(NamedTuple):
     """set_pte_at: a plain store."""
 
@@ -44,7 +44,7 @@ class SetPte(NamedTuple):
         yield self
 
 
-@row(
+@Row(
     Where.MEMORY,
     Order.LOCKED,
     writes(pte, rmap_of_entry),
@@ -65,7 +65,7 @@ class XchgPte(NamedTuple):
         return (yield self)
 
 
-@row(
+@Row(
     Where.MEMORY,
     Order.LOCKED,
     writes(pte, rmap_of_old, rmap_of_new),
@@ -88,7 +88,7 @@ class CmpxchgPte(NamedTuple):
         return (yield self)
 
 
-@row(
+@Row(
     Where.MEMORY,
     Order.LOCKED,
     writes(pte, rmap),
@@ -110,7 +110,7 @@ class TryToMigratePte(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), waits=pte)
+@Row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), waits=pte)
 class WaitPte(NamedTuple):
     """migration_entry_wait: not enabled while the entry is `pte`."""
 
@@ -122,7 +122,7 @@ class WaitPte(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(pte), Price.ENTRY, Answer.VALUE, carries=(pte, page_table_lock))
+@Row(Where.MEMORY, Order.LOCKED, writes(pte), Price.ENTRY, Answer.VALUE, carries=(pte, page_table_lock))
 class TestAndClearYoung(NamedTuple):
     """ptep_test_and_clear_young; false for a non-present entry. x86 does not flush for it."""
 
@@ -133,7 +133,7 @@ class TestAndClearYoung(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(areas,))
+@Row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(areas,))
 class FindVma(NamedTuple):
     """find_vma: (start, end, flags, file) of the area holding `vpn`, or ()."""
 
@@ -144,7 +144,7 @@ class FindVma(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
+@Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
 class VmaInsert(NamedTuple):
     """mmap: add an area of pages [start, end); false if it overlaps another."""
 
@@ -158,7 +158,7 @@ class VmaInsert(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
+@Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
 class VmaRemove(NamedTuple):
     """munmap's area tree part: forget areas inside [start, end); how many pages that were."""
 
@@ -170,7 +170,7 @@ class VmaRemove(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
+@Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
 class VmaProtect(NamedTuple):
     """mprotect's area tree part: set flags of areas inside [start, end); how many pages."""
 
@@ -183,7 +183,7 @@ class VmaProtect(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(areas), Price.SCAN, Answer.VALUE, carries=(entry_range,))
+@Row(Where.MEMORY, Order.LOAD, reads(areas), Price.SCAN, Answer.VALUE, carries=(entry_range,))
 class MappedRange(NamedTuple):
     """(vpn, entry) of the non-empty entries in [start, end): the walk over a range's page tables."""
 
@@ -195,7 +195,7 @@ class MappedRange(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(entry_range,))
+@Row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(entry_range,))
 class PmdNone(NamedTuple):
     """pmd_none: nothing is mapped in pages [start, end), which are those of one PMD."""
 
@@ -207,7 +207,7 @@ class PmdNone(NamedTuple):
         return (yield self)
 
 
-@row(Where.MEMORY, Order.WALK, reads(pte), Price.ENGINE, Answer.ENTRY, second_half=True)
+@Row(Where.MEMORY, Order.WALK, reads(pte), Price.ENGINE, Answer.ENTRY, second_half=True)
 class Walk(NamedTuple):
     """The page walker: sets ACCESSED (and DIRTY on a write), answers the entry, or 0 for a page fault."""
 
@@ -219,7 +219,7 @@ class Walk(NamedTuple):
         return (yield self)
 
 
-@row(
+@Row(
     Where.MEMORY,
     Order.LOAD,
     reads(frame),
@@ -240,7 +240,7 @@ class ReadFrame(NamedTuple):
         return (yield self)
 
 
-@row(
+@Row(
     Where.MEMORY,
     Order.STORE,
     writes(frame),

@@ -18,15 +18,7 @@ from heapq import heappop, heappush
 from typing import Any, Final
 
 from emulator.hardware.cpu import Cpu, Kind, Transition
-from emulator.hardware.operations import (
-    SECOND_HALVES,
-    AckIpi,
-    Operation,
-    SendIpi,
-    Touch,
-    WaitAcks,
-    Walk,
-)
+from emulator.hardware.operations import SECOND_HALVES, AckIpi, Operation, SendIpi, Touch, WaitAcks, Walk
 from emulator.hardware.operations.places import Key
 from emulator.hardware.pte import PAGE_SHIFT, PRESENT
 from emulator.hardware.tlb import TouchPrice

@@ -14,6 +14,7 @@ from typing import Final
 
 from actors.recorder import note, runs
 from emulator.explore.ddmin import Shrinker, shrink
+from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
 from emulator.hardware.cpu import Transition
 from emulator.machine.protocols import Machine
@@ -22,7 +23,7 @@ from scenarios.files.recording import Recording, Writer
 from scenarios.files.witness import Witness
 from scenarios.runs.deadline import Deadline
 from scenarios.runs.replays import SharedSum, end_of, sum_of
-from scenarios.runs.searches import confirmed, fast_explorer, plain_explorer
+from scenarios.runs.searches import confirmed
 from scenarios.subjects.subject import faults_in_one_line
 from scenarios.usage import UsageProblem
 
@@ -55,13 +56,13 @@ def shrink_litmus(recording: Recording, seconds: float) -> Shrunk | None:
     machine = subject.litmus_machine()
     before = _schedule(recording)
     with faults_in_one_line(subject), Deadline.after(seconds) as deadline:
-        explorer = plain_explorer(machine)
+        explorer = Referee(machine)
         try:
             found = replay(explorer, before)
             if found is None:
                 return None
             cut, rule = tuple(explorer.path), found.rule
-            short = shrink(fast_explorer(machine), cut, rule, deadline.over, DETOURS)
+            short = shrink(LearnedMachine(machine), cut, rule, deadline.over, DETOURS)
         except ScheduleProblem as problem:
             raise UsageProblem(f"{recording.path}: does not come out again: {problem}") from None
     with faults_in_one_line(subject):

@@ -74,17 +74,7 @@ class _Found:
 
 def open_machine(subject: Subject) -> LearnedMachine:
     """What a search runs on: worker processes call it too."""
-    return fast_explorer(subject.litmus_machine())
-
-
-def fast_explorer(machine: LitmusMachine) -> LearnedMachine:
-    """What searches."""
-    return LearnedMachine(machine)
-
-
-def plain_explorer(machine: LitmusMachine) -> Referee:
-    """What has the last word on what a schedule does."""
-    return Referee(machine)
+    return LearnedMachine(subject.litmus_machine())
 
 
 def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: Look) -> Result:
@@ -94,7 +84,7 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
         return Result(job, settings.strategy)
     machine = job.subject.litmus_machine()
     with faults_in_one_line(job.subject):
-        explorer = fast_explorer(machine)
+        explorer = LearnedMachine(machine)
         if settings.strategy == EXHAUSTIVE:
             found = _every(explorer, settings, look, settings.states or MAX_STATES)
         else:
@@ -249,7 +239,7 @@ def confirmed(
 
     UsageProblem if it does not break that rule: then something in the test or the policy is chance.
     """
-    explorer = plain_explorer(machine)
+    explorer = Referee(machine)
     try:
         violation = replay(explorer, schedule)
         saw = "nothing broken" if violation is None else repr(violation.rule)

@@ -15,13 +15,13 @@ from emulator.explore.schedule import ScheduleProblem, format_schedule, parse_sc
 from emulator.explore.schedule import replay as follow
 from emulator.hardware.cpu import Transition
 from emulator.hardware.ordering import ARCHITECTURES
+from emulator.machine.referee import Referee
 from scenarios.drawing.columns import Drawing, draw
 from scenarios.files.recording import Recording, is_recording
 from scenarios.files.witness import load
 from scenarios.report.console import print_json, terminal_width
 from scenarios.report.repetition import as_document, print_repetition
 from scenarios.runs.replays import Replay
-from scenarios.runs.searches import plain_explorer
 from scenarios.subjects.programs import litmus_named
 from scenarios.subjects.subject import Subject, faults_in_one_line
 from scenarios.usage import UsageProblem
@@ -112,7 +112,7 @@ def _pasted(what: str, given: dict[str, str | None]) -> _Way:
 def _followed(way: _Way, as_json: bool) -> int:
     """Follow and draw; the exit code. What cannot be followed is bad input unless it came from a file."""
     machine = way.subject.litmus_machine()
-    explorer = plain_explorer(machine)
+    explorer = Referee(machine)
     problem, violation = "", None
     with faults_in_one_line(way.subject):
         try:

@@ -9,6 +9,7 @@ import click
 
 from emulator.explore.ddmin import preemptions
 from emulator.explore.ddmin import shrink as shrink_schedule
+from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule
 from scenarios.files.recording import SUFFIX, Recording, is_recording
 from scenarios.files.witness import SUFFIX as WITNESS_SUFFIX
@@ -16,7 +17,7 @@ from scenarios.files.witness import load, save
 from scenarios.report.console import print_json
 from scenarios.runs.deadline import Deadline
 from scenarios.runs.reduction import shrink_litmus, shrink_workload
-from scenarios.runs.searches import confirmed, fast_explorer
+from scenarios.runs.searches import confirmed
 from scenarios.subjects.subject import faults_in_one_line
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -49,7 +50,7 @@ def _witness(path: Path, out: Path | None, seconds: float, as_json: bool) -> int
     machine = subject.litmus_machine()
     with faults_in_one_line(subject), Deadline.after(seconds) as deadline:
         try:
-            found = shrink_schedule(fast_explorer(machine), before, witness.rule, deadline.over, DETOURS)
+            found = shrink_schedule(LearnedMachine(machine), before, witness.rule, deadline.over, DETOURS)
         except ScheduleProblem as problem:
             click.echo(f"migrc: {path}: its rule does not come out again: {problem}", err=True)
             return exits.VIOLATION

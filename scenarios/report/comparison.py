@@ -96,12 +96,10 @@ def _totals(runs: Sequence[Run]) -> Table:
         _row(table, "time in shootdowns, of all CPUs", shares, lambda share: f"{share / 1e4:.2f} %")
     _row(table, "pending folios, peak (pages)", [run["pending_peak"] for run in runs], _number)
     if all("check_sampling" in run for run in runs):
-        every = [run["check_sampling"]["sample_every"] for run in runs]
-        checked = [run["check_sampling"]["checked"] for run in runs]
-        operations = [run["check_sampling"]["operations"] for run in runs]
-        _row(table, "one access is checked in every", every, _number)
-        _row(table, "accesses checked that way", checked, _number)
-        _row(table, "checks made, fills included", operations, _number)
+        samplings = [run["check_sampling"] for run in runs]
+        _row(table, "one access is checked in every", [one["sample_every"] for one in samplings], _number)
+        _row(table, "accesses checked that way", [one["checked"] for one in samplings], _number)
+        _row(table, "checks made, fills included", [one["operations"] for one in samplings], _number)
     if all("transitions" in run for run in runs):
         _row(table, "steps judged by happens-before", [run["transitions"] for run in runs], _number)
     _row(table, "violations", [len(run["violations"]) for run in runs], _number)

@@ -267,15 +267,10 @@ class Workload(Section):
                 f"{threads} or fewer, or more CPUs",
             )
 
-    def located(self, label: str, folder: Path) -> Workload:
-        """The same, with what to call it in errors and the folder that its trace is relative to."""
-        self._file = label
-        self._folder = folder
-        return self
-
-    def set_for_live(self, settings: dict[str, Any]) -> Workload:
-        """The same, with what its file sets for the live engine only: by `scale` or `section.key`."""
-        self._live_settings = settings
+    def located(self, label: str, folder: Path, live_settings: dict[str, Any] | None = None) -> Workload:
+        """The same, with what to call it in errors, the folder that its trace is relative to, and what its
+        file sets for the live engine only, by `scale` or `section.key`."""
+        self._file, self._folder, self._live_settings = label, folder, live_settings or {}
         return self
 
     @property

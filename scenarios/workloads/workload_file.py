@@ -35,6 +35,29 @@ _SCALED: Final = {
 }
 
 
+_NO_NUMBER: Final = "{given} is no whole number; such as 64"
+_NO_SECTION: Final = "{given} where a section belongs; [{key}] with keys"
+_WORDS: Final[Mapping[str, str]] = {
+    "missing": "missing; every workload has it",
+    "relation": "{problem}",
+    "greater_than_equal": "{given} is too small; {ge} or more",
+    "less_than_equal": "{given} is too large; {le} or less",
+    "int_type": _NO_NUMBER,
+    "int_from_float": _NO_NUMBER,
+    "int_parsing_size": _NO_NUMBER,
+    "float_type": "{given} is no number; such as 0.5",
+    "finite_number": "{given} is no number; such as 0.5",
+    "bool_type": "{given} is neither true nor false; one of them, without quotes",
+    "string_type": '{given} is no text; such as "name"',
+    "literal_error": "{given} is not possible; {expected}",
+    "model_type": _NO_SECTION,
+    "model_attributes_type": _NO_SECTION,
+    "dict_type": _NO_SECTION,
+    "string_pattern_mismatch": "{given} is no name; letters, digits, and _ . - inside, at most 64",
+}
+"""What is wrong, by pydantic's name for it."""
+
+
 def list_workloads() -> list[Workload]:
     """The workloads that come with the program, by name."""
     return [load_workload(name) for name in _shipped_names()]
@@ -67,7 +90,7 @@ def load_workload(name_or_path: str, overrides: Sequence[str] = (), *, live: boo
             _put(document, key, value)
         other = _validated(document, f"{label}: [live]", overridden)
         if live:
-            workload = other.set_for_live(instead)
+            return other.located(label, path.parent, instead)
     return workload.located(label, path.parent)
 
 
@@ -184,40 +207,17 @@ def _one_line(
 
 def _explain(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """What is wrong and what would be right, in our words where pydantic's are about Python."""
-    context: Mapping[str, Any] = problem.get("ctx", {})
+    key = str(problem["loc"][-1]) if problem["loc"] else ""
     given = _short(problem["input"])
-    match problem["type"]:
-        case "extra_forbidden":
-            key = str(problem["loc"][-1])
-            if len(problem["loc"]) > 1 or key not in KINDS or key not in KINDS[key].model_fields:
-                return f"unknown key; {did_you_mean(key, _keys_beside(model, problem['loc']))}"
-            kind, *_ = get_args(model.model_fields["kind"].annotation)
-            return f'has no meaning for kind = "{kind}"; remove it, or kind = "{key}"'
-        case "missing":
-            return "missing; every workload has it"
-        case "relation":
-            return problem["msg"]
-        case "greater_than_equal":
-            return f"{given} is too small; {context['ge']} or more"
-        case "less_than_equal":
-            return f"{given} is too large; {context['le']} or less"
-        case "int_type" | "int_from_float" | "int_parsing_size":
-            return f"{given} is no whole number; such as 64"
-        case "float_type" | "finite_number":
-            return f"{given} is no number; such as 0.5"
-        case "bool_type":
-            return f"{given} is neither true nor false; one of them, without quotes"
-        case "string_type":
-            return f'{given} is no text; such as "name"'
-        case "literal_error":
-            return f"{given} is not possible; {context['expected']}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{given} where a section belongs; [{problem['loc'][-1]}] with keys"
-        case "string_pattern_mismatch":
-            return f"{given} is no name; letters, digits, and _ . - inside, at most 64"
-        case _:
-            message = problem["msg"]
-            return f"{given}: {message[:1].lower()}{message[1:]}"
+    if problem["type"] == "extra_forbidden":
+        if len(problem["loc"]) > 1 or key not in KINDS or key not in KINDS[key].model_fields:
+            return f"unknown key; {did_you_mean(key, _keys_beside(model, problem['loc']))}"
+        kind, *_ = get_args(model.model_fields["kind"].annotation)
+        return f'has no meaning for kind = "{kind}"; remove it, or kind = "{key}"'
+    words = _WORDS.get(problem["type"])
+    if words is None:
+        return f"{given}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+    return words.format_map({**problem.get("ctx", {}), "given": given, "key": key})
 
 
 def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -183,8 +183,9 @@ class Coherence:
         # Cleared, and its flush may still be under way: what was named last is still the page's.
         named = frame_of(entry, operation.vpn, self._hpage_order) if in_use else self._cleared.get(where, pfn)
         if not self._allocated_frame(pfn):
-            kept = self._free_copies and what == "read" and named != pfn and self._is_copy(pfn, named)
-            if not kept:
+            # Freed before its flush: a read copy, also of a page whose migration entry has been zapped since.
+            copied = pfn in self._moved if named == pfn else self._is_copy(pfn, named)
+            if not (self._free_copies and what == "read" and copied):
                 self._report(FREE, cpu, f"{text}, which is free")
                 return None
         if named != pfn:

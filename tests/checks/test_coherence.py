@@ -19,6 +19,7 @@ from emulator.hardware.operations import (
     AllocPages,
     CmpxchgPte,
     FolioCopy,
+    FolioPut,
     FolioZero,
     Operation,
     ReadFrame,
@@ -184,6 +185,22 @@ def test_a_destination_moves_on(machine: Machine, reused: bool) -> None:
     machine.check.violations.clear()
     machine.step(WriteFrame(PARENT, PAGE, DST, 8))
     assert machine.rules == [coherence.LOST_WRITE]
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_zapped_while_it_moves_and_freed_before_its_flush(reused: bool) -> None:
+    machine = Machine(free_copies=True)
+    machine.unmap(SRC)
+    machine.step(FolioCopy(SRC, DST))
+    machine.step(XchgPte(PARENT, PAGE, 0), COPIER)  # munmap meets the migration entry
+    machine.step(FolioPut(SRC))
+    if reused:
+        assert machine.step(AllocPages(0, 0, 0, 0)) == SRC
+        machine.step(FolioZero(SRC))
+        machine.step(FolioPut(SRC))
+    # The flush of the munmap is still to come: until then the frame may be read as it was.
+    machine.step(ReadFrame(PARENT, PAGE, SRC), COPIER)
+    assert machine.rules == ([coherence.FREE] if reused else [])
 
 
 def test_the_state_is_all_that_it_judges_by(machine: Machine) -> None:

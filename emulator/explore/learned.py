@@ -174,6 +174,10 @@ class LearnedMachine:
 
     def verdict(self) -> Violation | None:
         """What is wrong with an end state: a deadlock, or what the checks find."""
+        if any(node.dead for node in self._nodes):
+            # Its program has broken a rule that does not count. What it leaves behind says nothing.
+            return None
         if not all(node.idle for node in self._nodes):
-            return deadlock([f"CPU {at} {node.waits}" for at, node in enumerate(self._nodes) if node.waits])
+            waiting = [f"CPU {at} {node.waits}" for at, node in enumerate(self._nodes) if node.waits]
+            return self.machine.heed.of(deadlock(waiting))
         return self._sharing.audit(self._shared) or self._watching.audit(self._clocks)

@@ -71,7 +71,7 @@ class Option:
 class CpuNode:
     """One state of one CPU. `label` is what led here from `parent`; `cached` what the walker has fetched."""
 
-    __slots__ = ("cached", "idle", "key", "label", "number", "options", "parent", "waits")
+    __slots__ = ("cached", "dead", "idle", "key", "label", "number", "options", "parent", "waits")
 
     def __init__(
         self, number: int, key: Any, parent: CpuNode | None, label: tuple[Transition, Any] | None
@@ -83,6 +83,7 @@ class CpuNode:
         self.options: tuple[Option, ...] = ()
         self.cached: dict[int, int | None] = {}
         self.idle = False
+        self.dead = key is None  # its program has raised
         self.waits = ""
 
 
@@ -131,6 +132,7 @@ class CpuLearner:
         self._event = event
         self._reached = reached
         self.nodes: dict[Any, CpuNode] = {}
+        self._heed = machine.heed
         self._dead = CpuNode(-1, None, None, None)
         self._boot()
         self.start = self._live_node = self._node(None, None)
@@ -177,10 +179,10 @@ class CpuLearner:
             broken = broken_by_program(self._number, error)
             if broken is None:
                 raise
-            return Edge(self._dead, event, broken)
+            return Edge(self._dead, event, self._heed.of(broken))
         self._reached.update(self._kernel.vmstat)
         node = self._live_node = self._node(option.node, (option.transition, answer))
-        return Edge(node, event, waits_with_interrupts_off(self._cpu))
+        return Edge(node, event, self._heed.of(waits_with_interrupts_off(self._cpu)))
 
     def _go_to(self, node: CpuNode) -> None:
         """Boot again and repeat what leads to `node`."""

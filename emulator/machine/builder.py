@@ -13,6 +13,7 @@ from typing import Any
 from emulator.checks.accounting import Accounting
 from emulator.checks.coherence import Coherence
 from emulator.checks.grace_period import GracePeriod
+from emulator.checks.heed import ALL, Heed, Noted
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.ordering import Architecture
 from emulator.hardware.pte import PMD_ORDER
@@ -33,7 +34,9 @@ def parameters_of(cpus: int, tiers: Sequence[Tier], first: int = 1, **settings: 
 
 
 class KernelMachine(ABC):
-    """A `Machine`. `policy` makes one policy object per CPU."""
+    """A `Machine`. `policy` makes one policy object per CPU, `heed` says which broken rules count."""
+
+    heed: Heed = ALL
 
     def __init__(
         self,
@@ -67,11 +70,18 @@ class KernelMachine(ABC):
         """What watches the memory's operations."""
         policy = self.policy()
         coherence = Coherence(memory, policy.frees_before_flush)
-        return [coherence, Accounting(memory, policy)] if self.drains else [coherence]
+        return self.heeding([coherence, Accounting(memory, policy)] if self.drains else [coherence])
 
     def watchers(self) -> list[Any]:
         """What judges by happens-before: by default no CPU runs anything at power-on."""
-        return [self.grace_period({}, {})]
+        return self.heeding([self.grace_period({}, {})])
+
+    def heeding(self, checks: list[Any]) -> list[Any]:
+        """The same, which note only what counts."""
+        if self.heed:
+            for one in checks:
+                one.violations = Noted(self.heed)
+        return checks
 
     def grace_period(self, masks: dict[int, int], entries: dict[tuple[int, int], int]) -> GracePeriod:
         """That check, from the CPUs that run each mm at the start and the page-table entries then."""

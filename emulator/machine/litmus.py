@@ -234,7 +234,7 @@ class LitmusMachine(KernelMachine):
             for vpn, entry in tables.entries.items()
         }
         grace = self.grace_period(_masks(self._start), entries)
-        return [grace, Frugality(grace)] if self.litmus.frugal else [grace]
+        return self.heeding([grace, Frugality(grace)] if self.litmus.frugal else [grace])
 
     def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
         """The test's, as a user task that is running already."""

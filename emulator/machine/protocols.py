@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
+from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, Program, Transition
 from emulator.hardware.operations import Operation
@@ -105,6 +106,10 @@ class Machine(Protocol):
     @property
     def drains(self) -> bool:
         """It performs what it owes before it comes to rest, so that watchers may judge its end."""
+
+    @property
+    def heed(self) -> Heed:
+        """Which broken rules count."""
 
     @property
     def architecture(self) -> Architecture:

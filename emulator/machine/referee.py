@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from emulator.checks.heed import Noted
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import Touch
@@ -54,7 +55,9 @@ class Referee:
         self.violation: Violation | None = None
         self.error: Exception | None = None
         self._dead = False  # a program has raised: nothing sensible can follow
-        self._own: list[Violation] = []  # what shows in the stepping
+        # CPUs whose programs have raised what does not count: the others go on, but the end says nothing.
+        self._gone: set[int] = set()
+        self._own: list[Violation] = Noted(machine.heed)  # what shows in the stepping
         noting = (*self.engine.checks, *self._watchers)
         self._noted: list[list[Violation]] = [*(one.violations for one in noting), self._own]
 
@@ -62,7 +65,8 @@ class Referee:
         """What the engine says is possible, of one CPU if given; nothing once a program has raised."""
         if self._dead:
             return ()
-        return [PlainOption(one, agent_of(one)) for one in self.engine.transitions(cpu)]
+        found = self.engine.transitions(cpu)
+        return [PlainOption(one, agent_of(one)) for one in found if one.cpu not in self._gone]
 
     def take(self, option: Any) -> None:
         """Let one of `options()` happen. ValueError if it is not possible now, or what a program raises."""
@@ -103,7 +107,7 @@ class Referee:
 
     def step(self, transition: Transition) -> bool:
         """Let a transition happen and judge it. False, and nothing has changed, if it is not possible now."""
-        if self._dead:
+        if self._dead or transition.cpu in self._gone:
             return False
         engine = self.engine
         before = engine.steps
@@ -113,6 +117,8 @@ class Referee:
             if isinstance(problem, ValueError) and engine.steps == before:
                 return False
             self._raised(transition.cpu, problem)
+        if transition.cpu in self._gone:
+            return True
         if not self._own and (deaf := waits_with_interrupts_off(engine.cpus[transition.cpu])):
             self._own.append(deaf)
         if self.violation is None:
@@ -120,8 +126,11 @@ class Referee:
         return True
 
     def _raised(self, cpu: int, problem: Exception) -> None:
-        self._dead = True
         broken = broken_by_program(cpu, problem)
+        if broken is not None and not self.machine.heed.counts(broken.rule):
+            self._gone.add(cpu)
+            return
+        self._dead = True
         if broken is not None:
             self._own.append(broken)
         elif running_cpu(problem) < 0:
@@ -135,6 +144,8 @@ class Referee:
         Watchers only judge the end of a machine that has performed what it owes.
         """
         engine = self.engine
+        if self._gone:
+            return
         if engine.finished():
             engine.finish()
             for watcher in self._watchers if self.machine.drains else ():

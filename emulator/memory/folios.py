@@ -9,7 +9,7 @@ machine, so that a check can report it with the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from emulator.hardware.operations import (
     AllocPages,
@@ -45,6 +45,13 @@ PG_PRIVATE_2 = 1 << 1
 PG_PRIVATE_3 = 1 << 2
 PG_DIRTY = 1 << 3
 PG_REFERENCED = 1 << 4
+
+USED_FREE: Final = "use of a free folio"
+FREED_MAPPED: Final = "freed while mapped"
+FREED_CACHED: Final = "freed while in the page cache"
+FREE_MAPPED: Final = "free frame mapped"
+FAULTS: Final = (USED_FREE, FREED_MAPPED, FREED_CACHED, FREE_MAPPED)
+"""What `Folios.fault` notes, by rule."""
 
 
 class PageFlag(int):
@@ -187,7 +194,7 @@ class Folios:
     def _folio(self, pfn: int, what: str) -> Folio | None:
         folio = self.folios.get(pfn)
         if folio is None:
-            self.fault("use of a free folio", f"{what} of frame {pfn}, which is free")
+            self.fault(USED_FREE, f"{what} of frame {pfn}, which is free")
         return folio
 
     # --- allocation ----------------------------------------------------------------------------
@@ -228,9 +235,9 @@ class Folios:
             return False
         if folio.rmap:
             mm, vpn = next(iter(folio.rmap))
-            self.fault("freed while mapped", f"frame {folio.pfn} freed, but mm {mm} page {vpn:#x} maps it")
+            self.fault(FREED_MAPPED, f"frame {folio.pfn} freed, but mm {mm} page {vpn:#x} maps it")
         if folio.mapping is not None:
-            self.fault("freed while in the page cache", f"frame {folio.pfn} freed, but still {folio.mapping}")
+            self.fault(FREED_CACHED, f"frame {folio.pfn} freed, but still {folio.mapping}")
         if folio.lru is not None:
             self.lruvec_del_folio(folio, folio.lru)
         del self.folios[folio.pfn]

@@ -48,7 +48,7 @@ from emulator.hardware.pte import (
     ptl,
 )
 from emulator.memory.blocked import BLOCKED
-from emulator.memory.folios import Folios
+from emulator.memory.folios import FREE_MAPPED, Folios
 from emulator.memory.words import Words
 
 # Flags of a memory area (include/linux/mm.h).
@@ -212,7 +212,7 @@ class PageTables:
                 folio = folios.get(entry >> PAGE_SHIFT)
                 if folio is None:
                     self.folios.fault(
-                        "free frame mapped",
+                        FREE_MAPPED,
                         f"mm {mm} page {vpn:#x} maps frame {entry >> PAGE_SHIFT}, which is free",
                     )
         if entry:

@@ -103,7 +103,7 @@ class Tail:
 def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
     """Put every transition of `schedule` into words; ValueError if one is not possible where it stands.
 
-    It ends where a program raises.
+    Where a program raises, that CPU does nothing more.
     """
     engine = plain_engine(machine)
     tail = Tail(engine.cpus)
@@ -117,7 +117,6 @@ def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
         except Exception:
             if engine.steps == before:
                 raise
-            break
     return tail.drawing()
 
 

@@ -19,6 +19,7 @@ import msgpack
 from pydantic import Field, ValidationError, field_serializer
 
 from actors.recorder import KINDS
+from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
 from emulator.machine.protocols import Machine
 from emulator.measure.digest import digest
@@ -181,7 +182,8 @@ class Recording:
                 raise UsageProblem(
                     f"{self.path}: workload: {first_error(problem)}; a recording of this version of migrc"
                 ) from None
-        return Subject(what, header.policy, header.arch, header.cpus, header.seed, self._trace())
+        heed = Heed(header.rules, header.ignored)
+        return Subject(what, header.policy, header.arch, header.cpus, header.seed, self._trace(), heed)
 
     def machine(self) -> Machine:
         """The machine that was recorded. UsageProblem if it cannot be built here."""

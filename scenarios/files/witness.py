@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import msgpack
 from pydantic import Field, ValidationError
 
+from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
 from emulator.explore.schedule import ScheduleProblem, parse_schedule
 from emulator.hardware.cpu import Transition
@@ -34,7 +35,8 @@ _RIGHT: Final = "a witness file that migrc check saved"
 class Witness(Plain):
     """One broken rule and the way there. `file` defines the test if it is not a shipped one.
 
-    `seed`, `strategy` and `run` say how it was found; `project` is the version that found it.
+    `seed`, `strategy` and `run` say how it was found, `rules` and `ignored` which rules counted; `project` is
+    the version that found it.
     """
 
     litmus: str = Field(min_length=1, max_length=200)
@@ -48,6 +50,8 @@ class Witness(Plain):
     strategy: str = ""
     run: int = 0
     project: str = ""
+    rules: list[str] = Field(default=[])
+    ignored: list[str] = Field(default=[])
 
     @classmethod
     def of(
@@ -66,12 +70,15 @@ class Witness(Plain):
             strategy=strategy,
             run=run,
             project=project_version(),
+            rules=list(subject.heed.rules),
+            ignored=list(subject.heed.ignored),
         )
 
     @property
     def subject(self) -> Subject:
         """What breaks the rule."""
-        return Subject(LitmusName(self.litmus, self.file), self.policy, self.arch)
+        heed = Heed(tuple(self.rules), tuple(self.ignored))
+        return Subject(LitmusName(self.litmus, self.file), self.policy, self.arch, heed=heed)
 
     @property
     def transitions(self) -> tuple[Transition, ...]:

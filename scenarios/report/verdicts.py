@@ -38,6 +38,8 @@ def figures(result: Result) -> str:
     ]
     if result.states is not None:
         parts.insert(4, f"{result.states:,} states")
+    if subject.heed:
+        parts.append(str(subject.heed))
     if result.cut:
         parts.append(f"{result.cut:,} cut short")
     return ", ".join(parts)
@@ -51,6 +53,8 @@ def verdict(result: Result) -> str:
     if job.expected is None:
         nowhere = f"; no run counted {', '.join(result.unreached)}" if result.unreached else ""
         return f"the test expects nothing here{nowhere}"
+    if job.expected != result.observation and job.subject.heed:
+        return f"expected {job.expected} where all rules count"
     if job.expected != result.observation:
         return f"better than {job.like}, of which {job.expected} is expected"
     return f"expected {job.expected}{f', as of {job.like}' if job.like else ''}"
@@ -169,6 +173,8 @@ def as_json(result: Result) -> dict[str, Any]:
         "saved": result.saved,
         "unreached": list(result.unreached),
         "file": None if result.file is None else str(result.file),
+        "rules": list(subject.heed.rules),
+        "ignored": list(subject.heed.ignored),
         "like": result.job.like or None,
         "left_out": result.job.left_out or None,
         "error": result.error or None,

@@ -213,6 +213,8 @@ def one_run(session: LiveSession, tally: Tally, pace: Pace, chaos: Chaos, seed: 
 
         mode = Mode(watched=True, recorded=True, chaos=chaos, most=target.most)
         result = session.run(target.machine, patience_s=_PATIENCE_S, mode=mode, keep=keep)
+        counts = target.subject.heed.counts
+        result = replace(result, violations=[one for one in result.violations if counts(one.rule)])
         run = tally.runs
         new = tally.add(result)
         keeper.end(result, target.subject.file_name(f"seed{seed}", f"run{run}"), bool(new))

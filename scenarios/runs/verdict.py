@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
+from emulator.checks.heed import ALL, Heed
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.machine.litmus import Expectation, Observation
 from emulator.machine.progress import LIVELOCK
@@ -94,7 +95,9 @@ class Result:
         return self.ok and self.job.expected is None and not self.job.left_out
 
 
-def plan(tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str]) -> list[Job]:
+def plan(
+    tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str], heed: Heed = ALL
+) -> list[Job]:
     """The jobs for these tests: of all that a test has expectations of, unless they are given."""
     jobs = []
     for test in tests:
@@ -114,7 +117,7 @@ def plan(tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[s
             if not isinstance(made, litmus.only):
                 left_out = f"asks about {litmus.only.__name__} and what is derived from it only"
             jobs += [
-                _job(Subject(test, policy, arch, litmus.cpus), expectation, like, left_out)
+                _job(Subject(test, policy, arch, litmus.cpus, heed=heed), expectation, like, left_out)
                 for arch in _archs(archs, expectation)
             ]
     return jobs
@@ -151,8 +154,9 @@ def reason(result: Result) -> str:
         return ""
     if result.endless:
         return f"{LIVELOCK}: {result.endless}"
-    # A policy that does not share the fault of the one that it is like is none the worse for it.
-    if job.expected == "Sometimes" and not job.like:
+    # A policy that does not share the fault of the one that it is like is none the worse for it, and behind
+    # what does not count there need not be anything.
+    if job.expected == "Sometimes" and not job.like and not job.subject.heed:
         return "expected Sometimes"
     if result.unreached and job.expected is not None:
         return f"vacuous: no run counted {', '.join(result.unreached)}{like}"

@@ -51,6 +51,8 @@ class Header(Plain):
     file: str = Field(default="", max_length=4096)
     chaos: dict[str, Any] | None = None
     project: str = ""
+    rules: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     def title(self) -> str:
         """One line about the run."""

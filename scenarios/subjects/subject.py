@@ -15,6 +15,7 @@ from pathlib import Path
 
 from actors.errors import Fault, Terminated, fault_of
 from actors.mode import Chaos
+from emulator.checks.heed import ALL, Heed
 from emulator.explore.parts import NotDeterministic
 from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine
@@ -36,7 +37,10 @@ def _user_space(workload: Workload, cpus: int, seed: int, trace: Path | None) ->
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """`cpus` may be 0 for a litmus test: as many as it has. `trace` and `seed` are of a workload."""
+    """`cpus` may be 0 for a litmus test: as many as it has. `trace` and `seed` are of a workload.
+
+    `heed` says which broken rules count.
+    """
 
     what: LitmusName | Workload
     policy: str
@@ -44,6 +48,7 @@ class Subject:
     cpus: int = 0
     seed: int = 0
     trace: Path | None = None
+    heed: Heed = ALL
 
     @property
     def name(self) -> str:
@@ -77,14 +82,18 @@ class Subject:
     def litmus_machine(self) -> LitmusMachine:
         """The machine of a litmus test."""
         with faults_in_one_line(self):
-            return machine_of(self.test, self.policy, self.arch)
+            machine = machine_of(self.test, self.policy, self.arch)
+        machine.heed = self.heed
+        return machine
 
     def workload_machine(self) -> ScenarioMachine:
         """The machine of a workload."""
         workload = self.workload
         workload.check(self.cpus)
         user = _user_space(workload, self.cpus, self.seed, self.trace)
-        return build_machine(workload, self.cpus, self.arch, policy_factory(self.policy), user)
+        machine = build_machine(workload, self.cpus, self.arch, policy_factory(self.policy), user)
+        machine.heed = self.heed
+        return machine
 
     def header(self, chaos: Chaos | None = None) -> Header:
         """What the recording of a run begins with."""
@@ -102,6 +111,8 @@ class Subject:
             file=self.test.file if litmus else "",
             chaos=None if chaos is None else chaos._asdict(),
             project=project_version(),
+            rules=self.heed.rules,
+            ignored=self.heed.ignored,
         )
 
 

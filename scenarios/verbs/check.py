@@ -17,6 +17,7 @@ from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan
 from scenarios.subjects.programs import LitmusName, litmus_named, unique
+from scenarios.subjects.rules import heed
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
@@ -49,6 +50,7 @@ STATES_ALL: Final = 20_000
 @click.option(
     "--steps", type=options.COUNT, default=10_000, show_default=True, help="Steps for each run, at most."
 )
+@options.heed
 @options.seconds("For each result, at most.")
 @options.seed()
 @options.workers("Processes that share the runs of each result (on Ray); an exhaustive search uses one.")
@@ -77,6 +79,8 @@ def check(
     every: bool,
     policies: tuple[str, ...],
     archs: tuple[str, ...],
+    rules: tuple[str, ...],
+    ignored: tuple[str, ...],
     strategy: str,
     schedules: int | None,
     steps: int,
@@ -97,7 +101,8 @@ def check(
     if as_json and as_ktap:
         raise UsageProblem("--json and --ktap: one or the other")
     _known_strategy(strategy)
-    jobs = plan(tests_named(names, every), policies, archs)
+    tests = tests_named(names, every)
+    jobs = plan(tests, policies, archs, heed(rules, ignored, tests))
     if all(job.left_out for job in jobs):
         raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out}; not about {jobs[0].subject.policy}")
     if schedules is None:

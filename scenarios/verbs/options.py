@@ -88,6 +88,15 @@ def archs(text: str) -> Option:
     )
 
 
+def heed(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """`--rule` and `--ignore`, repeatable: which broken rules count."""
+    only = "Only this rule counts; repeatable, wildcards welcome."
+    ignore = "This rule does not count, and runs go on behind it; repeatable, wildcards welcome."
+    with_rule = click.option("--rule", "rules", multiple=True, metavar="RULE", help=only)
+    with_ignore = click.option("--ignore", "ignored", multiple=True, metavar="RULE", help=ignore)
+    return with_rule(with_ignore(verb))
+
+
 def seed(text: str = "Of all that is random.") -> Option:
     """`--seed`, 0 if not given."""
     return click.option("--seed", type=_SEED, default=0, show_default=True, help=text)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from emulator.checks.heed import ALL, Heed
 from scenarios.litmus import LITMUS
 from scenarios.report.console import print_json
 from scenarios.runs.swarm import DEFAULT_LEVEL, LEVELS
 from scenarios.runs.verdict import plan
 from scenarios.subjects.programs import LitmusName, litmus_named, unique
+from scenarios.subjects.rules import heed
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem, did_you_mean
 from scenarios.verbs import exits, options
@@ -54,6 +56,7 @@ _WILD: Final = frozenset("*?[")
     None,
 )
 @options.overrides
+@options.heed
 @options.address
 @options.seed("Of all disturbances.")
 @options.json_
@@ -66,6 +69,8 @@ def stress(
     seconds: float | None,
     policies: tuple[str, ...],
     archs: tuple[str, ...],
+    rules: tuple[str, ...],
+    ignored: tuple[str, ...],
     level: int,
     cpus: int | None,
     overrides: tuple[str, ...],
@@ -85,7 +90,8 @@ def stress(
         for option, given in (("--cpus", cpus is not None), ("--set", bool(overrides))):
             if given:
                 raise UsageProblem(f"{option}: for workloads only, and there is none; leave it out")
-    subjects, left_out = _litmus_subjects(tests, policies, archs)
+    heeded = heed(rules, ignored, tests)
+    subjects, left_out = _litmus_subjects(tests, policies, archs, heeded)
     for line in left_out:
         click.echo(f"migrc: left out: {line}", err=True)
 
@@ -94,7 +100,7 @@ def stress(
     from scenarios.runs.trials import Plan, stress, target
 
     subjects += [
-        Subject(workload, policy, arch, cpus or options.DEFAULT_CPUS, seed, workload.trace_file(None))
+        Subject(workload, policy, arch, cpus or options.DEFAULT_CPUS, seed, workload.trace_file(None), heeded)
         for workload in workloads
         for policy in policies or WORKLOAD_POLICIES
         for arch in archs or WORKLOAD_ARCHS
@@ -148,13 +154,13 @@ def _named(
 
 
 def _litmus_subjects(
-    tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str]
+    tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str], heed: Heed = ALL
 ) -> tuple[list[Subject], list[str]]:
     """What to run, and a line for each test that is left out.
 
     Without a policy given, those that a test expects to break no rule on that architecture.
     """
-    jobs = plan(tests, policies, archs or LITMUS_ARCHS)
+    jobs = plan(tests, policies, archs or LITMUS_ARCHS, heed)
     why = {job.subject.test: f"{job.subject.test} {job.left_out}" for job in jobs if job.left_out}
     found = [job for job in jobs if not job.left_out and (policies or job.expected == "Never")]
     run = {job.subject.test for job in found}

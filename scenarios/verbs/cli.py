@@ -16,7 +16,7 @@ import click
 from emulator.hardware.awaits import watch_coroutines
 from scenarios.subjects.header import project_version
 from scenarios.verbs.check import check
-from scenarios.verbs.exits import exit_code
+from scenarios.verbs.exits import exit_code, keep_interrupts
 from scenarios.verbs.listing import listing
 from scenarios.verbs.replay import replay
 from scenarios.verbs.run import run
@@ -52,4 +52,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if sys.stdin is None:
         sys.stdin = open(os.devnull)  # noqa: SIM115
     watch_coroutines()
+    keep_interrupts()
     sys.exit(exit_code(migrc, arguments))

@@ -6,9 +6,11 @@ the output has gone (128 and the signal's number, as a shell reports it).
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NoReturn
@@ -64,3 +66,17 @@ def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
             return READER_GONE
         UsageProblem(f"standard output cannot be written: {problem.strerror}").show()
         return BAD_INPUT
+
+
+def keep_interrupts() -> None:
+    """From now on: a Ctrl-C that Python swallows because it came while a program was dropped comes again."""
+    others = sys.unraisablehook
+
+    def heard(problem: sys.UnraisableHookArgs) -> None:
+        if issubclass(problem.exc_type, KeyboardInterrupt):
+            # Not at once: it would be swallowed here.
+            threading.Timer(0.01, _thread.interrupt_main).start()
+        else:
+            others(problem)
+
+    sys.unraisablehook = heard

@@ -1,0 +1,33 @@
+"""What ends the command early reaches it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import pytest
+
+from emulator.hardware.operations import Load
+from scenarios.verbs.exits import keep_interrupts
+
+HANG_S = 60
+
+
+async def interrupted_when_dropped() -> None:
+    try:
+        await Load("word")
+    finally:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_while_a_program_is_dropped_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    keep_interrupts()
+    program = interrupted_when_dropped()
+    program.send(None)
+    deadline = time.monotonic() + HANG_S
+    with pytest.raises(KeyboardInterrupt):
+        del program
+        while time.monotonic() < deadline:
+            time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The plain explorer: what it makes of observers, watchers, programs that raise, and ends of runs."""
+"""The referee: what it makes of checks, watchers, programs that raise, and ends of runs."""
 
 from __future__ import annotations
 

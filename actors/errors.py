@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from emulator.hardware.awaits import ForgottenAwait
+from emulator.machine.progress import asked
 
 _HERE: Final = Path(__file__).resolve().parents[1]
 _LIBRARIES: Final = (
@@ -64,6 +65,8 @@ def fault_of(problem: BaseException) -> Fault:
     message = str(problem) or "(no message)"
     if isinstance(problem, TypeError) and "in 'await' expression" in message:
         message += "; a program awaits operations and kernel functions, nothing else"
+    if operation := asked(problem):
+        message += f", asked for by {operation}"
     return Fault(type(problem).__name__, message, *place)
 
 

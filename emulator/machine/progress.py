@@ -7,6 +7,7 @@ what it is called and the sentence that says so are the same for all, and here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from traceback import walk_tb
 from types import CoroutineType
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ SEGMENTATION_FAULT: Final = "segmentation fault"
 WAITS_WITH_INTERRUPTS_OFF: Final = "waits for acknowledgements with interrupts off"
 """Two CPUs that wait for each other's acknowledgement like this would wait for ever."""
 
+_GATE: Final = (Memory.execute.__code__, Memory.enabled.__code__)
 _MOST_STEPS: Final = 100_000
 _MOST_PER_PAGE: Final = 100
 
@@ -129,17 +131,27 @@ def broken_by_program(cpu: int, error: Exception) -> Violation | None:
 
 
 def running_cpu(problem: BaseException) -> int:
-    """The simulated CPU whose program raised `problem`, -1 if no CPU was running one."""
+    """The simulated CPU whose program raised `problem` or asked memory for what it cannot do; -1 if none."""
     if isinstance(problem, UnknownCall):
         return problem.cpu
     found = -1
     trace = problem.__traceback__
     while trace is not None:
-        who = trace.tb_frame.f_locals.get("self")
-        if isinstance(who, Cpu):
-            found = who.number
+        inside = trace.tb_frame.f_locals
+        if isinstance(inside.get("self"), Cpu):
+            found = inside["self"].number
+        if trace.tb_frame.f_code in _GATE:
+            found = inside["cpu"]
         trace = trace.tb_next
     return found
+
+
+def asked(problem: BaseException) -> str:
+    """The operation that memory could not carry out, in words; empty if it is not that."""
+    for frame, _ in walk_tb(problem.__traceback__):
+        if frame.f_code in _GATE:
+            return f"{frame.f_locals['operation']!r:.120}"
+    return ""
 
 
 def waits_with_interrupts_off(cpu: Cpu) -> Violation | None:

@@ -11,6 +11,7 @@ import ast
 import difflib
 import inspect
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -61,24 +62,35 @@ def _check_hook(policy: Policy, name: str, expected: Callable[..., Any]) -> None
         return
     where = _line_of(function if callable(got) else type(policy))
     signature = inspect.signature(expected)
+    takes = f"({', '.join(signature.parameters)})"
     if not callable(got):
-        raise UsageProblem(f"{where}: {name} is {got!r}; the kernel expects the hook {name}{signature}")
+        raise UsageProblem(f"{where}: {name} is {got!r}; the kernel expects the hook {name}{takes}")
     keyword = "async def" if inspect.iscoroutinefunction(expected) else "def"
     if inspect.iscoroutinefunction(function) != inspect.iscoroutinefunction(expected):
         kind = "async" if inspect.iscoroutinefunction(function) else "not async"
         if inspect.isasyncgenfunction(function):
             kind = "a generator (it has a yield)"
-        raise UsageProblem(
-            f"{where}: the hook {name} is {kind}; the kernel expects {keyword} {name}{signature}"
-        )
+        raise UsageProblem(f"{where}: the hook {name} is {kind}; the kernel expects {keyword} {name}{takes}")
+    if signature.return_annotation not in ("None", "bool") and not _answers(function):
+        answer = signature.return_annotation
+        raise UsageProblem(f"{where}: the hook {name} returns nothing; the kernel expects {answer}")
     wanted = [one for one in list(signature.parameters)[1:]]
     try:
         inspect.signature(got).bind(*wanted)
     except TypeError:
         has = inspect.signature(function)
         raise UsageProblem(
-            f"{where}: the hook {name} takes {has}; the kernel expects {keyword} {name}{signature}"
+            f"{where}: the hook {name} takes {has}; the kernel expects {keyword} {name}{takes}"
         ) from None
+
+
+def _answers(function: Any) -> bool:
+    """It returns a value somewhere, or its source cannot be had."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return True
+    return any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(tree))
 
 
 def _check_name(one: type, name: str, value: Any, known: list[str], own: list[type]) -> None:

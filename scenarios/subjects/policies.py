@@ -36,7 +36,7 @@ def policy_factory(name: str) -> Callable[[], Policy]:
         check_awaits(module)
     try:
         made = found()
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         line = place(problem, getattr(_module_of(found), "__file__", ""))
         raise _wrong(name, f"{line}making one raised {what(problem)}") from None
     check_hooks(made)

@@ -189,8 +189,10 @@ class _Reader:
             return self.is_lost(parent, True)
         if isinstance(parent, ast.Subscript) and many and node is parent.value:
             return self.is_lost(parent)
-        if isinstance(parent, (ast.For, ast.comprehension)):
-            return not many or (isinstance(parent, ast.comprehension) and node is not parent.iter)
+        if isinstance(parent, ast.For):
+            return not many or self._is_lost_in(parent.target, node, False)
+        if isinstance(parent, ast.comprehension):
+            return not many or node is not parent.iter
         if isinstance(parent, (ast.If, ast.While, ast.Assert)):
             return True
         lookers = (ast.Expr, ast.Compare, ast.BinOp, ast.UnaryOp, ast.AugAssign, ast.FormattedValue)

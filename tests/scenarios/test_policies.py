@@ -110,8 +110,8 @@ def test_everything_that_is_listed_is_found(name: str) -> None:
     [
         ("luf.py:luf", "no class 'luf' there; did you mean Luf?"),
         ("luf:luf", "no class 'luf' there; did you mean Luf?"),
-        ("luf.py", "which class of luf.py? known: Abstract, Luf"),
-        ("luf:", "which class of luf? known: Abstract, Luf"),
+        ("luf.py", "which class of luf.py? known: Abstract, Exits, Luf"),
+        ("luf:", "which class of luf? known: Abstract, Exits, Luf"),
         ("luf.py:OBJECT", "OBJECT is a policy object; name its class, Luf"),
         ("luf.py:Other", "Other is a class, not a class derived from Policy"),
         ("luf.py:LIST", "LIST is a list, not a class derived from Policy"),
@@ -123,6 +123,7 @@ def test_everything_that_is_listed_is_found(name: str) -> None:
         ("imediate", "did you mean immediate?"),
         ("mistake:inverted", "no mistake named mistake:inverted"),
         ("migrc:v8", "did you mean migrc:v9?"),
+        ("luf.py:Exits", "making one raised SystemExit: 3"),
         (":Luf", "unknown policy ':Luf'"),
         ("", "unknown policy ''"),
     ],
@@ -145,6 +146,7 @@ def test_a_name_that_is_no_policy(
             "class Needy(Policy):\n    def __init__(self, cap): pass\n"
             "class Raises(Policy):\n    def __init__(self):\n        self.cap = 1\n"
             "        raise ValueError('no')\n"
+            "class Exits(Policy):\n    def __init__(self):\n        raise SystemExit(3)\n"
         )
     thing = "tiering" if verb == "run" else "small.py"
     assert says in told(verb, thing, "--policy", name)
@@ -192,6 +194,10 @@ FORGOTTEN = {
     "behind an and": ('src and Store("x", 1)', "Store"),
     "in one of two": ('await Load("x") if src else Load("y")', "Load"),
     "returned": ('return Load("x")', "Load"),
+    "collected and only walked through": (
+        "calls = [try_to_unmap_flush(cpu), Load('x')]\nfor call in calls:\n    pass",
+        "try_to_unmap_flush",
+    ),
     "too weak an await": ("await FindVma(1, 2)[0]", "FindVma"),
     "by a plain function": ('read_twice("x")', "read_twice"),
     "of an import inside": (
@@ -303,6 +309,10 @@ HOOKS = {
         "takes (cpu); the kernel expects async def drain(self",
     ),
     "with too many": ("async def drain(self, cpu, node):\n    pass", "takes (self, cpu, node); the kernel"),
+    "without an answer": (
+        "async def extra_references(self, cpu, src, dst):\n    await Load('x')",
+        "the hook extra_references returns nothing; the kernel expects int",
+    ),
     "a value": ("drain = 3", "drain is 3; the kernel expects the hook drain(self, cpu"),
     "outside": (
         "pass\n\nasync def helper():\n    async def drain(self, cpu):\n        pass",
@@ -381,6 +391,14 @@ def test_programs_that_are_none_are_told(folder: Path, told: Callable[..., str])
     ):
         (folder / f"own{len(says)}.py").write_text(text.replace(old, new))
         assert says.replace("own.py", f"own{len(says)}.py") in told("check", f"own{len(says)}.py")
+
+
+def test_what_memory_cannot_carry_out_is_told_with_the_operation(
+    folder: Path, told: Callable[..., str]
+) -> None:
+    body = "async def extra_references(self, cpu, src, dst):\n    if not src:\n        return 1"
+    said = told("check", "deferred-copy", "--arch", "sc", "--policy", policy(folder, body))
+    assert "CPU 0: TypeError: " in said and ", asked for by FolioMigrateMapping(" in said
 
 
 def test_what_a_policy_does_wrong_inside_the_kernel_names_its_own_line(

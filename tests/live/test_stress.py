@@ -269,7 +269,7 @@ def test_the_command_reports_and_what_it_names_can_be_run(tmp_path: Path) -> Non
     assert (done.returncode, document["whole"], document["same"]) == (1, False, True)
     assert document["problem"].startswith("cut at byte ")
     whole = Path(recording).read_bytes()
-    cut.write_bytes(whole.replace(b"migrc-recording 1", b"migrc-recording 9", 1))
+    cut.write_bytes(whole.replace(b"migrc-recording 2", b"migrc-recording 9", 1))
     done = migrc("replay", str(cut), folder=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "another format" in done.stderr

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import ray
 
 from actors.mode import Chaos, Mode
 from actors.session import LiveSession
+from emulator.checks.heed import Heed
 from emulator.hardware.operations import FilemapGet, FilemapRemove
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.percpu import PerCpu
@@ -126,6 +128,41 @@ def test_a_mistake_is_found_and_its_recording_comes_out_again(
         shrunk = shrink_litmus(recording, 5.0)
     assert shrunk is not None and shrunk.witness is not None
     assert shrunk.after <= shrunk.cut <= shrunk.before
+
+
+def test_behind_a_rule_that_does_not_count_another_one_is_found(session: LiveSession) -> None:
+    subject = Subject(LitmusName("shootdown"), "mistake:no-wait-for-acknowledgements", "x86")
+    targets = [target(replace(subject, heed=Heed(ignored=("grace*",))))]
+    outcome = stress(targets, Plan(0, 2, 40, None), None, lambda tally: None, session)
+    (tally,) = outcome.tallies
+    assert (tally.runs, tally.races) == (40, 0)
+    assert tally.findings and not any(rule.startswith("grace") for rule in tally.rules)
+    following = followed(tally.findings[0].recording or Path())
+    assert following.different == ""
+    assert {one.rule for one in following.referee.violations()} == {tally.findings[0].rule}
+
+
+FAILS = """
+from emulator.kernel.policy import Policy
+
+
+class Fails(Policy):
+    async def flush_zapped(self, cpu, mm, start, end):
+        raise KeyError(mm)
+
+    async def after_unmap(self, cpu, src, dst):
+        raise KeyError(src)
+"""
+
+
+def test_a_target_that_raises_does_not_end_the_others(session: LiveSession) -> None:
+    Path("fails.py").write_text(FAILS)
+    policies = ("fails.py:Fails", "immediate")
+    targets = [target(Subject(LitmusName("deferred-copy"), policy, "x86")) for policy in policies]
+    outcome = stress(targets, Plan(0, 0, 6, None), None, lambda tally: None, session)
+    (problem,) = outcome.problems
+    assert "deferred-copy under fails.py:Fails on x86: CPU 0: KeyError: 1 (" in problem
+    assert [tally.runs for tally in outcome.tallies] == [0, 5]
 
 
 def test_only_the_first_of_each_rule_is_kept(session: LiveSession) -> None:

@@ -208,6 +208,7 @@ def exhaust(
             level.executions += 1
     else:
         found.complete = found.violation is None or all_rules
+    machine.settle()
     if found.complete:
         endless = _endless(open_ended)
         found.endless = len(endless)

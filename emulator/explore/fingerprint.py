@@ -2,48 +2,49 @@
 
 A coroutine cannot be copied, but CPython shows all that it is: the position in its code, its local
 variables, its evaluation stack (the garbage collector has to be told of that one) and the coroutine it
-awaits. Objects reachable from there are read field by field. What cannot be read with certainty makes
-the whole `Unreadable`; a search then takes the state for a new one, which costs time and nothing else.
+awaits. Objects reachable from there are read field by field, exactly: `1` is not `True`. What is not known
+to be readable exactly is an error (`Unreadable`), never an equality. What programs have in common is in
+`surroundings`.
 """
 
 from __future__ import annotations
 
 import gc
 from collections import deque
+from collections.abc import Callable, Iterator
 from enum import Enum
 from types import (
     BuiltinFunctionType,
-    BuiltinMethodType,
     CellType,
     CodeType,
     CoroutineType,
     FunctionType,
     GeneratorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
-from typing import Any
+from typing import Any, Protocol, get_type_hints
 
+from emulator.hardware import operations
 from emulator.hardware.cpu import Cpu
 from emulator.kernel.percpu import KernelParameters, PerCpu
+from emulator.memory.folios import PageFlag
 
-# Counters that nothing reads back: two runs that differ in them only go on alike.
-_WRITE_ONLY: dict[type[Any], frozenset[str]] = {
-    PerCpu: frozenset({"vmstat", "tlb_interrupts", "sampled_hits"}),
-}
-_ATOMS = (int, str, bytes, float, bool, type(None), complex, Enum)
-_CONSTANTS = (type, ModuleType, CodeType, BuiltinFunctionType, BuiltinMethodType)
-_ITERATORS: tuple[type[Any], ...] = (
+INSTEAD = (
+    "what a search can tell apart are numbers, strings, tuples, lists, dicts, frozensets, deques, functions "
+    "and objects of your own classes; what CPUs share belongs into words and lists of the machine"
+)
+# Counters that no program can ask (`emulator.machine.counters`): what differs in them only goes on alike.
+_WRITE_ONLY = frozenset({"vmstat", "tlb_interrupts"})
+_EXACT_ITERATORS: tuple[type[Any], ...] = (
     type(iter([])),
     type(iter(())),
     type(iter(range(0))),
-    type(iter({})),
-    type(iter({}.values())),
-    type(iter({}.items())),
-    type(iter(set())),
     type(iter("")),
-    type(iter(deque())),
     type(reversed([])),
+    reversed,
     zip,
     enumerate,
     map,
@@ -53,20 +54,48 @@ _ITERATORS: tuple[type[Any], ...] = (
 )
 
 
-class Unreadable(Exception):
-    """Something that a program holds on to cannot be read field by field; the message names its type."""
+class Unsearchable(Exception):
+    """A program keeps what a search cannot keep apart for it; the message, one line, says what and where."""
 
 
-def fingerprint(cpu: Cpu, kernel: PerCpu) -> Any:
-    """One CPU with all its programs and private state, as a hashable value."""
-    reader = _Reader()
+class Unreadable(Unsearchable):
+    """Something that a program holds on to cannot be read exactly; the message, one line, names it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.path = ""
+        self.place = ""
+
+    def under(self, path: str) -> None:
+        """It was found at `path` of something else."""
+        if not self.place:
+            self.path = path + self.path
+
+    def __str__(self) -> str:
+        return f"{self.place}{self.path + ' is ' if self.path else ''}{self.what}; {INSTEAD}"
+
+
+class Known(Protocol):
+    """What all programs have in common and nobody may change: objects there are known by identity."""
+
+    def knows(self, value: Any) -> bool:
+        """It is one of these objects."""
+
+    def meet(self, kind: type[Any]) -> None:
+        """A class that an object of a program has. Raises Unreadable if nobody else can know it."""
+
+
+def fingerprint(cpu: Cpu, kernel: PerCpu, known: Known) -> Any:
+    """One CPU with all its programs and private state, as a hashable value. Raises Unreadable."""
+    reader = _Reader(known)
     frames = tuple(
         [
             (
                 frame.irqs,
-                reader.read(frame.operation),
+                plain(frame.operation),
                 frame.begun,
-                None if frame.series is None else reader.read(frame.series),
+                None if frame.series is None else tuple([plain(member) for member in frame.series]),
                 reader.read(frame.answers),
                 cpu.interrupts_taken > frame.interrupts_before,
                 reader.read(frame.program),
@@ -81,18 +110,68 @@ def fingerprint(cpu: Cpu, kernel: PerCpu) -> Any:
         cpu.pcid,
         cpu.irqs,
         cpu.tlb.state(),
-        tuple([(type(effect), effect) for effect in window.pending]),
+        tuple([plain(effect) for effect in window.pending]),
         frozenset(window.values.items()),
         reader.read(kernel),
+    )
+
+
+def line_of(program: Any) -> str:
+    """Where a suspended coroutine stands: `FILE:LINE in FUNCTION` of the innermost that it awaits."""
+    at = program
+    while isinstance(at.cr_await, CoroutineType):
+        at = at.cr_await
+    return f"{_line(at.cr_code, at.cr_frame)}" if at.cr_frame else f"the end of {at.cr_code.co_name}"
+
+
+def _line(code: CodeType, frame: Any) -> str:
+    return f"{code.co_filename.rpartition('/')[2]}:{frame.f_lineno} in {code.co_name}"
+
+
+def plain(operation: Any) -> Any:
+    """An operation as a value that equals no other's. Raises Unreadable.
+
+    What it hands on must be plain, and no truth value where a number is meant: to memory 1 and True are one.
+    """
+    kind = type(operation)
+    if operation is None:
+        return None
+    numbers = _NUMBERS.get(kind)
+    if numbers is None:
+        declared = get_type_hints(kind, vars(operations))
+        numbers = _NUMBERS[kind] = tuple([declared[name] is int for name in kind._fields])
+    found: list[Any] = [kind]
+    for item, number in zip(operation, numbers, strict=True):
+        if type(item) is bool and not number:
+            found.append(_BOOLS[item])
+        else:
+            found.append(_handed_on(item, operation))
+    return tuple(found)
+
+
+def _handed_on(value: Any, operation: Any) -> Any:
+    kind = type(value)
+    if kind in _QUICK:
+        return value
+    if isinstance(value, tuple) and not kind.__dictoffset__:
+        return (kind, *[_handed_on(item, operation) for item in value])
+    if isinstance(value, Enum):
+        return value
+    if kind is PageFlag:
+        return (kind, int(value), value.name)
+    raise Unreadable(
+        f"{type(operation).__name__} hands on {_named(kind)}, and only ints, strings and tuples of them pass "
+        "between CPUs"
     )
 
 
 class _Reader:
     """Reads values depth first; a second way to the same object is a number, so that sharing counts."""
 
-    __slots__ = ("_kept", "_seen")
+    __slots__ = ("_kept", "_known", "_seen")
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known) -> None:
+        self._known = known
         self._seen: dict[int, int] = {}
         # Iterators are read through copies that must not be freed while their identity stands in `_seen`.
         self._kept: list[Any] = []
@@ -101,52 +180,156 @@ class _Reader:
         kind = type(value)
         if kind in _QUICK:
             return value
-        if isinstance(value, _ATOMS):
-            return (kind, value)
-        if isinstance(value, tuple):
-            return (kind, *[self.read(item) for item in value])
-        if isinstance(value, _CONSTANTS):
-            return ("constant", id(value))
-        if kind is KernelParameters:
-            return value
+        how = _HOW.get(kind)
+        if how is None:
+            how = _HOW[kind] = _how(kind)
+        return how(self, kind, value)
+
+    def _again(self, value: Any) -> Any:
+        """A short answer for an object that was met before, or that is everybody's; else None."""
         number = self._seen.get(id(value))
         if number is not None:
             return ("again", number)
+        if self._known.knows(value):
+            return ("constant", id(value))
         self._seen[id(value)] = len(self._seen)
-        if kind is list or kind is deque:
-            return (kind, *[self.read(item) for item in value])
-        if kind is dict:
-            return (kind, *[(self.read(key), self.read(item)) for key, item in value.items()])
-        if kind is set or kind is frozenset:
-            return (kind, frozenset([self.read(item) for item in value]))
-        if kind is CoroutineType:
-            return self._suspended(value, value.cr_code, value.cr_frame, value.cr_running)
-        if kind is GeneratorType:
-            return self._suspended(value, value.gi_code, value.gi_frame, value.gi_running)
-        if kind is MethodType:
-            return ("method", self.read(value.__func__), self.read(value.__self__))
-        if kind is FunctionType:
-            return ("function", id(value.__code__), self._cells(value), self.read(value.__defaults__))
-        if kind is CellType:
-            return ("cell", self._cell(value))
-        if kind in _ITERATORS:
-            reduced = value.__reduce__()
-            self._kept.append(reduced)
-            return (kind, self.read(reduced[1:]))
-        return self._object(kind, value)
+        return None
 
-    def _cells(self, function: FunctionType) -> Any:
-        return tuple([self.read(cell) for cell in function.__closure__ or ()])
+    def a_bool(self, kind: type[Any], value: Any) -> Any:
+        return _BOOLS[value]
 
-    def _cell(self, cell: CellType) -> Any:
+    def a_float(self, kind: type[Any], value: Any) -> Any:
+        return (kind, value.hex())
+
+    def a_complex(self, kind: type[Any], value: Any) -> Any:
+        return (kind, value.real.hex(), value.imag.hex())
+
+    def a_tuple(self, kind: type[Any], value: Any) -> Any:
+        return (kind, *[self.read(item) for item in value])
+
+    def constant(self, kind: type[Any], value: Any) -> Any:
+        if isinstance(value, type):
+            self._known.meet(value)
+        elif isinstance(value, Enum):
+            self._known.meet(kind)
+        return ("constant", _kept(value))
+
+    def parameters(self, kind: type[Any], value: Any) -> Any:
+        # Frozen, and the same ones all the time.
+        found = _PARAMETERS.get(id(value))
+        if found is None:
+            found = _PARAMETERS[id(value)] = (value, repr(value))
+        return found[1]
+
+    def items(self, kind: type[Any], value: Any) -> Any:
+        return self._again(value) or (kind, *[self.read(item) for item in value])
+
+    def deque(self, kind: type[Any], value: Any) -> Any:
+        return self._again(value) or (kind, value.maxlen, *[self.read(item) for item in value])
+
+    def a_frozenset(self, kind: type[Any], value: Any) -> Any:
+        # Its order is what it was made with, and how large its table is.
+        return (kind, value.__sizeof__(), *[self.read(item) for item in value])
+
+    def mapping(self, kind: type[Any], value: Any) -> Any:
+        return self._again(value) or (
+            kind,
+            *[(self.read(key), self._at(item, f"[{key!r:.40}]")) for key, item in value.items()],
+        )
+
+    def coroutine(self, kind: type[Any], value: Any) -> Any:
+        again = self._again(value)
+        return again or self._suspended(value, value.cr_code, value.cr_frame, value.cr_running)
+
+    def generator(self, kind: type[Any], value: Any) -> Any:
+        again = self._again(value)
+        return again or self._suspended(value, value.gi_code, value.gi_frame, value.gi_running)
+
+    def method(self, kind: type[Any], value: Any) -> Any:
+        return ("method", self.read(value.__func__), self.read(value.__self__))
+
+    def builtin(self, kind: type[Any], value: Any) -> Any:
+        owner = value.__self__
+        if owner is None or isinstance(owner, (ModuleType, type)):
+            return ("constant", _kept(value))
+        return ("builtin", value.__name__, self._at(owner, ".__self__"))
+
+    def function(self, kind: type[Any], value: Any) -> Any:
+        return self._again(value) or (
+            "function",
+            _kept(value.__code__),
+            _kept(value.__globals__),
+            *[self.read(cell) for cell in value.__closure__ or ()],
+            self.read(value.__defaults__),
+            self.read(value.__kwdefaults__),
+            self._at(value.__dict__, ".__dict__"),
+        )
+
+    def cell(self, kind: type[Any], value: Any) -> Any:
+        again = self._again(value)
+        if again:
+            return again
         try:
-            return self.read(cell.cell_contents)
+            content = value.cell_contents
         except ValueError:
             return "empty"
+        return ("cell", self.read(content))
+
+    def iterator(self, kind: type[Any], value: Any) -> Any:
+        again = self._again(value)
+        if again:
+            return again
+        reduced = value.__reduce__()
+        self._kept.append(reduced)
+        return (kind, self.read(reduced[1:]))
+
+    def refuse(self, kind: type[Any], value: Any) -> Any:
+        if self._known.knows(value):
+            return ("constant", id(value))
+        raise Unreadable(_a(kind))
+
+    def a_object(self, kind: type[Any], value: Any) -> Any:
+        again = self._again(value)
+        if again:
+            return again
+        self._known.meet(kind)
+        found: list[Any] = [kind]
+        for name, item in fields(value):
+            found.append((name, self._at(item, f".{name}")))
+        return tuple(found)
+
+    def of_number(self, kind: type[Any], value: Any) -> Any:
+        """A number with attributes."""
+        again = self._again(value)
+        if again:
+            return again
+        self._known.meet(kind)
+        return (
+            kind,
+            int.__index__(value),
+            *[(name, self._at(item, f".{name}")) for name, item in fields(value)],
+        )
+
+    def of_container(self, kind: type[Any], value: Any) -> Any:
+        """An object of a class of the program's own that is a list or a dict as well."""
+        again = self._again(value)
+        if again:
+            return again
+        self._known.meet(kind)
+        content = list.__iter__(value) if isinstance(value, list) else iter(dict.items(value))
+        found = [self.read(item) for item in content]
+        return (kind, *found, *[(name, self._at(item, f".{name}")) for name, item in fields(value)])
+
+    def _at(self, item: Any, path: str) -> Any:
+        try:
+            return self.read(item)
+        except Unreadable as problem:
+            problem.under(path)
+            raise
 
     def _suspended(self, value: Any, code: CodeType, frame: Any, running: bool) -> Any:
         if frame is None:
-            return ("ended", id(code))
+            return ("ended", _kept(code))
         if running:
             raise Unreadable(f"running {value.__qualname__}")
         names = frame.f_locals
@@ -159,36 +342,135 @@ class _Reader:
                     break
             else:
                 if type(referent) is not FunctionType or referent.__code__ is not code:
-                    held.append(self.read(referent))
-        return ("suspended", id(code), frame.f_lasti, tuple(sorted(names)), *held)
-
-    def _object(self, kind: type[Any], value: Any) -> Any:
-        if kind.__module__ == "builtins" or kind.__flags__ & _IMMUTABLE_TYPE:
-            # An object of the interpreter or of a C library: what it holds is not in its fields.
-            raise Unreadable(f"{kind.__module__}.{kind.__qualname__}")
-        left_out = _WRITE_ONLY.get(kind, frozenset())
-        fields = _SLOTS.get(kind)
-        if fields is None:
-            fields = _SLOTS[kind] = tuple(
-                name
-                for base in kind.__mro__
-                for name in _names(base.__dict__.get("__slots__", ()))
-                if name not in ("__dict__", "__weakref__")
-            )
-        found: list[Any] = [kind]
-        for name in fields:
-            if name not in left_out and hasattr(value, name):
-                found.append((name, self.read(getattr(value, name))))
-        for name, item in getattr(value, "__dict__", {}).items():
-            if name not in left_out:
-                found.append((name, self.read(item)))
-        return tuple(found)
+                    try:
+                        held.append(self.read(referent))
+                    except Unreadable as problem:
+                        if not problem.place:
+                            problem.under(_name_of(referent, names))
+                            problem.place = f"{_line(code, frame)}: "
+                        raise
+        return ("suspended", _kept(code), frame.f_lasti, tuple(sorted(names)), *held)
 
 
-def _names(slots: Any) -> tuple[str, ...]:
-    return (slots,) if isinstance(slots, str) else tuple(slots)
+def fields(value: Any) -> Iterator[tuple[str, Any]]:
+    """All attributes that an object itself has: slots, private ones too, then its dictionary in order."""
+    kind = type(value)
+    slots = _SLOTS.get(kind)
+    if slots is None:
+        slots = _SLOTS[kind] = tuple(
+            (name, member)
+            for base in kind.__mro__
+            for name, member in base.__dict__.items()
+            if type(member) is MemberDescriptorType and not base.__flags__ & _IMMUTABLE_TYPE
+        )
+    for name, member in slots:
+        try:
+            item = member.__get__(value)
+        except AttributeError:
+            continue
+        yield name, item
+    if kind.__dictoffset__:
+        own = _dictionary(kind).__get__(value)
+        if type(own) is not dict:
+            raise Unreadable(f"an object whose __dict__ is {_a(type(own))}")
+        written = _WRITE_ONLY if issubclass(kind, PerCpu) else ()
+        for name, item in own.items():
+            if name not in written:
+                yield name, item
 
 
-_QUICK = frozenset({int, str, bytes, bool, type(None)})
-_SLOTS: dict[type[Any], tuple[str, ...]] = {}
+def _dictionary(kind: type[Any]) -> GetSetDescriptorType:
+    for base in kind.__mro__:
+        found = base.__dict__.get("__dict__")
+        if type(found) is GetSetDescriptorType:
+            return found
+    raise Unreadable(f"{_a(kind)}, whose __dict__ is hidden")
+
+
+def is_plain_class(kind: type[Any], base: type[Any] = object) -> bool:
+    """Its objects hold what `base`'s do, slots and a dictionary, and nothing that was made in C."""
+    members = sum(
+        type(member) is MemberDescriptorType
+        for one in kind.__mro__
+        if one not in base.__mro__
+        for member in one.__dict__.values()
+    )
+    extra = (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > base.__weakrefoffset__)
+    return (
+        issubclass(kind, base)
+        and not kind.__flags__ & _IMMUTABLE_TYPE
+        and kind.__basicsize__ == base.__basicsize__ + _POINTER * (members + extra)
+        and not kind.__itemsize__
+    )
+
+
+def _name_of(value: Any, names: dict[str, Any]) -> str:
+    return next((name for name, item in names.items() if item is value), "a value in an expression")
+
+
+def _named(kind: type[Any]) -> str:
+    return f"a {'' if kind.__module__ == 'builtins' else kind.__module__ + '.'}{kind.__qualname__}"
+
+
+def _a(kind: type[Any]) -> str:
+    return f"{_named(kind)}, which cannot be read exactly"
+
+
+def _kept(value: Any) -> int:
+    """Its identity, which nothing else will have: it is kept."""
+    _KEPT[id(value)] = value
+    return id(value)
+
+
+def _how(kind: type[Any]) -> Callable[[_Reader, type[Any], Any], Any]:
+    """How values of this type are read; by `refuse` unless they are known to be readable exactly."""
+    found = _BUILT_IN.get(kind)
+    if found is not None:
+        return found
+    if issubclass(kind, (type, Enum)):
+        return _Reader.constant
+    if kind in _EXACT_ITERATORS:
+        return _Reader.iterator
+    if issubclass(kind, tuple):
+        return (
+            _Reader.refuse if kind.__dictoffset__ or kind.__iter__ is not tuple.__iter__ else _Reader.a_tuple
+        )
+    if is_plain_class(kind):
+        # The plain object is nothing but its identity, which differs from run to run.
+        return _Reader.refuse if kind is object else _Reader.a_object
+    if issubclass(kind, int):
+        return _Reader.of_number
+    for base in (list, dict):
+        if is_plain_class(kind, base):
+            return _Reader.of_container
+    return _Reader.refuse
+
+
+_QUICK = frozenset({int, str, bytes, type(None)})
+_BOOLS = {False: ("bool", 0), True: ("bool", 1)}
+_BUILT_IN: dict[type[Any], Callable[[_Reader, type[Any], Any], Any]] = {
+    bool: _Reader.a_bool,
+    float: _Reader.a_float,
+    complex: _Reader.a_complex,
+    tuple: _Reader.a_tuple,
+    list: _Reader.items,
+    deque: _Reader.deque,
+    dict: _Reader.mapping,
+    frozenset: _Reader.a_frozenset,
+    CoroutineType: _Reader.coroutine,
+    GeneratorType: _Reader.generator,
+    MethodType: _Reader.method,
+    BuiltinFunctionType: _Reader.builtin,
+    FunctionType: _Reader.function,
+    CellType: _Reader.cell,
+    ModuleType: _Reader.constant,
+    CodeType: _Reader.constant,
+    KernelParameters: _Reader.parameters,
+}
+_HOW: dict[type[Any], Callable[[_Reader, type[Any], Any], Any]] = {}
+_SLOTS: dict[type[Any], tuple[tuple[str, MemberDescriptorType], ...]] = {}
+_PARAMETERS: dict[int, tuple[KernelParameters, str]] = {}
+_KEPT: dict[int, Any] = {}
+_NUMBERS: dict[type[Any], tuple[bool, ...]] = {}
+_POINTER = tuple.__itemsize__
 _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE (Include/object.h): made in C

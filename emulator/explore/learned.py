@@ -22,6 +22,7 @@ from emulator.explore.parts import (
     SharedLearner,
     SharedNode,
 )
+from emulator.explore.surroundings import Surroundings
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.progress import deadlock
 from emulator.machine.protocols import Machine
@@ -44,6 +45,7 @@ class LearnedMachine:
         self.path: list[Transition] = []
         self.violation: Violation | None = None
         self._forget_beyond = forget_beyond
+        self._surroundings = Surroundings(machine.roots)
         self._forget()
 
     def _forget(self) -> None:
@@ -51,7 +53,7 @@ class LearnedMachine:
         self._event_list: list[Event] = []
         self._sharing = SharedLearner(self.machine)
         self._learners = [
-            CpuLearner(number, self.machine, self._sharing, self._event, self.reached)
+            CpuLearner(number, self.machine, self._sharing, self._event, self.reached, self._surroundings)
             for number in range(self.cpus)
         ]
         watchers = self.machine.watchers()
@@ -80,6 +82,7 @@ class LearnedMachine:
 
     def reset(self) -> None:
         """Back to the start."""
+        self.settle()
         if self.learnt() > self._forget_beyond:
             self._forget()
         self.resume(self._start)
@@ -93,6 +96,10 @@ class LearnedMachine:
             + len(self._watching.nodes)
             + sum(len(one.nodes) for one in self._learners)
         )
+
+    def settle(self) -> None:
+        """Nothing more is asked for now. Raises SharedState if programs have changed what they share."""
+        self._surroundings.check_all()
 
     def snapshot(self) -> Snapshot:
         """The state of the whole machine."""
@@ -174,6 +181,7 @@ class LearnedMachine:
 
     def verdict(self) -> Violation | None:
         """What is wrong with an end state: a deadlock, or what the checks find."""
+        self.settle()
         if any(node.dead for node in self._nodes):
             # Its program has broken a rule that does not count. What it leaves behind says nothing.
             return None

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from emulator.checks.violation import Violation
-from emulator.explore.fingerprint import Unreadable, fingerprint
+from emulator.explore.fingerprint import fingerprint, plain
+from emulator.explore.surroundings import Surroundings
 from emulator.hardware.cpu import Choice, Cpu, TakeCalls, Transition
 from emulator.hardware.operations import Operation
 from emulator.machine.progress import at_end, broken_by_program, standing, waits_with_interrupts_off
@@ -111,10 +112,6 @@ class ClockNode:
         self.verdict: Any = UNKNOWN
 
 
-class _Unique:
-    """A key that is equal to itself only."""
-
-
 class CpuLearner:
     """All known states of one CPU, and one real CPU that stands at one of them."""
 
@@ -125,12 +122,14 @@ class CpuLearner:
         sharing: SharedLearner,
         event: Callable[[Event], int],
         reached: set[str],
+        surroundings: Surroundings,
     ) -> None:
         self._number = number
         self._machine = machine
         self._sharing = sharing
         self._event = event
         self._reached = reached
+        self._surroundings = surroundings
         self.nodes: dict[Any, CpuNode] = {}
         self._heed = machine.heed
         self._dead = CpuNode(-1, None, None, None)
@@ -139,6 +138,7 @@ class CpuLearner:
 
     def _boot(self) -> None:
         self._cpu, self._kernel = boot(self._machine, self._number)
+        self._program = self._cpu.frames[0].program if self._cpu.frames else None
 
     def _node(self, parent: CpuNode | None, label: tuple[Transition, Any] | None) -> CpuNode:
         """The node of the state that the real CPU is in."""
@@ -155,11 +155,7 @@ class CpuLearner:
         return node
 
     def _key(self) -> Any:
-        """Fingerprint of the real CPU; equal to no other if it cannot be read."""
-        try:
-            return fingerprint(self._cpu, self._kernel)
-        except Unreadable:
-            return _Unique()
+        return fingerprint(self._cpu, self._kernel, self._surroundings)
 
     def _option(self, node: CpuNode, cpu: Cpu, choice: Choice) -> Option:
         asked = choice.operation
@@ -179,7 +175,9 @@ class CpuLearner:
             broken = broken_by_program(self._number, error)
             if broken is None:
                 raise
+            self._surroundings.check(self._program)
             return Edge(self._dead, event, self._heed.of(broken))
+        self._surroundings.check(self._program)
         self._reached.update(self._kernel.vmstat)
         node = self._live_node = self._node(option.node, (option.transition, answer))
         return Edge(node, event, self._heed.of(waits_with_interrupts_off(self._cpu)))
@@ -196,7 +194,7 @@ class CpuLearner:
         for transition, answer in reversed(labels):
             self._cpu.take(transition, answer)
         key = self._key()
-        if key != node.key and not isinstance(node.key, _Unique):
+        if key != node.key:
             now, before = (text or "at its end" for text in (standing(self._cpu), node.waits))
             raise NotDeterministic(
                 f"CPU {self._number} is {now} where it was {before} before: "
@@ -221,7 +219,7 @@ class SharedLearner:
 
     def action(self, cpu: int, operation: Operation | TakeCalls) -> int:
         """Number of an operation asked by a CPU."""
-        key = (cpu, type(operation), operation)
+        key = (cpu, plain(operation))
         number = self._actions.get(key)
         if number is None:
             number = self._actions[key] = len(self._action_list)

@@ -79,7 +79,7 @@ async def migrate_pages(
         done = await migrate_pages_batch(cpu, batch, orders, target, reason, split)
         if split:
             # Their pages are tried once, on their own.
-            whole = set(split)
+            whole = frozenset(split)
             pages = [page for pfn in split for page in range(pfn, pfn + cpu.parameters.hpage_nr)]
             orders.update(dict.fromkeys(pages, 0))
             done += await migrate_pages_batch(cpu, pages, orders, target, reason, [])

@@ -195,6 +195,14 @@ class PerCpu:
         """count_vm_events on this CPU."""
         self.vmstat[counter] = self.vmstat.get(counter, 0) + delta
 
+    def counted(self, counter: str) -> int:
+        """How often this CPU has counted that."""
+        return self.vmstat.get(counter, 0)
+
+    def count_interrupt(self) -> None:
+        """This CPU's column of the TLB row in /proc/interrupts."""
+        self.tlb_interrupts += 1
+
     def new_version(self) -> int:
         """A content version that no other write of the run has."""
         self._versions += 1

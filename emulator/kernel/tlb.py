@@ -79,7 +79,7 @@ async def flush_tlb_func(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
     state = cpu.tlbstate
     local = initiating_cpu == cpu.number
     if not local:
-        cpu.tlb_interrupts += 1
+        cpu.count_interrupt()
         cpu.count("nr_tlb_remote_flush_received")
         if mm >= 0 and mm != state.loaded_mm:
             return

@@ -89,9 +89,18 @@ class KernelMachine(ABC):
         plain_orders = self.architecture.plain_orders
         return GracePeriod(self.cpus, plain_orders, masks, parameters.nid, entries, parameters.hpage_order)
 
+    @property
+    def roots(self) -> tuple[Any, ...]:
+        """Functions and classes that programs are made of."""
+        return (self.policy,)
+
+    def kernel(self, number: int) -> PerCpu:
+        """What a CPU's kernel keeps for itself."""
+        return PerCpu(number, self.parameters, self.policy())
+
     def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
         """One CPU, the program that it boots, and its kernel's private data."""
-        kernel = PerCpu(number, self.parameters, self.policy())
+        kernel = self.kernel(number)
         order = self.parameters.hpage_order or PMD_ORDER
         cpu = Cpu(number, self.architecture, self.shape, interrupt_entry(kernel), order)
         return cpu, self.program(cpu, kernel), kernel

@@ -25,6 +25,7 @@ from emulator.kernel.percpu import (
 )
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import KernelMachine, parameters_of
+from emulator.machine.counters import CountedCpu
 from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma
@@ -172,7 +173,8 @@ class Litmus:
     it still owes, so that nothing may be pending after it. `speculated` are the pages that the page
     walker may fetch at any moment on any CPU. `fast`, `slow`: frames of the tiers; `marks` the fast
     tier's watermarks. Needless interrupts are judged unless `frugal` is false. `only`: the test asks about
-    policies of this class and is left out for others.
+    policies of this class and is left out for others. `asks`: event counters that programs ask
+    (`cpu.counted`), which makes them part of a CPU's state.
     """
 
     name: str
@@ -188,6 +190,7 @@ class Litmus:
     marks: Watermarks = NO_MARKS
     settings: tuple[tuple[str, Any], ...] = ()
     only: type[Policy] = Policy
+    asks: tuple[str, ...] = ()
 
     @property
     def cpus(self) -> int:
@@ -235,6 +238,15 @@ class LitmusMachine(KernelMachine):
         }
         grace = self.grace_period(_masks(self._start), entries)
         return self.heeding([grace, Frugality(grace)] if self.litmus.frugal else [grace])
+
+    @property
+    def roots(self) -> tuple[Any, ...]:
+        """The test's programs and the policy."""
+        return (*self.litmus.programs, self.policy)
+
+    def kernel(self, number: int) -> PerCpu:
+        """Counts for its programs what the test asks."""
+        return CountedCpu(number, self.parameters, self.policy(), self.litmus.asks)
 
     def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
         """The test's, as a user task that is running already."""

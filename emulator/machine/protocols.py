@@ -115,6 +115,10 @@ class Machine(Protocol):
     def architecture(self) -> Architecture:
         """What may wait in a CPU's window."""
 
+    @property
+    def roots(self) -> Sequence[Any]:
+        """Functions and classes that programs are made of: what these reach, all CPUs can reach."""
+
     def memory(self) -> Any:
         """The shared part, new."""
 

@@ -59,7 +59,7 @@ class MigrcV3(Migrc):
 
     def __init__(self, bits: int = GENERATION_BITS) -> None:
         super().__init__(bits)
-        self._pausing: set[int] = set()
+        self._pausing: frozenset[int] = frozenset()
 
     async def _paused(self) -> bool:
         """can_migrc_system, negated: nothing more is deferred. Asked for every batch and every folio."""
@@ -170,13 +170,13 @@ class MigrcV3(Migrc):
 
     async def slowpath_retry_failed(self, cpu: PerCpu) -> None:
         """migrc_stop_pending: no more deferral while somebody is this short of memory."""
-        self._pausing.add(cpu.current.pid)
+        self._pausing |= {cpu.current.pid}
         await AtomicAdd(MIGRC_STOP, 1)
 
     async def slowpath_leave(self, cpu: PerCpu) -> None:
         """migrc_resume_pending."""
         if cpu.current.pid in self._pausing:
-            self._pausing.remove(cpu.current.pid)
+            self._pausing -= {cpu.current.pid}
             await AtomicAdd(MIGRC_STOP, -1)
 
     async def drain(self, cpu: PerCpu) -> None:

@@ -60,7 +60,7 @@ class Batch:
     def __init__(self) -> None:
         self.tlb_ubc_ro = TlbUbc()
         self.pending = TlbUbc()
-        self.sources: set[int] = set()
+        self.sources: dict[int, None] = {}  # a set in the order of its making
         self.nr_required = 0
         self.gen = NO_GENERATION
 
@@ -124,7 +124,7 @@ class MigrcV9(Policy):
         batch: Batch = cpu.current.policy_state
         if owed.nr_flush_required == batch.nr_required and batch.tlb_ubc_ro.nr_flush_required:
             batch.pending.fold(batch.tlb_ubc_ro)
-            batch.sources.add(src)
+            batch.sources[src] = None
         owed.fold(batch.tlb_ubc_ro)
 
     async def unmap_done(self, cpu: PerCpu) -> None:

@@ -96,7 +96,7 @@ async def _toucher_and_writer(cpu: PerCpu) -> None:
     await WaitFor(MOVED, 1)
     await user_read(cpu, PAGE)
     # A write before the scan is another question (dirty-entry-cached).
-    if cpu.vmstat.get(HINTS):
+    if cpu.counted(HINTS):
         await user_write(cpu, PAGE, 12)
 
 
@@ -128,6 +128,7 @@ PROMOTES_PENDING = Litmus(
         never("migrc:v9", DEFERRED, PROMOTED, STALE),
     ),
     frugal=False,
+    asks=(HINTS,),
 )
 
 

@@ -73,7 +73,7 @@ async def _mover(cpu: PerCpu) -> None:
 
 async def _mover_that_looks(cpu: PerCpu) -> None:
     if await move(cpu, HEAD_FRAME):
-        if cpu.vmstat.get(DEFERRED):
+        if cpu.counted(DEFERRED):
             raise Forbidden(PUT_OFF, f"CPU {cpu.number} has deferred for the folio in frame {HEAD_FRAME}")
         await _reuse_tail(cpu)
 
@@ -108,6 +108,7 @@ AS_POSTED = Litmus(
     fast=3,
     slow=2,
     settings=HUGE,
+    asks=(DEFERRED,),
 )
 
 # CPU 0                             CPU 1 has frames 2 and 3 cached, by one entry

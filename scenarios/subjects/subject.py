@@ -16,6 +16,7 @@ from pathlib import Path
 from actors.errors import Fault, Terminated, fault_of
 from actors.mode import Chaos
 from emulator.checks.heed import ALL, Heed
+from emulator.explore.fingerprint import Unsearchable
 from emulator.explore.parts import NotDeterministic
 from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine
@@ -128,6 +129,8 @@ def faults_in_one_line(subject: Subject) -> Iterator[None]:
         yield
     except (UsageProblem, Terminated):
         raise
+    except Unsearchable as problem:
+        raise UsageProblem(f"{subject.what} under {subject.policy}: {problem}") from None
     except NotDeterministic as problem:
         what = f"{subject.what} under {subject.policy}"
         raise UsageProblem(f"{what} is not deterministic: {problem}") from None

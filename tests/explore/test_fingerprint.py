@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from emulator.explore.fingerprint import Unreadable, fingerprint
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.parts import NotDeterministic
+from emulator.explore.surroundings import SharedState, Surroundings
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import AtomicAdd, Load, Store
 from emulator.kernel.percpu import PerCpu
@@ -31,7 +33,7 @@ def after(body: Body, *answers: Any) -> Any:
     cpu, kernel = boot(body)
     for answer in answers:
         cpu.take(STEP, answer)
-    return fingerprint(cpu, kernel)
+    return fingerprint(cpu, kernel, Surroundings((body,)))
 
 
 async def forgets(cpu: PerCpu) -> None:
@@ -90,9 +92,10 @@ async def private_state(cpu: PerCpu) -> None:
 def test_the_cpus_private_state_counts_and_its_counters_do_not() -> None:
     assert after(private_state, 1) != after(private_state, 2)
     cpu, kernel = boot(private_state)
-    before = fingerprint(cpu, kernel)
+    known = Surroundings((private_state,))
+    before = fingerprint(cpu, kernel, known)
     kernel.count("pgfault")
-    assert fingerprint(cpu, kernel) == before
+    assert fingerprint(cpu, kernel, known) == before
 
 
 def shares(together: bool) -> Body:
@@ -137,24 +140,22 @@ def test_what_cannot_be_read_is_refused() -> None:
         await Load("a")
         del held
 
-    with pytest.raises(Unreadable, match="memoryview"):
-        fingerprint(*boot(body))
+    with pytest.raises(Unreadable, match=r"^test_fingerprint\.py:[0-9]+ in body: held is a memoryview, "):
+        after(body)
 
 
-def test_a_state_that_cannot_be_read_is_never_taken_for_another() -> None:
+def test_what_is_found_deep_in_something_is_named_from_the_variable_on() -> None:
+    class Box:
+        def __init__(self) -> None:
+            self.seen = {"a": [iter({1: 2})]}
+
     async def body(cpu: PerCpu) -> None:
-        held = memoryview(b"x")
-        for _ in range(3):
-            await Load("a")
-        del held
+        box = Box()
+        await Load("a")
+        del box
 
-    learned = LearnedMachine(machine(Litmus("opaque", "?", (body,), one_page, (), drain=False)))
-    seen = set()
-    while options := learned.options():
-        seen.add(learned.snapshot()[0][0].number)
-        learned.take(options[0])
-    assert len(seen) == 3
-    assert learned.violation is None
+    with pytest.raises(Unreadable, match=r"in body: box\.seen\['a'\] is a dict_keyiterator, "):
+        after(body)
 
 
 def test_state_outside_the_cpu_is_noticed() -> None:
@@ -164,6 +165,28 @@ def test_state_outside_the_cpu_is_noticed() -> None:
         runs.append(1)
         turn = await AtomicAdd("turn", 1)
         for _ in range(len(runs) + turn):
+            await Load("a")
+        await Store("b", turn)
+
+    small = machine(Litmus("leaky", "?", (body, body), one_page, (), drain=False))
+    learned = LearnedMachine(small)
+    with pytest.raises(SharedState, match=r"^function .*body has changed before test_fingerprint\.py"):
+        for seed in range(8):
+            learned.reset()
+            for _ in range(2):
+                while options := learned.options():
+                    learned.take(options[seed % len(options)])
+
+
+def test_state_that_only_the_interpreter_has_is_noticed(request: pytest.FixtureRequest) -> None:
+    limit = sys.getrecursionlimit()
+    request.addfinalizer(lambda: sys.setrecursionlimit(limit))
+
+    async def body(cpu: PerCpu) -> None:
+        sys.setrecursionlimit(sys.getrecursionlimit() + 1)
+        runs = sys.getrecursionlimit() - limit
+        turn = await AtomicAdd("turn", 1)
+        for _ in range(runs + turn):
             await Load("a")
         await Store("b", turn)
 

@@ -224,7 +224,7 @@ def test_without_options_everything_that_has_an_expectation_is_planned(folder: P
         (
             f"{HEAD}async def a(cpu):\n    await Load('x')\n    cpu.nothing_like_it\n"
             f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
-            "CPU 0: AttributeError: 'PerCpu' object has no attribute 'nothing_like_it' (mine.py:5 in a)",
+            "CPU 0: AttributeError: 'CountedCpu' object has no attribute 'nothing_like_it' (mine.py:5 in a)",
         ),
         (
             f"{HEAD}async def a(cpu):\n    await Load('x')\n"
@@ -254,7 +254,22 @@ def test_without_options_everything_that_has_an_expectation_is_planned(folder: P
             f"{HEAD}seen = []\nasync def a(cpu):\n    await Load('x')\n"
             "    if not seen:\n        seen.append(1)\n        raise Forbidden('dice', 'thrown')\n"
             f"    await Store('x', 1)\nL = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
-            "is not deterministic: the search broke 'dice'",
+            "mine.py:m under immediate: seen of mine.py has changed before ",
+        ),
+        (
+            f"{HEAD}async def a(cpu):\n    seen = set()\n    seen.add(await Load('x'))\n    await Load('y')\n"
+            f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
+            "mine.py:m under immediate: mine.py:5 in a: seen is a set, which cannot be read exactly; what",
+        ),
+        (
+            f"{HEAD}async def a(cpu):\n    await Load('x')\n    if cpu.vmstat:\n        await Load('y')\n"
+            f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
+            "mine.py:m under immediate: CPU 0: Unasked: a program reads vmstat, which is for reports",
+        ),
+        (
+            f"{HEAD}async def a(cpu):\n    await Store('x', True)\n"
+            f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
+            "mine.py:m under immediate: Store hands on a bool, and only ints, strings and tuples of them",
         ),
     ],
 )

@@ -1,0 +1,310 @@
+"""What the programs of a test have in common: globals, class attributes, closures, default arguments.
+
+CPUs share words and lists of the machine and nothing else. So everything that the functions of a test and of
+its policy can reach by themselves is looked at before a search and must be the same ever after; an object
+there is known by its identity. The kernel's own functions are trusted, what they are found under is not.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dis import get_instructions, opmap
+from enum import Enum
+from functools import partial
+from re import Pattern
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    CodeType,
+    FunctionType,
+    GenericAlias,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    UnionType,
+    WrapperDescriptorType,
+)
+from typing import Any, NamedTuple
+
+from emulator.explore.fingerprint import Unreadable, Unsearchable, fields, is_plain_class, line_of
+
+_SLOWLY = 64
+_WRITES = frozenset({opmap["STORE_GLOBAL"], opmap["DELETE_GLOBAL"]})
+_IMPORTS = opmap["IMPORT_NAME"]
+_ATOMS = frozenset({str, bytes, int, bool, float, complex, type(None), range, CodeType, Pattern})
+_DESCRIPTORS = (property, staticmethod, classmethod)
+# What the interpreter itself puts into a class when somebody asks.
+_LAZY = frozenset({"__annotations__", "__abstractmethods__", "_abc_impl", "__doc__", "__type_params__"})
+_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_NOTHING = object()
+
+
+_INSTEAD = (
+    "every CPU, and every run, would see it; keep what one CPU remembers in local variables or in its policy "
+    "object, and share through words and lists of the machine"
+)
+
+
+class SharedState(Unsearchable):
+    """Something that all CPUs can reach has changed; the message names it."""
+
+
+class _Place(NamedTuple):
+    """Something that can change, what it held, and how it is called."""
+
+    contents: Callable[[Any], tuple[Any, ...]]
+    of: Any
+    held: tuple[Any, ...]
+    called: str
+
+    def changed(self) -> bool:
+        now = self.contents(self.of)
+        if len(now) != len(self.held):
+            return True
+        return any(one is not other for one, other in zip(now, self.held, strict=True))
+
+
+class Surroundings:
+    """All that `roots`, functions and classes, reach by themselves. Raises Unreadable, SharedState."""
+
+    def __init__(self, roots: Iterable[Any]) -> None:
+        self._known: dict[int, Any] = {}
+        self._often: list[_Place] = []
+        self._rarely: list[_Place] = []
+        self._bindings: set[tuple[int, str]] = set()
+        self._ahead: list[tuple[Any, str]] = [(root, "a program") for root in roots]
+        self._since = 0
+        self._visit()
+
+    def knows(self, value: Any) -> bool:
+        """It is one of the objects that everybody can reach."""
+        return id(value) in self._known
+
+    def meet(self, kind: type[Any]) -> None:
+        """Look at the class of an object as well, from now on."""
+        if id(kind) in self._known:
+            return
+        found: Any = sys.modules.get(kind.__module__)
+        for name in kind.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is not kind:
+            raise Unreadable(f"of class {kind.__qualname__}, which was made while the program ran")
+        self._ahead.append((kind, ""))
+        self._visit()
+
+    def check(self, program: Any) -> None:
+        """Raise SharedState if something has changed, by a step of `program`.
+
+        Places of the kernel are looked at only now and then.
+        """
+        self._since += 1
+        for place in self._often:
+            if place.changed():
+                raise SharedState(f"{place.called} has changed before {line_of(program)}: {_INSTEAD}")
+        if self._since >= _SLOWLY:
+            self.check_all()
+
+    def check_all(self) -> None:
+        """As `check`, everything; nothing to do if nothing has run since."""
+        if not self._since:
+            return
+        self._since = 0
+        for place in (*self._often, *self._rarely):
+            if place.changed():
+                raise SharedState(f"{place.called} has changed: {_INSTEAD}")
+
+    # --- what there is -----------------------------------------------------------------------------------
+
+    def _visit(self) -> None:
+        while self._ahead:
+            value, called = self._ahead.pop()
+            if type(value) in _ATOMS:
+                continue
+            if id(value) not in self._known:
+                self._known[id(value)] = value
+                self._look(value, called)
+
+    def _look(self, value: Any, called: str) -> None:
+        kind = type(value)
+        if kind is FunctionType:
+            self._function(value)
+        elif isinstance(value, type):
+            self._class(value)
+        elif kind is tuple or (isinstance(value, tuple) and not kind.__dictoffset__) or kind is frozenset:
+            self._follow(value, called)
+        elif kind in _CONTENTS:
+            self._place(_CONTENTS[kind], value, called, True)
+        elif kind in _DESCRIPTORS:
+            inner = (value.fget, value.fset, value.fdel) if kind is property else (value.__func__,)
+            self._follow(inner, called)
+        elif kind is MethodType:
+            self._follow((value.__func__, value.__self__), called)
+        elif kind is partial:
+            self._follow((value.func, value.args, value.keywords), called)
+        elif kind is BuiltinFunctionType:
+            if not isinstance(value.__self__, (ModuleType, type, type(None))):
+                self._follow((value.__self__,), called)
+        elif isinstance(value, (Enum, int)) or (is_plain_class(kind) and not _is_library(kind.__module__)):
+            self._place(_fields, value, called, True)
+            self._ahead.append((kind, called))
+        elif is_plain_class(kind, dict) or is_plain_class(kind, list):
+            self._place(_contents_and_fields, value, called, True)
+            self._ahead.append((kind, called))
+        elif kind is not object and kind not in _MEANING_TYPES and kind.__module__ not in _MEANINGS:
+            raise Unreadable(f"{called}, a {kind.__module__}.{kind.__qualname__} that every CPU can reach")
+
+    def _follow(self, values: Iterable[Any], called: str) -> None:
+        self._ahead += [(value, called) for value in values]
+
+    def _place(self, contents: Any, value: Any, called: str, often: bool, follow: bool = True) -> None:
+        held = contents(value)
+        (self._often if often else self._rarely).append(_Place(contents, value, held, called))
+        if follow:
+            self._follow(held, called)
+
+    def _class(self, kind: type[Any]) -> None:
+        if kind.__module__ == "builtins" or _is_library(kind.__module__):
+            return
+        called = f"class {kind.__qualname__}"
+        own = not _is_trusted(kind.__module__)
+        self._place(_attributes, kind, called, own, own)
+        if own:
+            self._follow(kind.__mro__[1:], called)
+
+    def _function(self, function: FunctionType) -> None:
+        module = function.__globals__.get("__name__", "")
+        if _is_library(module):
+            return
+        own = not _is_trusted(module)
+        self._place(_of_function, function, f"function {function.__qualname__}", own, own)
+        if own:
+            names = _names(function.__code__)
+            self._namespace(function.__globals__, names)
+            for code in _codes(function.__code__):
+                for module in _imports(code):
+                    if module in sys.modules:
+                        self._module(sys.modules[module], names)
+
+    def _namespace(self, namespace: dict[str, Any], names: frozenset[str]) -> None:
+        where = str(namespace.get("__file__") or namespace.get("__name__")).rpartition("/")[2]
+        for name in names & namespace.keys():
+            if (id(namespace), name) in self._bindings:
+                continue
+            value = namespace[name]
+            self._bindings.add((id(namespace), name))
+            called = f"{name} of {where}"
+            self._often.append(_Place(partial(_binding, name), namespace, (value,), called))
+            if isinstance(value, ModuleType):
+                self._module(value, names)
+            else:
+                self._ahead.append((value, called))
+
+    def _module(self, module: ModuleType, names: frozenset[str]) -> None:
+        if module.__name__ != "builtins":
+            self._namespace(vars(module), names)
+
+
+def _binding(name: str, namespace: dict[str, Any]) -> tuple[Any, ...]:
+    return (namespace.get(name, _NOTHING),)
+
+
+def _of_function(function: FunctionType) -> tuple[Any, ...]:
+    cells = [_cell(cell) for cell in function.__closure__ or ()]
+    return (
+        function.__code__,
+        function.__defaults__,
+        *_mapping(function.__kwdefaults__ or {}),
+        *cells,
+        *_mapping(function.__dict__),
+    )
+
+
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _attributes(kind: type[Any]) -> tuple[Any, ...]:
+    return tuple([part for name, value in vars(kind).items() if name not in _LAZY for part in (name, value)])
+
+
+def _mapping(value: dict[Any, Any]) -> tuple[Any, ...]:
+    return (*value, *value.values())
+
+
+def _fields(value: Any) -> tuple[Any, ...]:
+    return tuple([part for field in fields(value) for part in field])
+
+
+def _contents_and_fields(value: Any) -> tuple[Any, ...]:
+    content = tuple(list.__iter__(value)) if isinstance(value, list) else _mapping(dict(value))
+    return (*content, *_fields(value))
+
+
+_CONTENTS: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
+    list: tuple,
+    set: tuple,
+    deque: tuple,
+    dict: _mapping,
+}
+# Types whose objects say what a name means, and hold nothing; modules of such.
+_MEANINGS = frozenset({"typing", "types", "operator", "__future__"})
+_MEANING_TYPES: tuple[type[Any], ...] = (
+    ModuleType,
+    GenericAlias,
+    UnionType,
+    MemberDescriptorType,
+    GetSetDescriptorType,
+    WrapperDescriptorType,
+    MethodDescriptorType,
+    ClassMethodDescriptorType,
+    type(NotImplemented),
+    type(...),
+    type(NamedTuple("_", [("field", int)]).field),  # type: ignore[attr-defined]
+)
+
+
+def _is_trusted(module: str) -> bool:
+    return module.startswith("emulator.") and not module.startswith("emulator.policies")
+
+
+def _is_library(module: str) -> bool:
+    found = sys.modules.get(module)
+    if found is None:
+        return False
+    file = getattr(found, "__file__", None)
+    return module in sys.builtin_module_names or (file is not None and file.startswith(_LIBRARIES))
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _names(code: CodeType) -> frozenset[str]:
+    """All names that a function asks for outside itself. Raises SharedState if it writes one."""
+    found: set[str] = set()
+    for one in _codes(code):
+        found.update(one.co_names)
+        if not _WRITES.isdisjoint(one.co_code[::2]):
+            written = next(step for step in get_instructions(one) if step.opcode in _WRITES)
+            raise SharedState(
+                f"{code.co_filename.rpartition('/')[2]}:{one.co_firstlineno} in {one.co_name}: the global "
+                f"{written.argval} is written: {_INSTEAD}"
+            )
+    return frozenset(found)
+
+
+def _imports(code: CodeType) -> list[str]:
+    if _IMPORTS not in code.co_code[::2]:
+        return []
+    return [step.argval for step in get_instructions(code) if step.opcode == _IMPORTS]

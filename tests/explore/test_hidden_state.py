@@ -1,0 +1,516 @@
+"""Programs that hide what they have read and fail later: a search finds that, or says what it cannot read.
+
+Each attack keeps one bit in something that a careless reader of state passes over. CPU 0 hides what it has
+read while CPU 1 writes it; the run fails if it was 1. The plain engine finds that in random runs.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import contextvars
+import functools
+import io
+import itertools
+import random
+import types
+import weakref
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, NamedTuple
+
+import pytest
+
+from emulator.explore.exhaustive import exhaust
+from emulator.explore.fingerprint import Unreadable
+from emulator.explore.learned import LearnedMachine
+from emulator.explore.parts import NotDeterministic
+from emulator.explore.schedule import replay
+from emulator.explore.search import Limits, search
+from emulator.explore.strategies import find_strategy
+from emulator.explore.surroundings import SharedState
+from emulator.hardware.operations import LlistAdd, LlistDelAll, Load, Store
+from emulator.kernel.percpu import PerCpu
+from emulator.machine.counters import Unasked
+from emulator.machine.litmus import Forbidden, Litmus, Setup
+from emulator.machine.referee import Referee
+from tests.explore.small_litmus import machine
+
+SAW = "it saw what it waited for"
+REFUSALS = (Unreadable, SharedState, Unasked, NotDeterministic)
+
+
+class Attack(NamedTuple):
+    """`make` makes what hides, `hide` puts 0 or 1 in, `reveal` gets it out."""
+
+    make: Callable[[PerCpu], Any]
+    hide: Callable[[Any, int], object]
+    reveal: Callable[[Any], object]
+    refused: str = ""  # what the refusal names; empty where the search finds the failure
+
+
+class OwnDict(dict[str, int]):
+    pass
+
+
+class OwnList(list[int]):
+    pass
+
+
+class OwnSet(set[int]):
+    pass
+
+
+class OwnInt(int):
+    seen: int
+
+
+class OwnTuple(tuple[int, ...]):
+    seen: int
+
+
+class PrivateSlot:
+    __slots__ = ("__seen",)
+
+    def put(self, seen: int) -> None:
+        self.__seen = seen
+
+    def get(self) -> int:
+        return self.__seen
+
+
+class SlotOnDict(dict[str, int]):
+    __slots__ = ("seen",)
+
+
+class Hidden:
+    """Its attribute is not its own."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {}
+
+
+class Shared:
+    seen = 0
+
+
+class Colour(Enum):
+    RED = 1
+
+
+class Lamp:
+    pass
+
+
+LAMP = Lamp()
+SENTINEL: list[int] = []
+TABLE: dict[str, int] = {}
+COUNTER = 0
+CONTEXT: contextvars.ContextVar[int] = contextvars.ContextVar("seen", default=0)
+
+
+def remembers(seen: int, kept: list[int] = []) -> list[int]:  # noqa: B006
+    kept.append(seen)
+    return kept
+
+
+def writes_a_global(seen: int) -> None:
+    global COUNTER
+    COUNTER = seen
+
+
+def with_attribute() -> None:
+    pass
+
+
+@functools.cache
+def memory(key: str) -> list[int]:
+    return []
+
+
+def closure() -> Callable[[int | None], int]:
+    seen = 0
+
+    def access(value: int | None) -> int:
+        nonlocal seen
+        if value is not None:
+            seen = value
+        return seen
+
+    return access
+
+
+STATIC_CLOSURE = closure()
+
+
+def defaults(seen: int) -> Callable[[], int]:
+    def with_default(*, seen: int = seen) -> int:
+        return seen
+
+    return with_default
+
+
+def generator() -> Any:
+    seen = 0
+    while True:
+        seen = (yield seen) or seen
+
+
+def started() -> Any:
+    made = generator()
+    next(made)
+    return made
+
+
+def advanced(iterator: Any, steps: int) -> None:
+    for _ in range(steps):
+        next(iterator)
+
+
+def put(box: list[Any], value: Any) -> None:
+    box[:] = [value]
+
+
+def raising(seen: int) -> Exception:
+    error = RuntimeError()
+    error.seen = seen  # type: ignore[attr-defined]
+    return error
+
+
+def weak(box: list[Any], seen: int) -> None:
+    lamp = Lamp()
+    box.append(weakref.ref(lamp))
+    if seen:
+        CYCLE.append(lamp)
+
+
+CYCLE: list[Lamp] = []
+
+
+def same_name(seen: int) -> type:
+    return type("Made", (), {"seen": seen})
+
+
+A_LIST = [0, 1]
+EMPTY: Callable[[PerCpu], Any] = lambda cpu: []  # noqa: E731
+
+ATTACKS: dict[str, Attack] = {
+    # What a program counts.
+    "event counter": Attack(
+        lambda cpu: cpu, lambda cpu, v: cpu.count("saw", v), lambda cpu: cpu.vmstat["saw"], "vmstat"
+    ),
+    "results": Attack(
+        lambda cpu: cpu,
+        lambda cpu, v: cpu.count("saw", v),
+        lambda cpu: cpu.results()["vmstat"]["saw"],
+        "vmstat",
+    ),
+    "interrupts": Attack(
+        lambda cpu: cpu,
+        lambda cpu, v: v and cpu.count_interrupt(),
+        lambda cpu: cpu.tlb_interrupts,
+        "tlb_interrupts",
+    ),
+    "counter that is not named": Attack(
+        lambda cpu: cpu, lambda cpu, v: cpu.count("saw", v), lambda cpu: cpu.counted("saw"), "saw"
+    ),
+    # Containers.
+    "Counter": Attack(lambda cpu: collections.Counter(), lambda b, v: b.update(a=v), lambda b: b["a"]),
+    "dict subclass": Attack(lambda cpu: OwnDict(), lambda b, v: b.update(a=v), lambda b: b["a"]),
+    "attribute of a dict": Attack(
+        lambda cpu: OwnDict(), lambda b, v: setattr(b, "seen", v), lambda b: b.seen
+    ),
+    "slot of a dict": Attack(lambda cpu: SlotOnDict(), lambda b, v: setattr(b, "seen", v), lambda b: b.seen),
+    "list subclass": Attack(lambda cpu: OwnList(), lambda b, v: b.append(v), lambda b: b[0]),
+    "attribute of a list": Attack(
+        lambda cpu: OwnList(), lambda b, v: setattr(b, "seen", v), lambda b: b.seen
+    ),
+    "set subclass": Attack(lambda cpu: OwnSet(), lambda b, v: b.add(v), lambda b: 1 in b, "OwnSet"),
+    "attribute of an int": Attack(
+        lambda cpu: OwnInt(3), lambda b, v: setattr(b, "seen", v), lambda b: b.seen
+    ),
+    "attribute of a tuple": Attack(
+        lambda cpu: OwnTuple(), lambda b, v: setattr(b, "seen", v), lambda b: b.seen, "OwnTuple"
+    ),
+    "order of a set": Attack(
+        lambda cpu: set(), lambda b, v: b.update([0, 8] if v else [8, 0]), lambda b: next(iter(b)) == 0, "set"
+    ),
+    "order of a frozenset": Attack(
+        EMPTY, lambda b, v: put(b, frozenset([0, 8] if v else [8, 0])), lambda b: next(iter(b[0])) == 0
+    ),
+    "order of a dict": Attack(
+        lambda cpu: {},
+        lambda b, v: b.update({0: 0, 1: 0} if v else {1: 0, 0: 0}),
+        lambda b: next(iter(b)) == 0,
+    ),
+    "OrderedDict": Attack(
+        lambda cpu: collections.OrderedDict(a=1, b=2),
+        lambda b, v: b.move_to_end("a", last=not v),
+        lambda b: next(reversed(b)) == "b",
+        "OrderedDict",
+    ),
+    "defaultdict": Attack(
+        lambda cpu: collections.defaultdict(int),
+        lambda b, v: setattr(b, "default_factory", [int, list][1 - v]),
+        lambda b: b.default_factory is int,
+        "defaultdict",
+    ),
+    "deque's bound": Attack(
+        EMPTY, lambda b, v: put(b, collections.deque([1], maxlen=1 + v)), lambda b: b[0].maxlen == 2
+    ),
+    "array": Attack(lambda cpu: array.array("i"), lambda b, v: b.append(v), lambda b: b[0], "array"),
+    "bytearray": Attack(
+        lambda cpu: bytearray(1), lambda b, v: b.__setitem__(0, v), lambda b: b[0], "bytearray"
+    ),
+    "string buffer": Attack(
+        lambda cpu: io.StringIO(), lambda b, v: b.write("x" * v), lambda b: b.getvalue(), "StringIO"
+    ),
+    "namespace": Attack(
+        lambda cpu: types.SimpleNamespace(),
+        lambda b, v: setattr(b, "seen", v),
+        lambda b: b.seen,
+        "SimpleNamespace",
+    ),
+    "proxy": Attack(
+        EMPTY, lambda b, v: put(b, types.MappingProxyType({"a": v})), lambda b: b[0]["a"], "mappingproxy"
+    ),
+    # Numbers that compare equal.
+    "True for 1": Attack(EMPTY, lambda b, v: put(b, True if v else 1), lambda b: b[0] is True),
+    "1.0 for 1": Attack(EMPTY, lambda b, v: put(b, 1.0 if v else 1), lambda b: type(b[0]) is float),
+    "-0.0 for 0.0": Attack(EMPTY, lambda b, v: put(b, -0.0 if v else 0.0), lambda b: str(b[0]) == "-0.0"),
+    "complex": Attack(EMPTY, lambda b, v: put(b, complex(0, -0.0 if v else 0.0)), lambda b: "-" in str(b[0])),
+    "key of a dict": Attack(
+        lambda cpu: {}, lambda b, v: b.__setitem__(True if v else 1, 0), lambda b: next(iter(b)) is True
+    ),
+    # Objects.
+    "private slot": Attack(lambda cpu: PrivateSlot(), lambda b, v: b.put(v), lambda b: b.get()),
+    "hidden __dict__": Attack(
+        lambda cpu: Hidden(), lambda b, v: setattr(b, "seen", v), lambda b: b.seen, "Hidden"
+    ),
+    "random numbers": Attack(
+        lambda cpu: random.Random(1),
+        lambda b, v: b.seed(v),
+        lambda b: b.random() == random.Random(1).random(),
+        "Random",
+    ),
+    "exception": Attack(EMPTY, lambda b, v: put(b, raising(v)), lambda b: b[0].seen, "RuntimeError"),
+    "weak reference": Attack(EMPTY, weak, lambda b: b[0]() is not None, "ReferenceType"),
+    "class made in the run": Attack(EMPTY, lambda b, v: put(b, same_name(v)), lambda b: b[0].seen, "Made"),
+    "object of such a class": Attack(EMPTY, lambda b, v: put(b, same_name(v)()), lambda b: b[0].seen, "Made"),
+    "identity": Attack(EMPTY, lambda b, v: put(b, SENTINEL if v else []), lambda b: b[0] is SENTINEL),
+    "plain objects": Attack(EMPTY, lambda b, v: put(b, object()), lambda b: False, "object"),
+    "partial": Attack(EMPTY, lambda b, v: put(b, functools.partial(int, v)), lambda b: b[0](), "partial"),
+    "bound method of a list": Attack(EMPTY, lambda b, v: put(b, [v].index), lambda b: b[0].__self__ == [1]),
+    # Functions.
+    "keyword default": Attack(EMPTY, lambda b, v: put(b, defaults(v)), lambda b: b[0]()),
+    "changed keyword default": Attack(
+        EMPTY,
+        lambda b, v: (put(b, defaults(0)), setattr(b[0], "__kwdefaults__", {"seen": v})),
+        lambda b: b[0](),
+    ),
+    "function attribute": Attack(
+        lambda cpu: with_attribute, lambda b, v: setattr(b, "seen", v), lambda b: b.seen, "with_attribute"
+    ),
+    "attribute of a function of its own": Attack(
+        lambda cpu: defaults(0), lambda b, v: setattr(b, "seen", v), lambda b: b.seen
+    ),
+    "closure": Attack(lambda cpu: closure(), lambda b, v: b(v), lambda b: b(None)),
+    "everybody's closure": Attack(
+        EMPTY, lambda b, v: STATIC_CLOSURE(v), lambda b: STATIC_CLOSURE(None), "access"
+    ),
+    "default argument": Attack(EMPTY, lambda b, v: remembers(v), lambda b: remembers(0)[-2], "remembers"),
+    "cached function": Attack(EMPTY, lambda b, v: memory("a").append(v), lambda b: memory("a")[-1], "cache"),
+    # How far something has come.
+    "list iterator": Attack(lambda cpu: iter(A_LIST), advanced, lambda b: next(b) == 1),
+    "enumerate": Attack(lambda cpu: enumerate([0, 0]), advanced, lambda b: next(b)[0] == 1),
+    "zip": Attack(lambda cpu: zip([0, 1], [0, 0], strict=True), advanced, lambda b: next(b)[0] == 1),
+    "dict iterator": Attack(
+        lambda cpu: iter({0: 0, 1: 1}), advanced, lambda b: next(b) == 1, "dict_keyiterator"
+    ),
+    "set iterator": Attack(lambda cpu: iter({0, 1}), advanced, lambda b: next(b) == 1, "set_iterator"),
+    "generator": Attack(lambda cpu: started(), lambda b, v: b.send(v), lambda b: next(b)),
+    "generator expression": Attack(lambda cpu: (n for n in (0, 1)), advanced, lambda b: next(b) == 1),
+    "count": Attack(lambda cpu: itertools.count(), advanced, lambda b: next(b) == 1, "count"),
+    "cycle": Attack(lambda cpu: itertools.cycle([0, 1]), advanced, lambda b: next(b) == 1, "cycle"),
+    # What every CPU can reach.
+    "class attribute": Attack(
+        EMPTY, lambda b, v: setattr(Shared, "seen", v), lambda b: Shared.seen, "Shared"
+    ),
+    "attribute of the object's class": Attack(
+        lambda cpu: Shared(), lambda b, v: setattr(type(b), "seen", v), lambda b: b.seen, "Shared"
+    ),
+    "kernel's class": Attack(
+        EMPTY,
+        lambda b, v: setattr(PerCpu, "seen", v),
+        lambda b: PerCpu.seen,
+        "PerCpu",  # type: ignore[attr-defined]
+    ),
+    "member of an enumeration": Attack(
+        EMPTY,
+        lambda b, v: setattr(Colour.RED, "seen", v),
+        lambda b: Colour.RED.seen,  # type: ignore[attr-defined]
+        "Colour",
+    ),
+    "global table": Attack(EMPTY, lambda b, v: TABLE.update(a=v), lambda b: TABLE["a"], "TABLE"),
+    "global that is written": Attack(EMPTY, lambda b, v: writes_a_global(v), lambda b: COUNTER, "COUNTER"),
+    "global object": Attack(
+        EMPTY,
+        lambda b, v: setattr(LAMP, "on", v),
+        lambda b: LAMP.on,
+        "LAMP",  # type: ignore[attr-defined]
+    ),
+    "the module's dictionary": Attack(
+        EMPTY, lambda b, v: globals().update(COUNTER=v), lambda b: COUNTER, "COUNTER"
+    ),
+    "context variable": Attack(EMPTY, lambda b, v: CONTEXT.set(v), lambda b: CONTEXT.get(), "CONTEXT"),
+    "everybody's random numbers": Attack(
+        EMPTY, lambda b, v: random.seed(v), lambda b: random.random() > 2, "random"
+    ),
+}
+
+
+def nothing(setup: Setup) -> None:
+    pass
+
+
+async def writes(cpu: PerCpu) -> None:
+    await Store("x", 1)
+
+
+def hides(attack: Attack, wanted: bool = True) -> Litmus:
+    async def body(cpu: PerCpu) -> None:
+        box = attack.make(cpu)
+        attack.hide(box, await Load("x"))
+        await Load("y")
+        if bool(attack.reveal(box)) == wanted:
+            raise Forbidden(SAW, f"{wanted}")
+
+    return Litmus("hides", "?", (body, writes), nothing, (), drain=False)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put back what attacks change for everybody."""
+    yield
+    TABLE.clear()
+    CYCLE.clear()
+    STATIC_CLOSURE(0)
+    Shared.seen = 0
+    globals()["COUNTER"] = 0
+    with_attribute.__dict__.clear()
+    vars(LAMP).clear()
+    for owner in (PerCpu, Colour.RED):
+        if hasattr(owner, "seen"):
+            delattr(owner, "seen")
+
+
+def outcome(litmus: Litmus) -> str:
+    """What an exhaustive search says: the rule, the refusal, or that there is nothing."""
+    small = machine(litmus, "sc")
+    try:
+        found = exhaust(LearnedMachine(small), max_states=1000)
+    except REFUSALS as problem:
+        return f"refused: {problem}"
+    if found.violation is None:
+        return "never, complete" if found.complete else "never"
+    assert replay(Referee(small), found.schedule) == found.violation
+    return found.violation.rule
+
+
+# --- what passes from one CPU to another -----------------------------------------------------------
+
+
+class Parcel:
+    """Hashable, as everything is that says nothing else; two of them are never equal."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+
+async def takes(cpu: PerCpu) -> None:
+    for (parcel,) in await LlistDelAll("list"):
+        await Load("y")
+        if parcel.seen if isinstance(parcel, Parcel) else parcel is True:
+            raise Forbidden(SAW, "in a parcel")
+
+
+async def adds_and_changes(cpu: PerCpu) -> None:
+    parcel = Parcel()
+    await LlistAdd("list", (parcel,))
+    await Load("y")
+    parcel.seen = 1
+    await Load("y")
+
+
+async def adds_truth(cpu: PerCpu) -> None:
+    await LlistAdd("list", (True if await Load("x") else 1,))
+
+
+async def stores_truth(cpu: PerCpu) -> None:
+    await Store("z", True if await Load("x") else 1)
+
+
+async def reads_truth(cpu: PerCpu) -> None:
+    if await Load("z") is True:
+        raise Forbidden(SAW, "in a word")
+
+
+async def notes(cpu: PerCpu) -> None:
+    Shared.seen = await Load("x")
+    await Load("y")
+    Shared.seen = 0
+    await Load("y")
+
+
+async def looks(cpu: PerCpu) -> None:
+    await Load("y")
+    if Shared.seen:
+        raise Forbidden(SAW, "in a class")
+
+
+@pytest.mark.parametrize(
+    ("programs", "named"),
+    [
+        ((adds_and_changes, takes), "test_hidden_state.Parcel, and only ints, strings and tuples"),
+        ((adds_truth, takes, writes), "LlistAdd hands on a bool"),
+        ((stores_truth, reads_truth, writes), "Store hands on a bool"),
+        ((notes, looks, writes), "class Shared has changed"),
+    ],
+)
+def test_what_goes_from_one_cpu_to_another_is_plain_and_goes_through_the_machine(
+    programs: tuple[Any, ...], named: str
+) -> None:
+    litmus = Litmus("shares", "?", programs, nothing, (), drain=False)
+    plain = search(Referee(machine(litmus, "sc")), find_strategy("random")(), 1, Limits(300), lambda: False)
+    assert plain.violation is not None
+    assert named in outcome(litmus)
+
+
+def test_a_counter_that_a_test_names_is_part_of_the_state() -> None:
+    async def counts(cpu: PerCpu) -> None:
+        cpu.count("saw", await Load("x"))
+        await Load("y")
+        if cpu.counted("saw"):
+            raise Forbidden(SAW, "counted")
+
+    litmus = Litmus("counts", "?", (counts, writes), nothing, (), drain=False, asks=("saw",))
+    assert outcome(litmus) == SAW
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("name", ATTACKS)
+def test_what_is_hidden_is_found_or_refused(name: str, wanted: bool) -> None:
+    attack = ATTACKS[name]
+    litmus = hides(attack, wanted)
+    said = outcome(litmus)
+    if attack.refused and (wanted or said != SAW):
+        # What is the same as at the start is no change, and a failure that is found needs no refusal.
+        assert said.startswith("refused: ")
+        assert attack.refused in said
+        assert "\n" not in said
+    else:
+        assert said == SAW

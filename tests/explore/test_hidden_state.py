@@ -2,7 +2,7 @@
 
 Each attack keeps one bit in something that a careless reader of state passes over. CPU 0 hides what it has
 read while CPU 1 writes it; the run fails if it was 1. The plain engine finds that in random runs.
-: the attacks are one table.
+Longer than 500 lines because the attacks are one table.
 """
 
 from __future__ import annotations

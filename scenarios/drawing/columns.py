@@ -19,6 +19,7 @@ from rich.text import Text
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import BeginLoad, EndLoad, Operation, Translate
 from emulator.machine.litmus import LitmusMachine
+from emulator.machine.progress import broken_by_program
 from emulator.machine.stepper import plain_engine
 from scenarios.drawing.phrases import said, taken
 
@@ -103,7 +104,7 @@ class Tail:
 def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
     """Put every transition of `schedule` into words; ValueError if one is not possible where it stands.
 
-    Where a program raises, that CPU does nothing more.
+    It ends where a program raises, unless that is a rule that does not count.
     """
     engine = plain_engine(machine)
     tail = Tail(engine.cpus)
@@ -114,9 +115,12 @@ def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
         before = engine.steps
         try:
             engine.take(transition)
-        except Exception:
+        except Exception as problem:
             if engine.steps == before:
                 raise
+            broken = broken_by_program(transition.cpu, problem)
+            if broken is None or machine.heed.counts(broken.rule):
+                break
     return tail.drawing()
 
 

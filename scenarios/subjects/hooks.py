@@ -85,12 +85,13 @@ def _check_hook(policy: Policy, name: str, expected: Callable[..., Any]) -> None
 
 
 def _answers(function: Any) -> bool:
-    """It returns a value somewhere, or its source cannot be had."""
+    """It returns a value somewhere, or raises, or its source cannot be had."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return True
-    return any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(tree))
+    ends = [node for node in ast.walk(tree) if isinstance(node, (ast.Return, ast.Raise))]
+    return any(isinstance(node, ast.Raise) or node.value is not None for node in ends)
 
 
 def _check_name(one: type, name: str, value: Any, known: list[str], own: list[type]) -> None:

@@ -56,6 +56,7 @@ class Coherence:
         self.found = 0
         self.checked = 0
         self._origins: dict[int, frozenset[int]] = {}  # frame -> the frames that still hold what it got
+        self._copies: dict[int, set[int]] = {}  # the reverse: frame -> the frames that got what it holds
         self._movers: dict[int, int] = {}  # frame that a migration unmaps -> the CPU that does
         self._moved: dict[int, int] = {}  # the same, once copied -> its destination
         self._written: set[int] = set()  # frames written since something was copied into them
@@ -107,7 +108,9 @@ class Coherence:
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
         origins, movers, moved, written, file_versions, cleared, evicted = state
-        self._origins = dict(origins)
+        self._origins, self._copies = {}, {}
+        for dst, sources in origins:
+            self._derive(dst, sources)
         self._movers = dict(movers)
         self._moved = dict(moved)
         self._written = set(written)
@@ -213,12 +216,20 @@ class Coherence:
         folio = self.memory.folios.folios.get(pfn)
         return 1 << folio.order if folio is not None else 1
 
+    def _derive(self, dst: int, sources: frozenset[int]) -> None:
+        """What `dst` got is held by these frames."""
+        self._origins[dst] = sources
+        for source in sources:
+            self._copies.setdefault(source, set()).add(dst)
+
     def _renewed(self, pfn: int, still_there: bool = False) -> None:
         """The frame gets something else. What was copied on from it is still what its own sources hold."""
         sources = self._origins.pop(pfn, frozenset())
-        for dst, origins in self._origins.items():
-            if pfn in origins:
-                self._origins[dst] = (origins if still_there else origins - {pfn}) | sources
+        for source in sources:
+            self._copies[source].discard(pfn)
+        for dst in self._copies.get(pfn, ()) if still_there else self._copies.pop(pfn, ()):
+            origins = self._origins[dst]
+            self._derive(dst, (origins if still_there else origins - {pfn}) | sources)
         self._movers.pop(pfn, None)
         self._moved.pop(pfn, None)
 
@@ -230,7 +241,7 @@ class Coherence:
         for page in range(self._pages(operation.src)):
             src, dst = operation.src + page, operation.dst + page
             self._renewed(dst)
-            self._origins[dst] = frozenset((src,))
+            self._derive(dst, frozenset((src,)))
             self._written.discard(dst)
             # Anybody may copy for a write meanwhile. That takes nothing over.
             if self._movers.get(src) == cpu:
@@ -254,7 +265,7 @@ class Coherence:
         # What was reclaimed from the slot has the same content, until somebody writes to the new page.
         for old, slot in self._evicted.items():
             if answer < 0 and slot == (operation.file, operation.pgoff):
-                self._origins[operation.pfn] = self._origins.get(operation.pfn, frozenset()) | {old}
+                self._derive(operation.pfn, self._origins.get(operation.pfn, frozenset()) | {old})
 
     def _unmapped(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:
         if answer:

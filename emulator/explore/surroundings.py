@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dis import get_instructions, opmap
 from enum import Enum
 from functools import partial
+from itertools import chain
+from operator import is_
 from re import Pattern
 from types import (
     BuiltinFunctionType,
@@ -34,6 +36,8 @@ from typing import Any, NamedTuple
 from emulator.explore.fingerprint import Unreadable, Unsearchable, fields, is_plain_class, line_of
 
 _SLOWLY = 64
+_EVERY_STEP = 256
+_THEN_EVERY = 4
 _WRITES = frozenset({opmap["STORE_GLOBAL"], opmap["DELETE_GLOBAL"]})
 _IMPORTS = opmap["IMPORT_NAME"]
 _ATOMS = frozenset({str, bytes, int, bool, float, complex, type(None), range, CodeType, Pattern})
@@ -64,9 +68,24 @@ class _Place(NamedTuple):
 
     def changed(self) -> bool:
         now = self.contents(self.of)
-        if len(now) != len(self.held):
-            return True
-        return any(one is not other for one, other in zip(now, self.held, strict=True))
+        return len(now) != len(self.held) or not all(map(is_, now, self.held))
+
+
+class _Names:
+    """Names of a module that functions ask for: what they were bound to, and those that were not there."""
+
+    def __init__(self, of: dict[str, Any]) -> None:
+        self.of = of
+        self.held: dict[str, Any] = {}
+        self.ids: list[int] = []
+        self.absent: set[str] = set()
+        self.where = str(of.get("__file__") or of.get("__name__")).rpartition("/")[2]
+
+    def changed(self) -> str:
+        """The first that is bound to something else, in words; empty if none is."""
+        bound = (name for name, value in self.held.items() if self.of.get(name, _NOTHING) is not value)
+        name = next(chain(bound, (name for name in self.absent if name in self.of)), "")
+        return name and f"{name} of {self.where}"
 
 
 class Surroundings:
@@ -76,9 +95,11 @@ class Surroundings:
         self._known: dict[int, Any] = {}
         self._often: list[_Place] = []
         self._rarely: list[_Place] = []
-        self._bindings: set[tuple[int, str]] = set()
+        self._namespaces: dict[int, _Names] = {}
+        self._attributes: list[dict[str, Any]] = []  # of functions that have none
         self._ahead: list[tuple[Any, str]] = [(root, "a program") for root in roots]
         self._since = 0
+        self._steps = 0
         self._visit()
 
     def knows(self, value: Any) -> bool:
@@ -100,13 +121,25 @@ class Surroundings:
     def check(self, program: Any) -> None:
         """Raise SharedState if something has changed, by a step of `program`.
 
-        Places of the kernel are looked at only now and then.
+        Places of the kernel are looked at only now and then, all others at every step of the first few hundred.
         """
         self._since += 1
+        self._steps += 1
+        if self._steps > _EVERY_STEP and self._steps % _THEN_EVERY:
+            return
+        for names in self._namespaces.values():
+            if list(map(id, map(names.of.get, names.held))) != names.ids or not names.absent.isdisjoint(
+                names.of
+            ):
+                raise SharedState(f"{names.changed()} has changed before {line_of(program)}: {_INSTEAD}")
         for place in self._often:
             if place.changed():
+                if place.contents is _values:
+                    # The interpreter may have put something there; the precise look tells.
+                    self.check_all()
+                    continue
                 raise SharedState(f"{place.called} has changed before {line_of(program)}: {_INSTEAD}")
-        if self._since >= _SLOWLY:
+        if self._since >= _SLOWLY or any(self._attributes):
             self.check_all()
 
     def check_all(self) -> None:
@@ -114,8 +147,11 @@ class Surroundings:
         if not self._since:
             return
         self._since = 0
+        for names in self._namespaces.values():
+            if called := names.changed():
+                raise SharedState(f"{called} has changed: {_INSTEAD}")
         for place in (*self._often, *self._rarely):
-            if place.changed():
+            if place.changed() and place.contents is not _values:
                 raise SharedState(f"{place.called} has changed: {_INSTEAD}")
 
     # --- what there is -----------------------------------------------------------------------------------
@@ -172,7 +208,9 @@ class Surroundings:
             return
         called = f"class {kind.__qualname__}"
         own = not _is_trusted(kind.__module__)
-        self._place(_attributes, kind, called, own, own)
+        self._place(_attributes, kind, called, False, own)
+        if own:
+            self._often.append(_Place(_values, kind, _values(kind), called))
         if own:
             self._follow(kind.__mro__[1:], called)
 
@@ -181,8 +219,15 @@ class Surroundings:
         if _is_library(module):
             return
         own = not _is_trusted(module)
-        self._place(_of_function, function, f"function {function.__qualname__}", own, own)
+        called = f"function {function.__qualname__}"
+        self._place(_of_function, function, called, False, own)
         if own:
+            if function.__dict__:
+                self._place(_mapping, function.__dict__, called, True)
+            else:
+                self._attributes.append(function.__dict__)
+            for cell in function.__closure__ or ():
+                self._place(_cell, cell, called, True)
             names = _names(function.__code__)
             self._namespace(function.__globals__, names)
             for code in _codes(function.__code__):
@@ -191,48 +236,44 @@ class Surroundings:
                         self._module(sys.modules[module], names)
 
     def _namespace(self, namespace: dict[str, Any], names: frozenset[str]) -> None:
-        where = str(namespace.get("__file__") or namespace.get("__name__")).rpartition("/")[2]
-        for name in names & namespace.keys():
-            if (id(namespace), name) in self._bindings:
-                continue
+        known = self._namespaces.setdefault(id(namespace), _Names(namespace))
+        known.absent |= names - namespace.keys()
+        for name in names & namespace.keys() - known.held.keys():
             value = namespace[name]
-            self._bindings.add((id(namespace), name))
-            called = f"{name} of {where}"
-            self._often.append(_Place(partial(_binding, name), namespace, (value,), called))
+            known.held[name] = value
+            known.ids.append(id(value))
             if isinstance(value, ModuleType):
                 self._module(value, names)
             else:
-                self._ahead.append((value, called))
+                self._ahead.append((value, f"{name} of {known.where}"))
 
     def _module(self, module: ModuleType, names: frozenset[str]) -> None:
         if module.__name__ != "builtins":
             self._namespace(vars(module), names)
 
 
-def _binding(name: str, namespace: dict[str, Any]) -> tuple[Any, ...]:
-    return (namespace.get(name, _NOTHING),)
-
-
 def _of_function(function: FunctionType) -> tuple[Any, ...]:
-    cells = [_cell(cell) for cell in function.__closure__ or ()]
     return (
         function.__code__,
         function.__defaults__,
         *_mapping(function.__kwdefaults__ or {}),
-        *cells,
         *_mapping(function.__dict__),
     )
 
 
-def _cell(cell: Any) -> Any:
+def _cell(cell: Any) -> tuple[Any, ...]:
     try:
-        return cell.cell_contents
+        return (cell.cell_contents,)
     except ValueError:
-        return None
+        return ()
 
 
 def _attributes(kind: type[Any]) -> tuple[Any, ...]:
     return tuple([part for name, value in vars(kind).items() if name not in _LAZY for part in (name, value)])
+
+
+def _values(kind: type[Any]) -> tuple[Any, ...]:
+    return tuple(vars(kind).values())
 
 
 def _mapping(value: dict[Any, Any]) -> tuple[Any, ...]:

@@ -121,7 +121,7 @@ class Surroundings:
     def check(self, program: Any) -> None:
         """Raise SharedState if something has changed, by a step of `program`.
 
-        Places of the kernel are looked at only now and then, all others at every step of the first few hundred.
+        Places of the kernel are looked at now and then, all others at every step of the first few hundred.
         """
         self._since += 1
         self._steps += 1

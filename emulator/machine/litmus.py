@@ -6,7 +6,7 @@ the programs use the kernel's own functions. Nothing here chooses who goes next.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -35,6 +35,7 @@ __all__ = [
     "FAST",
     "MM",
     "SLOW",
+    "Body",
     "Expectation",
     "Forbidden",
     "Litmus",
@@ -112,11 +113,13 @@ class Setup:
         version: int = 0,
         flags: int = 0,
         mm: int = MM,
+        cached: Iterable[int] = (),
     ) -> int:
         """Map a fresh folio of `node` at page `vpn`, on the inactive list; its frame.
 
         `version` is its content version, `flags` further page-table bits. A writable entry is dirty as
         well if `dirty` says so. With PSE among the flags it is a huge page of hpage_order (see `settings`).
+        These CPUs have it `cached`.
         """
         folios = self.memory.folios
         order = self.parameters.hpage_order if flags & PSE else 0
@@ -131,6 +134,7 @@ class Setup:
         entry |= (RW if writable else 0) | (DIRTY if dirty else 0) | (EXCLUSIVE if exclusive else 0)
         self.memory.page_tables.mm(mm).entries[vpn] = entry
         folio.rmap[mm, vpn] = entry
+        self.cached += [(cpu, vpn, entry) for cpu in cached]
         return pfn
 
     def map_again(self, vpn: int, pfn: int, writable: bool = False, mm: int = MM) -> None:

@@ -8,6 +8,7 @@ or later is not interrupted for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from emulator.hardware.operations import (
@@ -143,13 +144,19 @@ class Migrc(Policy):
                 folios += request.folios
         return batch, folios
 
-    async def flush_lists(self, cpu: PerCpu, names: tuple[str, ...]) -> list[int]:
-        """Take whole lists, flush for all their requests at once; the folios that are free to go now."""
+    async def flush_lists(self, cpu: PerCpu, names: tuple[str, ...]) -> bool:
+        """Take whole lists, flush for all requests at once, release the folios; whether there were any."""
         batch, folios = await self.take_lists(cpu, names)
         if folios:
             cpu.count("migrc_flushes")
             await arch_tlbbatch_flush(cpu, batch)
-        return folios
+        return await self.release_all(cpu, folios)
+
+    async def release_all(self, cpu: PerCpu, folios: Sequence[int]) -> bool:
+        """migrc_shrink: let them go; whether there were any."""
+        for pfn in folios:
+            await self.release(cpu, pfn)
+        return bool(folios)
 
     async def release(self, cpu: PerCpu, pfn: int) -> None:
         """migrc_shrink for one folio: it is not pending any more; the reference that kept it goes."""

@@ -85,8 +85,7 @@ class MigrcRfc2(Migrc):
     async def flush_before_io(self, cpu: PerCpu) -> None:
         """try_to_unmap_flush_dirty: what waits for a flush of dirty entries is flushed for, too."""
         await super().flush_before_io(cpu)
-        for pfn in await self.flush_lists(cpu, (MIGRC_REQS_DIRTY,)):
-            await self.release(cpu, pfn)
+        await self.flush_lists(cpu, (MIGRC_REQS_DIRTY,))
 
     async def needs_flush_to_move(self, src: int) -> bool:
         """migrc_dst_pending: the stale translations of a pending destination name an even older frame."""
@@ -175,16 +174,8 @@ class MigrcRfc2(Migrc):
         """migrc_try_flush_free_folios: a request under construction is hung first, to be flushed too."""
         if isinstance(cpu.current.policy_state, RequestPair):
             await self._end(cpu.current.policy_state)
-        flushed = False
-        for name in (MIGRC_REQS, MIGRC_REQS_DIRTY):
-            folios = await self.flush_lists(cpu, (name,))
-            for pfn in folios:
-                await self.release(cpu, pfn)
-            flushed = flushed or bool(folios)
-            if flushed and name == MIGRC_REQS:
-                # As posted: `ret = ret || flush(dirty)` leaves the dirty list when the first had some.
-                break
-        return flushed
+        # As posted: `ret = ret || flush(dirty)` leaves the dirty list when the first had some.
+        return await self.flush_lists(cpu, (MIGRC_REQS,)) or await self.flush_lists(cpu, (MIGRC_REQS_DIRTY,))
 
     async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
         """do_wp_page: give up deferring before the folio can differ from its read copy."""

@@ -9,6 +9,7 @@ finishes the request for those.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from emulator.hardware.operations import (
@@ -91,9 +92,9 @@ class MigrcV3(Migrc):
         if request is not None:
             request.nr_required = cpu.current.tlb_ubc.nr_flush_required
 
-    async def is_under_migrc(self, src: int) -> bool:
-        """migrc_pending_folio: what moves again is owed the ordinary flush."""
-        return await FolioTestFlag(src, PG_MIGRC)
+    async def may_mark(self, src: int) -> bool:
+        """What is pending (migrc_pending_folio) and moves again is owed the ordinary flush."""
+        return not await FolioTestFlag(src, PG_MIGRC) and not await self._paused()
 
     async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
         """migrc_mark_folios if only read-only mappings were found; else the flush is owed at once."""
@@ -104,8 +105,7 @@ class MigrcV3(Migrc):
         if (
             owed.nr_flush_required == request.nr_required
             and request.tlb_ubc_ro.nr_flush_required
-            and not await self.is_under_migrc(src)
-            and not await self._paused()
+            and await self.may_mark(src)
         ):
             await FolioGet(src)
             await FolioSetFlag(src, PG_MIGRC)
@@ -146,16 +146,16 @@ class MigrcV3(Migrc):
         request: RequestUnderConstruction | None = cpu.current.policy_state
         cpu.current.policy_state = None
         if request is not None and request.folios:
-            node = cpu.parameters.nid(request.folios[0])
-            hung = Request(request.gen, request.batch.cpumask, tuple(request.folios))
-            await LlistAdd(requests_list(node), hung)
+            await self.hang(cpu, request, request.folios)
+
+    async def hang(self, cpu: PerCpu, request: RequestUnderConstruction, folios: Sequence[int]) -> None:
+        """llist_add: on the list of the node that the folios come from."""
+        hung = Request(request.gen, request.batch.cpumask, tuple(folios))
+        await LlistAdd(requests_list(cpu.parameters.nid(hung.folios[0])), hung)
 
     async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
         """migrc_try_flush_free_folios over all nodes: whether anything was pending."""
-        folios = await self.flush_lists(cpu, self._lists(cpu))
-        for pfn in folios:
-            await self.release(cpu, pfn)
-        return bool(folios)
+        return await self.flush_lists(cpu, self._lists(cpu))
 
     async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
         """do_wp_page: give up deferring before the folio can differ from its read copy."""

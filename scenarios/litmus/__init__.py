@@ -1,61 +1,19 @@
 """The catalogue of litmus tests: questions about TLB flushing that an explorer answers.
 
-Each is a handful of steps on two to four CPUs, and says what to expect of each policy per architecture.
+Each is a handful of steps on two to four CPUs, and says what to expect of each policy per architecture. What
+a file of this folder holds at its top is in the catalogue.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from emulator.machine.litmus import Litmus
-from scenarios.litmus import (
-    barriers,
-    deferral,
-    dirty,
-    fork,
-    frugal,
-    generations,
-    hints,
-    huge,
-    lists,
-    loading,
-    mappings,
-    moved_again,
-    mprotect,
-    orders,
-    pageout,
-    pressure,
-    references,
-    shootdown,
-    switch,
-    truncate,
-    two_flushers,
-    undo,
-    write_faults,
-)
 
-_MODULES = (
-    shootdown,
-    deferral,
-    barriers,
-    generations,
-    two_flushers,
-    write_faults,
-    moved_again,
-    undo,
-    dirty,
-    mprotect,
-    hints,
-    huge,
-    mappings,
-    fork,
-    pageout,
-    truncate,
-    references,
-    switch,
-    lists,
-    pressure,
-    orders,
-    frugal,
-    loading,
-)
-
-LITMUS: dict[str, Litmus] = {litmus.name: litmus for module in _MODULES for litmus in module.TESTS}
+LITMUS: dict[str, Litmus] = {
+    value.name: value
+    for found in iter_modules(__path__)
+    for value in vars(import_module(f"{__name__}.{found.name}")).values()
+    if isinstance(value, Litmus)
+}

@@ -7,25 +7,11 @@ SFENCE.VMA orders neither the load before it nor the store after it.
 
 from __future__ import annotations
 
-from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
 from emulator.machine.litmus import Expectation, Litmus
-from scenarios.litmus.steps import (
-    PAGE,
-    REUSED,
-    SKIPPED,
-    flush_for_own_reasons,
-    moves_and_reuses,
-    never,
-    page_cached_on_1,
-    sometimes,
-)
-
-
-async def _flusher(cpu: PerCpu) -> None:
-    await flush_for_own_reasons(cpu)
-    await user_read(cpu, PAGE)
-
+from scenarios.litmus.answers import REUSED, SKIPPED, never, postings_never, sometimes
+from scenarios.litmus.starts import PAGE, pages
+from scenarios.litmus.steps import call, flush_for_own_reasons, in_order, moves_and_reuses
 
 # CPU 0 demotes, then needs memory  CPU 1 flushes on its own      CPU 1's walker
 #                                   (the load is put off)
@@ -44,12 +30,10 @@ async def _flusher(cpu: PerCpu) -> None:
 FLUSH_NOTES = Litmus(
     name="flush-notes",
     question="Is the order read generation, flush, write note kept where only barriers keep it?",
-    programs=(moves_and_reuses, _flusher),
-    setup=page_cached_on_1,
+    programs=(moves_and_reuses, in_order(call(flush_for_own_reasons), call(user_read, PAGE))),
+    setup=pages(PAGE, cached=(1,)),
     expected=(
-        never("migrc:v3", SKIPPED, REUSED),
-        never("migrc:rfc2", SKIPPED, REUSED),
-        never("migrc:v9", SKIPPED, REUSED),
+        *postings_never(SKIPPED, REUSED),
         never("migrc:rfc1", SKIPPED, REUSED),
         Expectation("mistake:no-barrier-before-flush", "Never", "Never", "Sometimes", (SKIPPED, REUSED)),
         Expectation("mistake:no-barrier-after-flush", "Never", "Never", "Sometimes", (SKIPPED, REUSED)),
@@ -60,5 +44,3 @@ FLUSH_NOTES = Litmus(
     fast=1,
     slow=2,
 )
-
-TESTS = (FLUSH_NOTES,)

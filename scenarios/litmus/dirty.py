@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from emulator.kernel.mprotect import change_prot_numa
-from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
-from emulator.machine.litmus import MM, SLOW, Litmus, Setup
-from scenarios.litmus.steps import (
-    AREA_PAGES,
-    DEFERRED,
-    PAGE,
-    RECEIVED,
-    VERSION,
-    move,
-    mover,
-    never,
-    reader,
-    sometimes,
-)
+from emulator.machine.litmus import SLOW, Litmus, Setup
+from scenarios.litmus.answers import DEFERRED, PROMOTED, RECEIVED, never, postings_never, sometimes
+from scenarios.litmus.starts import AREA_PAGES, PAGE, VERSION, pages
+from scenarios.litmus.steps import bystander, call, in_order, move, mover, reader, scanner
 
-PROMOTED = "numa_pages_migrated"
 OTHER_MM = 2
-
-
-def _written_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, SLOW, writable=True, dirty=True, version=VERSION)
-    setup.cache(2, PAGE)
-
-
-async def _scanner(cpu: PerCpu) -> None:
-    await change_prot_numa(cpu, MM, PAGE, PAGE + 1)
-
-
-async def _promoter(cpu: PerCpu) -> None:
-    await user_read(cpu, PAGE)
-
-
-async def _writer(cpu: PerCpu) -> None:
-    await user_write(cpu, PAGE, 13)
 
 
 # CPU 0 scans                       CPU 1 faults                  CPU 2 has it writable and dirty
@@ -50,8 +20,8 @@ async def _writer(cpu: PerCpu) -> None:
 DIRTY_CACHED = Litmus(
     name="dirty-entry-cached",
     question="An entry cached writable and dirty is write-protected by now: may its flush be deferred?",
-    programs=(_scanner, _promoter, _writer),
-    setup=_written_page,
+    programs=(scanner, call(user_read, PAGE), call(user_write, PAGE, 13)),
+    setup=pages(PAGE, node=SLOW, written=True, cached=(2,)),
     expected=(
         never("immediate", PROMOTED),
         never("migrc:v3", PROMOTED),
@@ -60,17 +30,6 @@ DIRTY_CACHED = Litmus(
     fast=2,
     slow=1,
 )
-
-
-def _writable_page(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, writable=True, dirty=True, version=VERSION)
-    setup.cache(1, PAGE)
-
-
-async def _late_writer(cpu: PerCpu) -> None:
-    await user_write(cpu, PAGE, 12)
-    await user_read(cpu, PAGE)
 
 
 # CPU 0 demotes                     CPU 1 has frame 1 cached writable
@@ -83,13 +42,11 @@ async def _late_writer(cpu: PerCpu) -> None:
 WRITABLE = Litmus(
     name="writable-entry-cached",
     question="Is a page moved only when nobody can write to its old frame any more?",
-    programs=(mover, _late_writer),
-    setup=_writable_page,
+    programs=(mover, in_order(call(user_write, PAGE, 12), call(user_read, PAGE))),
+    setup=pages(PAGE, written=True, cached=(1,)),
     expected=(
         never("immediate", RECEIVED),
-        never("migrc:v3", RECEIVED),
-        never("migrc:rfc2", RECEIVED),
-        never("migrc:v9", RECEIVED),
+        *postings_never(RECEIVED),
         sometimes("mistake:defers-writable"),
     ),
     fast=2,
@@ -99,23 +56,11 @@ WRITABLE = Litmus(
 
 def _dirty_and_clean(setup: Setup) -> None:
     setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, dirty=True, version=VERSION)
-    setup.cache(1, PAGE)
+    setup.page(PAGE, dirty=True, version=VERSION, cached=(1,))
     # The clean page is another process', so that the flush for it does not interrupt CPU 1.
     setup.load(2, OTHER_MM)
     setup.area(PAGE, AREA_PAGES, mm=OTHER_MM)
-    setup.page(PAGE, version=VERSION, mm=OTHER_MM)
-    setup.cache(2, PAGE, mm=OTHER_MM)
-
-
-async def _moves_both_and_writes(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-    await move(cpu, 2)
-    await user_write(cpu, PAGE, 11)
-
-
-async def _bystander(cpu: PerCpu) -> None:
-    """Has the other page cached."""
+    setup.page(PAGE, version=VERSION, mm=OTHER_MM, cached=(2,))
 
 
 # CPU 0                             CPU 1 has frame 1 cached, read-only and dirty
@@ -128,7 +73,7 @@ async def _bystander(cpu: PerCpu) -> None:
 DIRTY_LIST = Litmus(
     name="dirty-list-left",
     question="Requests wait on two lists: does a write fault flush for both?",
-    programs=(_moves_both_and_writes, reader, _bystander),
+    programs=(in_order(mover, call(move, 2), call(user_write, PAGE, 11)), reader, bystander),
     setup=_dirty_and_clean,
     expected=(
         never("migrc:v3", DEFERRED, RECEIVED),
@@ -139,5 +84,3 @@ DIRTY_LIST = Litmus(
     fast=2,
     slow=2,
 )
-
-TESTS = (DIRTY_CACHED, WRITABLE, DIRTY_LIST)

@@ -8,16 +8,9 @@ from typing import Any
 from emulator.hardware.operations import Operation, SendIpi
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import FAST, Forbidden, Litmus
-from scenarios.litmus.steps import (
-    DEFERRED,
-    REUSED,
-    move,
-    never,
-    pages_cached_on_1,
-    reader,
-    reuse,
-    sometimes,
-)
+from scenarios.litmus.answers import DEFERRED, REUSED, postings_never, sometimes
+from scenarios.litmus.starts import OTHER, PAGE, pages
+from scenarios.litmus.steps import move, reader, reuse
 
 NEEDLESS = "needless interrupt"
 
@@ -60,15 +53,11 @@ TWICE = Litmus(
     name="interrupted-twice",
     question="May one attempt to flush interrupt the same CPU twice?",
     programs=(_moves_and_flushes, reader),
-    setup=pages_cached_on_1,
+    setup=pages(PAGE, OTHER, cached=(1,)),
     expected=(
-        never("migrc:v3", DEFERRED, REUSED),
-        never("migrc:rfc2", DEFERRED, REUSED),
-        never("migrc:v9", DEFERRED, REUSED),
+        *postings_never(DEFERRED, REUSED),
         sometimes("mistake:flushes-request-by-request", NEEDLESS),
     ),
     fast=2,
     slow=2,
 )
-
-TESTS = (TWICE,)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import Litmus, Setup
-from scenarios.litmus.steps import AREA_PAGES, DEFERRED, PAGE, VERSION, move, mover, never, sometimes
+from scenarios.litmus.answers import DEFERRED, FLUSHES, postings_never, sometimes
+from scenarios.litmus.starts import AREA_PAGES, PAGE, VERSION
+from scenarios.litmus.steps import call, move, mover
 
 FIRST_MM = 2
 SECOND_MM = 3
@@ -21,12 +23,7 @@ def _two_pages(setup: Setup) -> None:
         setup.load(cpu, mm)
     for cpu, mm in ((1, SECOND_MM), (0, FIRST_MM)):
         setup.area(PAGE, AREA_PAGES, mm=mm)
-        setup.page(PAGE, version=VERSION, mm=mm)
-        setup.cache(cpu, PAGE, mm=mm)
-
-
-async def _second(cpu: PerCpu) -> None:
-    await move(cpu, 2)
+        setup.page(PAGE, version=VERSION, mm=mm, cached=(cpu,))
 
 
 async def _taker(cpu: PerCpu) -> None:
@@ -44,17 +41,13 @@ async def _taker(cpu: PerCpu) -> None:
 TWO_ADDERS = Litmus(
     name="two-adders-one-taker",
     question="Is the shared list safe with two adders and a taker that works while others add?",
-    programs=(mover, _second, _taker),
+    programs=(mover, call(move, 2), _taker),
     setup=_two_pages,
     expected=(
-        never("migrc:v3", DEFERRED, "migrc_flushes"),
-        never("migrc:rfc2", DEFERRED, "migrc_flushes"),
-        never("migrc:v9", DEFERRED, "migrc_flushes"),
+        *postings_never(DEFERRED, FLUSHES),
         sometimes("mistake:walks-the-shared-list"),
         sometimes("mistake:hung-too-early"),
     ),
     fast=2,
     slow=2,
 )
-
-TESTS = (TWO_ADDERS,)

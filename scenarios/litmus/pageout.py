@@ -7,31 +7,25 @@ from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import Forbidden, Litmus, Setup
-from scenarios.litmus.steps import DEFERRED, PAGE, RECEIVED, STALE, VERSION, move, never, read, sometimes
+from scenarios.litmus.answers import (
+    DEFERRED,
+    MADE_WRITABLE,
+    READ_AGAIN,
+    RECEIVED,
+    STALE,
+    never,
+    postings_never,
+    postings_sometimes,
+    sometimes,
+)
+from scenarios.litmus.starts import FLAG, PAGE, VERSION, file_page
+from scenarios.litmus.steps import call, in_order, move, read
 
-FILE = 1
-FLAG = 0x20
 KEPT = "litmus_kept"
 RECLAIMED = "pgsteal_file"
 WRITTEN = "nr_vmscan_write"
-READ_AGAIN = "pgmajfault"
 LOST = "a write is lost"
 WRITTEN_OUT = "grace period: written out while writable"
-WRITABLE = "grace period: destination made writable"
-
-
-def _shared_page(setup: Setup, writable: bool) -> None:
-    setup.area(PAGE, 1, file=FILE, shared=True)
-    pfn = setup.page(PAGE, writable=writable, dirty=writable, exclusive=False, version=VERSION)
-    setup.in_page_cache(pfn, FILE, 0)
-    # What the file has is what was read from it, until something else is written out.
-    setup.memory.folios.files[FILE, 0] = VERSION
-
-
-def _dirty_page(setup: Setup) -> None:
-    _shared_page(setup, writable=True)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
 
 
 async def _reclaim(cpu: PerCpu, pfn: int) -> None:
@@ -40,10 +34,6 @@ async def _reclaim(cpu: PerCpu, pfn: int) -> None:
     for kept in await shrink_file_folios(cpu, [pfn]):
         cpu.count(KEPT)
         await FolioPutbackLru(kept, False)
-
-
-async def _reclaimer(cpu: PerCpu) -> None:
-    await _reclaim(cpu, 1)
 
 
 async def _writer(cpu: PerCpu) -> None:
@@ -64,23 +54,15 @@ async def _writer(cpu: PerCpu) -> None:
 DIRTY_PAGEOUT = Litmus(
     name="pageout-dirty",
     question="A dirty page of a file is written out and reclaimed: is a write through a cached entry lost?",
-    programs=(_reclaimer, _writer),
-    setup=_dirty_page,
+    programs=(call(_reclaim, 1), _writer),
+    setup=file_page(written=True, stored=True),
     expected=(
         never("immediate", RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
-        never("migrc:v3", RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
-        never("migrc:rfc2", RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
-        never("migrc:v9", RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
+        *postings_never(RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
         sometimes("mistake:pageout-without-flush", WRITTEN_OUT, LOST),
     ),
     frugal=False,
 )
-
-
-def _clean_page(setup: Setup) -> None:
-    _shared_page(setup, writable=False)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
 
 
 async def _moves_and_reclaims(cpu: PerCpu) -> None:
@@ -106,12 +88,10 @@ PENDING_RECLAIMED = Litmus(
     name="reclaim-pending",
     question="The destination of a pending request is reclaimed: what becomes of the source's translations?",
     programs=(_moves_and_reclaims, _reader),
-    setup=_clean_page,
+    setup=file_page(stored=True),
     expected=(
         never("immediate", RECLAIMED, READ_AGAIN),
-        never("migrc:v3", DEFERRED, RECLAIMED, READ_AGAIN, STALE),
-        never("migrc:rfc2", DEFERRED, RECLAIMED, READ_AGAIN, STALE),
-        never("migrc:v9", DEFERRED, RECLAIMED, READ_AGAIN, STALE),
+        *postings_never(DEFERRED, RECLAIMED, READ_AGAIN, STALE),
     ),
     frugal=False,
     fast=2,
@@ -119,18 +99,12 @@ PENDING_RECLAIMED = Litmus(
 
 
 def _clean_page_and_flag(setup: Setup) -> None:
-    _shared_page(setup, writable=False)
+    file_page(cached=(2,), stored=True)(setup)
     setup.area(FLAG, 1)
-    setup.page(FLAG, writable=True, dirty=True)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, FLAG)
-    setup.cache(2, PAGE)
+    setup.page(FLAG, writable=True, dirty=True, cached=range(setup.cpus))
 
 
-async def _writes_and_tells(cpu: PerCpu) -> None:
-    await user_write(cpu, PAGE, 1)
-    await SmpWmb()
-    await user_write(cpu, FLAG, 1)
+_writes_and_tells = in_order(call(user_write, PAGE, 1), SmpWmb(), call(user_write, FLAG, 1))
 
 
 async def _told_and_reads(cpu: PerCpu) -> None:
@@ -154,15 +128,11 @@ async def _told_and_reads(cpu: PerCpu) -> None:
 REFILLED = Litmus(
     name="reclaim-refill",
     question="A clean page's slot is refilled before reclaim has flushed: may the new page be written?",
-    programs=(_reclaimer, _writes_and_tells, _told_and_reads),
+    programs=(call(_reclaim, 1), _writes_and_tells, _told_and_reads),
     setup=_clean_page_and_flag,
     expected=(
-        sometimes("immediate", WRITABLE, "message passing"),
-        sometimes("migrc:v3", WRITABLE, "message passing"),
-        sometimes("migrc:rfc2", WRITABLE, "message passing"),
-        sometimes("migrc:v9", WRITABLE, "message passing"),
+        sometimes("immediate", MADE_WRITABLE, "message passing"),
+        *postings_sometimes(MADE_WRITABLE, "message passing"),
     ),
     frugal=False,
 )
-
-TESTS = (DIRTY_PAGEOUT, PENDING_RECLAIMED, REFILLED)

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 from emulator.hardware.operations import Store, WaitFor
-from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import FAST, Litmus
-from scenarios.litmus.steps import (
-    DEFERRED,
-    REUSED,
-    move,
-    moves_and_reuses,
-    never,
-    page_cached_on_1,
-    pages_cached_on_1,
-    reader,
-    reuse,
-    sometimes,
-)
-
-FAILED = "allocation failed"
-MOVED = "litmus.moved"
-
+from scenarios.litmus.answers import DEFERRED, FAILED, REUSED, never, postings_never, sometimes
+from scenarios.litmus.starts import OTHER, PAGE, pages
+from scenarios.litmus.steps import MOVED, call, in_order, move, mover, moves_and_reuses, reader, reuse
 
 # CPU 0                             CPU 1 has frame 1 cached
 # demote: the only frame is pending
@@ -32,29 +18,15 @@ HIDDEN_PRESSURE = Litmus(
     name="allocation-needs-the-flush",
     question="Is pending memory flushed for and found before an allocation fails?",
     programs=(moves_and_reuses, reader),
-    setup=page_cached_on_1,
+    setup=pages(PAGE, cached=(1,)),
     expected=(
-        never("migrc:v3", DEFERRED, REUSED),
-        never("migrc:rfc2", DEFERRED, REUSED),
-        never("migrc:v9", DEFERRED, REUSED),
+        *postings_never(DEFERRED, REUSED),
         sometimes("mistake:no-flush-under-pressure", FAILED),
         sometimes("mistake:flushes-below-the-watermark-only", FAILED),
     ),
     fast=1,
     slow=2,
 )
-
-
-async def _moves_both(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-    await move(cpu, 2)
-    await Store(MOVED, 1)
-    await reuse(cpu, FAST)
-
-
-async def _allocator(cpu: PerCpu) -> None:
-    await WaitFor(MOVED, 1)
-    await reuse(cpu, FAST)
 
 
 # CPU 0                             CPU 1
@@ -67,8 +39,11 @@ async def _allocator(cpu: PerCpu) -> None:
 TWO_ALLOCATORS = Litmus(
     name="two-allocators",
     question="Two CPUs need pending memory; one is flushing for it: does the other one fail?",
-    programs=(_moves_both, _allocator),
-    setup=pages_cached_on_1,
+    programs=(
+        in_order(mover, call(move, 2), Store(MOVED, 1), call(reuse, FAST)),
+        in_order(WaitFor(MOVED, 1), call(reuse, FAST)),
+    ),
+    setup=pages(PAGE, OTHER, cached=(1,)),
     expected=(
         never("immediate", REUSED),
         sometimes("migrc:v3", FAILED),
@@ -78,5 +53,3 @@ TWO_ALLOCATORS = Litmus(
     fast=2,
     slow=2,
 )
-
-TESTS = (HIDDEN_PRESSURE, TWO_ALLOCATORS)

@@ -25,7 +25,9 @@ from emulator.machine.litmus import FAST, MM, SLOW, Forbidden, Litmus, LitmusMac
 from emulator.machine.referee import Referee
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import POLICIES
-from scenarios.litmus.steps import PAGE, REUSED, VERSION, flush_for_own_reasons, move, read_if_cached
+from scenarios.litmus.answers import REUSED
+from scenarios.litmus.starts import PAGE, VERSION
+from scenarios.litmus.steps import flush_for_own_reasons, move, read_if_cached
 from scenarios.mistakes import MISTAKES
 
 RULE = "allocation failed though a flush would have satisfied it"

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from emulator.machine.litmus import Litmus
-from scenarios.litmus.steps import (
-    RECEIVED,
-    REUSED,
-    STALE,
-    cached_page,
-    moves_and_reuses,
-    never,
-    reader,
-    sometimes,
-)
+from scenarios.litmus.answers import RECEIVED, REUSED, STALE, never, sometimes
+from scenarios.litmus.starts import cached_page
+from scenarios.litmus.steps import moves_and_reuses, reader
 
 # CPU 0 moves and reuses            CPU 1 has frame 1 cached
 # entry = migration entry
@@ -34,5 +27,3 @@ SHOOTDOWN = Litmus(
     fast=1,
     slow=2,
 )
-
-TESTS = (SHOOTDOWN,)

@@ -1,9 +1,13 @@
-"""What litmus tests have in common: a page that is cached, moving it, reusing a frame, reading twice.
+"""What the programs of litmus tests do: move a page, use a frame again, read through old translations.
 
-Nothing here waits for another CPU. What is counted here is proof that a run got to the point of its test.
+A program is a function of its CPU. `call(user_write, PAGE, 11)` makes one of any kernel function, `in_order`
+makes one of several and of operations. Nothing here waits for another CPU.
 """
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Concatenate, ParamSpec
 
 from emulator.hardware.operations import (
     FolioIsolateLru,
@@ -13,40 +17,47 @@ from emulator.hardware.operations import (
     GetPte,
     LocalIrqDisable,
     LocalIrqEnable,
+    Operation,
     ReadFrame,
     Translate,
 )
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.migrate import migrate_pages
+from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.tlb import flush_tlb_local
 from emulator.kernel.user import user_read
-from emulator.machine.litmus import FAST, MM, SLOW, Expectation, Setup
+from emulator.machine.litmus import FAST, MM, SLOW, Body
+from scenarios.litmus.answers import REUSED, STALE, STAYED
+from scenarios.litmus.starts import PAGE
 
-PAGE = 0x10
-OTHER = 0x11
-AREA_PAGES = 4
-VERSION = 7
-
-REUSED = "litmus_frame_reused"
-STALE = "litmus_old_translation"
-STAYED = "litmus_not_moved"
-DEFERRED = "migrc_deferred"
-SKIPPED = "migrc_skipped"
-RECEIVED = "nr_tlb_remote_flush_received"
-WRITE_FAULTS = "migrc_write_faults"
+MOVED = "litmus.moved"  # a word that says so
+Parameters = ParamSpec("Parameters")
 
 
-def never(policy: str, *reached: str) -> Expectation:
-    """Nothing may break under this policy on any architecture; the counters show that it could have."""
-    return Expectation(policy, "Never", "Never", "Never", reached)
+def call(
+    function: Callable[Concatenate[PerCpu, Parameters], Awaitable[object]],
+    *arguments: Parameters.args,
+    **options: Parameters.kwargs,
+) -> Body:
+    """A program that calls one function of the kernel, or one of those below."""
+
+    async def body(cpu: PerCpu) -> None:
+        await function(cpu, *arguments, **options)
+
+    return body
 
 
-def sometimes(policy: str, *rules: str) -> Expectation:
-    """One of these rules (any if none is named) breaks in some interleaving on every architecture."""
-    return Expectation(policy, "Sometimes", "Sometimes", "Sometimes", (), rules)
+def in_order(*steps: Body | Operation) -> Body:
+    """A program of programs and operations, one after the other."""
+
+    async def body(cpu: PerCpu) -> None:
+        for step in steps:
+            await (step(cpu) if callable(step) else step)
+
+    return body
 
 
 async def move(cpu: PerCpu, pfn: int, target: int = SLOW) -> bool:
@@ -96,43 +107,14 @@ async def read_if_cached(cpu: PerCpu, vpn: int = PAGE) -> None:
         await ReadFrame(mm, vpn, pte_pfn(cached))
 
 
-def cached_page(setup: Setup) -> None:
-    """A page in frame 1 that every CPU has cached."""
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
-
-
-def page_cached_on_1(setup: Setup) -> None:
-    """A page in frame 1 that CPU 1 has cached."""
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    setup.cache(1, PAGE)
-
-
-def pages_cached_on_1(setup: Setup) -> None:
-    """Two pages that CPU 1 has cached."""
-    setup.area(PAGE, AREA_PAGES)
-    for vpn in (PAGE, OTHER):
-        setup.page(vpn, version=VERSION)
-        setup.cache(1, vpn)
-
-
-async def mover(cpu: PerCpu) -> None:
-    """A program: demote frame 1."""
-    await move(cpu, 1)
-
-
 async def moves_and_reuses(cpu: PerCpu) -> None:
     """A program: demote frame 1, then need memory of its node."""
     if await move(cpu, 1):
         await reuse(cpu, FAST)
 
 
-async def reader(cpu: PerCpu) -> None:
-    """A program: read the page."""
-    await read(cpu)
+async def bystander(cpu: PerCpu) -> None:
+    """A program: runs its address space, and nothing else."""
 
 
 async def flush_for_own_reasons(cpu: PerCpu) -> None:
@@ -140,3 +122,8 @@ async def flush_for_own_reasons(cpu: PerCpu) -> None:
     await LocalIrqDisable()
     await flush_tlb_local(cpu)
     await LocalIrqEnable()
+
+
+mover = call(move, 1)  # demotes frame 1
+reader = call(read)  # reads the page
+scanner = call(change_prot_numa, MM, PAGE, PAGE + 1)  # makes the page's entry a NUMA hint

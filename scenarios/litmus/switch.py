@@ -4,45 +4,16 @@ from __future__ import annotations
 
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
-from emulator.machine.litmus import FAST, Litmus, Setup
+from emulator.machine.litmus import FAST, Litmus
 from emulator.policies.migrc_v3 import MigrcV3
-from scenarios.litmus.steps import (
-    AREA_PAGES,
-    DEFERRED,
-    OTHER,
-    PAGE,
-    REUSED,
-    STALE,
-    VERSION,
-    WRITE_FAULTS,
-    move,
-    never,
-    read,
-    reuse,
-    sometimes,
-)
+from scenarios.litmus.answers import DEFERRED, REUSED, STALE, WRITE_FAULTS, never, sometimes
+from scenarios.litmus.starts import OTHER, PAGE, pages
+from scenarios.litmus.steps import call, in_order, move, mover, read, reader, reuse
 
 
-def _two_pages(setup: Setup) -> None:
-    setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    setup.page(OTHER, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
-        setup.cache(cpu, OTHER)
-
-
-async def _mover(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-    await move(cpu, 2)
-    await reuse(cpu, FAST)
-
-
-async def _switches_off(cpu: PerCpu) -> None:
+async def _switch_off(cpu: PerCpu) -> None:
     assert isinstance(cpu.policy, MigrcV3)
     await cpu.policy.set_enabled(cpu, False)
-    await read(cpu)
-    await read(cpu, OTHER)
 
 
 # CPU 0                             CPU 1 has both pages cached
@@ -55,24 +26,16 @@ async def _switches_off(cpu: PerCpu) -> None:
 SWITCH = Litmus(
     name="switched-off-while-pending",
     question="Is everything flushed and freed when the switch is turned off while requests are pending?",
-    programs=(_mover, _switches_off),
-    setup=_two_pages,
+    programs=(
+        in_order(mover, call(move, 2), call(reuse, FAST)),
+        in_order(call(_switch_off), reader, call(read, OTHER)),
+    ),
+    setup=pages(PAGE, OTHER),
     expected=(never("migrc:v3", DEFERRED, REUSED, STALE),),
     fast=2,
     slow=3,
     only=MigrcV3,
 )
-
-
-async def _mover_and_writer(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-    await user_write(cpu, PAGE, 11)
-
-
-async def _switches_off_and_reads(cpu: PerCpu) -> None:
-    assert isinstance(cpu.policy, MigrcV3)
-    await cpu.policy.set_enabled(cpu, False)
-    await read(cpu)
 
 
 # CPU 0                             CPU 1 has the page cached
@@ -85,8 +48,8 @@ async def _switches_off_and_reads(cpu: PerCpu) -> None:
 SWITCH_AND_WRITE = Litmus(
     name="switched-off-before-write",
     question="Does a write fault still flush for what is pending when the switch has been turned off?",
-    programs=(_mover_and_writer, _switches_off_and_reads),
-    setup=_two_pages,
+    programs=(in_order(mover, call(user_write, PAGE, 11)), in_order(call(_switch_off), reader)),
+    setup=pages(PAGE, OTHER),
     expected=(
         never("migrc:v3", DEFERRED, STALE, WRITE_FAULTS),
         sometimes("mistake:switched-off-forgets"),
@@ -95,5 +58,3 @@ SWITCH_AND_WRITE = Litmus(
     slow=3,
     only=MigrcV3,
 )
-
-TESTS = (SWITCH, SWITCH_AND_WRITE)

@@ -7,38 +7,26 @@ from emulator.kernel.mmzone import get_page_from_freelist
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
 from emulator.machine.litmus import FAST, SLOW, Litmus, Setup
-from scenarios.litmus.steps import (
-    AREA_PAGES,
+from scenarios.litmus.answers import (
     DEFERRED,
-    OTHER,
-    PAGE,
+    FLUSHES,
+    RECEIVED,
     REUSED,
     STALE,
-    VERSION,
     WRITE_FAULTS,
-    cached_page,
-    move,
     never,
-    read,
-    reader,
+    postings_never,
     sometimes,
 )
-
-MOVED = "litmus.moved"
-
-
-async def _mover_and_writer(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-    # The page is pending before either write begins; from here on nobody waits for anybody.
-    await Store(MOVED, 1)
-    await user_write(cpu, PAGE, 11)
+from scenarios.litmus.starts import AREA_PAGES, OTHER, PAGE, VERSION, cached_page
+from scenarios.litmus.steps import MOVED, call, in_order, move, mover, read, reader
 
 
-async def _writer(cpu: PerCpu) -> None:
-    await WaitFor(MOVED, 1)
-    await user_write(cpu, PAGE, 12)
+async def _drain(cpu: PerCpu) -> None:
+    await cpu.policy.drain(cpu)
 
 
+# The page is pending before either write begins; from there on nobody waits for anybody.
 # CPU 0 writes                      CPU 1 writes                  CPU 2 has the source cached
 # fault: pending, take the list
 #                                   fault: list is empty
@@ -48,43 +36,30 @@ async def _writer(cpu: PerCpu) -> None:
 EMPTY_IS_NOT_DONE = Litmus(
     name="empty-is-not-done",
     question="Does an empty list mean that the flush which emptied it is done?",
-    programs=(_mover_and_writer, _writer, reader),
+    programs=(
+        in_order(mover, Store(MOVED, 1), call(user_write, PAGE, 11)),
+        in_order(WaitFor(MOVED, 1), call(user_write, PAGE, 12)),
+        reader,
+    ),
     setup=cached_page,
     expected=(
         sometimes("migrc:v3"),
         sometimes("migrc:rfc2"),
         never("migrc:v9", DEFERRED, STALE, WRITE_FAULTS),
         sometimes("mistake:empty-means-done"),
-        never("immediate", "nr_tlb_remote_flush_received"),
+        never("immediate", RECEIVED),
     ),
 )
 
 
 def _two_nodes(setup: Setup) -> None:
     setup.area(PAGE, AREA_PAGES)
-    setup.page(PAGE, version=VERSION)
-    setup.page(OTHER, SLOW, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, PAGE)
-        setup.cache(cpu, OTHER)
+    setup.page(PAGE, version=VERSION, cached=range(setup.cpus))
+    setup.page(OTHER, SLOW, version=VERSION, cached=range(setup.cpus))
 
 
-async def _both_pending(cpu: PerCpu, pfn: int, target: int) -> None:
-    # A preamble: each CPU hangs a request, and only then do both flush.
-    await move(cpu, pfn, target)
-    await AtomicAdd(MOVED, 1)
-    await WaitFor(MOVED, 2)
-
-
-async def _first(cpu: PerCpu) -> None:
-    await _both_pending(cpu, 1, SLOW)
-    await cpu.policy.drain(cpu)
-
-
-async def _second(cpu: PerCpu) -> None:
-    await _both_pending(cpu, 3, FAST)
-    await cpu.policy.drain(cpu)
-
+# A preamble: each CPU hangs a request, and only then do both flush.
+_both_pending = in_order(AtomicAdd(MOVED, 1), WaitFor(MOVED, 2), call(_drain))
 
 # Frame 1 and frame 3 are pending, on the lists of two nodes.
 # CPU 0                             CPU 1
@@ -97,12 +72,10 @@ async def _second(cpu: PerCpu) -> None:
 CROSSING_FLUSHES = Litmus(
     name="crossing-flushes",
     question="Do two CPUs that flush for each other at the same time both get through?",
-    programs=(_first, _second),
+    programs=(in_order(mover, _both_pending), in_order(call(move, 3, FAST), _both_pending)),
     setup=_two_nodes,
     expected=(
-        never("migrc:v3", DEFERRED, "migrc_flushes"),
-        never("migrc:rfc2", DEFERRED, "migrc_flushes"),
-        never("migrc:v9", DEFERRED, "migrc_flushes"),
+        *postings_never(DEFERRED, FLUSHES),
         sometimes("mistake:interrupts-off", "waits for acknowledgements with interrupts off", "deadlock"),
         sometimes("mistake:lock-order", "deadlock"),
         sometimes("mistake:lost-wake-up", "deadlock"),
@@ -115,14 +88,7 @@ CROSSING_FLUSHES = Litmus(
 def _two_pages(setup: Setup) -> None:
     setup.area(PAGE, AREA_PAGES)
     setup.page(PAGE, version=VERSION)
-    setup.page(OTHER, version=VERSION)
-    for cpu in range(setup.cpus):
-        setup.cache(cpu, OTHER)
-
-
-async def _flusher(cpu: PerCpu) -> None:
-    await move(cpu, 1)
-    await cpu.policy.drain(cpu)
+    setup.page(OTHER, version=VERSION, cached=range(setup.cpus))
 
 
 async def _adder(cpu: PerCpu) -> None:
@@ -131,10 +97,6 @@ async def _adder(cpu: PerCpu) -> None:
         cpu.count(REUSED)
         await FolioZero(pfn)
         await FolioPut(pfn)
-
-
-async def _reader_of_other(cpu: PerCpu) -> None:
-    await read(cpu, OTHER)
 
 
 # v9 keeps no account of who has flushed, so it interrupts CPUs for nothing at times; not judged here.
@@ -149,15 +111,13 @@ async def _reader_of_other(cpu: PerCpu) -> None:
 FLUSH_RACES_ADD = Litmus(
     name="flush-races-add",
     question="A flush empties the mask while an unmap adds to it: is the new flush remembered?",
-    programs=(_flusher, _adder, _reader_of_other),
+    programs=(in_order(mover, call(_drain)), _adder, call(read, OTHER)),
     setup=_two_pages,
     expected=(
-        never("migrc:v9", DEFERRED, REUSED, STALE, "migrc_flushes"),
+        never("migrc:v9", DEFERRED, REUSED, STALE, FLUSHES),
         sometimes("mistake:adds-while-flushing"),
     ),
     fast=2,
     slow=2,
     frugal=False,
 )
-
-TESTS = (EMPTY_IS_NOT_DONE, CROSSING_FLUSHES, FLUSH_RACES_ADD)

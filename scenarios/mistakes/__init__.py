@@ -6,23 +6,15 @@ A class of these modules that has a name of its own, `mistake:...`, is one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
 
 from emulator.kernel.policy import Policy
-from scenarios.mistakes import (
-    deadlocks,
-    flushing,
-    interrupts,
-    kernel_paths,
-    merged_mask,
-    notes,
-    requests,
-)
-
-_MODULES = (interrupts, kernel_paths, notes, requests, flushing, merged_mask, deadlocks)
+from scenarios.mistakes.notes import narrow_generation
 
 MISTAKES: dict[str, Callable[[], Policy]] = {
-    found.name: found
-    for module in _MODULES
-    for found in vars(module).values()
-    if isinstance(found, type) and issubclass(found, Policy) and found.name.startswith("mistake:")
-} | {"mistake:narrow-generation": notes.narrow_generation}
+    value.name: value
+    for found in iter_modules(__path__)
+    for value in vars(import_module(f"{__name__}.{found.name}")).values()
+    if isinstance(value, type) and issubclass(value, Policy) and value.name.startswith("mistake:")
+} | {"mistake:narrow-generation": narrow_generation}

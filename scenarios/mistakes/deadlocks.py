@@ -19,14 +19,13 @@ from emulator.kernel.sched import scheduler_ipi
 from emulator.kernel.smp import cpus_of
 from emulator.kernel.tlb import flush_everything, flush_tlb_func
 from emulator.policies.migrc_v3 import MigrcV3
-from scenarios.mistakes.flushing import TakesRequests
 
 FLUSHING = "migrc_flushing"
 WAITERS = "migrc_flush_waiters"
 NO_PID = 0
 
 
-class InterruptsOff(TakesRequests):
+class InterruptsOff(MigrcV3):
     """kernel/smp.c, smp_call_function_many_cond: "can deadlock when called with interrupts disabled".
 
     Here the list is taken and flushed for inside one section with interrupts off: two CPUs that do so for
@@ -37,7 +36,7 @@ class InterruptsOff(TakesRequests):
 
     async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
         """Waits deaf."""
-        batch, folios = await self.take(cpu)
+        batch, folios = await self.take_lists(cpu, self._lists(cpu))
         info = flush_everything(cpu)
         others = cpus_of(batch.cpumask & ~cpu.bit)
         await LocalIrqDisable()
@@ -46,7 +45,7 @@ class InterruptsOff(TakesRequests):
             await flush_tlb_func(cpu, info)
             await WaitAcks(request)
         await LocalIrqEnable()
-        return await self.free(cpu, folios)
+        return await self.release_all(cpu, folios)
 
 
 class LockOrder(MigrcV3):

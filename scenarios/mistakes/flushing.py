@@ -11,41 +11,20 @@ from emulator.policies.migrc_v3 import MIGRC_DISABLED, MigrcV3
 from scenarios.mistakes.interrupts import send_without_waiting
 
 
-class TakesRequests(MigrcV3):
-    """v3's migrc_try_flush_free_folios taken apart, so that a mistake can change one half of it."""
-
-    async def take(self, cpu: PerCpu) -> tuple[TlbUbc, list[int]]:
-        """All that is pending: the CPUs to flush, and the folios that wait for it."""
-        batch = TlbUbc()
-        folios: list[int] = []
-        for name in self._lists(cpu):
-            for node in await LlistDelAll(name):
-                request = Request(*node)
-                batch.cpumask |= await self.skip_flushed_cpus(cpu, request)
-                folios += request.folios
-        return batch, folios
-
-    async def free(self, cpu: PerCpu, folios: list[int]) -> bool:
-        """Give them back; whether there were any."""
-        for pfn in folios:
-            await self.release(cpu, pfn)
-        return bool(folios)
-
-
-class FreedBeforeTheFlush(TakesRequests):
+class FreedBeforeTheFlush(MigrcV3):
     """v3, migrc_try_flush_free_folios: `arch_tlbbatch_flush`, then `migrc_shrink`. Here the other way."""
 
     name = "mistake:freed-before-the-flush"
 
     async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
         """Frees what may still be cached."""
-        batch, folios = await self.take(cpu)
-        freed = await self.free(cpu, folios)
+        batch, folios = await self.take_lists(cpu, self._lists(cpu))
+        freed = await self.release_all(cpu, folios)
         await arch_tlbbatch_flush(cpu, batch)
         return freed
 
 
-class DeferredWithoutWaiting(TakesRequests):
+class DeferredWithoutWaiting(MigrcV3):
     """v3, migrc_try_flush_free_folios relies on `arch_tlbbatch_flush` to return when all have flushed.
 
     Here the interrupts are only sent.
@@ -55,12 +34,12 @@ class DeferredWithoutWaiting(TakesRequests):
 
     async def try_flush_free_folios(self, cpu: PerCpu) -> bool:
         """Frees once the interrupts are on their way."""
-        batch, folios = await self.take(cpu)
+        batch, folios = await self.take_lists(cpu, self._lists(cpu))
         await send_without_waiting(cpu, batch)
-        return await self.free(cpu, folios)
+        return await self.release_all(cpu, folios)
 
 
-class FlushesRequestByRequest(TakesRequests):
+class FlushesRequestByRequest(MigrcV3):
     """v3, migrc_try_flush_free_folios folds the masks of all requests (`arch_tlbbatch_fold`), flushes once.
 
     Here each request is flushed for by itself, so that a CPU is interrupted again and again.
@@ -77,11 +56,11 @@ class FlushesRequestByRequest(TakesRequests):
                 batch = TlbUbc()
                 batch.cpumask = request.cpumask
                 await arch_tlbbatch_flush(cpu, batch)
-                flushed = await self.free(cpu, list(request.folios)) or flushed
+                flushed = await self.release_all(cpu, request.folios) or flushed
         return flushed
 
 
-class WalksTheSharedList(TakesRequests):
+class WalksTheSharedList(MigrcV3):
     """v3, migrc_try_flush_free_folios: `llist_del_all` before anything of the list is looked at.
 
     Here the taker walks the list where it hangs and empties it when it is through: what was hung in the
@@ -104,7 +83,7 @@ class WalksTheSharedList(TakesRequests):
         await arch_tlbbatch_flush(cpu, batch)
         for name in self._lists(cpu):
             await LlistDelAll(name)
-        return await self.free(cpu, folios)
+        return await self.release_all(cpu, folios)
 
 
 class WriteFaultForgets(MigrcV3):

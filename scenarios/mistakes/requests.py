@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import FolioGet, FolioSetFlag, LlistAdd, Load
+from emulator.hardware.operations import Load
 from emulator.kernel.percpu import PerCpu, Task, TlbUbc, cpumask_word
-from emulator.policies.migrc import Request, RequestUnderConstruction
+from emulator.policies.migrc import RequestUnderConstruction
 from emulator.policies.migrc_rfc2 import MigrcRfc2, RequestPair
-from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3, requests_list
+from emulator.policies.migrc_v3 import MigrcV3
 
 
 class GenerationBeforeUnmap(MigrcV3):
@@ -92,19 +92,9 @@ class MarksWhatIsPending(MigrcV3):
 
     name = "mistake:marks-what-is-pending"
 
-    async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
-        """As posted, without that one condition."""
-        owed = cpu.current.tlb_ubc
-        request: RequestUnderConstruction | None = cpu.current.policy_state
-        if request is None:
-            return
-        if owed.nr_flush_required == request.nr_required and request.tlb_ubc_ro.nr_flush_required:
-            await FolioGet(src)
-            await FolioSetFlag(src, PG_MIGRC)
-            await FolioSetFlag(dst, PG_MIGRC)
-            request.batch.fold(request.tlb_ubc_ro)
-            request.marked[src] = dst
-        owed.fold(request.tlb_ubc_ro)
+    async def may_mark(self, src: int) -> bool:
+        """Always."""
+        return True
 
 
 class MovedAgainWithoutFlush(MigrcRfc2):
@@ -133,9 +123,7 @@ class HungTooEarly(MigrcV3):
         await super().unmap_done(cpu)
         request: RequestUnderConstruction | None = cpu.current.policy_state
         if request is not None and request.marked:
-            folios = tuple(request.marked)
-            hung = Request(request.gen, request.batch.cpumask, folios)
-            await LlistAdd(requests_list(cpu.parameters.nid(folios[0])), hung)
+            await self.hang(cpu, request, tuple(request.marked))
 
     async def migrate_end(self, cpu: PerCpu) -> None:
         """It hangs already."""

@@ -5,12 +5,15 @@ Whether the verdicts are right is another question.
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import pytest
 
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.ordering import ARCHITECTURES
-from emulator.machine.litmus import LitmusMachine
+from emulator.machine.litmus import Litmus, LitmusMachine
 from emulator.machine.referee import Referee
 from scenarios import litmus as catalogue
 from scenarios.litmus import LITMUS
@@ -21,8 +24,11 @@ EACH = pytest.mark.parametrize("name", LITMUS)
 
 
 def test_no_name_is_used_twice() -> None:
-    modules = vars(catalogue)["_MODULES"]
-    assert sum(len(module.TESTS) for module in modules) == len(LITMUS)
+    modules = [
+        import_module(f"{catalogue.__name__}.{found.name}") for found in iter_modules(catalogue.__path__)
+    ]
+    tests = [value for module in modules for value in vars(module).values() if isinstance(value, Litmus)]
+    assert len(tests) == len(LITMUS)
 
 
 @EACH

@@ -94,7 +94,7 @@ def test_pending_pages_are_seen(
 
     machine = SmallMachine(Thread(0, body), Thread(1, other), policy=policy, architecture="sc")
     meter = PendingPeak(machine.memory, policy())
-    machine.engine.shared.observers = (*machine.engine.shared.observers, meter)
+    machine.engine.shared.checks = (*machine.engine.shared.checks, meter)
     assert not machine.run().violations
     assert seen == [(page + 1) * peak // PAGES for page in range(PAGES)] + [0]
     assert meter.results() == {"pending_peak": peak}

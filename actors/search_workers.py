@@ -81,7 +81,7 @@ class SearchWorkers(WorkerPool):
         super().__init__(SearchWorker, "search", count, folder)
 
     def ranges(
-        self, task: Task, runs: range, seconds: float | None, look: Callable[[], None]
+        self, task: Task, runs: range, seconds: float | None, look: Callable[[], object]
     ) -> Iterator[Range]:
         """What comes out of the runs from `runs.start` to `runs.stop`, in ranges of `runs.step`, in order.
 

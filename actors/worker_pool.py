@@ -61,7 +61,7 @@ class WorkerPool(RaySession):
         self,
         jobs: Iterable[Job],
         begin: Callable[[Any, Job], Any],
-        look: Callable[[], None] | None = None,
+        look: Callable[[], object] | None = None,
     ) -> Iterator[tuple[Job, Any]]:
         """Every job with its answer, as they finish. `begin` gives a job to a worker: Ray's call.
 

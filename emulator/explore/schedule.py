@@ -27,7 +27,7 @@ _TOKEN = re.compile(
 )
 
 
-class ScheduleProblem(Exception):
+class ScheduleProblem(ValueError):
     """The text is no schedule, or the machine cannot follow it; one line, saying where and what would do."""
 
 

@@ -24,8 +24,3 @@ POLICIES: dict[str, Callable[[], Policy]] = {
 def canonical(name: str) -> str:
     """One name for each policy: `migrc` is `migrc:v3`."""
     return "migrc:v3" if name == "migrc" else name
-
-
-def find_policy(name: str) -> Callable[[], Policy]:
-    """The factory of a shipped policy; KeyError if there is none of that name."""
-    return POLICIES[name]

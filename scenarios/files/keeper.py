@@ -6,11 +6,12 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from actors.session import LiveResult
+from scenarios.disk import file_problems
 from scenarios.files.recording import SUFFIX, End, Writer, tlb_digest
 from scenarios.subjects.header import Header
 from scenarios.subjects.subject import safe_name
@@ -27,22 +28,23 @@ def named_files(record: Path, policies: Sequence[str]) -> dict[str, Path]:
 
     UsageProblem if one of them cannot be a file, before anything has run.
     """
-    try:
-        if record.is_dir():
-            raise UsageProblem(f"--record: {record}: a directory; the name of a file")
-        files = {policies[0]: record}
-        if len(policies) > 1:
-            stem, suffix = record.stem, record.suffix
-            files = {one: record.with_name(f"{stem}-{safe_name(one)}{suffix}") for one in policies}
-        for file in files.values():
-            if file.is_dir():
-                raise UsageProblem(f"--record: {file}: a directory; the name of a file")
-            if not file.parent.is_dir():
-                raise UsageProblem(f"--record: {file.parent}: no such directory; one that is there")
-    except OSError as problem:
-        # Too long a name, for one.
-        raise UsageProblem(f"--record: {record}: {problem.strerror}; the name of a file") from None
+    _check(record)
+    if len(policies) == 1:
+        return {policies[0]: record}
+    stem, suffix = record.stem, record.suffix
+    files = {one: record.with_name(f"{stem}-{safe_name(one)}{suffix}") for one in policies}
+    for file in files.values():
+        _check(file)
     return files
+
+
+def _check(file: Path) -> None:
+    # What the system may say is that it is too long a name.
+    with file_problems(f"--record: {file}", "the name of a file"):
+        if file.is_dir():
+            raise ValueError("a directory")
+        if not file.parent.is_dir():
+            raise UsageProblem(f"--record: {file.parent}: no such directory; one that is there")
 
 
 class Keeper:
@@ -107,16 +109,12 @@ class Keeper:
 
 def _moved(file: Path, name: str) -> Path:
     """Move into FOLDER under a name that is free there."""
-    try:
+    with file_problems(f"{FOLDER}: the recording cannot be kept", "a folder to keep it in"):
         FOLDER.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             target = FOLDER / (f"{name}{SUFFIX}" if number == 1 else f"{name}-{number}{SUFFIX}")
-            try:
+            with suppress(FileExistsError):
                 target.touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            shutil.move(file, target)
-            return target
-    except OSError as problem:
-        raise UsageProblem(f"{FOLDER}: the recording cannot be kept: {problem.strerror}") from None
+                shutil.move(file, target)
+                return target
     raise AssertionError("numbers do not end")

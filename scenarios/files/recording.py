@@ -10,9 +10,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Final
 
 import msgpack
@@ -23,6 +22,7 @@ from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
 from emulator.machine.protocols import Machine
 from emulator.measure.digest import digest
+from scenarios.disk import file_problems
 from scenarios.subjects.header import Header, Plain, content_hash
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
@@ -69,23 +69,16 @@ class Writer:
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
-        try:
-            self._file: BinaryIO = path.open("wb", buffering=0)
-        except (OSError, ValueError) as problem:
-            raise self._unwritable(problem) from None
-        try:
-            self._write(MAGIC + b"%d\n" % FORMAT)
+        with self._writable(), ExitStack() as opened:
+            self._file: Any = opened.enter_context(path.open("wb", buffering=0))
+            self._file.write(MAGIC + b"%d\n" % FORMAT)
             self._frame((_HEADER, header.model_dump()))
-        except BaseException:
-            self._file.close()
-            raise
+            opened.pop_all()
 
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             self._file.close()
 
@@ -100,19 +93,13 @@ class Writer:
     def _frame(self, content: tuple[Any, ...]) -> None:
         packed: bytes = msgpack.packb(content)
         # One write, so that what another process reads meanwhile is cut between frames.
-        self._write(_FRAME.pack(len(packed), zlib.crc32(packed)) + packed)
-
-    def _write(self, data: bytes) -> None:
-        try:
-            left = memoryview(data)
+        left = memoryview(_FRAME.pack(len(packed), zlib.crc32(packed)) + packed)
+        with self._writable():
             while left:
                 left = left[self._file.write(left) :]
-        except OSError as problem:
-            raise self._unwritable(problem) from None
 
-    def _unwritable(self, problem: Exception) -> UsageProblem:
-        reason = problem.strerror if isinstance(problem, OSError) else str(problem)
-        return UsageProblem(f"{self.path}: the recording cannot be written: {reason}; a file in a folder")
+    def _writable(self) -> AbstractContextManager[None]:
+        return file_problems(f"{self.path}: the recording cannot be written", "a file in a folder")
 
 
 class Recording:
@@ -128,60 +115,47 @@ class Recording:
         self.damaged = False
         self.problem = ""
         self.position = 0
-        try:
-            self._file: BinaryIO = path.open("rb")
+        with file_problems(str(path), _RIGHT), ExitStack() as opened:
+            self._file: BinaryIO = opened.enter_context(path.open("rb"))
             self.size = path.stat().st_size
-        except (OSError, ValueError) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) else str(problem)
-            raise UsageProblem(f"{path}: {reason}; {_RIGHT}") from None
-        try:
             self._check_format()
             self.header = self._read_header()
-        except BaseException:
-            self._file.close()
-            raise
+            opened.pop_all()
 
     def __enter__(self) -> Recording:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def _check_format(self) -> None:
-        line = self._file.read(_MAX_LINE).partition(b"\n")
-        if not line[0].startswith(MAGIC) or not line[1]:
-            raise UsageProblem(f"{self.path}: not a recording; {_RIGHT}")
-        if line[0][len(MAGIC) :] != b"%d" % FORMAT:
+        line, end, _ = self._file.read(_MAX_LINE).partition(b"\n")
+        if not line.startswith(MAGIC) or not end:
+            raise ValueError("not a recording")
+        if line[len(MAGIC) :] != b"%d" % FORMAT:
             raise UsageProblem(
                 f"{self.path}: a recording of another format; this version of migrc reads format {FORMAT}: "
                 "record it again, or replay it with the version that made it"
             )
-        self.position = len(line[0]) + 1
+        self.position = len(line) + 1
         self._file.seek(self.position)
 
     def _read_header(self) -> Header:
         content = self._next()
         if content is None or content[0] != _HEADER or len(content) != 2:
-            how = self.problem or "it does not begin with a header"
-            raise UsageProblem(f"{self.path}: nothing of it can be used: {how}; {_RIGHT}")
-        try:
+            raise ValueError(
+                f"nothing of it can be used: {self.problem or 'it does not begin with a header'}"
+            )
+        with file_problems(f"{self.path}: header", _RIGHT):
             return Header.model_validate(content[1])
-        except ValidationError as problem:
-            raise UsageProblem(f"{self.path}: header: {first_error(problem)}; {_RIGHT}") from None
 
     def subject(self) -> Subject:
         """What was recorded. UsageProblem if this version has no such thing."""
         header = self.header
         what: LitmusName | Workload = LitmusName(header.scenario, header.file)
         if header.kind == "workload":
-            try:
+            with file_problems(f"{self.path}: workload", "a recording of this version of migrc"):
                 what = workload_of(header.workload)
-            except ValidationError as problem:
-                raise UsageProblem(
-                    f"{self.path}: workload: {first_error(problem)}; a recording of this version of migrc"
-                ) from None
         heed = Heed(header.rules, header.ignored)
         return Subject(what, header.policy, header.arch, header.cpus, header.seed, self._trace(), heed)
 
@@ -281,13 +255,6 @@ class Recording:
         """Nothing from `position` on can be used."""
         self.damaged = damaged
         self.problem = f"{'damaged' if damaged else 'cut'} at byte {self.position:,}: {what}"
-
-
-def first_error(problem: ValidationError) -> str:
-    """Where it is, and what."""
-    error = problem.errors()[0]
-    where = ".".join(str(part) for part in error["loc"]) or "it"
-    return f"{where}: {error['msg']}"
 
 
 def is_recording(path: Path) -> bool:

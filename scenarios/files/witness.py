@@ -6,24 +6,20 @@ policy and the architecture and holds the schedule as text. It appears under its
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgpack
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
-from emulator.explore.schedule import ScheduleProblem, parse_schedule
+from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Transition
-from scenarios.files.recording import first_error
+from scenarios.disk import file_problems, whole_file
 from scenarios.subjects.header import Plain, project_version
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
-from scenarios.usage import UsageProblem
 
 MAGIC: Final = "migrc-witness"
 FORMAT: Final = 1
@@ -92,67 +88,40 @@ class Witness(Plain):
 
 def save(witness: Witness, path: Path) -> None:
     """Write it whole or not at all, making its directory. UsageProblem if the disk does not let us."""
-    document = {MAGIC: FORMAT, **witness.model_dump()}
-    packed: bytes = msgpack.packb(document)
-    temporary = ""
-    try:
+    with file_problems(f"{path}: the witness cannot be written", "a file in a folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:60]}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp lets only the owner read; a witness is to be handed on.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as problem:
-        if temporary:
-            with suppress(OSError):
-                os.unlink(temporary)
-        if isinstance(problem, OSError):
-            raise UsageProblem(f"{path}: the witness cannot be written: {problem.strerror}") from None
-        raise
+        with whole_file(path) as file:
+            file.write(msgpack.packb({MAGIC: FORMAT, **witness.model_dump()}))
 
 
 def load(path: Path) -> Witness:
     """Read a witness. UsageProblem, in one line, for every file that is none."""
-    try:
+    with file_problems(str(path), _RIGHT):
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise UsageProblem(f"{path}: no regular file; {_RIGHT}")
+            raise ValueError("no regular file")
         if path.stat().st_size > _MAX_BYTES:
-            raise UsageProblem(f"{path}: larger than 64 MiB; {_RIGHT}")
-        raw = path.read_bytes()
-    except OSError as problem:
-        raise UsageProblem(f"{path}: {problem.strerror}; {_RIGHT}") from None
-    document = _unpacked(path, raw)
-    if document.pop(MAGIC) != FORMAT:
-        raise UsageProblem(
-            f"{path}: a witness of another format; this version of migrc reads format {FORMAT}"
-        )
-    try:
+            raise ValueError("larger than 64 MiB")
+        document = _unpacked(path.read_bytes())
+        if document.pop(MAGIC) != FORMAT:
+            raise ValueError(f"a witness of another format; this version of migrc reads format {FORMAT}")
         witness = Witness.model_validate(document)
         witness.transitions  # noqa: B018
-    except ValidationError as problem:
-        raise UsageProblem(f"{path}: {first_error(problem)}; {_RIGHT}") from None
-    except ScheduleProblem as problem:
-        raise UsageProblem(f"{path}: {problem}; {_RIGHT}") from None
     return witness
 
 
-def _unpacked(path: Path, raw: bytes) -> dict[str, Any]:
-    """The map in the file, its magic key in it."""
+def _unpacked(raw: bytes) -> dict[str, Any]:
+    """The map in the file, its magic key in it. ValueError if there is none."""
     unpacker = msgpack.Unpacker(strict_map_key=True, max_buffer_size=_MAX_BYTES)
     unpacker.feed(raw)
+    begins_well = MAGIC.encode() in raw[:64]
     try:
         document = unpacker.unpack()
     except msgpack.exceptions.OutOfData:
-        kind = "truncated" if MAGIC.encode() in raw[:64] else "not a witness"
-        raise UsageProblem(f"{path}: {kind}; {_RIGHT}") from None
+        raise ValueError("truncated" if begins_well else "not a witness") from None
     except (ValueError, msgpack.exceptions.UnpackException) as problem:
-        detail = f": {problem}" if MAGIC.encode() in raw[:64] else ""
-        raise UsageProblem(f"{path}: not a witness{detail}; {_RIGHT}") from None
+        raise ValueError(f"not a witness: {problem}" if begins_well else "not a witness") from None
     if not isinstance(document, dict) or MAGIC not in document:
-        raise UsageProblem(f"{path}: not a witness; {_RIGHT}")
+        raise ValueError("not a witness")
     if unpacker.tell() != len(raw):
-        raise UsageProblem(f"{path}: {len(raw) - unpacker.tell()} bytes too many at its end; {_RIGHT}")
+        raise ValueError(f"{len(raw) - unpacker.tell()} bytes too many at its end")
     return document

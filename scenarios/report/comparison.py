@@ -16,13 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from emulator.measure.vmstat import COUNTERS
-from scenarios.drawing.phrases import shortened
-from scenarios.report.console import plain_console, plain_table
+from scenarios.report.console import plain_console, plain_table, print_violations
 from scenarios.runs.document import LATENCIES, Document, Measured, Pictures, Run
 
 _SUMMARY_ROWS = {"count": "count", "p50": "p50", "p90": "p90", "p99": "p99", "p99_9": "p99.9", "max": "max"}
-_VIOLATIONS_SHOWN = 20
-# Wider than any table: a terminal may break a line, but no digit may be cut off to make a table fit.
 
 
 def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
@@ -140,11 +137,7 @@ def _violations(console: Console, run: Run) -> None:
         return
     console.print()
     console.print(Text(f"{run['policy']}: {len(found)} violations", style="bold red"))
-    for violation in found[:_VIOLATIONS_SHOWN]:
-        text = violation if isinstance(violation, str) else json.dumps(violation)
-        console.print("  " + shortened(text))
-    if len(found) > _VIOLATIONS_SHOWN:
-        console.print(f"  and {len(found) - _VIOLATIONS_SHOWN} more; --json has them all")
+    print_violations(console.print, [one if isinstance(one, str) else json.dumps(one) for one in found])
 
 
 def _ratio(value: int | None, first: int | None) -> str:

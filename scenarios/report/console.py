@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Final, TextIO
 
 import click
@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from scenarios.drawing.columns import DEFAULT_WIDTH
+from scenarios.drawing.phrases import shortened
 
+# Wider than any table: a terminal may break a line, but no digit may be cut off to make a table fit.
 _NEVER_WRAP: Final = 100_000
+_VIOLATIONS_SHOWN: Final = 20
 
 
 class _Report(Console):
@@ -42,14 +45,20 @@ def plain_console(file: TextIO) -> Console:
     )
 
 
-def plain_table(left: Iterable[str], right: Iterable[str] = ()) -> Table:
-    """Columns without rules: texts to the left, then figures to the right."""
+def plain_table(columns: Iterable[str], left: Container[str] = ("",)) -> Table:
+    """Columns without rules: those that are named `left` hold texts, the others figures."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in left:
-        table.add_column(name, no_wrap=True)
-    for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
     return table
+
+
+def print_violations(say: Callable[[str], object], texts: Sequence[str]) -> None:
+    """The first of them, each in a line that is not too long."""
+    for text in texts[:_VIOLATIONS_SHOWN]:
+        say(f"  {shortened(text)}")
+    if len(texts) > _VIOLATIONS_SHOWN:
+        say(f"  and {len(texts) - _VIOLATIONS_SHOWN} more; --json has them all")
 
 
 def print_json(document: object) -> None:

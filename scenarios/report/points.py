@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from rich.table import Table
-
 from scenarios.report.comparison import duration
-from scenarios.report.console import plain_console
+from scenarios.report.console import plain_console, plain_table
 from scenarios.runs.grid import SweepDocument
 
 
@@ -22,13 +20,8 @@ def print_sweep(document: SweepDocument, file: TextIO) -> None:
         f"seed {document['seed']}, unless varied"
     )
     console.print()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for key in document["vary"]:
-        table.add_column(key, justify="right", no_wrap=True)
-    table.add_column("policy", no_wrap=True)
-    columns = ("elapsed", "to first", "in shootdowns", "remote flushes", "received", "round trip p50", "p99")
-    for column in (*columns, "violations"):
-        table.add_column(column, justify="right", no_wrap=True)
+    figures = ("elapsed", "to first", "in shootdowns", "remote flushes", "received", "round trip p50", "p99")
+    table = plain_table((*document["vary"], "policy", *figures, "violations"), left=("policy",))
     first = document["policies"][0]
     base = {
         tuple(point["values"].items()): point["run"]["elapsed_ns"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from scenarios.drawing.phrases import shortened
+from scenarios.report.console import print_violations
 from scenarios.runs.replays import Replay
-
-_RULES_SHOWN: Final = 20
 
 
 def as_document(again: Replay, elapsed_s: float) -> dict[str, Any]:
@@ -65,10 +63,7 @@ def print_repetition(again: Replay, elapsed_s: float, width: int) -> None:
         click.echo("the same as recorded, as far as that goes")
     found = referee.violations()
     click.echo(f"{len(found)} violations" if found else "no rule broke")
-    for violation in found[:_RULES_SHOWN]:
-        click.echo(f"  {violation.rule}: {shortened(violation.text)}")
-    if len(found) > _RULES_SHOWN:
-        click.echo(f"  and {len(found) - _RULES_SHOWN} more; --json has them all")
+    print_violations(click.echo, [f"{one.rule}: {one.text}" for one in found])
     if again.fault:
         click.echo(f"a program raised: {again.fault}")
     if not again.rules_again and not again.different:

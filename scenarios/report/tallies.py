@@ -14,7 +14,7 @@ from scenarios.drawing.phrases import shortened
 from scenarios.report.comparison import print_latencies
 from scenarios.report.console import plain_console, plain_table
 from scenarios.runs.document import Measured
-from scenarios.runs.trials import Outcome, Tally
+from scenarios.runs.trials import COUNTS, Outcome, Tally
 
 
 def as_document(outcome: Outcome, seed: int, level: int) -> dict[str, Any]:
@@ -23,10 +23,9 @@ def as_document(outcome: Outcome, seed: int, level: int) -> dict[str, Any]:
         "engine": "live",
         "seed": seed,
         "chaos": level,
-        **{name: _total(outcome.tallies, name) for name in ("runs", "races", "needless", "violations")},
-        "interleavings": sum(len(tally.interleavings) for tally in outcome.tallies),
+        **{name: outcome.count(name) for name in COUNTS},
         "elapsed_s": round(outcome.elapsed_s, 3),
-        "runs_per_second": round(_rate(outcome), 2),
+        "runs_per_second": round(outcome.rate, 2),
         "interrupted": outcome.interrupted,
         "problem": outcome.problem or None,
         "results": [_result(tally) for tally in outcome.tallies],
@@ -44,20 +43,10 @@ def _result(tally: Tally) -> dict[str, Any]:
         "policy": subject.policy,
         "arch": subject.arch,
         "cpus": subject.cpus,
-        "runs": tally.runs,
-        "races": tally.races,
-        "needless": tally.needless,
-        "violations": tally.violations,
-        "interleavings": len(tally.interleavings),
+        **{name: tally.count(name) for name in COUNTS},
         "rules": tally.rules,
         "findings": [
-            {
-                "rule": one.rule,
-                "run": one.run,
-                "text": one.text,
-                "recording": None if one.recording is None else str(one.recording),
-            }
-            for one in tally.findings
+            {**one._asdict(), "recording": one.recording and str(one.recording)} for one in tally.findings
         ],
     }
 
@@ -84,20 +73,13 @@ def print_outcome(outcome: Outcome, seed: int, level: int, file: TextIO) -> None
 
 
 def _table(tallies: Sequence[Tally]) -> Table:
-    needless = any(tally.needless for tally in tallies)
-    names = ("runs", "races", *(("needless",) if needless else ()), "violations", "interleavings")
-    table = plain_table(("", "policy", "arch"), names)
+    names = [name for name in COUNTS if name != "needless" or any(tally.needless for tally in tallies)]
+    table = plain_table(("", "policy", "arch", *names), left=("", "policy", "arch"))
     for tally in tallies:
         subject = tally.target.subject
-        table.add_row(
-            subject.name, subject.policy, subject.arch, *(f"{_count(tally, one):,}" for one in names)
-        )
+        counts = (f"{tally.count(name):,}" for name in names)
+        table.add_row(subject.name, subject.policy, subject.arch, *counts)
     return table
-
-
-def _count(tally: Tally, name: str) -> int:
-    value = getattr(tally, name)
-    return value if isinstance(value, int) else len(value)
 
 
 def _found(console: Console, tally: Tally) -> None:
@@ -113,21 +95,11 @@ def _found(console: Console, tally: Tally) -> None:
         console.print(f"  migrc shrink {name}")
 
 
-def _total(tallies: Sequence[Tally], name: str) -> int:
-    return sum(getattr(tally, name) for tally in tallies)
-
-
-def _rate(outcome: Outcome) -> float:
-    return outcome.runs / outcome.elapsed_s if outcome.elapsed_s else 0.0
-
-
 def _last_line(outcome: Outcome) -> str:
-    tallies = outcome.tallies
-    interleavings = sum(len(tally.interleavings) for tally in tallies)
-    needless = _total(tallies, "needless")
+    runs, races, needless, violations, interleavings = map(outcome.count, COUNTS)
     return (
-        f"{outcome.runs:,} runs in {outcome.elapsed_s:.1f} s ({_rate(outcome):.1f} a second), "
-        f"{_total(tallies, 'races'):,} with races, {_total(tallies, 'violations'):,} with violations, "
+        f"{runs:,} runs in {outcome.elapsed_s:.1f} s ({outcome.rate:.1f} a second), "
+        f"{races:,} with races, {violations:,} with violations, "
         + (f"{needless:,} with needless interrupts, " if needless else "")
         + f"{interleavings:,} distinct interleavings"
     )

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from emulator.policies.catalogue import POLICIES
-from scenarios.files.witness import Witness
 from scenarios.mistakes import MISTAKES
 from scenarios.runs.verdict import Result
 
 SHIPPED: Final = frozenset((*POLICIES, *MISTAKES))
+_FIGURES: Final = (
+    *("strategy", "observation", "complete", "schedules", "steps"),
+    *("ok", "reason", "cut", "states", "saved"),
+)
 
 
 def observation(result: Result) -> str:
@@ -149,46 +152,25 @@ def ktap(result: Result, number: int) -> Iterable[str]:
 
 def as_json(result: Result) -> dict[str, Any]:
     """One result as plain values."""
-    subject = result.job.subject
+    job, subject, found = result.job, result.job.subject, result.witness
     witness: dict[str, Any] | None = None
-    if result.witness is not None and result.drawing is not None:
-        witness = witness_json(result.witness, len(result.drawing.steps))
-        witness["columns"] = list(result.drawing.steps)
+    if found is not None and result.drawing is not None:
+        columns = list(result.drawing.steps)
+        witness = found.model_dump(include={"rule", "schedule", "text", "seed", "run"})
+        witness |= {"steps": len(columns), "found_by": found.strategy, "columns": columns}
     return {
         "litmus": subject.name,
         "policy": subject.policy,
         "arch": subject.arch,
-        "strategy": result.strategy,
-        "expected": result.job.expected,
-        "observation": result.observation,
-        "complete": result.complete,
-        "schedules": result.schedules,
-        "steps": result.steps,
+        "expected": job.expected,
+        **{name: getattr(result, name) for name in _FIGURES},
         "elapsed_s": round(result.elapsed_s, 6),
         "witness": witness,
-        "ok": result.ok,
-        "reason": result.reason,
-        "cut": result.cut,
-        "states": result.states,
-        "saved": result.saved,
         "unreached": list(result.unreached),
         "file": None if result.file is None else str(result.file),
         "rules": list(subject.heed.rules),
         "ignored": list(subject.heed.ignored),
-        "like": result.job.like or None,
-        "left_out": result.job.left_out or None,
+        "like": job.like or None,
+        "left_out": job.left_out or None,
         "error": result.error or None,
-    }
-
-
-def witness_json(witness: Witness, steps: int) -> dict[str, Any]:
-    """A witness as plain values; `steps` is its length."""
-    return {
-        "rule": witness.rule,
-        "schedule": witness.schedule,
-        "steps": steps,
-        "text": witness.text,
-        "seed": witness.seed,
-        "run": witness.run,
-        "found_by": witness.strategy,
     }

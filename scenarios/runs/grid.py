@@ -11,11 +11,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, NotRequired, TypedDict
 
+from scenarios.disk import file_problems
 from scenarios.runs.document import Run
 from scenarios.runs.timed import timed_run
 from scenarios.subjects.header import content_hash, project_version
@@ -27,7 +29,6 @@ from scenarios.workloads.workload_file import load_workload
 MAX_POINTS: Final = 100_000
 FORMAT: Final = 1
 _MAX_SEED: Final = 2**63 - 1
-_HASH_BYTES: Final = 16
 
 
 class Axis(NamedTuple):
@@ -124,10 +125,11 @@ class Sweep:
         """What makes it this sweep and no other; plain values."""
         base = load_workload(self.scenario, self.overrides)
         trace = base.trace_file(self.trace)
+        settings = json.dumps(base.model_dump(), sort_keys=True)
         return {
             "migrc_sweep": FORMAT,
             "scenario": base.name,
-            "settings": _hash(json.dumps(base.model_dump(), sort_keys=True).encode()),
+            "settings": blake2b(settings.encode(), digest_size=16).hexdigest(),
             "vary": {axis.key: list(axis.values) for axis in self.axes},
             "policies": list(self.policies),
             "cpus": self.cpus,
@@ -194,46 +196,35 @@ class ResultFile:
     def __init__(self, path: Path | None, sweep: Sweep) -> None:
         self.results: dict[Point, Finished] = {}
         self._path = path
+        self._sweep = sweep
+        self._open = ExitStack()
         self._file: IO[bytes] | None = None
-        if path is None:
-            return
-        try:
-            if path.exists() and not path.is_file() and not path.is_dir():
-                # Devices and pipes: what is written there is not there when the sweep goes on.
-                raise UsageProblem(f"--out {path}: no regular file; the path of one, or of a new one")
-            self._file = path.open("r+b" if path.exists() else "w+b")
-            self._read(self._file, sweep)
-        except OSError as problem:
-            self.close()
-            raise self._unwritable(problem) from None
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> ResultFile:
+        path = self._path
+        if path is not None:
+            with self._open, self._writable():
+                if path.exists() and not path.is_file() and not path.is_dir():
+                    # Devices and pipes: what is written there is not there when the sweep goes on.
+                    raise UsageProblem(f"--out {path}: no regular file; the path of one, or of a new one")
+                self._file = self._open.enter_context(path.open("r+b" if path.exists() else "w+b"))
+                self._read(self._file, self._sweep)
+                self._open = self._open.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """No more results."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._open.close()
 
     def add(self, point: Point, finished: Finished) -> None:
         """A point is through: its result is on disk when this returns."""
         self.results[point] = finished
         if self._file is not None:
-            try:
+            with self._writable():
                 self._file.write(json.dumps(finished).encode() + b"\n")
                 self._file.flush()
-            except OSError as problem:
-                raise self._unwritable(problem) from None
 
-    def _unwritable(self, problem: OSError) -> UsageProblem:
-        return UsageProblem(f"--out {self._path}: {problem.strerror}; a file that can be written")
+    def _writable(self) -> AbstractContextManager[None]:
+        return file_problems(f"--out {self._path}", "a file that can be written")
 
     def _read(self, file: IO[bytes], sweep: Sweep) -> None:
         wanted = sweep.identity()
@@ -291,7 +282,3 @@ def _number(key: str, text: str, least: int, most: int) -> int:
     if not least <= value <= most:
         raise UsageProblem(f"--vary {key}: {value} is out of range; {least} to {most}")
     return value
-
-
-def _hash(content: bytes) -> str:
-    return blake2b(content, digest_size=_HASH_BYTES).hexdigest()

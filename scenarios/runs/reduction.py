@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from actors.recorder import note, runs
+from emulator.checks.violation import Violation
 from emulator.explore.ddmin import Shrinker, shrink
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
@@ -24,7 +25,7 @@ from scenarios.files.witness import Witness
 from scenarios.runs.deadline import Deadline
 from scenarios.runs.replays import SharedSum, end_of, sum_of
 from scenarios.runs.searches import confirmed
-from scenarios.subjects.subject import faults_in_one_line
+from scenarios.subjects.subject import Subject, faults_in_one_line
 from scenarios.usage import UsageProblem
 
 DETOURS: Final = 1_000_000
@@ -50,26 +51,34 @@ def _schedule(recording: Recording) -> list[Transition]:
     return [one for events, _ in recording.blocks() for one, count in runs(events) for _ in range(count)]
 
 
+def shorter(
+    subject: Subject, schedule: Schedule, rule: str, seconds: float
+) -> tuple[Schedule, Violation, bool]:
+    """The shortest way to a litmus test's broken rule that is found in that time, how it breaks, and whether
+    Ctrl-C ended the search. ScheduleProblem if the schedule does not break that rule."""
+    machine = subject.litmus_machine()
+    with faults_in_one_line(subject):
+        with Deadline.after(seconds) as deadline:
+            short = shrink(LearnedMachine(machine), schedule, rule, deadline.over, DETOURS)
+        return *confirmed(subject, machine, short, rule), deadline.interrupted
+
+
 def shrink_litmus(recording: Recording, seconds: float) -> Shrunk | None:
     """A witness, as short as can be. None if no rule breaks."""
     subject = recording.subject()
-    machine = subject.litmus_machine()
     before = _schedule(recording)
-    with faults_in_one_line(subject), Deadline.after(seconds) as deadline:
-        explorer = Referee(machine)
-        try:
+    explorer = Referee(subject.litmus_machine())
+    try:
+        with faults_in_one_line(subject):
             found = replay(explorer, before)
-            if found is None:
-                return None
-            cut, rule = tuple(explorer.path), found.rule
-            short = shrink(LearnedMachine(machine), cut, rule, deadline.over, DETOURS)
-        except ScheduleProblem as problem:
-            raise UsageProblem(f"{recording.path}: does not come out again: {problem}") from None
-    with faults_in_one_line(subject):
-        after, violation = confirmed(subject, machine, short, rule)
-    schedule = format_schedule(after)
-    witness = Witness.of(subject, schedule, violation, recording.header.seed, "live")
-    return Shrunk(rule, len(before), len(cut), len(after), 0, witness, deadline.interrupted)
+        if found is None:
+            return None
+        cut, rule = tuple(explorer.path), found.rule
+        after, violation, interrupted = shorter(subject, cut, rule, seconds)
+    except ScheduleProblem as problem:
+        raise UsageProblem(f"{recording.path}: does not come out again: {problem}") from None
+    witness = Witness.of(subject, format_schedule(after), violation, recording.header.seed, "live")
+    return Shrunk(rule, len(before), len(cut), len(after), 0, witness, interrupted)
 
 
 def shrink_workload(recording: Recording, machine: Machine, seconds: float, target: Path) -> Shrunk | None:

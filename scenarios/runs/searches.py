@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from emulator.checks.violation import Violation
 from emulator.explore.ddmin import shrink
@@ -44,32 +44,8 @@ SHORTEST_SHARE: Final = 0.4
 Look = Callable[[int], None]
 """Called every now and then with the schedules of the present result that are done."""
 
-
-@dataclass(slots=True)
-class _Found:
-    """What a search adds up to; `reached` are the counters that some run counted."""
-
-    schedules: int = 0
-    steps: int = 0
-    cut: int = 0
-    complete: bool = False
-    states: int | None = None
-    saved: int | None = None
-    violation: Violation | None = None
-    schedule: tuple[Transition, ...] = ()
-    run: int = 0
-    strategy: str = ""
-    reached: set[str] = field(default_factory=set)
-    endless: str = ""
-
-    def add(self, tally: Any) -> None:
-        """Add what a search of a range found."""
-        self.schedules += tally.schedules
-        self.steps += tally.steps
-        self.cut += tally.cut
-        if tally.violation is not None:
-            self.violation, self.schedule = tally.violation, tally.schedule
-            self.run, self.strategy = tally.run, tally.strategy
+Stop = Callable[[], bool]
+"""Looks, and says whether time is up."""
 
 
 def open_machine(subject: Subject) -> LearnedMachine:
@@ -79,153 +55,117 @@ def open_machine(subject: Subject) -> LearnedMachine:
 
 def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: Look) -> Result:
     """Find out one result. UsageProblem for what a program of the test or the policy raises."""
-    began = time.monotonic()
+    result = Result(job, settings.strategy)
     if job.left_out:
-        return Result(job, settings.strategy)
+        return result
+    began = time.monotonic()
+    deadline = began + (settings.seconds or float("inf"))
+
+    def stop() -> bool:
+        look(result.schedules)
+        return time.monotonic() > deadline
+
     machine = job.subject.litmus_machine()
     with faults_in_one_line(job.subject):
         explorer = LearnedMachine(machine)
         if settings.strategy == EXHAUSTIVE:
-            found = _every(explorer, settings, look, settings.states or MAX_STATES)
+            _every(result, explorer, settings, stop)
         else:
-            found = _search(job, explorer, settings, workers, look)
-        elapsed_s = time.monotonic() - began
-        result = Result(
-            job,
-            settings.strategy,
-            schedules=found.schedules,
-            steps=found.steps,
-            cut=found.cut,
-            states=found.states,
-            saved=found.saved,
-            complete=found.complete,
-            elapsed_s=elapsed_s,
-            unreached=tuple(name for name in job.reached if name not in found.reached),
-            endless=found.endless,
-        )
-        if found.violation is not None:
-            _witness(result, machine, explorer, found, settings)
+            _search(result, explorer, settings, workers, stop)
+        reached = explorer.reached | result.reached
+        result.unreached = tuple(name for name in job.reached if name not in reached)
+        result.elapsed_s = time.monotonic() - began
+        if result.violation is not None:
+            _witness(result, result.violation.rule, machine, explorer, settings)
     result.reason = reason(result)
     return result
 
 
-def _deadline(settings: Settings) -> float:
-    return float("inf") if settings.seconds is None else time.monotonic() + settings.seconds
-
-
 def _search(
-    job: Job, explorer: LearnedMachine, settings: Settings, workers: SearchWorkers | None, look: Look
-) -> _Found:
+    result: Result, explorer: LearnedMachine, settings: Settings, workers: SearchWorkers | None, stop: Stop
+) -> None:
     """Random runs. Under the portfolio, if the first few find nothing, every interleaving if they are few
     enough, and the rest of the runs only if they are not."""
-    deadline = _deadline(settings)
     first = min(FIRST, settings.schedules) if settings.strategy == PORTFOLIO else 0
-    found = _Found()
     if first:
-        found = _here(explorer, settings, look, range(0, first, RANGE), deadline)
-        if found.violation is not None or time.monotonic() > deadline:
-            return found
-        proof = _every(explorer, settings, look, settings.states or PROOF_STATES)
-        if proof.complete or proof.violation is not None or proof.endless:
-            proof.schedules += found.schedules
-            proof.steps += found.steps
-            proof.cut += found.cut
-            return proof
+        _here(result, explorer, settings, stop, range(0, first, RANGE))
+        if result.violation is not None or stop() or _every(result, explorer, settings, stop):
+            return
     rest = range(first, settings.schedules, RANGE)
     if workers is not None:
-        more = _spread(job, settings, workers, look, rest)
+        _spread(result, settings, workers, stop, rest)
     else:
-        more = _here(explorer, settings, look, rest, deadline)
-    more.schedules += found.schedules
-    more.steps += found.steps
-    more.cut += found.cut
-    more.reached |= found.reached
-    return more
+        _here(result, explorer, settings, stop, rest)
 
 
-def _here(explorer: LearnedMachine, settings: Settings, look: Look, ranges: range, deadline: float) -> _Found:
+def _here(result: Result, explorer: LearnedMachine, settings: Settings, stop: Stop, ranges: range) -> None:
     """Range after range in this process."""
-    found = _Found()
     make_strategy = find_strategy(settings.strategy)
-    done = 0
-
-    def stop() -> bool:
-        look(done)
-        return time.monotonic() > deadline
-
     for first in ranges:
         limits = Limits(min(RANGE, ranges.stop - first), settings.steps)
         tally = search(explorer, make_strategy(), settings.seed, limits, stop, first)
-        found.add(tally)
-        done = found.schedules
+        result.add(tally)
         if tally.violation is not None or tally.schedules < limits.schedules:
             break
-    found.reached = set(explorer.reached)
-    return found
 
 
-def _spread(job: Job, settings: Settings, workers: SearchWorkers, look: Look, ranges: range) -> _Found:
+def _spread(result: Result, settings: Settings, workers: SearchWorkers, stop: Stop, ranges: range) -> None:
     """The same ranges, shared out among worker processes."""
     from actors.errors import ProgramError
     from actors.search_workers import Task
 
-    found = _Found()
+    subject = result.job.subject
     opener = f"{__name__}:{open_machine.__name__}"
-    task = Task(opener, (job.subject,), settings.strategy, settings.seed, settings.steps)
+    task = Task(opener, (subject,), settings.strategy, settings.seed, settings.steps)
     try:
-        for part in workers.ranges(task, ranges, settings.seconds, lambda: look(found.schedules)):
-            found.add(part.tally)
-            found.reached |= part.reached
+        for part in workers.ranges(task, ranges, settings.seconds, stop):
+            result.add(part.tally)
+            result.reached |= part.reached
     except ProgramError as problem:
         if problem.cpu < 0:
-            what = f"{job.subject.what} under {job.subject.policy}"
-            raise UsageProblem(f"{what}: in a worker: {problem.fault.message}") from None
-        raise program_problem(job.subject, problem.cpu, problem.fault) from None
-    return found
+            raise UsageProblem(f"{subject}: in a worker: {problem.fault.message}") from None
+        raise program_problem(subject, problem.cpu, problem.fault) from None
 
 
-def _every(explorer: LearnedMachine, settings: Settings, look: Look, max_states: int) -> _Found:
-    """Every interleaving, or as many as time and the number of states allow."""
-    deadline = _deadline(settings)
+def _every(result: Result, explorer: LearnedMachine, settings: Settings, stop: Stop) -> bool:
+    """Every interleaving, or as many as time and the number of states allow; whether that is an answer.
 
-    def stop() -> bool:
-        look(0)
-        return time.monotonic() > deadline
-
-    tally = exhaust(explorer, stop, max_states)
-    found = _Found(complete=tally.complete, states=tally.states, saved=tally.saved)
-    found.reached = set(explorer.reached)
-    if tally.endless:
+    Within the portfolio nothing else counts.
+    """
+    alone = settings.strategy == EXHAUSTIVE
+    tally = exhaust(explorer, stop, settings.states or (MAX_STATES if alone else PROOF_STATES))
+    answered = tally.complete or tally.violation is not None or tally.endless > 0
+    if answered or alone:
+        result.add(tally)
+        result.states, result.saved = tally.states, tally.saved
         # What never ends has not been judged at its end.
-        found.complete = False
-        found.endless = (
-            f"{tally.endless} states from which no run ends, such as the one after the schedule "
-            f"{format_schedule(tally.endless_schedule)!r}"
-        )
-    found.add(tally)
-    return found
+        result.complete = tally.complete and not tally.endless
+        if tally.endless:
+            result.endless = (
+                f"{tally.endless} states from which no run ends, such as the one after the schedule "
+                f"{format_schedule(tally.endless_schedule)!r}"
+            )
+    return answered
 
 
 def _witness(
-    result: Result, machine: LitmusMachine, explorer: LearnedMachine, found: _Found, settings: Settings
+    result: Result, rule: str, machine: LitmusMachine, explorer: LearnedMachine, settings: Settings
 ) -> None:
     """Confirm what was found, shorten it, save it."""
-    assert found.violation is not None
-    job = result.job
-    rule = found.violation.rule
-    confirmed(job.subject, machine, found.schedule, rule)
+    subject = result.job.subject
+    confirmed(subject, machine, result.schedule, rule)
     deadline = time.monotonic() + min(SHRINK_S, settings.seconds or SHRINK_S)
     few = int(SHORTEST_SHARE * min(PROOF_STATES, settings.states or PROOF_STATES))
     try:
         # Where there are few states, a search by breadth finds the shortest there is.
         short = shortest(explorer, rule, lambda: time.monotonic() > deadline, few)
         if short is None:
-            short = shrink(explorer, found.schedule, rule, lambda: time.monotonic() > deadline, DETOURS)
+            short = shrink(explorer, result.schedule, rule, lambda: time.monotonic() > deadline, DETOURS)
     except (AssertionError, ScheduleProblem) as problem:
-        raise not_deterministic(job.subject, rule, f"when shortened: {problem}") from None
-    schedule, violation = confirmed(job.subject, machine, short, rule)
+        raise not_deterministic(subject, rule, f"when shortened: {problem}") from None
+    schedule, violation = confirmed(subject, machine, short, rule)
     result.witness = Witness.of(
-        job.subject, format_schedule(schedule), violation, settings.seed, found.strategy, found.run
+        subject, format_schedule(schedule), violation, settings.seed, result.found_by, result.run
     )
     result.drawing = draw(machine, schedule).broken(rule, violation.cpu)
     result.file = settings.folder / result.witness.name()
@@ -253,7 +193,7 @@ def confirmed(
 def not_deterministic(subject: Subject, rule: str, instead: str) -> UsageProblem:
     """One and the same schedule did not do the same twice."""
     return UsageProblem(
-        f"{subject.what} under {subject.policy} on {subject.arch} is not deterministic: the search broke "
+        f"{subject} on {subject.arch} is not deterministic: the search broke "
         f"{rule!r}, {instead}; nothing but operations may decide what a program does"
     )
 
@@ -268,12 +208,8 @@ def results(
     gc.freeze()
     try:
         for job in jobs:
-
-            def look_at(done: int, job: Job = job) -> None:
-                look(job, done)
-
             try:
-                yield run_job(job, settings, workers, look_at)
+                yield run_job(job, settings, workers, partial(look, job))
             except UsageProblem as problem:
                 yield Result(job, settings.strategy, error=problem.message)
             # The states that this search has learnt refer to each other: none goes by itself.

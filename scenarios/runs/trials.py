@@ -37,6 +37,9 @@ _MOST_PER_ACCESS: Final = 20
 _PATIENCE_S: Final = 20.0
 _RACE: Final = "grace period"
 
+COUNTS: Final = ("runs", "races", "needless", "violations", "interleavings")
+"""What is counted of a target's runs; `interleavings` are distinct ones."""
+
 Look = Callable[["Tally"], None]
 """Called after every run with the tally of what has been run."""
 
@@ -103,6 +106,11 @@ class Tally:
             self.rules[rule] = self.rules.get(rule, 0) + 1
         return new
 
+    def count(self, name: str) -> int:
+        """One of `COUNTS`."""
+        value: int | set[str] = getattr(self, name)
+        return value if isinstance(value, int) else len(value)
+
 
 def is_race(rule: str) -> bool:
     """It says that an order is missing, whether or not this run was hurt by that."""
@@ -131,9 +139,13 @@ class Outcome:
         return more + self.problems[0] if self.problems else ""
 
     @property
-    def runs(self) -> int:
-        """In all."""
-        return sum(tally.runs for tally in self.tallies)
+    def rate(self) -> float:
+        """Runs in a second."""
+        return self.count("runs") / self.elapsed_s if self.elapsed_s else 0.0
+
+    def count(self, name: str) -> int:
+        """One of `COUNTS`, of all tallies."""
+        return sum(tally.count(name) for tally in self.tallies)
 
     @property
     def found(self) -> bool:
@@ -176,7 +188,7 @@ def stress(
     except KeyboardInterrupt:
         outcome.interrupted = True
     except SessionError as problem:
-        if not outcome.runs:
+        if not outcome.count("runs"):
             raise UsageProblem(str(problem)) from None
         outcome.problems.append(str(problem))
     return outcome

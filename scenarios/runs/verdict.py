@@ -7,11 +7,15 @@ rule is bad news all the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, get_args
 
 from emulator.checks.heed import ALL, Heed
+from emulator.checks.violation import Violation
+from emulator.explore.exhaustive import Exhausted
+from emulator.explore.search import Tally
+from emulator.hardware.cpu import Transition
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.machine.litmus import Expectation, Observation
 from emulator.machine.progress import LIVELOCK
@@ -60,7 +64,11 @@ class Settings:
 
 @dataclass(slots=True)
 class Result:
-    """What came out of one job. `reason` says why it is not `ok`, empty if it is; `error` what ended it."""
+    """What came out of one job. `reason` says why it is not `ok`, empty if it is; `error` what ended it.
+
+    `violation` was found in run number `run` by `found_by`, at the end of `schedule`; a witness is made of
+    that. `reached`: the counters that runs in other processes counted.
+    """
 
     job: Job
     strategy: str
@@ -73,11 +81,25 @@ class Result:
     elapsed_s: float = 0.0
     unreached: tuple[str, ...] = ()
     endless: str = ""
+    violation: Violation | None = None
+    schedule: tuple[Transition, ...] = ()
+    run: int = 0
+    found_by: str = ""
+    reached: set[str] = field(default_factory=set)
     witness: Witness | None = None
     file: Path | None = None
     drawing: Drawing | None = None
     reason: str = ""
     error: str = ""
+
+    def add(self, tally: Tally | Exhausted) -> None:
+        """What a search has found."""
+        self.schedules += tally.schedules
+        self.steps += tally.steps
+        self.cut += tally.cut
+        if tally.violation is not None:
+            self.violation, self.schedule = tally.violation, tally.schedule
+            self.run, self.found_by = tally.run, tally.strategy
 
     @property
     def observation(self) -> Observation:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scenarios.usage import UsageProblem
+from scenarios.disk import file_problems
 
 
 class Plain(BaseModel):
@@ -63,10 +63,8 @@ class Header(Plain):
 
 def content_hash(path: Path) -> str:
     """BLAKE2b of a trace. UsageProblem if it cannot be read."""
-    try:
+    with file_problems(str(path), "a trace made by migrc trace import"):
         return blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError as problem:
-        raise UsageProblem(f"{path}: {problem.strerror}; a trace made by migrc trace import") from None
 
 
 def project_version() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import os
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -141,8 +140,3 @@ def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
         line = place(problem, test.file)
         raise UsageProblem(f"{where}: {line}the start cannot be set up: {what(problem)}") from None
     return machine
-
-
-def unique(tests: Sequence[LitmusName]) -> list[LitmusName]:
-    """Each once, in order."""
-    return list(dict.fromkeys(tests))

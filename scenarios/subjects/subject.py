@@ -68,6 +68,9 @@ class Subject:
         assert isinstance(self.what, Workload)
         return self.what
 
+    def __str__(self) -> str:
+        return f"{self.what} under {self.policy}"
+
     def title(self) -> str:
         """`NAME under POLICY on ARCH`."""
         return f"{self.name} under {self.policy} on {self.arch}"
@@ -130,10 +133,9 @@ def faults_in_one_line(subject: Subject) -> Iterator[None]:
     except (UsageProblem, Terminated):
         raise
     except Unsearchable as problem:
-        raise UsageProblem(f"{subject.what} under {subject.policy}: {problem}") from None
+        raise UsageProblem(f"{subject}: {problem}") from None
     except NotDeterministic as problem:
-        what = f"{subject.what} under {subject.policy}"
-        raise UsageProblem(f"{what} is not deterministic: {problem}") from None
+        raise UsageProblem(f"{subject} is not deterministic: {problem}") from None
     except (Exception, SystemExit) as problem:
         cpu = running_cpu(problem)
         if cpu < 0:
@@ -144,5 +146,4 @@ def faults_in_one_line(subject: Subject) -> Iterator[None]:
 def program_problem(subject: Subject, cpu: int, fault: Fault) -> UsageProblem:
     """What a program raised in the middle of a search, in one line."""
     place = f"{short_path(fault.file)}:{fault.line} in {fault.function}"
-    what = f"{subject.what} under {subject.policy}"
-    return UsageProblem(f"{what}: CPU {cpu}: {fault.kind}: {fault.message} ({place})")
+    return UsageProblem(f"{subject}: CPU {cpu}: {fault.kind}: {fault.message} ({place})")

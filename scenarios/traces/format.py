@@ -14,13 +14,15 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
 import msgpack
+
+from scenarios.disk import whole_file
+from scenarios.usage import UsageProblem
 
 FORMAT = "migrc-trace"
 VERSION = 1
@@ -40,7 +42,7 @@ _MAX_HEADER_ENTRIES = 64
 _CHUNK = 1 << 18
 
 
-class TraceError(Exception):
+class TraceError(UsageProblem):
     """A trace or its source text cannot be used. One line: what, where, what would be right."""
 
 
@@ -85,8 +87,8 @@ class TraceWriter:
         if len(self.header) > _MAX_HEADER_ENTRIES or any(len(text.encode()) > _MAX_TEXT for text in texts):
             raise ValueError(f"a header has at most {_MAX_HEADER_ENTRIES} entries of {_MAX_TEXT} bytes")
         self.totals: Totals | None = None  # known once the trace is complete
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        self._file: BinaryIO | None = None
+        self._whole = ExitStack()
+        self._file: BinaryIO
         self._digest = hashlib.blake2b(digest_size=32)
         self._keys: list[int] = []
         self._counts: list[int] = []
@@ -95,23 +97,16 @@ class TraceWriter:
         self._pages: set[int] = set()
 
     def __enter__(self) -> TraceWriter:
-        self._file = open(self._partial, "wb")
+        self._file = self._whole.enter_context(whole_file(self.path))
         self._put(msgpack.packb(self.header))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        assert self._file is not None
-        try:
-            if kind is None:
-                self._finish(self._file)
-                os.replace(self._partial, self.path)
-        finally:
-            try:
-                self._file.close()
-            finally:
-                self._partial.unlink(missing_ok=True)
+    def __exit__(self, *error: Any) -> None:
+        if error[0] is None:
+            with self._whole:
+                self._finish()
+        else:
+            self._whole.__exit__(*error)
 
     def add(self, page: int, kind: int, count: int = 1) -> None:
         """Append `count` accesses to `page` (address >> 12); same page and kind as before extend that run.
@@ -147,32 +142,30 @@ class TraceWriter:
         keys.clear()
         counts.clear()
 
-    def _finish(self, file: BinaryIO) -> None:
+    def _finish(self) -> None:
         self._flush()
         reads, writes, fetches = self._by_kind
         self.totals = Totals(self._runs, sum(self._by_kind), len(self._pages), reads, writes, fetches)
         totals = asdict(self.totals)
         # The digest also covers the totals, so that no byte of the file can change unseen.
         self._digest.update(msgpack.packb(totals))
-        file.write(msgpack.packb({"totals": totals, "digest": self._digest.digest()}))
-        file.flush()
-        os.fsync(file.fileno())
+        self._file.write(msgpack.packb({"totals": totals, "digest": self._digest.digest()}))
 
     def _put(self, packed: bytes) -> None:
-        assert self._file is not None
         self._digest.update(packed)
         self._file.write(packed)
 
 
+@dataclass(frozen=True)
 class Trace:
-    """A verified trace; `read_trace` makes one. Iterating opens the file afresh, a block in memory."""
+    """A verified trace of `size` bytes; `read_trace` makes one. Iterating opens the file afresh, a block in
+    memory."""
 
-    def __init__(self, path: Path, header: dict[str, Any], totals: Totals, blocks: int, size: int) -> None:
-        self.path = path
-        self.header = header
-        self.totals = totals
-        self.block_count = blocks
-        self.size = size  # bytes on disk
+    path: Path
+    header: dict[str, Any]
+    totals: Totals
+    block_count: int
+    size: int
 
     def blocks(self) -> Iterator[Block]:
         """The runs in order, up to BLOCK_RUNS at a time. TraceError if the file has changed since."""

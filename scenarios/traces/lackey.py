@@ -74,7 +74,7 @@ def import_lackey(
     """
     if window < 1:
         raise ValueError(f"window {window}: at least 1 access line")
-    collector = _Exact(writer) if window == 1 else _Windowed(writer, window)
+    collector = _Windows(writer, window)
     decode = _Codes().__getitem__
     lines = ignored = read = 0
     rest = b""
@@ -153,44 +153,7 @@ class _Codes(dict[bytes, int]):
         return code if first == last else -2 - code
 
 
-def _expand(code: int) -> list[int]:
-    """The keys (page << 2 | kind) that one access line touches, in order."""
-    crosses = code < 0
-    if crosses:
-        code = -2 - code
-    page, kind = code >> 2, code & 3
-    pages = [page, page + 1] if crosses else [page]
-    kinds = [READ, WRITE] if kind == _MODIFY else [kind]
-    return [page << 2 | kind for kind in kinds for page in pages]
-
-
-class _Exact:
-    """Adds access lines in their own order."""
-
-    def __init__(self, writer: TraceWriter) -> None:
-        self.modifies = 0
-        self.crossings = 0
-        self._writer = writer
-
-    def take(self, codes: list[int]) -> None:
-        add = self._writer.add
-        for code, group in groupby(codes):
-            count = len(list(group))
-            if code >= 0 and code & 3 != _MODIFY:
-                add(code >> 2, code & 3, count)
-                continue
-            keys = _expand(code)
-            for _ in range(count):
-                for key in keys:
-                    add(key >> 2, key & 3, 1)
-            self.modifies += count * (len({key & 3 for key in keys}) > 1)
-            self.crossings += count * (code < 0)
-
-    def finish(self) -> None:
-        pass
-
-
-class _Windowed:
+class _Windows:
     """Adds access lines by the window rule; holds the counts of the window that is open."""
 
     def __init__(self, writer: TraceWriter, window: int) -> None:
@@ -202,6 +165,9 @@ class _Windowed:
         self._counts: Counter[int] = Counter()  # keeps the order of first touch, and counts in C
 
     def take(self, codes: list[int]) -> None:
+        if self._window == 1:
+            self._in_order(codes)
+            return
         start = 0
         while start < len(codes):
             part = codes[start : start + self._room]
@@ -211,18 +177,40 @@ class _Windowed:
             if self._room == 0:
                 self.finish()
 
+    def _in_order(self, codes: list[int]) -> None:
+        add = self._writer.add
+        for code, group in groupby(codes):
+            count = len(list(group))
+            if code >= 0 and code & 3 != _MODIFY:
+                add(code >> 2, code & 3, count)
+                continue
+            keys = self._keys(code, count)
+            for _ in range(count):
+                for key in keys:
+                    add(key >> 2, key & 3, 1)
+
     def finish(self) -> None:
         merged: dict[int, int] = {}
         for code, count in self._counts.items():
             if code >= 0 and code & 3 != _MODIFY:
                 merged[code] = merged.get(code, 0) + count
                 continue
-            keys = _expand(code)
-            for key in keys:
+            for key in self._keys(code, count):
                 merged[key] = merged.get(key, 0) + count
-            self.modifies += count * (len({key & 3 for key in keys}) > 1)
-            self.crossings += count * (code < 0)
         for key, count in merged.items():
             self._writer.add(key >> 2, key & 3, count)
         self._counts.clear()
         self._room = self._window
+
+    def _keys(self, code: int, count: int) -> list[int]:
+        """The keys (page << 2 | kind) that each of `count` access lines touches, in order, where they are
+        several; the lines are counted."""
+        crosses = code < 0
+        if crosses:
+            code = -2 - code
+        page, kind = code >> 2, code & 3
+        pages = [page, page + 1] if crosses else [page]
+        kinds = [READ, WRITE] if kind == _MODIFY else [kind]
+        self.modifies += count * (kind == _MODIFY)
+        self.crossings += count * crosses
+        return [page << 2 | kind for kind in kinds for page in pages]

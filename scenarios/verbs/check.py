@@ -16,7 +16,7 @@ from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan
-from scenarios.subjects.programs import LitmusName, litmus_named, unique
+from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -183,7 +183,7 @@ def tests_named(names: Sequence[str], every: bool) -> list[LitmusName]:
         return [LitmusName(name) for name in LITMUS]
     if not names:
         raise UsageProblem("name a litmus test, a .py file, or --all; migrc list shows what there is")
-    return unique([test for name in names for test in litmus_named(name)])
+    return list(dict.fromkeys(test for name in names for test in litmus_named(name)))
 
 
 @contextmanager

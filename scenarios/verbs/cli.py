@@ -1,11 +1,12 @@
 """The command `migrc`: its verbs, each in a file of its own.
 
-Standard output carries the result and nothing else; progress and errors go to standard error. Whatever starts
-processes is imported only by the verb that needs it, so that help and listings are quick.
+Standard output carries the result and nothing else; progress and errors go to standard error. A verb is
+imported when it is called, and what starts processes when a verb needs it, so that each starts quickly.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,32 +15,47 @@ from typing import Final, NoReturn
 import click
 
 from emulator.hardware.awaits import watch_coroutines
-from scenarios.subjects.header import project_version
-from scenarios.verbs.check import check
 from scenarios.verbs.exits import exit_code, keep_interrupts
-from scenarios.verbs.listing import listing
-from scenarios.verbs.replay import replay
-from scenarios.verbs.run import run
-from scenarios.verbs.shrink import shrink
-from scenarios.verbs.stress import stress
-from scenarios.verbs.sweep import sweep
-from scenarios.verbs.trace import trace
 
-VERBS: Final = (run, check, stress, sweep, replay, shrink, trace, listing)
+FILES: Final = {
+    **{verb: verb for verb in ("run", "check", "stress", "sweep", "replay", "shrink", "trace")},
+    "list": "listing",
+}
+"""The file of each verb, and its function there."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(
-    project_version() or "(not installed, run from its source)",
-    prog_name="migrc",
-    message="%(prog)s %(version)s",
+class Verbs(click.Group):
+    """Imports the file of a verb when somebody asks for that verb."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(FILES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if name := FILES.get(cmd_name):
+            verb: click.Command = getattr(importlib.import_module(f"scenarios.verbs.{name}"), name)
+            return verb
+        return None
+
+
+def _version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from scenarios.subjects.header import project_version
+
+        click.echo(f"migrc {project_version() or '(not installed, run from its source)'}")
+        context.exit()
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
 )
 def migrc() -> None:
     """Emulate Linux TLB shootdowns on tiered memory, immediate and deferred (MIGRC)."""
-
-
-for verb in VERBS:
-    migrc.add_command(verb)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -23,6 +23,7 @@ VIOLATION: Final = 1
 BAD_INPUT: Final = 2
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141
+_OF_OUTPUT: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
 
 
 def interrupted(what: str = "") -> NoReturn:
@@ -57,14 +58,14 @@ def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
         click.echo("migrc: interrupted", err=True)
         return INTERRUPTED
     except OSError as problem:
-        if problem.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO):
+        if problem.errno not in _OF_OUTPUT:
             raise
         # What is still buffered would fail again when the interpreter ends.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if problem.errno == errno.EPIPE:
             return READER_GONE
-        UsageProblem(f"standard output cannot be written: {problem.strerror}").show()
+        UsageProblem(f"the result cannot be written: {problem.strerror}").show()
         return BAD_INPUT
 
 

@@ -18,7 +18,7 @@ from scenarios.workloads.workload_file import list_workloads
 @click.command("list")
 @options.json_
 @options.no_seed
-def listing(as_json: bool, seed: int | None) -> None:
+def listing(as_json: bool) -> None:
     """Show what can be run: scenarios, litmus tests, policies, mistakes, architectures."""
     workloads = list_workloads()
     rows = {

@@ -126,7 +126,9 @@ arch = click.option(
     show_default=True,
     help="Which effects may overtake which, and so which barriers the kernel needs.",
 )
-no_seed = click.option("--seed", type=_SEED, help="Accepted as by every verb; nothing here is random.")
+no_seed = click.option(
+    "--seed", type=_SEED, expose_value=False, help="Accepted as by every verb; nothing here is random."
+)
 json_ = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 quiet = click.option("--quiet", is_flag=True, help="No progress on standard error.")
 overrides = click.option(

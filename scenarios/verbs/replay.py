@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -29,8 +28,7 @@ from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
+class _Way(NamedTuple):
     """A subject and what is to happen to it; `rule` is the one that a file promises, empty without one."""
 
     subject: Subject
@@ -53,7 +51,6 @@ def replay(
     policy: str | None,
     arch: str | None,
     as_json: bool,
-    seed: int | None,
 ) -> None:
     """Follow a schedule step by step and show what every CPU does.
 

@@ -97,16 +97,11 @@ def run(
                 record=record,
                 progress=news.follow,
             )
-    try:
-        if as_json:
-            print_json(document)
-        else:
-            print_report(document, pictures, sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as problem:
-        raise UsageProblem(f"the result cannot be written: {problem.strerror}") from None
+    if as_json:
+        print_json(document)
+    else:
+        print_report(document, pictures, sys.stdout)
+    sys.stdout.flush()
     if document.get("interrupted"):
         exits.interrupted()
     if any(result["violations"] for result in document["runs"]):

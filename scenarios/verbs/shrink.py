@@ -8,22 +8,16 @@ from typing import Final
 import click
 
 from emulator.explore.ddmin import preemptions
-from emulator.explore.ddmin import shrink as shrink_schedule
-from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule
 from scenarios.files.recording import SUFFIX, Recording, is_recording
 from scenarios.files.witness import SUFFIX as WITNESS_SUFFIX
 from scenarios.files.witness import load, save
 from scenarios.report.console import print_json
-from scenarios.runs.deadline import Deadline
-from scenarios.runs.reduction import shrink_litmus, shrink_workload
-from scenarios.runs.searches import confirmed
-from scenarios.subjects.subject import faults_in_one_line
+from scenarios.runs.reduction import shorter, shrink_litmus, shrink_workload
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
 
 SHRINK_S: Final = 60.0
-DETOURS: Final = 1_000_000
 
 
 @click.command()
@@ -33,9 +27,7 @@ DETOURS: Final = 1_000_000
 @options.json_
 @options.no_seed
 @click.pass_context
-def shrink(
-    context: click.Context, file: Path, seconds: float, out: Path | None, as_json: bool, seed: int | None
-) -> None:
+def shrink(context: click.Context, file: Path, seconds: float, out: Path | None, as_json: bool) -> None:
     """Try hard to find a shorter way to the same broken rule.
 
     FILE is replaced only by a better one. Ctrl-C keeps the best that was found so far. From the recording of
@@ -46,16 +38,12 @@ def shrink(
 
 def _witness(path: Path, out: Path | None, seconds: float, as_json: bool) -> int:
     witness = load(path)
-    subject, before = witness.subject, witness.transitions
-    machine = subject.litmus_machine()
-    with faults_in_one_line(subject), Deadline.after(seconds) as deadline:
-        try:
-            found = shrink_schedule(LearnedMachine(machine), before, witness.rule, deadline.over, DETOURS)
-        except ScheduleProblem as problem:
-            click.echo(f"migrc: {path}: its rule does not come out again: {problem}", err=True)
-            return exits.VIOLATION
-    with faults_in_one_line(subject):
-        after, violation = confirmed(subject, machine, found, witness.rule)
+    before = witness.transitions
+    try:
+        after, violation, interrupted = shorter(witness.subject, before, witness.rule, seconds)
+    except ScheduleProblem as problem:
+        click.echo(f"migrc: {path}: its rule does not come out again: {problem}", err=True)
+        return exits.VIOLATION
     better = (len(after), preemptions(after)) < (len(before), preemptions(before))
     target = path if out is None else out
     if better:
@@ -69,7 +57,7 @@ def _witness(path: Path, out: Path | None, seconds: float, as_json: bool) -> int
         click.echo(f"{len(before)} steps before, {len(after)} after")
         click.echo(f"{witness.rule}: {witness.schedule}")
         click.echo(f"saved as {target}" if better or out is not None else f"{path} stays as it was")
-    return exits.interrupted() if deadline.interrupted else 0
+    return exits.interrupted() if interrupted else 0
 
 
 def _recording(path: Path, out: Path | None, seconds: float, as_json: bool) -> int:

@@ -15,7 +15,7 @@ from scenarios.litmus import LITMUS
 from scenarios.report.console import print_json
 from scenarios.runs.swarm import DEFAULT_LEVEL, LEVELS
 from scenarios.runs.verdict import plan
-from scenarios.subjects.programs import LitmusName, litmus_named, unique
+from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem, did_you_mean
@@ -150,7 +150,7 @@ def _named(
             known = [*LITMUS, *shipped]
             raise UsageProblem(f"unknown litmus test or workload {name!r}; {did_you_mean(name, known)}")
         tests += litmus_named(name)
-    return unique(tests), list(workloads.values())
+    return list(dict.fromkeys(tests)), list(workloads.values())
 
 
 def _litmus_subjects(

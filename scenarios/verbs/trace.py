@@ -47,7 +47,7 @@ def import_() -> None:
 )
 @options.json_
 @options.no_seed
-def lackey(file: str, output: str, window: int, as_json: bool, seed: int | None) -> None:
+def lackey(file: str, output: str, window: int, as_json: bool) -> None:
     """Import what valgrind's lackey printed; `-` reads standard input."""
     source = "standard input" if file == "-" else click.format_filename(file, shorten=True)
     with _told_in_one_line(output):
@@ -82,7 +82,7 @@ def lackey(file: str, output: str, window: int, as_json: bool, seed: int | None)
 @click.argument("file", type=click.Path())
 @options.json_
 @options.no_seed
-def info(file: str, as_json: bool, seed: int | None) -> None:
+def info(file: str, as_json: bool) -> None:
     """Verify a trace and say what it holds."""
     with _told_in_one_line(file):
         found = read_trace(file)
@@ -135,8 +135,6 @@ def _told_in_one_line(file: str) -> Iterator[None]:
     """`file` is what an error is about that names none itself, such as a full disk."""
     try:
         yield
-    except TraceError as error:
-        raise UsageProblem(str(error)) from None
     except OSError as error:
         where = click.format_filename(error.filename or file)
         raise UsageProblem(f"{where}: {error.strerror or error}") from None

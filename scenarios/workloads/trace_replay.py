@@ -13,6 +13,7 @@ from pydantic import Field
 
 from emulator.kernel.boot import UserSpace
 from emulator.memory.page_table import Vma
+from scenarios.disk import file_problems
 from scenarios.traces.format import FETCH, WRITE, Block, TraceError, read_trace
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import Section, Workload
@@ -59,12 +60,8 @@ class ReplayWorkload(Workload):
         """Its programs. UsageProblem if the trace is none, or too large."""
         path = trace or self.trace_file(None)
         assert path is not None
-        try:
+        with file_problems(str(path), "a trace made by migrc trace import"):
             user = ReplayUserSpace.from_trace(self, cpus, seed, path.resolve())
-        except TraceError as problem:
-            raise UsageProblem(str(problem)) from None
-        except OSError as problem:
-            raise UsageProblem(f"{path}: {problem.strerror}; a trace made by migrc trace import") from None
         pages = sum(area.end - area.start for areas in user.areas().values() for area in areas)
         if self.too_large(pages):
             memory = self.memory

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from emulator.memory.zone import setup_per_zone_wmarks
+from scenarios.disk import file_problems
 from scenarios.usage import UsageProblem, did_you_mean
 from scenarios.workloads.kinds import KINDS, model_of, workload_of
 from scenarios.workloads.settings import Workload
@@ -155,18 +156,16 @@ def _shipped_names() -> list[str]:
 
 
 def _read(path: Path, label: str) -> dict[str, Any]:
-    try:
+    # ValueError covers an embedded NUL in the name, UTF-8, TOML, and integers too long for Python.
+    with file_problems(f"{label}: not readable as TOML", "a UTF-8 TOML file"):
         if not path.is_file():
             raise UsageProblem(f"{label}: no such file; {did_you_mean(path.stem, _shipped_names())}")
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise UsageProblem(f"{label}: larger than 1 MiB; a workload is a small TOML file")
-        return tomllib.loads(path.read_bytes().decode())
-    except (OSError, ValueError) as problem:
-        # ValueError covers an embedded NUL in the name, UTF-8, TOML, and integers too long for Python.
-        reason = problem.strerror if isinstance(problem, OSError) else str(problem)
-        raise UsageProblem(f"{label}: not readable as TOML: {reason}; a UTF-8 TOML file") from None
-    except RecursionError:
-        raise UsageProblem(f"{label}: nested too deeply; sections and keys as in `migrc list`") from None
+        try:
+            return tomllib.loads(path.read_bytes().decode())
+        except RecursionError:
+            raise UsageProblem(f"{label}: nested too deeply; sections and keys as in `migrc list`") from None
 
 
 def _override(document: dict[str, Any], text: str) -> str:
@@ -176,12 +175,9 @@ def _override(document: dict[str, Any], text: str) -> str:
     words = key.split(".")
     if not equals or not all(words) or len(words) > 2:
         raise UsageProblem(f"--set {text}: not understood; section.key=value, such as memory.fast_pages=2048")
-    target = document
-    if len(words) == 2:
-        target = document.setdefault(words[0], {})
-        if not isinstance(target, dict):
-            raise UsageProblem(f"--set {text}: {words[0]} is a single value, not a section; {words[0]}=value")
-    target[words[-1]] = _toml_value(value.strip())
+    if len(words) == 2 and not isinstance(document.get(words[0], {}), dict):
+        raise UsageProblem(f"--set {text}: {words[0]} is a single value, not a section; {words[0]}=value")
+    _put(document, key, _toml_value(value.strip()))
     return key
 
 

@@ -47,7 +47,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.memory.folios import PG_PRIVATE_3, Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3
 from tests.kernel.small_machine import (
     FILE,
@@ -99,7 +99,7 @@ def test_migrc_without_writers_trips_nothing(policy: str) -> None:
         threads = [
             Thread(n, random_body(seed, 12, ("read", "hint", "demote", "promote"), 2)) for n in range(3)
         ]
-        machine = SmallMachine(*threads, cpus=3, migrate_batch=3, policy=find_policy(policy)).run(seed)
+        machine = SmallMachine(*threads, cpus=3, migrate_batch=3, policy=POLICIES[policy]).run(seed)
         assert not machine.violations, seed
 
 

@@ -41,7 +41,7 @@ from emulator.machine.referee import Referee
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from scenarios.litmus import LITMUS
 
 PAGE = 0x10
@@ -220,7 +220,7 @@ def test_the_state_is_all_that_it_judges_by(machine: Machine) -> None:
 
 def test_fork_while_moving_as_it_was_found() -> None:
     """The child takes its copy between the copy of the migration and the check of references."""
-    machine = LitmusMachine(LITMUS["fork-while-moving"], ARCHITECTURES["sc"], find_policy("migrc:v3"))
+    machine = LitmusMachine(LITMUS["fork-while-moving"], ARCHITECTURES["sc"], POLICIES["migrc:v3"])
     explorer = Referee(machine)
     assert replay(explorer, parse_schedule("0*7 1*13 i0 0*8 1*14 0*12 2*35 0*4 1*2")) is None
 
@@ -266,7 +266,7 @@ def test_a_childs_stale_frame_is_still_found(monkeypatch: pytest.MonkeyPatch, fl
 
     if not flushes:
         monkeypatch.setattr(kernel_memory, "flush_tlb_mm_range", forgets)
-    machine = LitmusMachine(CHILD_WITH_TWO_THREADS, ARCHITECTURES["sc"], find_policy("immediate"))
+    machine = LitmusMachine(CHILD_WITH_TWO_THREADS, ARCHITECTURES["sc"], POLICIES["immediate"])
     # Judged by coherence alone: happens-before would speak first.
     monkeypatch.setattr(machine, "watchers", lambda memory=None: ())
     tally = search(LearnedMachine(machine), find_strategy("portfolio")(), 1, Limits(500), lambda: False)

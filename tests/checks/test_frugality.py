@@ -24,7 +24,7 @@ from emulator.hardware.pte import PRESENT, mk_pte
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.kernel.user import user_read
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc import Request
 from emulator.policies.migrc_v3 import MigrcV3
 from tests.kernel.small_machine import HEAP, SmallMachine, Thread, after, demote, mark, random_body
@@ -143,7 +143,7 @@ def needless(policy: Any, seeds: int, architecture: str) -> int:
 
 @pytest.mark.parametrize("architecture", ["sc", "x86", "riscv"])
 def test_mainline_is_not_judged(architecture: str) -> None:
-    assert not needless(find_policy("immediate"), 40, architecture)
+    assert not needless(POLICIES["immediate"], 40, architecture)
 
 
 class Careless(MigrcV3):

@@ -22,7 +22,7 @@ from emulator.hardware.operations import (
 from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
 from tests.checks.grace_lab import watch
@@ -47,7 +47,7 @@ def test_marked_but_not_yet_hung() -> None:
         await mark("cached")
 
     machine = SmallMachine(
-        Thread(0, demoter), Thread(1, writer), Thread(2, reader), cpus=3, policy=find_policy("migrc:v3")
+        Thread(0, demoter), Thread(1, writer), Thread(2, reader), cpus=3, policy=POLICIES["migrc:v3"]
     )
     check = watch(machine)
     machine.drive(2, machine.marked("cached"))
@@ -77,7 +77,7 @@ def test_an_empty_list_does_not_mean_that_the_flush_is_done(policy: str) -> None
         await after("written")
 
     machine = SmallMachine(
-        Thread(0, both), Thread(1, writer), Thread(2, reader), cpus=3, policy=find_policy(policy)
+        Thread(0, both), Thread(1, writer), Thread(2, reader), cpus=3, policy=POLICIES[policy]
     )
     check = watch(machine)
     machine.drive(2, machine.marked("cached"))
@@ -129,7 +129,7 @@ def test_rfc2_leaves_the_dirty_list() -> None:
         Thread(2, other, mm=2),
         Thread(3, bystander, mm=2),
         cpus=4,
-        policy=find_policy("migrc:rfc2"),
+        policy=POLICIES["migrc:rfc2"],
     )
     check = watch(machine)
     machine.run()
@@ -160,7 +160,7 @@ def test_dirty_entry_made_inaccessible_while_its_flush_is_under_way(policy: str,
         await after("promoted")
 
     machine = SmallMachine(
-        Thread(0, scanner), Thread(1, promoter), Thread(2, writer), cpus=3, policy=find_policy(policy)
+        Thread(0, scanner), Thread(1, promoter), Thread(2, writer), cpus=3, policy=POLICIES[policy]
     )
     check = watch(machine)
     machine.drive(0, machine.marked("demoted"))

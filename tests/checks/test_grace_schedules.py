@@ -35,7 +35,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, SLOW, Litmus, LitmusMachine, Setup
 from emulator.machine.stepper import plain_engine
 from emulator.memory.page_table import VM_READ, VM_WRITE
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from tests.checks.grace_lab import ARCHES, VPN, watch
 from tests.kernel.small_machine import SmallMachine, Thread, random_body
 
@@ -112,7 +112,7 @@ HOLES = {("migrc:v3", WRITABLE), ("migrc:rfc2", WRITABLE), ("migrc:rfc2", COPIED
 
 
 def start(name: str, architecture: str, policy: str) -> tuple[Any, GracePeriod]:
-    machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], find_policy(policy))
+    machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], POLICIES[policy])
     engine = plain_engine(machine)
     check = machine.watchers()[0]
     engine.listeners.append(check)

@@ -23,7 +23,7 @@ from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import SLOW, Litmus, LitmusMachine, Setup
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 
 PAGE = 0x10
 
@@ -112,5 +112,5 @@ def reuse(flush: bool, readers: int = 1) -> Litmus:
 def machine(
     litmus: Litmus, architecture: str = "x86", policy: str | Callable[[], Policy] = "immediate"
 ) -> LitmusMachine:
-    make = find_policy(policy) if isinstance(policy, str) else policy
+    make = POLICIES[policy] if isinstance(policy, str) else policy
     return LitmusMachine(litmus, ARCHITECTURES[architecture], make)

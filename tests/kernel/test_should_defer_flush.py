@@ -4,7 +4,7 @@ import pytest
 
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import HEAP, SmallMachine, Thread, demote
 
 
@@ -17,7 +17,7 @@ def test_a_process_on_one_cpu_is_flushed_page_by_page(policy: str) -> None:
             await user_read(cpu, HEAP + page)
         assert await demote(cpu, *(HEAP + page for page in range(5))) == 5
 
-    machine = SmallMachine(Thread(0, body), policy=find_policy(policy)).run()
+    machine = SmallMachine(Thread(0, body), policy=POLICIES[policy]).run()
     counts = machine.counts()
     assert counts["nr_tlb_local_flush_one"] == 5
     assert counts["nr_tlb_remote_flush"] == 0

@@ -32,7 +32,7 @@ from emulator.machine.stepper import LocalEngine
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import SmallMachine, Thread, random_body
 
 Body = Callable[[], Coroutine[Operation, Any, None]]
@@ -204,7 +204,7 @@ ACTIONS = ("read", "read", "write", "hint", "demote", "promote")
 
 def small(seed: int, policy: str, actions: tuple[str, ...] = ACTIONS) -> SmallMachine:
     threads = [Thread(number, random_body(seed, 12, actions, 3), 1 + number % 2) for number in range(3)]
-    return SmallMachine(*threads, cpus=3, policy=find_policy(policy), migrate_batch=2)
+    return SmallMachine(*threads, cpus=3, policy=POLICIES[policy], migrate_batch=2)
 
 
 def test_the_same_seed_gives_the_same_run() -> None:

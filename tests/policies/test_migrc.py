@@ -12,7 +12,7 @@ from emulator.kernel.mmzone import zone_watermark_ok
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc import Migrc, pending_word
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
@@ -58,7 +58,7 @@ def test_only_what_no_translation_may_write_is_deferred(
         assert await user_read(cpu, page) == (5 if dirty else 0)
 
     machine = SmallMachine(
-        Thread(0, body), Thread(1, other), policy=find_policy(policy), architecture=architecture
+        Thread(0, body), Thread(1, other), policy=POLICIES[policy], architecture=architecture
     ).run()
     assert machine.vmstat("migrc_deferred") == deferred
     assert not machine.violations
@@ -88,7 +88,7 @@ def test_a_write_fault_flushes_before_the_page_becomes_writable(policy: str, arc
             seen += [await user_read(cpu, SHARED) for _ in range(12)]
 
         machine = SmallMachine(
-            Thread(0, mover), Thread(1, reader), policy=find_policy(policy), architecture=architecture
+            Thread(0, mover), Thread(1, reader), policy=POLICIES[policy], architecture=architecture
         ).run(seed)
         assert seen == sorted(seen)
         assert not machine.violations, seed
@@ -114,7 +114,7 @@ def test_a_cpu_that_has_flushed_since_is_not_interrupted(policy: str) -> None:
         await mark("cached")
         await after("done")
 
-    machine = SmallMachine(Thread(0, body), Thread(1, other), policy=find_policy(policy)).run()
+    machine = SmallMachine(Thread(0, body), Thread(1, other), policy=POLICIES[policy]).run()
     assert not machine.violations
 
 
@@ -136,7 +136,7 @@ def test_pending_pages_count_as_free(policy: str) -> None:
         await mark("cached")
         await after("done")
 
-    machine = SmallMachine(Thread(0, body), Thread(1, other), fast=16, policy=find_policy(policy)).run()
+    machine = SmallMachine(Thread(0, body), Thread(1, other), fast=16, policy=POLICIES[policy]).run()
     assert not machine.violations
 
 
@@ -164,7 +164,7 @@ def test_a_migration_that_fails_after_marking_leaves_no_trace(policy: str, archi
         await after("done")
 
     machine = SmallMachine(
-        Thread(0, body), Thread(1, other), policy=find_policy(policy), architecture=architecture
+        Thread(0, body), Thread(1, other), policy=POLICIES[policy], architecture=architecture
     ).run()
     assert not machine.violations
     assert machine.vmstat("pgmigrate_fail") == 1

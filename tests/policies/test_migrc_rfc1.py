@@ -11,7 +11,7 @@ from emulator.hardware.pte import pte_pfn
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.kernel.user import user_read
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc import Migrc, pending_word
 from emulator.policies.migrc_rfc1 import MigrcRfc1
 from emulator.policies.migrc_rfc2 import MigrcRfc2
@@ -43,7 +43,7 @@ def two(body: Callable[[PerCpu], object], architecture: str = "x86") -> SmallMac
     machine = SmallMachine(
         Thread(0, first),
         Thread(1, other),
-        policy=find_policy("migrc:rfc1"),
+        policy=POLICIES["migrc:rfc1"],
         architecture=architecture,
     )
     return machine.run()

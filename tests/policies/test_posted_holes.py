@@ -16,7 +16,7 @@ from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
 from tests.kernel.small_machine import HEAP, SmallMachine, Thread, after, demote, mark
@@ -68,7 +68,7 @@ def test_v3_marked_but_not_yet_hung(architecture: str) -> None:
         Thread(2, reader),
         cpus=3,
         architecture=architecture,
-        policy=find_policy("migrc:v3"),
+        policy=POLICIES["migrc:v3"],
     )
     machine.drive(2, machine.marked("cached"))
     machine.drive(0, machine.at(0, LlistAdd))
@@ -96,7 +96,7 @@ def test_an_empty_list_does_not_mean_that_the_flush_is_done(policy: str, archite
 
     machine = SmallMachine(
         Thread(0, both), Thread(1, writer), Thread(2, reader), cpus=3, architecture=architecture,
-        policy=find_policy(policy),
+        policy=POLICIES[policy],
     )  # fmt: skip
     machine.drive(2, machine.marked("cached"))
     machine.drive(0, machine.marked("demoted"))
@@ -146,7 +146,7 @@ def test_rfc2_flushes_the_dirty_list_only_if_the_clean_one_was_empty(architectur
         Thread(3, bystander, mm=2),
         cpus=4,
         architecture=architecture,
-        policy=find_policy("migrc:rfc2"),
+        policy=POLICIES["migrc:rfc2"],
     ).run()
     assert OVERWRITTEN in machine.rules
 
@@ -194,7 +194,7 @@ def test_dirty_writable_entry_cached_while_its_page_is_made_inaccessible(
         Thread(2, late_writer),
         cpus=3,
         architecture=architecture,
-        policy=find_policy(policy),
+        policy=POLICIES[policy],
     )
     machine.drive(0, machine.marked("demoted"))
     machine.drive(2, machine.marked("cached"))

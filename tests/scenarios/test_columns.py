@@ -16,7 +16,7 @@ from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import SLOW, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.machine.stepper import plain_engine
-from emulator.policies.catalogue import find_policy
+from emulator.policies.catalogue import POLICIES
 from scenarios.drawing.columns import Drawing, draw
 
 PAGE = 0x10
@@ -43,7 +43,7 @@ MOVE = Litmus("move", "?", (mover, user), setup, (), speculated=(PAGE, PAGE + 1)
 
 
 def machine(litmus: Litmus, arch: str) -> LitmusMachine:
-    return LitmusMachine(litmus, ARCHITECTURES[arch], find_policy("immediate"))
+    return LitmusMachine(litmus, ARCHITECTURES[arch], POLICIES["immediate"])
 
 
 def any_schedule(built: LitmusMachine, seed: int) -> list[Transition]:

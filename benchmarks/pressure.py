@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scenarios.litmus.random_pressure import CUT, REFUSED, RULE, STEPS, run  # noqa: E402
+from benchmarks.random_pressure import CUT, REFUSED, RULE, STEPS, run  # noqa: E402
 
 CORRECT = ("immediate", "migrc:v3", "migrc:rfc2", "migrc:v9")
 WRONG = "mistake:no-flush-under-pressure"

@@ -10,8 +10,8 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.random_pressure import CUT, MAX_ORDER, REFUSED, RULE, pressure, run
 from scenarios.litmus.answers import DEFERRED, REUSED
-from scenarios.litmus.random_pressure import CUT, MAX_ORDER, REFUSED, RULE, pressure, run
 
 RUNS = int(os.environ.get("PRESSURE_RUNS", "60"))
 

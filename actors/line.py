@@ -15,17 +15,14 @@ import zmq
 
 from actors import wire
 from actors.mailbox import Directory, Mailbox
-from emulator.checks.grace_period import NEVER_MATTER
 from emulator.hardware.cpu import Cpu
 from emulator.hardware.operations import TABLE, Where
 from emulator.machine.progress import operation_text
-from emulator.machine.protocols import Kernel
+from emulator.machine.protocols import Kernel, Machine, ignored
 
 HEAD: Final = 2  # the fields of a message to memory before its operations
 # Messages are cheap by the dozen: 64 operations take memory about as long as the round trip itself.
 OUTBOX_LIMIT: Final = HEAD + 2 * 64
-# Steps of a CPU alone that a check of what happens before what wants to know of.
-TOLD: Final = frozenset(kind for kind, row in TABLE.items() if row.where is Where.CPU) - NEVER_MATTER
 
 _PROGRESS_NS: Final = 200_000_000
 _POLLIN: Final = int(zmq.POLLIN)
@@ -33,6 +30,12 @@ _POLLIN: Final = int(zmq.POLLIN)
 
 class Stopped(Exception):
     """The driver has said that the run is over."""
+
+
+def told(machine: Machine) -> frozenset[type[Any]]:
+    """Steps of a CPU alone that some check of what happens before what wants to know of."""
+    own = frozenset(kind for kind, row in TABLE.items() if row.where is Where.CPU)
+    return own - ignored(machine.watchers())
 
 
 class Line:

@@ -13,7 +13,7 @@ from typing import Any
 
 from actors import wire
 from actors.calls import Bells, CpuReport
-from actors.line import TOLD, Line, Stopped
+from actors.line import Line, Stopped, told
 from actors.mailbox import Directory, Mailbox
 from actors.meetings import accesses_of
 from actors.mode import Chaos
@@ -35,6 +35,7 @@ class StressedCpuLoop:
         self._line.on[wire.RETRY] = self._retry
         self._calls = Bells(self._cpu, self._line, directory)
         self._chaos = chaos
+        self._told = told(machine)
         self._random = random.Random(f"{chaos.seed}/{number}")
         self._violations: list[Violation] = []
         self._refused: set[tuple[Any, ...]] = set()
@@ -190,10 +191,9 @@ class StressedCpuLoop:
         if deaf is not None and not self._violations:
             self._violations.append(deaf)
 
-    @staticmethod
-    def _named(operation: Any) -> tuple[int, Any]:
+    def _named(self, operation: Any) -> tuple[int, Any]:
         """Number and fields, as they travel; without fields for what nobody else reads."""
         kind = type(operation)
-        if TABLE[kind].where is Where.CPU and kind not in TOLD:
+        if TABLE[kind].where is Where.CPU and kind not in self._told:
             return NUMBERS[kind], ()
         return NUMBERS[kind], operation

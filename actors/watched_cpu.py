@@ -12,7 +12,7 @@ from typing import Any
 from actors import wire
 from actors.calls import Bells
 from actors.cpu_loop import CpuLoop
-from actors.line import TOLD
+from actors.line import told
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware.cpu import Frame
 from emulator.hardware.operations import NUMBERS, TABLE, Halt, Operation, Touch, WaitAcks, Where
@@ -26,6 +26,7 @@ class WatchedCpuLoop(CpuLoop):
 
     def __init__(self, number: int, machine: Machine, mailbox: Mailbox, directory: Directory) -> None:
         super().__init__(number, machine, mailbox, directory, Bells)
+        self._told = told(machine)
         around = {Where.CPU: self._own, Where.MEMORY: self._shared, Where.SERIES: self._shared}
         for kind, plain in self.carry.items():
             wrap = around.get(TABLE[kind].where)
@@ -42,7 +43,7 @@ class WatchedCpuLoop(CpuLoop):
         line = self.line
         number = NUMBERS[kind]
 
-        def told(frame: Frame, operation: Operation) -> None:
+        def tell(frame: Frame, operation: Operation) -> None:
             line.tell(number, operation)
             plain(frame, operation)
 
@@ -50,7 +51,7 @@ class WatchedCpuLoop(CpuLoop):
             line.steps += 1
             plain(frame, operation)
 
-        return told if kind in TOLD else counted
+        return tell if kind in self._told else counted
 
     def _shared(self, kind: type[Any], plain: _Carry) -> _Carry:
         """An operation of memory: behind the steps so far, and known for a load that has only begun."""

@@ -51,7 +51,7 @@ class Row:
 def live_parts() -> Any:
     """The machine class; made here so that a child that measures plain Ray imports nothing of ours."""
     from emulator.hardware.cpu import Cpu, IpiRequest, Program
-    from emulator.hardware.operations import AckIpi, FlushTlb, Operation
+    from emulator.hardware.operations import AckIpi, FlushTlb, Operation, handlers_of
     from emulator.hardware.ordering import ARCHITECTURES
     from emulator.hardware.tlb import TlbShape
     from emulator.memory.words import Words
@@ -59,7 +59,7 @@ def live_parts() -> Any:
     class Gate:
         def __init__(self) -> None:
             self._words = Words()
-            self._handlers = self._words.handlers()
+            self._handlers = handlers_of(self._words)
 
         def execute(self, cpu: int, operation: Operation) -> Any:
             return self._handlers[type(operation)](cpu, operation)
@@ -249,9 +249,10 @@ class PlainMemory:
     """The same words behind actor calls."""
 
     def __init__(self) -> None:
+        from emulator.hardware.operations import handlers_of
         from emulator.memory.words import Words
 
-        self._handlers = Words().handlers()
+        self._handlers = handlers_of(Words())
 
     def execute(self, cpu: int, operation: Any) -> Any:
         return self._handlers[type(operation)](cpu, operation)

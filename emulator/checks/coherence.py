@@ -9,25 +9,11 @@ question is always put from the destination, which has one source.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
-from emulator.hardware.operations import (
-    AllocPages,
-    CmpxchgPte,
-    FilemapAdd,
-    FilemapRemove,
-    FolioCopy,
-    FolioZero,
-    Operation,
-    ReadFrame,
-    SetPte,
-    TryToMigratePte,
-    Walk,
-    WriteFrame,
-    XchgPte,
-)
+from emulator.hardware import operations as ops
+from emulator.hardware.operations import Operation, handlers_of
 from emulator.hardware.pte import frame_of, is_migration_entry, pte_pages, pte_pfn, pte_present
 from emulator.memory.memory import Memory
 
@@ -68,20 +54,7 @@ class Coherence:
         }
         self._evicted: dict[int, tuple[int, int]] = {}  # frame reclaimed from the cache -> where it was
         self._cleared: dict[tuple[int, int], int] = {}  # (mm, vpn) -> frame named before it was cleared
-        self._handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
-            Walk: self._walk,
-            ReadFrame: self._read,
-            WriteFrame: self._write,
-            FolioCopy: self._copied,
-            FolioZero: self._zeroed,
-            AllocPages: self._allocated,
-            FilemapAdd: self._cached,
-            FilemapRemove: self._uncached,
-            XchgPte: self._exchanged,
-            TryToMigratePte: self._unmapped,
-            SetPte: self._set,
-            CmpxchgPte: self._compared,
-        }
+        self._handlers = handlers_of(self)
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         """Judge one performed operation."""
@@ -131,7 +104,7 @@ class Coherence:
         folios = self.memory.folios
         return not folios.zones[folios.node_of(pfn)].is_free(pfn)
 
-    def _walk(self, cpu: int, operation: Walk, answer: int) -> None:
+    def _walk(self, cpu: int, operation: ops.Walk, answer: int) -> None:
         if answer:
             self.checked += 1
             pfn = frame_of(answer, operation.vpn, self._hpage_order)
@@ -139,7 +112,7 @@ class Coherence:
                 where = f"page {operation.vpn:#x} of mm {operation.mm}"
                 self._report(FILL, cpu, f"{where} names frame {pfn}, which is free")
 
-    def _read(self, cpu: int, operation: ReadFrame, answer: int) -> None:
+    def _read(self, cpu: int, operation: ops.ReadFrame, answer: int) -> None:
         self.checked += 1
         stale = self._stale(cpu, operation, "read")
         if stale is None:
@@ -152,7 +125,7 @@ class Coherence:
         elif answer != current:
             self._report(OVERWRITTEN, cpu, f"{text}: version {answer}, by now {current}")
 
-    def _write(self, cpu: int, operation: WriteFrame, answer: None) -> None:
+    def _write(self, cpu: int, operation: ops.WriteFrame, answer: None) -> None:
         self.checked += 1
         self._written.add(operation.pfn)
         stale = self._stale(cpu, operation, "write")
@@ -166,25 +139,25 @@ class Coherence:
         if slot is not None:
             self._file_versions[slot] = operation.value
 
-    def _expect_file_version(self, cpu: int, operation: ReadFrame, answer: int) -> None:
-        folio = self.memory.folios.folios.get(operation.pfn)
+    def _expect_file_version(self, cpu: int, access: ops.ReadFrame, answer: int) -> None:
+        folio = self.memory.folios.folios.get(access.pfn)
         if folio is None or folio.mapping is None:
             return
         should = self._file_versions.get(folio.mapping, 0)
         if answer != should:
             file, pgoff = folio.mapping
-            text = f"page {pgoff} of file {file} in frame {operation.pfn} has version {answer}, not {should}"
+            text = f"page {pgoff} of file {file} in frame {access.pfn} has version {answer}, not {should}"
             self._report(CACHE, cpu, text)
 
-    def _stale(self, cpu: int, operation: ReadFrame | WriteFrame, what: str) -> tuple[int, str] | None:
+    def _stale(self, cpu: int, access: ops.ReadFrame | ops.WriteFrame, what: str) -> tuple[int, str] | None:
         """The frame that the page table names instead, and the words for it; None if all is well."""
-        pfn = operation.pfn
-        where = (operation.mm, operation.vpn)
-        text = f"{what} of page {operation.vpn:#x} of mm {operation.mm} reached frame {pfn}"
+        pfn = access.pfn
+        where = (access.mm, access.vpn)
+        text = f"{what} of page {access.vpn:#x} of mm {access.mm} reached frame {pfn}"
         entry = self.memory.page_tables.entry(*where)
         in_use = pte_present(entry) or is_migration_entry(entry)
         # Cleared, and its flush may still be under way: what was named last is still the page's.
-        named = frame_of(entry, operation.vpn, self._hpage_order) if in_use else self._cleared.get(where, pfn)
+        named = frame_of(entry, access.vpn, self._hpage_order) if in_use else self._cleared.get(where, pfn)
         if not self._allocated_frame(pfn):
             # Freed before its flush: a read copy, also of a page whose migration entry has been zapped since.
             copied = pfn in self._moved if named == pfn else self._is_copy(pfn, named)
@@ -233,11 +206,11 @@ class Coherence:
         self._movers.pop(pfn, None)
         self._moved.pop(pfn, None)
 
-    def _zeroed(self, cpu: int, operation: FolioZero, answer: None) -> None:
+    def _zeroed(self, cpu: int, operation: ops.FolioZero, answer: None) -> None:
         for page in range(self._pages(operation.pfn)):
             self._renewed(operation.pfn + page)
 
-    def _copied(self, cpu: int, operation: FolioCopy, answer: None) -> None:
+    def _copied(self, cpu: int, operation: ops.FolioCopy, answer: None) -> None:
         for page in range(self._pages(operation.src)):
             src, dst = operation.src + page, operation.dst + page
             self._renewed(dst)
@@ -247,48 +220,48 @@ class Coherence:
             if self._movers.get(src) == cpu:
                 self._moved[src] = dst
 
-    def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
+    def _allocated(self, cpu: int, operation: ops.AllocPages, answer: int) -> None:
         if answer < 0:
             return
         for page in range(1 << operation.order):
             self._renewed(answer + page, self._free_copies)
             self._evicted.pop(answer + page, None)
 
-    def _uncached(self, cpu: int, operation: FilemapRemove, answer: bool) -> None:
+    def _uncached(self, cpu: int, operation: ops.FilemapRemove, answer: bool) -> None:
         slot = (operation.file, operation.pgoff)
         if answer and operation.refs:
             self._evicted[operation.pfn] = slot
         elif answer:
             self._file_versions.pop(slot, None)
 
-    def _cached(self, cpu: int, operation: FilemapAdd, answer: int) -> None:
+    def _cached(self, cpu: int, operation: ops.FilemapAdd, answer: int) -> None:
         # What was reclaimed from the slot has the same content, until somebody writes to the new page.
         for old, slot in self._evicted.items():
             if answer < 0 and slot == (operation.file, operation.pgoff):
                 self._derive(operation.pfn, self._origins.get(operation.pfn, frozenset()) | {old})
 
-    def _unmapped(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:
+    def _unmapped(self, cpu: int, operation: ops.TryToMigratePte, answer: int) -> None:
         if answer:
             for page in range(pte_pages(answer, self._hpage_order)):
                 self._movers[operation.pfn + page] = cpu
                 self._moved.pop(operation.pfn + page, None)
 
-    def _exchanged(self, cpu: int, operation: XchgPte, answer: int) -> None:
+    def _exchanged(self, cpu: int, operation: ops.XchgPte, answer: int) -> None:
         if not operation.pte and answer:
             self._gone(operation, answer)
 
-    def _gone(self, operation: XchgPte | CmpxchgPte, entry: int) -> None:
+    def _gone(self, change: ops.XchgPte | ops.CmpxchgPte, entry: int) -> None:
         for page in range(pte_pages(entry, self._hpage_order)):
-            self._cleared[operation.mm, operation.vpn + page] = pte_pfn(entry) + page
+            self._cleared[change.mm, change.vpn + page] = pte_pfn(entry) + page
 
-    def _set(self, cpu: int, operation: SetPte, answer: None) -> None:
+    def _set(self, cpu: int, operation: ops.SetPte, answer: None) -> None:
         # wp_page_copy: a copy takes the place of the entry that was cleared.
         last = self._cleared.get((operation.mm, operation.vpn))
         if last is not None and pte_present(operation.pte):
             self._expect_copy(cpu, operation.mm, operation.vpn, last, pte_pfn(operation.pte))
         self._mapped(operation.pte)
 
-    def _compared(self, cpu: int, operation: CmpxchgPte, answer: int) -> None:
+    def _compared(self, cpu: int, operation: ops.CmpxchgPte, answer: int) -> None:
         if answer == operation.old:
             if is_migration_entry(answer) and pte_present(operation.new):
                 for page in range(pte_pages(answer, self._hpage_order)):
@@ -297,16 +270,16 @@ class Coherence:
                 self._gone(operation, answer)
             self._mapped(operation.new)
 
-    def _remapped(self, cpu: int, operation: CmpxchgPte, src: int, dst: int) -> None:
+    def _remapped(self, cpu: int, change: ops.CmpxchgPte, src: int, dst: int) -> None:
         """A migration entry is resolved: at the destination everything must have arrived."""
         if src == dst:
             return
         # Another mapping of the folio may be back already, and have been written through.
-        if self._expect_copy(cpu, operation.mm, operation.vpn, src, dst) and dst not in self._written:
+        if self._expect_copy(cpu, change.mm, change.vpn, src, dst) and dst not in self._written:
             content = self.memory.folios.content
             has, should = content.get(dst, 0), content.get(src, 0)
             if has != should:
-                where = f"page {operation.vpn:#x} of mm {operation.mm} moved from frame {src} to {dst}"
+                where = f"page {change.vpn:#x} of mm {change.mm} moved from frame {src} to {dst}"
                 self._report(CONTENT, cpu, f"{where}, which has version {has}, not {should}")
         folio = self.memory.folios.folios.get(src)
         if folio is not None and folio.mapping is not None:

@@ -15,25 +15,9 @@ from emulator.checks.happens_before import SILENT, HappensBefore
 from emulator.checks.retirements import NONE, OWN, READ, TLB_GEN, WRITE, Retired, Retirements
 from emulator.checks.sides import Sides
 from emulator.checks.violation import MAX_KEPT, Violation
+from emulator.hardware import operations as ops
 from emulator.hardware.cpu import Kind, Transition
-from emulator.hardware.operations import (
-    TABLE,
-    AllocPages,
-    CmpxchgPte,
-    FilemapAdd,
-    FilemapRemove,
-    FolioCopy,
-    FolioMigrateMapping,
-    FolioZero,
-    Operation,
-    Order,
-    SetPte,
-    TryToMigratePte,
-    VmaInsert,
-    Walk,
-    WritePage,
-    XchgPte,
-)
+from emulator.hardware.operations import TABLE, Operation, Order, handlers_of
 from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
@@ -111,22 +95,7 @@ class GracePeriod:
         self._copies: dict[int, tuple[Suspicious, ...]] = {}  # destination -> what speaks against the copy
         # Page-cache slots that were emptied -> the frame that was there, and whether the file lost it too.
         self._emptied: dict[tuple[int, int], tuple[int, bool]] = {}
-        self._handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
-            **self.facts.handlers,
-            XchgPte: self._exchange,
-            CmpxchgPte: self._compare,
-            TryToMigratePte: self._unmap,
-            SetPte: self._set,
-            AllocPages: self._allocated,
-            FolioZero: self._zero,
-            FolioCopy: self._copy,
-            FolioMigrateMapping: self._moved,
-            FilemapRemove: self._uncached,
-            FilemapAdd: self._cached,
-            WritePage: self._written_out,
-            Walk: self._walked,
-            VmaInsert: self._mapped_area,
-        }
+        self._handlers = handlers_of(self.facts) | handlers_of(self)
 
     def happened(
         self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
@@ -165,7 +134,7 @@ class GracePeriod:
                 text += self.sides.told(cpu, retired, missing)
             self.violations.append(Violation(rule=rule, cpu=cpu, text=text))
 
-    def _allocated(self, cpu: int, operation: AllocPages, answer: int) -> None:
+    def _allocated(self, cpu: int, operation: ops.AllocPages, answer: int) -> None:
         """The frames go out; a policy may still flush before anybody puts something into them."""
         if answer < 0:
             return
@@ -186,10 +155,10 @@ class GracePeriod:
                 self._judge(at, cpu, REUSED, f"{type(operation).__name__} uses frame {retired.frame} again")
                 self.facts.replace(at, parts=0)
 
-    def _zero(self, cpu: int, operation: FolioZero, answer: Any) -> None:
+    def _zero(self, cpu: int, operation: ops.FolioZero, answer: Any) -> None:
         self._first_use(cpu, operation.pfn, operation)
 
-    def _copy(self, cpu: int, operation: FolioCopy, answer: Any) -> None:
+    def _copy(self, cpu: int, operation: ops.FolioCopy, answer: Any) -> None:
         self._first_use(cpu, operation.dst, operation)
         found = tuple(
             Suspicious(retired, missing)
@@ -201,7 +170,7 @@ class GracePeriod:
         if found:
             self._copies[operation.dst] = found
 
-    def _moved(self, cpu: int, operation: FolioMigrateMapping, answer: bool) -> None:
+    def _moved(self, cpu: int, operation: ops.FolioMigrateMapping, answer: bool) -> None:
         """A migration's copy counts from here on, or is thrown away. (A copy for a write fault never gets
         here: the source stays a page of its own, and may well be written meanwhile by somebody else.)"""
         src, dst = operation.src, operation.dst
@@ -220,7 +189,7 @@ class GracePeriod:
                 if retired[:4] == suspicious.retired[:4]:
                     self.facts.replace(at, parts=retired.parts & ~WRITE)
 
-    def _written_out(self, cpu: int, operation: WritePage, answer: None) -> None:
+    def _written_out(self, cpu: int, operation: ops.WritePage, answer: None) -> None:
         """Who writes after that, without a fault, writes what nobody will write out."""
         for at, retired in enumerate(self.facts.retired):
             if retired.parts & WRITE and retired.frame == operation.pfn:
@@ -231,7 +200,7 @@ class GracePeriod:
                     self._report(WRITTEN_OUT, cpu, retired, missing, what)
                     self.facts.replace(at, parts=retired.parts & ~WRITE)
 
-    def _walked(self, cpu: int, operation: Walk, answer: int) -> None:
+    def _walked(self, cpu: int, operation: ops.Walk, answer: int) -> None:
         """After fork: who reads a page must not see what the other side still writes without a fault."""
         if not answer:
             return
@@ -245,11 +214,11 @@ class GracePeriod:
                     self._report(SHARED, cpu, retired, missing, what)
                     self.facts.replace(at, parts=retired.parts & ~OWN)
 
-    def _uncached(self, cpu: int, operation: FilemapRemove, answer: bool) -> None:
+    def _uncached(self, cpu: int, operation: ops.FilemapRemove, answer: bool) -> None:
         if answer:
             self._emptied[operation.file, operation.pgoff] = (operation.pfn, not operation.refs)
 
-    def _cached(self, cpu: int, operation: FilemapAdd, answer: int) -> None:
+    def _cached(self, cpu: int, operation: ops.FilemapAdd, answer: int) -> None:
         """Hansen's second rule: a slot whose old page is still owed a flush is not refilled before it.
 
         After reclaim the new page has the old one's content, which then is a read copy like any: it must
@@ -268,7 +237,7 @@ class GracePeriod:
             else:
                 self.facts.replace(at, page=operation.pfn)
 
-    def _mapped_area(self, cpu: int, operation: VmaInsert, answer: bool) -> None:
+    def _mapped_area(self, cpu: int, operation: ops.VmaInsert, answer: bool) -> None:
         if not answer:
             return
         for at, retired in enumerate(self.facts.retired):
@@ -328,18 +297,18 @@ class GracePeriod:
         else:
             self._entries.pop((operation.mm, operation.vpn), None)
 
-    def _exchange(self, cpu: int, operation: XchgPte, answer: int) -> None:
+    def _exchange(self, cpu: int, operation: ops.XchgPte, answer: int) -> None:
         self._changed(cpu, operation, answer, operation.pte)
 
-    def _compare(self, cpu: int, operation: CmpxchgPte, answer: int) -> None:
+    def _compare(self, cpu: int, operation: ops.CmpxchgPte, answer: int) -> None:
         if answer == operation.old:
             self._changed(cpu, operation, answer, operation.new)
 
-    def _unmap(self, cpu: int, operation: TryToMigratePte, answer: int) -> None:
+    def _unmap(self, cpu: int, operation: ops.TryToMigratePte, answer: int) -> None:
         if answer:
             self._changed(cpu, operation, answer, make_migration_entry(answer))
 
-    def _set(self, cpu: int, operation: SetPte, answer: Any) -> None:
+    def _set(self, cpu: int, operation: ops.SetPte, answer: Any) -> None:
         old = self._entries.get((operation.mm, operation.vpn), 0)
         self._changed(cpu, operation, old, operation.pte)
 

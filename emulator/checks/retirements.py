@@ -7,19 +7,11 @@ is not ordered after the change of the entry, so the walker may have brought the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from emulator.checks.happens_before import HappensBefore
-from emulator.hardware.operations import (
-    AtomicAnd,
-    AtomicOr,
-    FlushTlb,
-    FlushTlbOne,
-    Load,
-    LoadCr3,
-    Store,
-)
+from emulator.hardware import operations as ops
 from emulator.hardware.pte import DIRTY, EXCLUSIVE, PRESENT, RW, pte_pages, pte_pfn
 from emulator.kernel.percpu import cpumask_word, is_lazy_word, tlb_gen_word
 
@@ -59,7 +51,7 @@ class Retirements:
     `masks`: mm to the CPUs that run it at the start. A huge entry covers 2**hpage_order pages. The bits of
     the n-th translation start at bit n * (cpus + 1): first "retired", then "dropped" by CPU. Translations
     stay sorted and the bits of a forgotten one are taken out everywhere, so that the same situation always
-    looks the same.
+    looks the same. Operations are handed to its methods between what their CPU learns and what it publishes.
     """
 
     def __init__(
@@ -84,16 +76,6 @@ class Retirements:
         # What loads brought that decide what the CPU does next, see `_load`.
         self._decided = [0] * cpus
         self._lazy_words = {is_lazy_word(cpu): cpu for cpu in range(cpus)}
-        # What each of these operations does, between what its CPU learns and what it publishes.
-        self.handlers: dict[type[Any], Callable[[int, Any, Any], None]] = {
-            FlushTlb: self._flush,
-            FlushTlbOne: self._flush,
-            LoadCr3: self._load_cr3,
-            AtomicOr: self._or,
-            AtomicAnd: self._and,
-            Store: self._store,
-            Load: self._load,
-        }
 
     # --- bookkeeping of bits ---------------------------------------------------------------------
 
@@ -179,11 +161,11 @@ class Retirements:
                 else:
                     self.before.now[cpu] |= self._bit(at, cpu)
 
-    def _flush(self, cpu: int, operation: Any, answer: Any) -> None:
-        vpn = operation.vpn if isinstance(operation, FlushTlbOne) else None
+    def _flush(self, cpu: int, operation: ops.FlushTlb | ops.FlushTlbOne, answer: Any) -> None:
+        vpn = operation.vpn if isinstance(operation, ops.FlushTlbOne) else None
         self._drop(cpu, self._loaded[cpu], vpn)
 
-    def _load_cr3(self, cpu: int, operation: LoadCr3, answer: Any) -> None:
+    def _load_cr3(self, cpu: int, operation: ops.LoadCr3, answer: Any) -> None:
         self._loaded[cpu] = operation.mm
         if operation.flush:
             self._drop(cpu, operation.mm)
@@ -194,22 +176,22 @@ class Retirements:
         self._joining[cpu] = 0
         self._drop(cpu, mm, anyway=True)
 
-    def _or(self, cpu: int, operation: AtomicOr, answer: int) -> None:
+    def _or(self, cpu: int, operation: ops.AtomicOr, answer: int) -> None:
         if operation.word.startswith(_CPUMASK) and operation.mask >> cpu & 1:
             self._joining[cpu] = int(operation.word[len(_CPUMASK) :])
 
-    def _and(self, cpu: int, operation: AtomicAnd, answer: int) -> None:
+    def _and(self, cpu: int, operation: ops.AtomicAnd, answer: int) -> None:
         if operation.word.startswith(_CPUMASK) and not operation.mask >> cpu & 1:
             self._leave(cpu, int(operation.word[len(_CPUMASK) :]))
 
-    def _store(self, cpu: int, operation: Store, answer: Any) -> None:
+    def _store(self, cpu: int, operation: ops.Store, answer: Any) -> None:
         if self._lazy_words.get(operation.word) == cpu:
             if operation.value:
                 self._leave(cpu, self._loaded[cpu])
             else:
                 self._joining[cpu] = self._loaded[cpu]
 
-    def _load(self, cpu: int, operation: Load, answer: Any) -> None:
+    def _load(self, cpu: int, operation: ops.Load, answer: Any) -> None:
         """A CPU reads one of the words that decide whether it flushes, or whom it asks to.
 
         What is carried out only because of a value comes after the load of it even where a plain load orders

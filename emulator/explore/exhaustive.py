@@ -87,19 +87,17 @@ def ample(node: CpuNode) -> Option | None:
     return step if alone is Alone.UNINTERRUPTED or (alone is Alone.UNWALKED and not walks) else None
 
 
+@dataclass(slots=True, eq=False)
 class _Level:
     """A state on the way from the start to where the search is."""
 
-    __slots__ = ("at", "executions", "following", "key", "narrowed", "options", "snapshot")
-
-    def __init__(self, key: int, snapshot: Snapshot, options: list[Option], narrowed: bool) -> None:
-        self.key = key
-        self.snapshot = snapshot
-        self.options = options
-        self.narrowed = narrowed
-        self.at = 0
-        self.executions = 0
-        self.following: list[int] = []  # states that lead on from here, as far as none is known to end
+    key: int
+    snapshot: Snapshot
+    options: list[Option]
+    narrowed: bool
+    at: int = 0
+    executions: int = 0
+    following: list[int] = field(default_factory=list)  # states that lead on, as far as none is known to end
 
 
 @rare_collection()

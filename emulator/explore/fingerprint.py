@@ -28,7 +28,7 @@ from types import (
 from typing import Any, Protocol, get_type_hints
 
 from emulator.hardware import operations
-from emulator.hardware.cpu import Cpu
+from emulator.hardware.cpu import Cpu, Frame
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.memory.folios import PageFlag
 
@@ -93,9 +93,8 @@ def fingerprint(cpu: Cpu, kernel: PerCpu, known: Known) -> Any:
         [
             (
                 frame.irqs,
-                plain(frame.operation),
+                _awaited(frame),
                 frame.begun,
-                None if frame.series is None else tuple([plain(member) for member in frame.series]),
                 reader.read(frame.answers),
                 cpu.interrupts_taken > frame.interrupts_before,
                 reader.read(frame.program),
@@ -114,6 +113,15 @@ def fingerprint(cpu: Cpu, kernel: PerCpu, known: Known) -> Any:
         frozenset(window.values.items()),
         reader.read(kernel),
     )
+
+
+def _awaited(frame: Frame) -> tuple[Any, ...]:
+    """Its operation, and all of the series that it is one of."""
+    try:
+        return plain(frame.operation), frame.series and tuple([plain(member) for member in frame.series])
+    except Unreadable as problem:
+        problem.place = f"{line_of(frame.program)}: "
+        raise
 
 
 def line_of(program: Any) -> str:

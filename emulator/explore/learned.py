@@ -25,7 +25,7 @@ from emulator.explore.parts import (
 from emulator.explore.surroundings import Surroundings
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.progress import deadlock
-from emulator.machine.protocols import Machine
+from emulator.machine.protocols import Machine, ignored
 
 _NO_EVENT = -1
 
@@ -57,7 +57,7 @@ class LearnedMachine:
             for number in range(self.cpus)
         ]
         watchers = self.machine.watchers()
-        self._ignored = frozenset.intersection(*(one.ignores for one in watchers)) if watchers else None
+        self._ignored = ignored(watchers)
         self._watching = ClockLearner(watchers, self._event_list, self.machine.drains)
         self._start: Snapshot = (
             tuple([learner.start for learner in self._learners]),
@@ -69,7 +69,7 @@ class LearnedMachine:
     def _event(self, key: Event) -> int:
         """Number of what the watchers are told; -1 if they need not be."""
         transition, operation, issued, answer = key
-        if self._ignored is None or type(operation) in self._ignored:
+        if type(operation) in self._ignored:
             return _NO_EVENT
         told = (transition, type(operation), operation, issued, answer)
         number = self._events.get(told)

@@ -10,6 +10,7 @@ agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from emulator.checks.violation import Violation
@@ -37,17 +38,16 @@ class NotDeterministic(Exception):
     """A program did something else the second time, with the same answers; the message says where."""
 
 
+@dataclass(slots=True, eq=False)
 class Edge:
     """What a CPU does with one answer: its next state, and what the watchers are told."""
 
-    __slots__ = ("event", "node", "violation")
-
-    def __init__(self, node: CpuNode, event: int, violation: Violation | None) -> None:
-        self.node = node
-        self.event = event
-        self.violation = violation
+    node: CpuNode
+    event: int
+    violation: Violation | None
 
 
+@dataclass(slots=True, eq=False)
 class Option:
     """One transition that a CPU's state allows, if what is shared lets it.
 
@@ -55,61 +55,49 @@ class Option:
     what is asked of what is shared, -1 if nothing.
     """
 
-    __slots__ = ("action", "agent", "alone", "cpu", "node", "operation", "successors", "transition")
-
-    def __init__(self, node: CpuNode, choice: Choice, action: int, about: tuple[Operation | None, bool]):
-        transition = choice.transition
-        self.node = node
-        self.transition = transition
-        self.cpu = transition.cpu
-        self.agent = agent_of(transition)
-        self.action = action
-        self.operation = about
-        self.successors: dict[Any, Edge] = {}
-        self.alone: Edge | None = None
+    node: CpuNode
+    transition: Transition
+    cpu: int
+    agent: int
+    action: int
+    operation: tuple[Operation | None, bool]  # and whether it only goes into the window
+    successors: dict[Any, Edge] = field(default_factory=dict)
+    alone: Edge | None = None
 
 
+@dataclass(slots=True, eq=False)
 class CpuNode:
     """One state of one CPU. `label` is what led here from `parent`; `cached` what the walker has fetched."""
 
-    __slots__ = ("cached", "dead", "idle", "key", "label", "number", "options", "parent", "waits")
-
-    def __init__(
-        self, number: int, key: Any, parent: CpuNode | None, label: tuple[Transition, Any] | None
-    ) -> None:
-        self.number = number
-        self.key = key
-        self.parent = parent
-        self.label = label
-        self.options: tuple[Option, ...] = ()
-        self.cached: dict[int, int | None] = {}
-        self.idle = False
-        self.dead = key is None  # its program has raised
-        self.waits = ""
+    number: int
+    key: Any
+    parent: CpuNode | None
+    label: tuple[Transition, Any] | None
+    dead: bool = False  # its program has raised
+    idle: bool = False
+    waits: str = ""
+    options: tuple[Option, ...] = ()
+    cached: dict[int, int | None] = field(default_factory=dict)
 
 
+@dataclass(slots=True, eq=False)
 class SharedNode:
     """One state of what is shared. `edges`: action -> (answer, next, violation), or None if not enabled."""
 
-    __slots__ = ("edges", "number", "state", "verdict")
-
-    def __init__(self, number: int, state: Any) -> None:
-        self.number = number
-        self.state = state
-        self.edges: dict[int, tuple[Any, SharedNode, Violation | None] | None] = {}
-        self.verdict: Any = UNKNOWN
+    number: int
+    state: Any
+    edges: dict[int, tuple[Any, SharedNode, Violation | None] | None] = field(default_factory=dict)
+    verdict: Any = UNKNOWN
 
 
+@dataclass(slots=True, eq=False)
 class ClockNode:
     """One state of the watcher. `edges`: event -> (next, violation)."""
 
-    __slots__ = ("edges", "number", "state", "verdict")
-
-    def __init__(self, number: int, state: Any) -> None:
-        self.number = number
-        self.state = state
-        self.edges: dict[int, tuple[ClockNode, Violation | None]] = {}
-        self.verdict: Any = UNKNOWN
+    number: int
+    state: Any
+    edges: dict[int, tuple[ClockNode, Violation | None]] = field(default_factory=dict)
+    verdict: Any = UNKNOWN
 
 
 class CpuLearner:
@@ -132,7 +120,7 @@ class CpuLearner:
         self._surroundings = surroundings
         self.nodes: dict[Any, CpuNode] = {}
         self._heed = machine.heed
-        self._dead = CpuNode(-1, None, None, None)
+        self._dead = CpuNode(-1, None, None, None, dead=True)
         self._boot()
         self.start = self._live_node = self._node(None, None)
 
@@ -160,7 +148,9 @@ class CpuLearner:
     def _option(self, node: CpuNode, cpu: Cpu, choice: Choice) -> Option:
         asked = choice.operation
         action = _ALONE if asked is None else self._sharing.action(self._number, asked)
-        return Option(node, choice, action, cpu.about(choice.transition))
+        transition = choice.transition
+        about = cpu.about(transition)
+        return Option(node, transition, self._number, agent_of(transition), action, about)
 
     def learn(self, option: Option, answer: Any) -> Edge:
         """Let the real CPU take `option` with this answer from the option's state."""

@@ -9,35 +9,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from emulator.hardware import operations as ops
 from emulator.hardware.awaits import FORGOTTEN, NotAnOperation
 from emulator.hardware.operations import (
     SECOND_HALVES,
     TABLE,
     BeginLoad,
-    Cycle,
     EndLoad,
-    FlushTlb,
-    FlushTlbOne,
     Halt,
     Idle,
     Iret,
-    LoadCr3,
-    LocalIrqDisable,
-    LocalIrqEnable,
     Operation,
     Order,
     SendIpi,
     Series,
-    SmpMb,
-    SmpMbAfterAtomic,
-    SmpRmb,
-    SmpWmb,
-    SwitchTo,
     Touch,
-    Translate,
     WaitAcks,
     Walk,
     Where,
@@ -66,13 +56,11 @@ class IpiRequest(NamedTuple):
     sent_ns: int
 
 
+@dataclass(slots=True, eq=False)
 class Context:
     """A program that can be switched to: the coroutine of one task on one CPU."""
 
-    __slots__ = ("program",)
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    program: Program
 
 
 class Kind(IntEnum):
@@ -108,20 +96,18 @@ class Choice(NamedTuple):
     operation: Operation | TakeCalls | None
 
 
+@dataclass(slots=True, eq=False)
 class Frame:
     """One program on the CPU's stack: the task at the bottom, interrupt handlers above it."""
 
-    __slots__ = ("answers", "begun", "interrupts_before", "irqs", "operation", "program", "series")
-
-    def __init__(self, program: Program, irqs: bool) -> None:
-        self.program = program
-        self.irqs = irqs  # interrupt flag to restore when this frame ends
-        self.operation: Operation | None = None
-        self.series: tuple[Operation, ...] | None = None
-        self.answers: list[Any] = []
-        self.begun = False  # the operation is a load whose value is asked for later
-        # Interrupts this CPU had taken when the operation was reached: Halt waits for one more.
-        self.interrupts_before = 0
+    program: Program
+    irqs: bool  # interrupt flag to restore when this frame ends
+    operation: Operation | None = None
+    series: tuple[Operation, ...] | None = None
+    answers: list[Any] = field(default_factory=list)
+    begun: bool = False  # the operation is a load whose value is asked for later
+    # Interrupts this CPU had taken when the operation was reached: Halt waits for one more.
+    interrupts_before: int = 0
 
 
 class Cpu:
@@ -148,23 +134,7 @@ class Cpu:
         self.walks = 0
         # Pages that the walker may fetch at any moment, without a program's asking.
         self.speculated: tuple[int, ...] = ()
-        self._local: dict[type[Any], Callable[[Any], Any]] = {
-            SmpMb: self._nothing,
-            SmpRmb: self._nothing,
-            SmpWmb: self._nothing,
-            SmpMbAfterAtomic: self._nothing,
-            Cycle: self._nothing,
-            EndLoad: self._end_load,
-            Iret: self._nothing,
-            LocalIrqDisable: self._irq_disable,
-            LocalIrqEnable: self._irq_enable,
-            LoadCr3: self._load_cr3,
-            FlushTlb: self._flush_tlb,
-            FlushTlbOne: self._flush_tlb_one,
-            Translate: self._translate,
-            Touch: self._touch,
-            SwitchTo: self._switch_to,
-        }
+        self._local = ops.handlers_of(self)
 
     # --- the stack of programs ---------------------------------------------------------------
 
@@ -369,7 +339,7 @@ class Cpu:
         operation = self.operation
         if touched and isinstance(operation, Touch):
             # As in a recording: the touches went this far, then the CPU looked up.
-            self.resume(self.carry_out(operation._replace(stop=touched)))
+            self.resume(self.carry_out(Touch(operation.accesses, operation.start, touched)))
             return
         if not self._carried_out_here(operation):
             self.resume(answer)
@@ -399,31 +369,33 @@ class Cpu:
         """Carry out an operation of `Where.CPU`; the answer."""
         return self._local[type(operation)](operation)
 
-    def _nothing(self, operation: Operation) -> None:
+    def _nothing(
+        self, operation: ops.SmpMb | ops.SmpRmb | ops.SmpWmb | ops.SmpMbAfterAtomic | ops.Cycle | Iret
+    ) -> None:
         return None
 
     def _end_load(self, operation: EndLoad) -> int:
         return self.window.values.pop(operation.handle)
 
-    def _irq_disable(self, operation: LocalIrqDisable) -> None:
+    def _irq_disable(self, operation: ops.LocalIrqDisable) -> None:
         self.irqs = False
 
-    def _irq_enable(self, operation: LocalIrqEnable) -> None:
+    def _irq_enable(self, operation: ops.LocalIrqEnable) -> None:
         self.irqs = True
 
-    def _load_cr3(self, operation: LoadCr3) -> None:
+    def _load_cr3(self, operation: ops.LoadCr3) -> None:
         self.mm = operation.mm
         self.pcid = operation.pcid
         if operation.flush:
             self.tlb.flush_pcid(operation.pcid, operation.mm)
 
-    def _flush_tlb(self, operation: FlushTlb) -> None:
+    def _flush_tlb(self, operation: ops.FlushTlb) -> None:
         self.tlb.flush_pcid(self.pcid, self.mm)
 
-    def _flush_tlb_one(self, operation: FlushTlbOne) -> None:
+    def _flush_tlb_one(self, operation: ops.FlushTlbOne) -> None:
         self.tlb.flush_one(self.pcid, operation.vpn)
 
-    def _translate(self, operation: Translate) -> int:
+    def _translate(self, operation: ops.Translate) -> int:
         pte = self.tlb.lookup(self.pcid, operation.vpn)
         if pte is None or (operation.write and pte & (RW | DIRTY) != RW | DIRTY):
             return 0
@@ -432,7 +404,7 @@ class Cpu:
     def _touch(self, operation: Touch) -> int:
         return self.tlb.touch(self.pcid, operation.accesses, operation.start, operation.stop)
 
-    def _switch_to(self, operation: SwitchTo) -> None:
+    def _switch_to(self, operation: ops.SwitchTo) -> None:
         context: Context = operation.context
         if len(self.frames) != 1:
             raise RuntimeError("switch_to inside an interrupt handler")

@@ -7,7 +7,7 @@ file are the only place where they are spelt.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from emulator.hardware.cpu import Context, Program
@@ -104,15 +104,13 @@ class KernelParameters:
         return node
 
 
+@dataclass(slots=True, eq=False)
 class TlbUbc:
     """struct tlbflush_unmap_batch: the flush that a task owes for what it has unmapped."""
 
-    __slots__ = ("cpumask", "nr_flush_required", "writable")
-
-    def __init__(self) -> None:
-        self.cpumask = 0
-        self.nr_flush_required = 0
-        self.writable = False
+    cpumask: int = 0
+    nr_flush_required: int = 0
+    writable: bool = False
 
     def fold(self, other: TlbUbc) -> None:
         """Take over what another batch owes and leave that one empty."""
@@ -128,44 +126,41 @@ class TlbUbc:
         self.writable = False
 
 
+@dataclass(slots=True, eq=False)
 class Task:
     """struct task_struct as far as memory management reads it. `mm` 0 is a kernel thread."""
 
-    __slots__ = ("context", "flags", "mm", "pid", "policy_state", "runnable", "should_stop", "tlb_ubc")
-
-    def __init__(self, pid: int, mm: int, flags: int = 0) -> None:
-        self.pid = pid
-        self.mm = mm
-        self.flags = flags
-        self.context: Context | None = None
-        self.runnable = True
-        self.should_stop = False
-        self.tlb_ubc = TlbUbc()
-        self.policy_state: Any = None  # the policy's own: what it has under way for this task
+    pid: int
+    mm: int
+    flags: int = 0
+    context: Context | None = None
+    runnable: bool = True
+    should_stop: bool = False
+    tlb_ubc: TlbUbc = field(default_factory=TlbUbc)
+    policy_state: Any = None  # the policy's own: what it has under way for this task
 
 
+@dataclass(slots=True, eq=False)
 class TlbContext:
     """struct tlb_context: which mm an ASID slot holds, and how far its flushes have come."""
 
-    __slots__ = ("mm", "tlb_gen")
-
-    def __init__(self) -> None:
-        self.mm = -1
-        self.tlb_gen = 0
+    mm: int = -1
+    tlb_gen: int = 0
 
 
+def _contexts() -> list[TlbContext]:
+    return [TlbContext(INIT_MM), *(TlbContext() for _ in range(TLB_NR_DYN_ASIDS - 1))]
+
+
+@dataclass(slots=True, eq=False)
 class TlbState:
     """struct tlb_state of one CPU."""
 
-    __slots__ = ("ctxs", "is_lazy", "loaded_mm", "loaded_mm_asid", "next_asid")
-
-    def __init__(self) -> None:
-        self.loaded_mm = INIT_MM
-        self.loaded_mm_asid = 0
-        self.next_asid = 1
-        self.is_lazy = False
-        self.ctxs = [TlbContext() for _ in range(TLB_NR_DYN_ASIDS)]
-        self.ctxs[0].mm = INIT_MM
+    loaded_mm: int = INIT_MM
+    loaded_mm_asid: int = 0
+    next_asid: int = 1
+    is_lazy: bool = False
+    ctxs: list[TlbContext] = field(default_factory=_contexts)
 
 
 class PerCpu:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, Program, Transition
-from emulator.hardware.operations import Operation
+from emulator.hardware.operations import TABLE, Operation
 from emulator.hardware.ordering import Architecture
 
 
@@ -81,6 +81,11 @@ class Watcher(Listener, Protocol):
 
     def restore(self, state: Any) -> None:
         """As of a `Check`."""
+
+
+def ignored(watchers: Sequence[Watcher]) -> frozenset[type[Any]]:
+    """Classes of operations that make no difference to any of them; without watchers, of what there is."""
+    return frozenset((*TABLE, type(None))).intersection(*(watcher.ignores for watcher in watchers))
 
 
 class Kernel(Protocol):

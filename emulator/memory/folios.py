@@ -8,35 +8,11 @@ machine, so that a check can report it with the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from emulator.hardware.operations import (
-    AllocPages,
-    FilemapAdd,
-    FilemapGet,
-    FilemapRemove,
-    FolioClearFlag,
-    FolioCopy,
-    FolioGet,
-    FolioIsolateLru,
-    FolioMapping,
-    FolioMigrateMapping,
-    FolioOrder,
-    FolioPut,
-    FolioPutbackLru,
-    FolioRefcount,
-    FolioRmap,
-    FolioSetFlag,
-    FolioTestFlag,
-    FolioTryGet,
-    FolioZero,
-    IsolateLru,
-    LruAdd,
-    NrFree,
-    NrLru,
-    WritePage,
-)
+from emulator.hardware import operations as ops
 from emulator.memory.zone import Watermarks, Zone
 
 # Folio flags (include/linux/page-flags.h, the ones that something reads).
@@ -73,20 +49,18 @@ class Tier(NamedTuple):
     watermarks: Watermarks
 
 
+@dataclass(slots=True, eq=False)
 class Folio:
     """One allocated folio (struct folio): counts, flags, where it is mapped and listed."""
 
-    __slots__ = ("flags", "lru", "mapping", "node", "order", "pfn", "refcount", "rmap")
-
-    def __init__(self, pfn: int, order: int, node: int) -> None:
-        self.pfn = pfn
-        self.order = order
-        self.node = node
-        self.refcount = 1
-        self.flags = 0
-        self.mapping: tuple[int, int] | None = None  # (file, page offset) while in the page cache
-        self.lru: bool | None = None  # None: not on a list; else whether that list is the active one
-        self.rmap: dict[tuple[int, int], int] = {}  # (mm, vpn) -> entry naming this folio
+    pfn: int
+    order: int
+    node: int
+    refcount: int = 1
+    flags: int = 0
+    mapping: tuple[int, int] | None = None  # (file, page offset) while in the page cache
+    lru: bool | None = None  # None: not on a list; else whether that list is the active one
+    rmap: dict[tuple[int, int], int] = field(default_factory=dict)  # (mm, vpn) -> entry naming this folio
 
     def state(self) -> tuple[Any, ...]:
         """All fields as a hashable value."""
@@ -96,9 +70,8 @@ class Folio:
     @classmethod
     def restored(cls, state: tuple[Any, ...]) -> Folio:
         """The folio whose `state` this was."""
-        folio = cls(*state[:3])
-        folio.refcount, folio.flags, folio.mapping, folio.lru = state[3:7]
-        folio.rmap = dict(state[7])
+        folio = cls(*state)
+        folio.rmap = dict(folio.rmap)
         return folio
 
 
@@ -124,35 +97,6 @@ class Folios:
         self.page_cache: dict[tuple[int, int], int] = {}
         self.files: dict[tuple[int, int], int] = {}  # (file, pgoff) -> version written out
         self.faults: list[tuple[str, str]] = []
-
-    def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
-        """Operation class to the method that carries it out."""
-        return {
-            AllocPages: self._alloc,
-            NrFree: self._nr_free,
-            FolioGet: self._get,
-            FolioTryGet: self._try_get,
-            FolioPut: self._put,
-            FolioRefcount: self._refcount,
-            FolioTestFlag: self._test_flag,
-            FolioSetFlag: self._set_flag,
-            FolioClearFlag: self._clear_flag,
-            FolioOrder: self._order,
-            FolioRmap: self._rmap,
-            FolioCopy: self._copy,
-            FolioZero: self._zero,
-            FilemapGet: self._filemap_get,
-            FilemapAdd: self._filemap_add,
-            FilemapRemove: self._filemap_remove,
-            FolioMapping: self._mapping,
-            WritePage: self._write_page,
-            FolioMigrateMapping: self._migrate_mapping,
-            LruAdd: self._lru_add,
-            IsolateLru: self._isolate_lru,
-            FolioIsolateLru: self._folio_isolate_lru,
-            FolioPutbackLru: self._putback_lru,
-            NrLru: self._nr_lru,
-        }
 
     def node_of(self, pfn: int) -> int:
         """Node that the frame belongs to (page_to_nid)."""
@@ -199,7 +143,7 @@ class Folios:
 
     # --- allocation ----------------------------------------------------------------------------
 
-    def _alloc(self, cpu: int, operation: AllocPages) -> int:
+    def _alloc(self, cpu: int, operation: ops.AllocPages) -> int:
         zone = self.zones[operation.node]
         if not zone.zone_watermark_ok(operation.order, operation.mark, operation.extra_free):
             return -1
@@ -209,22 +153,22 @@ class Folios:
         self.folios[pfn] = Folio(pfn, operation.order, operation.node)
         return pfn
 
-    def _nr_free(self, cpu: int, operation: NrFree) -> int:
+    def _nr_free(self, cpu: int, operation: ops.NrFree) -> int:
         return self.zones[operation.node].nr_free
 
-    def _get(self, cpu: int, operation: FolioGet) -> None:
+    def _get(self, cpu: int, operation: ops.FolioGet) -> None:
         folio = self._folio(operation.pfn, "folio_get")
         if folio is not None:
             folio.refcount += 1
 
-    def _try_get(self, cpu: int, operation: FolioTryGet) -> bool:
+    def _try_get(self, cpu: int, operation: ops.FolioTryGet) -> bool:
         folio = self.folios.get(operation.pfn)
         if folio is None:
             return False
         folio.refcount += 1
         return True
 
-    def _put(self, cpu: int, operation: FolioPut) -> bool:
+    def _put(self, cpu: int, operation: ops.FolioPut) -> bool:
         folio = self._folio(operation.pfn, "folio_put")
         return folio is not None and self._drop(folio)
 
@@ -244,41 +188,41 @@ class Folios:
         self.zones[folio.node].free_one_page(folio.pfn, folio.order)
         return True
 
-    def _refcount(self, cpu: int, operation: FolioRefcount) -> int:
+    def _refcount(self, cpu: int, operation: ops.FolioRefcount) -> int:
         folio = self.folios.get(operation.pfn)
         return folio.refcount if folio is not None else 0
 
     # --- flags, reverse map, content --------------------------------------------------------------
 
-    def _test_flag(self, cpu: int, operation: FolioTestFlag) -> bool:
+    def _test_flag(self, cpu: int, operation: ops.FolioTestFlag) -> bool:
         folio = self.folios.get(operation.pfn)
         return folio is not None and folio.flags & operation.flag != 0
 
-    def _set_flag(self, cpu: int, operation: FolioSetFlag) -> None:
+    def _set_flag(self, cpu: int, operation: ops.FolioSetFlag) -> None:
         folio = self._folio(operation.pfn, "set_bit")
         if folio is not None:
             folio.flags |= operation.flag
 
-    def _clear_flag(self, cpu: int, operation: FolioClearFlag) -> None:
+    def _clear_flag(self, cpu: int, operation: ops.FolioClearFlag) -> None:
         folio = self._folio(operation.pfn, "clear_bit")
         if folio is not None:
             folio.flags &= ~operation.flag
 
-    def _order(self, cpu: int, operation: FolioOrder) -> int:
+    def _order(self, cpu: int, operation: ops.FolioOrder) -> int:
         folio = self.folios.get(operation.pfn)
         return folio.order if folio is not None else 0
 
-    def _rmap(self, cpu: int, operation: FolioRmap) -> tuple[tuple[int, int], ...]:
+    def _rmap(self, cpu: int, operation: ops.FolioRmap) -> tuple[tuple[int, int], ...]:
         folio = self.folios.get(operation.pfn)
         return tuple(folio.rmap) if folio is not None else ()
 
-    def _copy(self, cpu: int, operation: FolioCopy) -> None:
+    def _copy(self, cpu: int, operation: ops.FolioCopy) -> None:
         folio = self._folio(operation.src, "folio_copy")
         pages = 1 << folio.order if folio is not None else 1
         for page in range(pages):
             self.content[operation.dst + page] = self.content.get(operation.src + page, 0)
 
-    def _zero(self, cpu: int, operation: FolioZero) -> None:
+    def _zero(self, cpu: int, operation: ops.FolioZero) -> None:
         folio = self._folio(operation.pfn, "clear_highpage")
         pages = 1 << folio.order if folio is not None else 1
         for page in range(pages):
@@ -286,13 +230,13 @@ class Folios:
 
     # --- page cache ---------------------------------------------------------------------------------
 
-    def _filemap_get(self, cpu: int, operation: FilemapGet) -> int:
+    def _filemap_get(self, cpu: int, operation: ops.FilemapGet) -> int:
         pfn = self.page_cache.get((operation.file, operation.pgoff), -1)
         if pfn >= 0:
             self.folios[pfn].refcount += 1
         return pfn
 
-    def _filemap_add(self, cpu: int, operation: FilemapAdd) -> int:
+    def _filemap_add(self, cpu: int, operation: ops.FilemapAdd) -> int:
         slot = (operation.file, operation.pgoff)
         present = self.page_cache.get(slot, -1)
         if present >= 0:
@@ -307,7 +251,7 @@ class Folios:
                 self.content[operation.pfn] = self.files[slot]
         return -1
 
-    def _filemap_remove(self, cpu: int, operation: FilemapRemove) -> bool:
+    def _filemap_remove(self, cpu: int, operation: ops.FilemapRemove) -> bool:
         slot = (operation.file, operation.pgoff)
         folio = self.folios.get(operation.pfn)
         if folio is None or folio.mapping != slot:
@@ -322,14 +266,14 @@ class Folios:
         self._drop(folio)
         return True
 
-    def _mapping(self, cpu: int, operation: FolioMapping) -> tuple[int, ...]:
+    def _mapping(self, cpu: int, operation: ops.FolioMapping) -> tuple[int, ...]:
         folio = self.folios.get(operation.pfn)
         return folio.mapping or () if folio is not None else ()
 
-    def _write_page(self, cpu: int, operation: WritePage) -> None:
+    def _write_page(self, cpu: int, operation: ops.WritePage) -> None:
         self.files[operation.file, operation.pgoff] = self.content.get(operation.pfn, 0)
 
-    def _migrate_mapping(self, cpu: int, operation: FolioMigrateMapping) -> bool:
+    def _migrate_mapping(self, cpu: int, operation: ops.FolioMigrateMapping) -> bool:
         src = self._folio(operation.src, "folio_migrate_mapping")
         dst = self._folio(operation.dst, "folio_migrate_mapping")
         if src is None or dst is None:
@@ -368,12 +312,12 @@ class Folios:
         if folio.order:
             self._lru_tails[folio.node, active] -= (1 << folio.order) - 1
 
-    def _lru_add(self, cpu: int, operation: LruAdd) -> None:
+    def _lru_add(self, cpu: int, operation: ops.LruAdd) -> None:
         folio = self._folio(operation.pfn, "folio_add_lru")
         if folio is not None and folio.lru is None:
             self.lruvec_add_folio(folio, operation.active)
 
-    def _isolate_lru(self, cpu: int, operation: IsolateLru) -> tuple[int, ...]:
+    def _isolate_lru(self, cpu: int, operation: ops.IsolateLru) -> tuple[int, ...]:
         listed = self.lru[operation.node, operation.active]
         taken: list[int] = []
         pages = 0
@@ -388,7 +332,7 @@ class Folios:
             folio.refcount += 1
         return tuple(taken)
 
-    def _folio_isolate_lru(self, cpu: int, operation: FolioIsolateLru) -> bool:
+    def _folio_isolate_lru(self, cpu: int, operation: ops.FolioIsolateLru) -> bool:
         folio = self.folios.get(operation.pfn)
         if folio is None or folio.lru is None:
             return False
@@ -396,7 +340,7 @@ class Folios:
         folio.refcount += 1
         return True
 
-    def _putback_lru(self, cpu: int, operation: FolioPutbackLru) -> bool:
+    def _putback_lru(self, cpu: int, operation: ops.FolioPutbackLru) -> bool:
         folio = self._folio(operation.pfn, "folio_putback_lru")
         if folio is None:
             return False
@@ -404,7 +348,7 @@ class Folios:
             self.lruvec_add_folio(folio, operation.active)
         return self._drop(folio)
 
-    def _nr_lru(self, cpu: int, operation: NrLru) -> tuple[int, int]:
+    def _nr_lru(self, cpu: int, operation: ops.NrLru) -> tuple[int, int]:
         lists = (operation.node, True), (operation.node, False)
         active, inactive = (len(self.lru[one]) + self._lru_tails[one] for one in lists)
         return active, inactive

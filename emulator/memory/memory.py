@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from emulator.hardware.operations import TABLE, Operation, describe
+from emulator.hardware.operations import TABLE, Operation, describe, handlers_of
 from emulator.hardware.operations.places import lock, page_table_lock
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Folios, Tier
@@ -34,8 +34,8 @@ class Memory:
         self.folios = Folios(tiers, start)
         self.page_tables = PageTables(self.folios, self.words, hpage_order)
         self._handlers = {
-            **self.words.handlers(),
-            **self.folios.handlers(),
+            **handlers_of(self.words),
+            **handlers_of(self.folios),
             **self.page_tables.handlers(),
         }
 

@@ -14,25 +14,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from emulator.hardware.operations import (
-    CmpxchgPte,
-    FindVma,
-    GetPte,
-    MappedRange,
-    PmdNone,
-    ReadFrame,
-    SetPte,
-    SplitHugePage,
-    TestAndClearYoung,
-    TryToMigratePte,
-    VmaInsert,
-    VmaProtect,
-    VmaRemove,
-    WaitPte,
-    Walk,
-    WriteFrame,
-    XchgPte,
-)
+from emulator.hardware import operations as ops
+from emulator.hardware.operations.places import pte
 from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
@@ -56,6 +39,8 @@ VM_READ = 1 << 0
 VM_WRITE = 1 << 1
 VM_EXEC = 1 << 2
 VM_SHARED = 1 << 3
+
+_ON_ENTRIES = [kind for kind, row in ops.TABLE.items() if pte in row.place.reads + row.place.writes]
 
 
 class HugePageSplit(Exception):
@@ -91,31 +76,11 @@ class PageTables:
         self.mms: dict[int, Mm] = {}
 
     def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
-        """Operation class to the method that carries it out."""
-        entries: dict[type[Any], Callable[[int, Any], Any]] = {
-            GetPte: self._get,
-            SetPte: self._set,
-            XchgPte: self._xchg,
-            CmpxchgPte: self._cmpxchg,
-            TryToMigratePte: self._try_to_migrate,
-            WaitPte: self._wait,
-            TestAndClearYoung: self._test_and_clear_young,
-            Walk: self._walk,
-        }
+        """Operation class to what carries it out."""
+        found = ops.handlers_of(self)
         if self.hpage_order:
-            entries = {kind: self._at_head(handler) for kind, handler in entries.items()}
-        return {
-            **entries,
-            FindVma: self._find_vma,
-            VmaInsert: self._vma_insert,
-            VmaRemove: self._vma_remove,
-            VmaProtect: self._vma_protect,
-            MappedRange: self._mapped_range,
-            PmdNone: self._pmd_none,
-            SplitHugePage: self._split_huge_page,
-            ReadFrame: self._read_frame,
-            WriteFrame: self._write_frame,
-        }
+            found |= {kind: self._at_head(found[kind]) for kind in _ON_ENTRIES}
+        return found
 
     def mm(self, number: int) -> Mm:
         """The address space with this number; made at first use."""
@@ -169,17 +134,17 @@ class PageTables:
         end = vpn + (1 << self.hpage_order)
         if vpn & (1 << self.hpage_order) - 1:
             raise ValueError(f"huge entry at page {vpn:#x}: must be a multiple of {1 << self.hpage_order}")
-        area = self._find_vma(0, FindVma(mm, vpn))
+        area = self._find_vma(0, ops.FindVma(mm, vpn))
         if not area or Vma(*area).end < end:
             return -1
         entries = self.mm(mm).entries
         return next((entries[page] for page in range(vpn, end) if page in entries), 0)
 
-    def _pmd_none(self, cpu: int, operation: PmdNone) -> bool:
+    def _pmd_none(self, cpu: int, operation: ops.PmdNone) -> bool:
         entries = self.mm(operation.mm).entries
         return not any(page in entries for page in range(operation.start, operation.end))
 
-    def _split_huge_page(self, cpu: int, operation: SplitHugePage) -> bool:
+    def _split_huge_page(self, cpu: int, operation: ops.SplitHugePage) -> bool:
         folio = self.folios.folios.get(operation.pfn)
         if folio is None or folio.refcount != operation.refs:
             return False
@@ -221,25 +186,25 @@ class PageTables:
                 folio.rmap[mm, vpn] = entry
         return old
 
-    def _get(self, cpu: int, operation: GetPte) -> int:
+    def _get(self, cpu: int, operation: ops.GetPte) -> int:
         return self.mm(operation.mm).entries.get(operation.vpn, 0)
 
-    def _set(self, cpu: int, operation: SetPte) -> None:
+    def _set(self, cpu: int, operation: ops.SetPte) -> None:
         self._replace(operation.mm, operation.vpn, operation.pte)
 
     def locked_out(self, cpu: int, mm: int, vpn: int) -> bool:
         return bool(self.words.holders) and self.words.held_by_other(cpu, ptl(mm, vpn))
 
-    def _xchg(self, cpu: int, operation: XchgPte) -> Any:
+    def _xchg(self, cpu: int, operation: ops.XchgPte) -> Any:
         if self.locked_out(cpu, operation.mm, operation.vpn):
             return BLOCKED
         return self._replace(operation.mm, operation.vpn, operation.pte)
 
-    def _cmpxchg(self, cpu: int, operation: CmpxchgPte) -> Any:
+    def _cmpxchg(self, cpu: int, operation: ops.CmpxchgPte) -> Any:
         if self.locked_out(cpu, operation.mm, operation.vpn):
             return BLOCKED
         seen = self.entry(operation.mm, operation.vpn)
-        if not seen and not operation.old and not self._find_vma(cpu, FindVma(*operation[:2])):
+        if not seen and not operation.old and not self._find_vma(cpu, ops.FindVma(*operation[:2])):
             # A fault holds its area's lock until here, and munmap waits for it: no area, no mapping.
             return -1
         if not seen and not operation.old and operation.new & PSE:
@@ -248,7 +213,7 @@ class PageTables:
             self._replace(operation.mm, operation.vpn, operation.new)
         return seen
 
-    def _try_to_migrate(self, cpu: int, operation: TryToMigratePte) -> Any:
+    def _try_to_migrate(self, cpu: int, operation: ops.TryToMigratePte) -> Any:
         if self.locked_out(cpu, operation.mm, operation.vpn):
             return BLOCKED
         entry = self.entry(operation.mm, operation.vpn)
@@ -257,11 +222,11 @@ class PageTables:
         self._replace(operation.mm, operation.vpn, make_migration_entry(entry))
         return entry
 
-    def _wait(self, cpu: int, operation: WaitPte) -> Any:
+    def _wait(self, cpu: int, operation: ops.WaitPte) -> Any:
         entry = self.entry(operation.mm, operation.vpn)
         return BLOCKED if entry == operation.pte else entry
 
-    def _test_and_clear_young(self, cpu: int, operation: TestAndClearYoung) -> bool:
+    def _test_and_clear_young(self, cpu: int, operation: ops.TestAndClearYoung) -> bool:
         entry = self.entry(operation.mm, operation.vpn)
         if not entry & (PRESENT | PROTNONE) or not entry & ACCESSED:
             return False
@@ -270,14 +235,14 @@ class PageTables:
 
     # --- areas ---------------------------------------------------------------------------------
 
-    def _find_vma(self, cpu: int, operation: FindVma) -> tuple[int, ...]:
+    def _find_vma(self, cpu: int, operation: ops.FindVma) -> tuple[int, ...]:
         areas = self.mm(operation.mm).areas
         at = bisect_right(areas, operation.vpn, key=lambda area: area.start) - 1
         if at < 0 or areas[at].end <= operation.vpn:
             return ()
         return tuple(areas[at])
 
-    def _vma_insert(self, cpu: int, operation: VmaInsert) -> bool:
+    def _vma_insert(self, cpu: int, operation: ops.VmaInsert) -> bool:
         areas = self.mm(operation.mm).areas
         if any(area.start < operation.end and operation.start < area.end for area in areas):
             return False
@@ -300,18 +265,18 @@ class PageTables:
                     (inside if start <= low and high <= end else outside).append(part)
         return outside, inside
 
-    def _vma_remove(self, cpu: int, operation: VmaRemove) -> int:
+    def _vma_remove(self, cpu: int, operation: ops.VmaRemove) -> int:
         outside, inside = self._split(operation.mm, operation.start, operation.end)
         self.mm(operation.mm).areas = sorted(outside)
         return sum(area.end - area.start for area in inside)
 
-    def _vma_protect(self, cpu: int, operation: VmaProtect) -> int:
+    def _vma_protect(self, cpu: int, operation: ops.VmaProtect) -> int:
         outside, inside = self._split(operation.mm, operation.start, operation.end)
         changed = [area._replace(flags=operation.flags) for area in inside]
         self.mm(operation.mm).areas = sorted(outside + changed)
         return sum(area.end - area.start for area in inside)
 
-    def _mapped_range(self, cpu: int, operation: MappedRange) -> tuple[tuple[int, int], ...]:
+    def _mapped_range(self, cpu: int, operation: ops.MappedRange) -> tuple[tuple[int, int], ...]:
         entries = self.mm(operation.mm).entries
         if self.hpage_order:
             self._expect_whole(operation)
@@ -321,19 +286,19 @@ class PageTables:
             )
         return tuple((vpn, entries[vpn]) for vpn in range(operation.start, operation.end) if vpn in entries)
 
-    def _expect_whole(self, operation: MappedRange) -> None:
-        for border in (operation.start, operation.end):
-            head = self._head(operation.mm, border)
-            size = pte_pages(self.entry(operation.mm, border), self.hpage_order)
+    def _expect_whole(self, asked: ops.MappedRange) -> None:
+        for border in (asked.start, asked.end):
+            head = self._head(asked.mm, border)
+            size = pte_pages(self.entry(asked.mm, border), self.hpage_order)
             if head < border < head + size:
                 raise HugePageSplit(
-                    f"pages {operation.start:#x} to {operation.end - 1:#x} of mm {operation.mm} cut the huge "
+                    f"pages {asked.start:#x} to {asked.end - 1:#x} of mm {asked.mm} cut the huge "
                     f"page at {head:#x}: splitting is left out, take all of its {size} pages or none"
                 )
 
     # --- hardware ------------------------------------------------------------------------------
 
-    def _walk(self, cpu: int, operation: Walk) -> int:
+    def _walk(self, cpu: int, operation: ops.Walk) -> int:
         entry = self.mm(operation.mm).entries.get(operation.vpn, 0)
         if not entry & PRESENT or (operation.write and not entry & RW):
             return 0
@@ -342,10 +307,10 @@ class PageTables:
             self._replace(operation.mm, operation.vpn, walked)
         return walked
 
-    def _read_frame(self, cpu: int, operation: ReadFrame) -> int:
+    def _read_frame(self, cpu: int, operation: ops.ReadFrame) -> int:
         return self.folios.content.get(operation.pfn, 0)
 
-    def _write_frame(self, cpu: int, operation: WriteFrame) -> None:
+    def _write_frame(self, cpu: int, operation: ops.WriteFrame) -> None:
         self.folios.content[operation.pfn] = operation.value
 
     def migration_entries(self) -> list[tuple[int, int]]:

@@ -6,24 +6,9 @@ else: who waits is the engine's business, because waiting is an operation that i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from emulator.hardware.operations import (
-    AtomicAdd,
-    AtomicAnd,
-    AtomicCmpxchg,
-    AtomicOr,
-    AtomicXchg,
-    LlistAdd,
-    LlistDelAll,
-    LlistEmpty,
-    Load,
-    Lock,
-    Store,
-    Unlock,
-    WaitFor,
-)
+from emulator.hardware import operations as ops
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.llist import LockLessList
 
@@ -37,24 +22,6 @@ class Words:
         self.values: dict[str, int] = {}
         self.lists: dict[str, LockLessList[Node]] = {}
         self.holders: dict[str, int] = {}
-
-    def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
-        """Operation class to the method that carries it out."""
-        return {
-            Load: self._load,
-            Store: self._store,
-            AtomicAdd: self._add,
-            AtomicOr: self._or,
-            AtomicAnd: self._and,
-            AtomicXchg: self._xchg,
-            AtomicCmpxchg: self._cmpxchg,
-            WaitFor: self._wait_for,
-            Lock: self._lock,
-            Unlock: self._unlock,
-            LlistAdd: self._llist_add,
-            LlistDelAll: self._llist_del_all,
-            LlistEmpty: self._llist_empty,
-        }
 
     def state(self) -> tuple[Any, ...]:
         """Values other than 0, lists that are not empty, and who holds what; hashable."""
@@ -75,49 +42,49 @@ class Words:
         """Another CPU than `cpu` holds this lock."""
         return self.holders.get(name, cpu) != cpu
 
-    def _load(self, cpu: int, operation: Load) -> int:
+    def _load(self, cpu: int, operation: ops.Load) -> int:
         return self.values.get(operation.word, 0)
 
-    def _store(self, cpu: int, operation: Store) -> None:
+    def _store(self, cpu: int, operation: ops.Store) -> None:
         self.values[operation.word] = operation.value
 
-    def _add(self, cpu: int, operation: AtomicAdd) -> int:
+    def _add(self, cpu: int, operation: ops.AtomicAdd) -> int:
         value = self.values.get(operation.word, 0) + operation.delta
         self.values[operation.word] = value
         return value
 
-    def _or(self, cpu: int, operation: AtomicOr) -> int:
+    def _or(self, cpu: int, operation: ops.AtomicOr) -> int:
         old = self.values.get(operation.word, 0)
         self.values[operation.word] = old | operation.mask
         return old
 
-    def _and(self, cpu: int, operation: AtomicAnd) -> int:
+    def _and(self, cpu: int, operation: ops.AtomicAnd) -> int:
         old = self.values.get(operation.word, 0)
         self.values[operation.word] = old & operation.mask
         return old
 
-    def _xchg(self, cpu: int, operation: AtomicXchg) -> int:
+    def _xchg(self, cpu: int, operation: ops.AtomicXchg) -> int:
         old = self.values.get(operation.word, 0)
         self.values[operation.word] = operation.value
         return old
 
-    def _cmpxchg(self, cpu: int, operation: AtomicCmpxchg) -> int:
+    def _cmpxchg(self, cpu: int, operation: ops.AtomicCmpxchg) -> int:
         old = self.values.get(operation.word, 0)
         if old == operation.old:
             self.values[operation.word] = operation.new
         return old
 
-    def _wait_for(self, cpu: int, operation: WaitFor) -> Any:
+    def _wait_for(self, cpu: int, operation: ops.WaitFor) -> Any:
         value = self.values.get(operation.word, 0)
         return value if value == operation.value else BLOCKED
 
-    def _lock(self, cpu: int, operation: Lock) -> Any:
+    def _lock(self, cpu: int, operation: ops.Lock) -> Any:
         if operation.name in self.holders:
             return BLOCKED
         self.holders[operation.name] = cpu
         return None
 
-    def _unlock(self, cpu: int, operation: Unlock) -> None:
+    def _unlock(self, cpu: int, operation: ops.Unlock) -> None:
         if self.holders.pop(operation.name, None) is None:
             raise RuntimeError(f"unlock of {operation.name}, which is not locked")
 
@@ -127,13 +94,13 @@ class Words:
             found = self.lists[name] = LockLessList()
         return found
 
-    def _llist_add(self, cpu: int, operation: LlistAdd) -> bool:
+    def _llist_add(self, cpu: int, operation: ops.LlistAdd) -> bool:
         return self._list(operation.name).add(operation.node)
 
-    def _llist_del_all(self, cpu: int, operation: LlistDelAll) -> tuple[Node, ...]:
+    def _llist_del_all(self, cpu: int, operation: ops.LlistDelAll) -> tuple[Node, ...]:
         found = self.lists.get(operation.name)
         return found.del_all() if found is not None else ()
 
-    def _llist_empty(self, cpu: int, operation: LlistEmpty) -> bool:
+    def _llist_empty(self, cpu: int, operation: ops.LlistEmpty) -> bool:
         found = self.lists.get(operation.name)
         return found is None or found.empty()

@@ -7,36 +7,24 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from emulator.hardware.operations import (
-    TABLE,
-    AckIpi,
-    Halt,
-    Idle,
-    Iret,
-    Lock,
-    SendIpi,
-    Touch,
-    Translate,
-    WaitAcks,
-    Walk,
-    Where,
-)
+from emulator.hardware import operations as ops
+from emulator.hardware.operations import TABLE, Where
 
 TOUCH, LOCAL, TRANSLATE, IRET, WALK, MEMORY, LOCK, SEND, ACK, WAIT, HALT, IDLE = range(12)
 LAST_PRIVATE: Final = IRET
 LAST_OF_MEMORY: Final = LOCK
 
 _SPECIAL: Final[dict[type[Any], int]] = {
-    Touch: TOUCH,
-    Translate: TRANSLATE,
-    Iret: IRET,
-    Walk: WALK,
-    Lock: LOCK,
-    SendIpi: SEND,
-    AckIpi: ACK,
-    WaitAcks: WAIT,
-    Halt: HALT,
-    Idle: IDLE,
+    ops.Touch: TOUCH,
+    ops.Translate: TRANSLATE,
+    ops.Iret: IRET,
+    ops.Walk: WALK,
+    ops.Lock: LOCK,
+    ops.SendIpi: SEND,
+    ops.AckIpi: ACK,
+    ops.WaitAcks: WAIT,
+    ops.Halt: HALT,
+    ops.Idle: IDLE,
 }
 _BY_PLACE: Final = {Where.CPU: LOCAL, Where.MEMORY: MEMORY}
 CODES: Final = {

@@ -14,6 +14,7 @@ A store is performed when it is issued: nothing waits in windows, which every ar
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final
 
@@ -58,16 +59,14 @@ _NEVER_KEY: Final = NEVER << _SHIFT
 _LOOK_EVERY: Final = 1 << 12  # turns between two calls of `look`
 
 
+@dataclass(slots=True, eq=False)
 class _Wait:
     """The times of a call that its sender waits for."""
 
-    __slots__ = ("handled", "last", "reached", "sent")
-
-    def __init__(self, sent: int) -> None:
-        self.sent = sent
-        self.last = sent  # when the latest acknowledgement arrives
-        self.reached = -1  # when the sender began to wait
-        self.handled = 0  # its time in handlers until then
+    sent: int
+    last: int  # when the latest acknowledgement arrives
+    reached: int = -1  # when the sender began to wait
+    handled: int = 0  # its time in handlers until then
 
 
 class TimedEngine:
@@ -381,7 +380,7 @@ class TimedEngine:
         sent = clock
         request = calls.send(number, operation, sent)
         if wait and targets:
-            self._waits[number, request] = _Wait(sent)
+            self._waits[number, request] = _Wait(sent, sent)
         if self.watchers:
             self._tell(number, operation, request)
         for target in interrupted:
@@ -401,9 +400,10 @@ class TimedEngine:
         self._awaits[number] = None
         declined = self._waiting.decline(number)
         frame = cpu.frames[-1]
-        if type(frame.operation) is Touch:
+        touch = frame.operation
+        if type(touch) is Touch:
             # Back from the interrupt, the kernel looks whether somebody else goes first.
-            frame.operation = frame.operation._replace(stop=frame.operation.start)
+            frame.operation = Touch(touch.accesses, touch.start, touch.start)
         cpu.call_queue.extend(self._calls.take(number))
         batch = cpu.take_interrupt()
         if self.watchers:

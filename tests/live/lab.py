@@ -6,7 +6,6 @@ Programs are plain `async def` functions of a `Lab`, the CPU's kernel; their res
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from emulator.checks.violation import Violation
@@ -14,24 +13,17 @@ from emulator.hardware.cpu import Cpu, IpiRequest, Program
 from emulator.hardware.operations import AckIpi, FlushTlb, Operation, SendIpi, WaitAcks
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.tlb import TlbShape
-from emulator.memory.blocked import BLOCKED
-from emulator.memory.words import Words
+from emulator.kernel.percpu import KernelParameters, PerCpu
+from emulator.kernel.policy import Policy
+from emulator.machine.builder import KernelMachine, parameters_of
+from emulator.memory.folios import Tier
+from emulator.memory.memory import Memory
+from emulator.memory.zone import Watermarks
+from emulator.policies.immediate import Immediate
 
 
-class WordMemory:
-    """Named words, locks and lists."""
-
-    def __init__(self) -> None:
-        self.words = Words()
-        self.handlers = self.words.handlers()
-
-    def execute(self, cpu: int, operation: Operation) -> Any:
-        return self.handlers[type(operation)](cpu, operation)
-
-    def enabled(self, cpu: int, operation: Any) -> bool:
-        if type(operation).__name__ == "Lock":
-            return operation.name not in self.words.holders
-        return self.execute(cpu, operation) is not BLOCKED
+class WordMemory(Memory):
+    """What it has to say at the end are its words and locks."""
 
     def results(self) -> dict[str, Any]:
         return {"words": dict(self.words.values), "holders": dict(self.words.holders)}
@@ -59,15 +51,20 @@ class NoValue666:
 Handler = Callable[["Lab", IpiRequest], Program]
 
 
-class Lab:
+class Lab(PerCpu):
     """The kernel of one CPU. A `handler` serves one request, which is acknowledged after it if so wished."""
 
     cpu: Cpu
 
-    def __init__(self, number: int, handler: Handler | None, acknowledge: bool) -> None:
-        self.number = number
-        self.accesses = 0
-        self.tlb_interrupts = 0
+    def __init__(
+        self,
+        number: int,
+        parameters: KernelParameters,
+        policy: Policy,
+        handler: Handler | None,
+        acknowledge: bool,
+    ) -> None:
+        super().__init__(number, parameters, policy)
         self.log: list[Any] = []
         self._handler = handler
         self._acknowledge = acknowledge
@@ -76,7 +73,7 @@ class Lab:
         return {"log": self.log, "tlb_interrupts": self.tlb_interrupts}
 
     async def interrupt(self, batch: tuple[IpiRequest, ...]) -> None:
-        self.tlb_interrupts += 1
+        self.count_interrupt()
         for request in batch:
             if self._handler is not None:
                 await self._handler(self, request)
@@ -94,27 +91,41 @@ class Lab:
 Body = Callable[[Lab], Coroutine[Operation, Any, None]]
 
 
-@dataclass
-class LabMachine:
+TIERS = (Tier(1, Watermarks(0, 0, 0)),)
+
+
+class LabMachine(KernelMachine):
     """One body for each CPU."""
 
-    bodies: Sequence[Body]
-    handler: Handler | None = None
-    acknowledge: bool = True
-    checked: bool = False
-    architecture: str = "x86"
-    cpus: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.cpus = len(self.bodies)
+    def __init__(
+        self,
+        bodies: Sequence[Body],
+        handler: Handler | None = None,
+        acknowledge: bool = True,
+        checked: bool = False,
+    ) -> None:
+        super().__init__(
+            ARCHITECTURES["x86"], parameters_of(len(bodies), TIERS), TIERS, TlbShape(), Immediate
+        )
+        self.bodies = bodies
+        self.handler = handler
+        self.acknowledge = acknowledge
+        self.checked = checked
 
     def memory(self) -> WordMemory:
-        return WordMemory()
+        return WordMemory(self.tiers)
 
-    def checks(self, memory: Any) -> list[Any]:
+    def checks(self, memory: Memory) -> list[Any]:
         return [NoValue666()] if self.checked else []
 
-    def cpu(self, number: int) -> tuple[Cpu, Program, Lab]:
-        lab = Lab(number, self.handler, self.acknowledge)
-        lab.cpu = Cpu(number, ARCHITECTURES[self.architecture], TlbShape(), lab.interrupt)
-        return lab.cpu, self.bodies[number](lab), lab
+    def kernel(self, number: int) -> Lab:
+        return Lab(number, self.parameters, self.policy(), self.handler, self.acknowledge)
+
+    def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
+        lab = self.kernel(number)
+        lab.cpu = Cpu(number, self.architecture, self.shape, lab.interrupt)
+        return lab.cpu, self.program(lab.cpu, lab), lab
+
+    def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
+        assert isinstance(kernel, Lab)
+        return self.bodies[kernel.number](kernel)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from actors.mode import Chaos, Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
-from emulator.hardware.cpu import IpiRequest
+from emulator.checks.violation import Violation
+from emulator.hardware.cpu import IpiRequest, Transition
 from emulator.hardware.operations import (
     AckIpi,
     AtomicAdd,
@@ -22,6 +25,7 @@ from emulator.hardware.operations import (
     LocalIrqDisable,
     LocalIrqEnable,
     Lock,
+    Operation,
     SendIpi,
     Series,
     SmpMb,
@@ -32,6 +36,7 @@ from emulator.hardware.operations import (
     WaitAcks,
     WaitFor,
 )
+from emulator.hardware.tlb import TlbShape
 from tests.live.lab import Body, Lab, LabMachine
 
 pytestmark = pytest.mark.live
@@ -354,6 +359,38 @@ def test_checks_observe_what_memory_carried_out(session: LiveSession) -> None:
     assert result.memory["seen"] == 4
 
 
+class AllTranslations:
+    """A watcher that wants to know of what the shipped ones ignore."""
+
+    ignores: frozenset[type[Any]] = frozenset()
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+
+    def happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
+        if isinstance(operation, Translate):
+            self.violations.append(Violation("translated", transition.cpu, f"{operation.vpn:#x}"))
+
+    def finish(self) -> None:
+        pass
+
+
+class WatchedLab(LabMachine):
+    def watchers(self) -> list[Any]:
+        return [*super().watchers(), AllTranslations()]
+
+
+@pytest.mark.parametrize("chaos", [None, Chaos(seed=1)])
+def test_a_watcher_of_ones_own_is_told_what_others_ignore(session: LiveSession, chaos: Chaos | None) -> None:
+    async def body(lab: Lab) -> None:
+        await Translate(0x50 + lab.number, False)
+
+    result = session.run(WatchedLab([body, body]), mode=Mode(watched=True, chaos=chaos))
+    assert sorted(result.violations) == [("translated", 0, "0x50"), ("translated", 1, "0x51")]
+
+
 def test_progress_is_reported(session: LiveSession) -> None:
     reports: list[dict[str, object]] = []
     session.run(LabMachine([locker(300)] * 4), reports.append)
@@ -451,6 +488,6 @@ def test_an_actor_that_dies_ends_the_run(session: LiveSession) -> None:
 
 def test_a_machine_that_cannot_be_put_together_is_reported(session: LiveSession) -> None:
     machine = LabMachine([until_done])
-    machine.architecture = "z80"
-    with pytest.raises(ProgramError, match="KeyError: 'z80'"):
+    machine.shape = TlbShape(3, 2)
+    with pytest.raises(ProgramError, match="ValueError: TlbShape: l1 needs entries divisible by ways"):
         session.run(machine)

@@ -18,6 +18,7 @@ from emulator.hardware.operations.table import Operation as Operation
 from emulator.hardware.operations.table import Order as Order
 from emulator.hardware.operations.table import Where as Where
 from emulator.hardware.operations.table import describe as describe
+from emulator.hardware.operations.table import handlers_of as handlers_of
 from emulator.hardware.operations.virtual_memory import *
 
 # An interrupt is taken between instructions only; these are an instruction's second half.

@@ -2,147 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import Any
 
 from emulator.hardware.operations.places import llist, lock, reads, word, writes
-from emulator.hardware.operations.table import Answer, Operation, Order, Price, Row, Where
+from emulator.hardware.operations.table import Answer, Answers, Order, Price, Row, Where
 
 
 @Row(Where.MEMORY, Order.LOAD, reads(word), Price.LINE, Answer.VALUE, carries=(word,), location=word)
-class Load(NamedTuple):
+class Load(Answers[int]):
     """READ_ONCE: the word's value."""
 
     word: str
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.STORE, writes(word), Price.LINE, carries=(word,), location=word)
-class Store(NamedTuple):
+class Store(Answers[None]):
     """WRITE_ONCE."""
 
     word: str
     value: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
-class AtomicAdd(NamedTuple):
+class AtomicAdd(Answers[int]):
     """atomic_add_return: the new value."""
 
     word: str
     delta: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
-class AtomicOr(NamedTuple):
+class AtomicOr(Answers[int]):
     """atomic_fetch_or (set_bit): the old value."""
 
     word: str
     mask: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
-class AtomicAnd(NamedTuple):
+class AtomicAnd(Answers[int]):
     """atomic_fetch_and (clear_bit): the old value."""
 
     word: str
     mask: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
-class AtomicXchg(NamedTuple):
+class AtomicXchg(Answers[int]):
     """xchg: the old value."""
 
     word: str
     value: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(word), Price.LINE, Answer.VALUE, carries=(word,))
-class AtomicCmpxchg(NamedTuple):
+class AtomicCmpxchg(Answers[int]):
     """cmpxchg: the value seen; it was replaced if that equals `old`."""
 
     word: str
     old: int
     new: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(word), Price.LINE, Answer.VALUE, carries=(word,), waits=word)
-class WaitFor(NamedTuple):
+class WaitFor(Answers[int]):
     """Not enabled until the word has `value` (wait_event); interruptible."""
 
     word: str
     value: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(lock), Price.LINE, carries=(lock,), waits=lock)
-class Lock(NamedTuple):
+class Lock(Answers[None]):
     """spin_lock or mutex_lock: not enabled while another context holds it."""
 
     name: str
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.STORE, writes(lock), Price.LINE, carries=(lock,), release=True)
-class Unlock(NamedTuple):
+class Unlock(Answers[None]):
     """spin_unlock: a store with release semantics."""
 
     name: str
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(llist), Price.LINE, Answer.VALUE, carries=(llist,))
-class LlistAdd(NamedTuple):
+class LlistAdd(Answers[bool]):
     """llist_add: whether the list was empty before."""
 
     name: str
     node: tuple[Any, ...]
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(llist), Price.LINE, Answer.VALUE, carries=(llist,))
-class LlistDelAll(NamedTuple):
+class LlistDelAll(Answers[tuple[tuple[Any, ...], ...]]):
     """llist_del_all: all nodes, newest first."""
 
     name: str
 
-    def __await__(self) -> Generator[Operation, tuple[tuple[Any, ...], ...], tuple[tuple[Any, ...], ...]]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(llist), Price.LINE, Answer.VALUE, carries=(llist,))
-class LlistEmpty(NamedTuple):
+class LlistEmpty(Answers[bool]):
     """llist_empty."""
 
     name: str
-
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import NamedTuple
-
 from emulator.hardware.operations.places import (
     Place,
     any_lru,
@@ -22,11 +19,11 @@ from emulator.hardware.operations.places import (
     writes,
     zone,
 )
-from emulator.hardware.operations.table import Answer, Operation, Order, Price, Row, Where
+from emulator.hardware.operations.table import Answer, Answers, Order, Price, Row, Where
 
 
 @Row(Where.MEMORY, Order.LOCKED, writes(zone), Price.ALLOCATE, Answer.FRAME, carries=(zone,))
-class AllocPages(NamedTuple):
+class AllocPages(Answers[int]):
     """rmqueue if the watermark holds with `extra_free` pages counted as free: head frame (reference
     count 1), or -1."""
 
@@ -35,105 +32,75 @@ class AllocPages(NamedTuple):
     mark: int
     extra_free: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(zone), Price.FOLIO, Answer.VALUE, carries=(zone,))
-class NrFree(NamedTuple):
+class NrFree(Answers[int]):
     """zone_page_state(NR_FREE_PAGES)."""
 
     node: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
-class FolioGet(NamedTuple):
+class FolioGet(Answers[None]):
     """folio_get."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, Answer.VALUE, carries=(references,))
-class FolioTryGet(NamedTuple):
+class FolioTryGet(Answers[bool]):
     """folio_try_get: false if the count is 0."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
-class FolioPut(NamedTuple):
+class FolioPut(Answers[None]):
     """folio_put: frees the folio to the buddy allocator when the count reaches 0."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE, carries=(references,))
-class FolioRefcount(NamedTuple):
+class FolioRefcount(Answers[int]):
     """folio_ref_count."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(flags), Price.FOLIO, Answer.VALUE, carries=(flags,))
-class FolioTestFlag(NamedTuple):
+class FolioTestFlag(Answers[bool]):
     """folio_test_*."""
 
     pfn: int
     flag: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(flags), Price.FOLIO, carries=(flags,))
-class FolioSetFlag(NamedTuple):
+class FolioSetFlag(Answers[None]):
     """folio_set_*."""
 
     pfn: int
     flag: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(flags), Price.FOLIO, carries=(flags,))
-class FolioClearFlag(NamedTuple):
+class FolioClearFlag(Answers[None]):
     """folio_clear_*."""
 
     pfn: int
     flag: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE)
-class FolioOrder(NamedTuple):
+class FolioOrder(Answers[int]):
     """folio_order: the folio has 2**order pages; 0 for a free frame."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(references), Price.SPLIT, Answer.VALUE, carries=(references,))
-class SplitHugePage(NamedTuple):
+class SplitHugePage(Answers[bool]):
     """folio_ref_freeze and __split_huge_page: false if the huge folio has not `refs` references or is mapped.
 
     Else each of its pages is a folio of order 0 with that many, on no LRU list, and the migration entries
@@ -142,54 +109,39 @@ class SplitHugePage(NamedTuple):
     pfn: int
     refs: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, reads(rmap), Price.RMAP, Answer.VALUE)
-class FolioRmap(NamedTuple):
+class FolioRmap(Answers[tuple[tuple[int, int], ...]]):
     """rmap_walk: every (mm, vpn) whose entry names the folio."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.STORE, Place(reads=(source_frame,), writes=(destination_frame,)), Price.COPY)
-class FolioCopy(NamedTuple):
+class FolioCopy(Answers[None]):
     """folio_copy: the content version goes along."""
 
     src: int
     dst: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.STORE, writes(frame), Price.ZERO)
-class FolioZero(NamedTuple):
+class FolioZero(Answers[None]):
     """clear_highpage: content version 0."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(slot), Price.FOLIO, Answer.VALUE, carries=(slot,))
-class FilemapGet(NamedTuple):
+class FilemapGet(Answers[int]):
     """filemap_get_folio: the cached frame with a reference taken, or -1."""
 
     file: int
     pgoff: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(slot, references), Price.FOLIO, Answer.VALUE, carries=(slot,))
-class FilemapAdd(NamedTuple):
+class FilemapAdd(Answers[int]):
     """filemap_add_folio: -1, or the frame that was there first (with a reference taken). The cache
     holds a reference. What the file has there is read in the same step: the folio stays locked until then."""
 
@@ -197,30 +149,21 @@ class FilemapAdd(NamedTuple):
     pgoff: int
     pfn: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE)
-class FolioMapping(NamedTuple):
+class FolioMapping(Answers[tuple[int, ...]]):
     """folio_mapping and the folio's index: (file, pgoff), or () if it is in no page cache."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, tuple[int, ...], tuple[int, ...]]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, Place(reads=(frame,), writes=(slot,)), Price.FOLIO)
-class WritePage(NamedTuple):
+class WritePage(Answers[None]):
     """a_ops->writepage and its I/O: the file gets the frame's content version."""
 
     file: int
     pgoff: int
     pfn: int
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(
@@ -231,7 +174,7 @@ class WritePage(NamedTuple):
     Answer.VALUE,
     carries=(slot, references),
 )
-class FilemapRemove(NamedTuple):
+class FilemapRemove(Answers[bool]):
     """Take a folio out of its page-cache slot, if it still is in it; the cache's reference goes.
 
     With `refs`, __remove_mapping: only if that is its count and it is not dirty. Without (0), the
@@ -242,9 +185,6 @@ class FilemapRemove(NamedTuple):
     pfn: int
     refs: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(
     Where.MEMORY,
@@ -254,7 +194,7 @@ class FilemapRemove(NamedTuple):
     Answer.VALUE,
     carries=(source_references, destination_references),
 )
-class FolioMigrateMapping(NamedTuple):
+class FolioMigrateMapping(Answers[bool]):
     """folio_migrate_mapping: false if the source has other references than the isolating one, its page
     cache's and `extra`; else the page-cache slot, if any, and its reference go over."""
 
@@ -262,61 +202,43 @@ class FolioMigrateMapping(NamedTuple):
     dst: int
     extra: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO)
-class LruAdd(NamedTuple):
+class LruAdd(Answers[None]):
     """folio_add_lru."""
 
     pfn: int
     active: bool
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO, Answer.VALUE, carries=(node_lru,))
-class IsolateLru(NamedTuple):
+class IsolateLru(Answers[tuple[int, ...]]):
     """isolate_lru_folios: oldest first, until they have `nr` pages; a reference taken on each."""
 
     node: int
     active: bool
     nr: int
 
-    def __await__(self) -> Generator[Operation, tuple[int, ...], tuple[int, ...]]:
-        return (yield self)
-
 
 @Row(
     Where.MEMORY, Order.LOCKED, writes(any_lru, references), Price.FOLIO, Answer.VALUE, carries=(references,)
 )
-class FolioIsolateLru(NamedTuple):
+class FolioIsolateLru(Answers[bool]):
     """folio_isolate_lru: false if it was not on a list; takes a reference."""
 
     pfn: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(any_lru, references), Price.FOLIO, carries=(references,))
-class FolioPutbackLru(NamedTuple):
+class FolioPutbackLru(Answers[None]):
     """folio_putback_lru: back on a list, the reference dropped."""
 
     pfn: int
     active: bool
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(any_lru), Price.FOLIO, Answer.VALUE, carries=(node_lru,))
-class NrLru(NamedTuple):
+class NrLru(Answers[tuple[int, int]]):
     """(active, inactive) pages of the node."""
 
     node: int
-
-    def __await__(self) -> Generator[Operation, tuple[int, int], tuple[int, int]]:
-        return (yield self)

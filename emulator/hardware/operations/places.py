@@ -1,7 +1,7 @@
 """Keys of what is shared: a word, a lock, an entry. Rows of the table are made of them.
 
 One key is one thing that CPUs meet at, wait for, or learn from one another by: ("word", name).
-Every function here finds one in an operation, () if there is none, and says in words what it is.
+Every function here finds one in an operation, () if there is none, and its docstring is what it is called.
 """
 
 from __future__ import annotations
@@ -41,121 +41,38 @@ def nowhere(why: str) -> Place:
     return Place(why=why)
 
 
-def word(operation: Any) -> Key:
-    """the word"""
-    return "word", operation.word
+def _key(called: str, find: KeyOf) -> KeyOf:
+    find.__doc__ = called
+    return find
 
 
-def lock(operation: Any) -> Key:
-    """the lock"""
-    return "lock", operation.name
+def _rmap_of(entry: int) -> Key:
+    return ("rmap", pte_pfn(entry)) if entry else ()
 
 
-def llist(operation: Any) -> Key:
-    """the list"""
-    return "list", operation.name
-
-
-def pte(operation: Any) -> Key:
-    """the entry"""
-    return "pte", operation.mm, operation.vpn
-
-
-def page_table_lock(operation: Any) -> Key:
-    """the page-table lock"""
-    return "lock", ptl(operation.mm, operation.vpn)
-
-
-def entry_range(operation: Any) -> Key:
-    """the entries in the range"""
-    return ()  # they have one key each: who asks compares
-
-
-def areas(operation: Any) -> Key:
-    """the mm's areas"""
-    return "areas", operation.mm
-
-
-def frame(operation: Any) -> Key:
-    """the frame's content"""
-    return "frame", operation.pfn
-
-
-def source_frame(operation: Any) -> Key:
-    """the source's content"""
-    return "frame", operation.src
-
-
-def destination_frame(operation: Any) -> Key:
-    """the destination's content"""
-    return "frame", operation.dst
-
-
-def rmap(operation: Any) -> Key:
-    """the folio's mappings"""
-    return "rmap", operation.pfn
-
-
-def rmap_of_entry(operation: Any) -> Key:
-    """the mappings of the folio that the entry names"""
-    return ("rmap", pte_pfn(operation.pte)) if operation.pte else ()
-
-
-def rmap_of_old(operation: Any) -> Key:
-    """the mappings of the folio that the old entry names"""
-    return ("rmap", pte_pfn(operation.old)) if operation.old else ()
-
-
-def rmap_of_new(operation: Any) -> Key:
-    """the mappings of the folio that the new entry names"""
-    return ("rmap", pte_pfn(operation.new)) if operation.new else ()
-
-
-def references(operation: Any) -> Key:
-    """the folio's references"""
-    return "references", operation.pfn  # and what is changed only while their count is frozen
-
-
-def source_references(operation: Any) -> Key:
-    """the source's references"""
-    return "references", operation.src
-
-
-def destination_references(operation: Any) -> Key:
-    """the destination's references"""
-    return "references", operation.dst
-
-
-def flags(operation: Any) -> Key:
-    """the folio's flags"""
-    return "flags", operation.pfn
-
-
-def zone(operation: Any) -> Key:
-    """the node's zone"""
-    return "zone", operation.node
-
-
-def node_lru(operation: Any) -> Key:
-    """the node's LRU lists"""
-    return "lru", operation.node  # both under one lock (lruvec->lru_lock)
-
-
-def any_lru(operation: Any) -> Key:
-    """the LRU lists"""
-    return ("lru",)  # a frame does not say which node it is on
-
-
-def slot(operation: Any) -> Key:
-    """the page-cache slot"""
-    return "cache", operation.file, operation.pgoff
-
-
-def calls(operation: Any) -> Key:
-    """the call queues"""
-    return ("calls",)
-
-
-def acknowledgement(operation: Any) -> Key:
-    """the call's acknowledgements"""
-    return "ack", operation.sender, operation.request
+word = _key("the word", lambda one: ("word", one.word))
+lock = _key("the lock", lambda one: ("lock", one.name))
+llist = _key("the list", lambda one: ("list", one.name))
+pte = _key("the entry", lambda one: ("pte", one.mm, one.vpn))
+page_table_lock = _key("the page-table lock", lambda one: ("lock", ptl(one.mm, one.vpn)))
+entry_range = _key("the entries in the range", lambda one: ())  # they have one key each: who asks compares
+areas = _key("the mm's areas", lambda one: ("areas", one.mm))
+frame = _key("the frame's content", lambda one: ("frame", one.pfn))
+source_frame = _key("the source's content", lambda one: ("frame", one.src))
+destination_frame = _key("the destination's content", lambda one: ("frame", one.dst))
+rmap = _key("the folio's mappings", lambda one: ("rmap", one.pfn))
+rmap_of_entry = _key("the mappings of the folio that the entry names", lambda one: _rmap_of(one.pte))
+rmap_of_old = _key("the mappings of the folio that the old entry names", lambda one: _rmap_of(one.old))
+rmap_of_new = _key("the mappings of the folio that the new entry names", lambda one: _rmap_of(one.new))
+# And what is changed only while their count is frozen.
+references = _key("the folio's references", lambda one: ("references", one.pfn))
+source_references = _key("the source's references", lambda one: ("references", one.src))
+destination_references = _key("the destination's references", lambda one: ("references", one.dst))
+flags = _key("the folio's flags", lambda one: ("flags", one.pfn))
+zone = _key("the node's zone", lambda one: ("zone", one.node))
+# Both under one lock (lruvec->lru_lock).
+node_lru = _key("the node's LRU lists", lambda one: ("lru", one.node))
+any_lru = _key("the LRU lists", lambda one: ("lru",))  # a frame does not say which node it is on
+slot = _key("the page-cache slot", lambda one: ("cache", one.file, one.pgoff))
+calls = _key("the call queues", lambda one: ("calls",))
+acknowledgement = _key("the call's acknowledgements", lambda one: ("ack", one.sender, one.request))

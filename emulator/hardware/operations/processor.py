@@ -2,106 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from emulator.hardware.operations.places import acknowledgement, calls, nowhere, writes
-from emulator.hardware.operations.table import Alone, Answer, Operation, Order, Price, Row, Where
+from emulator.hardware.operations.table import Alone, Answer, Answers, Operation, Order, Price, Row, Where
 
 _OWN = nowhere("it concerns this CPU alone")
 
 
 @Row(Where.CPU, Order.MB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
-class SmpMb(NamedTuple):
+class SmpMb(Answers[None]):
     """smp_mb."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.RMB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
-class SmpRmb(NamedTuple):
+class SmpRmb(Answers[None]):
     """smp_rmb."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.WMB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
-class SmpWmb(NamedTuple):
+class SmpWmb(Answers[None]):
     """smp_wmb."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.AFTER_ATOMIC, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
-class SmpMbAfterAtomic(NamedTuple):
+class SmpMbAfterAtomic(Answers[None]):
     """smp_mb__after_atomic: orders only after an atomic read-modify-write."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION)
-class LocalIrqDisable(NamedTuple):
+class LocalIrqDisable(Answers[None]):
     """local_irq_disable."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
-class LocalIrqEnable(NamedTuple):
+class LocalIrqEnable(Answers[None]):
     """local_irq_enable."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.TLB, _OWN, Price.CR3, alone=Alone.UNWALKED)
-class LoadCr3(NamedTuple):
+class LoadCr3(Answers[None]):
     """Write CR3: page table and PCID; without `flush` the PCID's entries stay (CR3_NOFLUSH)."""
 
     mm: int
     pcid: int
     flush: bool
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.CPU, Order.TLB, _OWN, Price.FLUSH, alone=Alone.UNWALKED, notation="flushes its TLB")
-class FlushTlb(NamedTuple):
+class FlushTlb(Answers[None]):
     """Write CR3 back: drop every entry of the loaded PCID (native_flush_tlb_local)."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.TLB, _OWN, Price.INVLPG, alone=Alone.UNWALKED, notation="flushes {0.vpn:#x}")
-class FlushTlbOne(NamedTuple):
+class FlushTlbOne(Answers[None]):
     """INVLPG."""
 
     vpn: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.CPU, Order.NONE, _OWN, Price.ENGINE, Answer.ENTRY, alone=Alone.UNWALKED)
-class Translate(NamedTuple):
+class Translate(Answers[int]):
     """First half of a user access: the cached entry if it permits the access, else 0."""
 
     vpn: int
     write: bool
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.CPU, Order.NONE, _OWN, Price.ENGINE, Answer.VALUE, user_access=True)
-class Touch(NamedTuple):
+class Touch(Answers[int]):
     """User accesses (each vpn << 1 | write) from `start` on; the index of the first that does not hit, or of
     where the engine paused, at most `stop`. An engine may walk for reads and go on, where nothing faults."""
 
@@ -109,39 +79,27 @@ class Touch(NamedTuple):
     start: int
     stop: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
-class Cycle(NamedTuple):
+class Cycle(Answers[None]):
     """cpu_relax or cond_resched's point: nothing happens, but others may run."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.NONE, _OWN, Price.SWITCH, notation="switches task")
-class SwitchTo(NamedTuple):
+class SwitchTo(Answers[None]):
     """switch_to: go on in another context of this CPU."""
 
     context: Any
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.IPI, Order.IPI_SEND, writes(calls), Price.ENGINE, Answer.VALUE)
-class SendIpi(NamedTuple):
+class SendIpi(Answers[int]):
     """Queue a call on each target and interrupt it; the request's number."""
 
     targets: tuple[int, ...]
     function: str
     arguments: tuple[int, ...]
     wait: bool
-
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
 
 
 @Row(
@@ -151,13 +109,10 @@ class SendIpi(NamedTuple):
     Price.ENGINE,
     notation="has all acknowledgements",
 )
-class WaitAcks(NamedTuple):
+class WaitAcks(Answers[None]):
     """csd_lock_wait for every target: not enabled until all have acknowledged; interruptible."""
 
     request: int
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(
@@ -169,43 +124,31 @@ class WaitAcks(NamedTuple):
     release=True,
     notation="acknowledges CPU {0.sender}",
 )
-class AckIpi(NamedTuple):
+class AckIpi(Answers[None]):
     """csd_unlock: a store-release that the sender waits for."""
 
     sender: int
     request: int
 
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
-
 
 @Row(Where.CPU, Order.IRET, _OWN, Price.ENGINE, alone=Alone.UNINTERRUPTED, notation="returns from IPI")
-class Iret(NamedTuple):
+class Iret(Answers[None]):
     """Return from an interrupt; issued by the hardware itself when a handler ends."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.IPI, Order.NONE, _OWN, Price.ENGINE, notation="wakes up")
-class Halt(NamedTuple):
+class Halt(Answers[None]):
     """Idle: not enabled until an interrupt has been taken."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.CPU, Order.NONE, nowhere("its load has a place of its own"), Price.INSTRUCTION, Answer.VALUE)
-class BeginLoad(NamedTuple):
+class BeginLoad(Answers[int]):
     """Issue a load whose value nothing needs yet: a handle for `EndLoad`.
 
     Where loads may wait it is performed at any moment until something that orders it; elsewhere at once.
     """
 
     load: Any
-
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
 
 
 @Row(
@@ -217,25 +160,19 @@ class BeginLoad(NamedTuple):
     alone=Alone.ALWAYS,
     notation="uses the load: {1}",
 )
-class EndLoad(NamedTuple):
+class EndLoad(Answers[int]):
     """The value of a load begun earlier: not enabled before it has been performed."""
 
     handle: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.IPI, Order.NONE, _OWN, Price.ENGINE)
-class Idle(NamedTuple):
+class Idle(Answers[None]):
     """The program is over; never enabled. Interrupts are still taken."""
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(Where.SERIES, Order.NONE, nowhere("its members have places of their own"), Price.MEMBERS, Answer.VALUE)
-class Series(NamedTuple):
+class Series(Answers[list[Any]]):
     """Operations issued back to back, none needing another's answer: the answers, in order.
 
     Each member is a step of its own; others may come between. An engine may send them together.
@@ -243,6 +180,3 @@ class Series(NamedTuple):
     """
 
     members: tuple[Operation, ...]
-
-    def __await__(self) -> Generator[Operation, list[Any], list[Any]]:
-        return (yield self)

@@ -6,21 +6,49 @@ operation is added by its class and whatever performs it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import namedtuple
+from collections.abc import Callable, Generator
 from enum import Enum, auto
-from typing import Any, NamedTuple, Protocol, TypeVar
+from functools import cache
+from inspect import getmembers, isfunction
+from types import FunctionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    TypeVar,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_type_hints,
+)
 
 from emulator.hardware.operations.places import KeyOf, Place, page_table_lock
 
+_Answer = TypeVar("_Answer")
+_Kind = TypeVar("_Kind", bound=type[Any])
 
-class Operation(Protocol):
-    """What a program may await: a NamedTuple of plain values, with a row in the table."""
+
+@dataclass_transform(frozen_default=True)
+class Operation(tuple[Any, ...]):
+    """What a program may await: a named tuple of plain values, with a row in the table."""
+
+    __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Yields itself to the engine, which sends the answer."""
+        return (yield self)
 
-    def __iter__(self) -> Iterator[Any]:
-        """The fields."""
+
+class Answers(Operation, Generic[_Answer]):
+    """One whose answer is of this type."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __await__(self) -> Generator[Operation, _Answer, _Answer]: ...
 
 
 class Where(Enum):
@@ -92,9 +120,6 @@ class Alone(Enum):
     UNWALKED = auto()  # while besides no walk can come between: it is about the TLB
 
 
-_Kind = TypeVar("_Kind", bound=type[Any])
-
-
 class Row(NamedTuple):
     """What is known of an operation by its class, and the decorator that says it of one.
 
@@ -122,9 +147,12 @@ class Row(NamedTuple):
     notation: str = ""
 
     def __call__(self, kind: _Kind) -> _Kind:
-        """The class is an operation, and this is its row."""
-        TABLE[kind] = self
-        return kind
+        """The class is an operation, a tuple of the fields that it names, and this is its row."""
+        fields = namedtuple(kind.__name__, kind.__annotations__)  # type: ignore[misc]
+        own = {name: value for name, value in vars(kind).items() if name != "__dict__"}
+        made = cast(_Kind, type(kind.__name__, kind.__bases__, {**vars(fields), **own}))
+        TABLE[made] = self
+        return made
 
     @property
     def answers(self) -> bool:
@@ -143,3 +171,23 @@ TABLE: dict[type[Any], Row] = {}
 def describe(operation: Operation) -> str:
     """`Name(field, ...)` with short fields, as witnesses and errors print it."""
     return f"{type(operation).__name__}({', '.join(str(field) for field in operation)})"
+
+
+def handlers_of(owner: Any) -> dict[type[Any], Callable[..., Any]]:
+    """Operation class to the method of `owner` that takes it: the one whose `operation` is annotated so.
+
+    As functools.singledispatch registers. TypeError if there are two of one.
+    """
+    return {kind: function.__get__(owner) for kind, function in _functions(type(owner)).items()}  # type: ignore[arg-type]
+
+
+@cache
+def _functions(owner: type[Any]) -> dict[type[Any], FunctionType]:
+    found: dict[type[Any], FunctionType] = {}
+    for _, function in getmembers(owner, isfunction):
+        if "operation" in function.__annotations__:
+            hint = get_type_hints(function)["operation"]
+            for kind in TABLE.keys() & {hint, *get_args(hint)}:
+                if found.setdefault(kind, function) is not function:
+                    raise TypeError(f"{owner.__name__} has two methods that take {kind.__name__}")
+    return found

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import NamedTuple
-
 from emulator.hardware.operations.places import (
     areas,
     entry_range,
@@ -18,30 +15,24 @@ from emulator.hardware.operations.places import (
     rmap_of_old,
     writes,
 )
-from emulator.hardware.operations.table import Answer, Operation, Order, Price, Row, Where
+from emulator.hardware.operations.table import Answer, Answers, Order, Price, Row, Where
 
 
 @Row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), location=pte)
-class GetPte(NamedTuple):
+class GetPte(Answers[int]):
     """ptep_get: the entry, without the page-table lock."""
 
     mm: int
     vpn: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.STORE, writes(pte, rmap_of_entry), Price.ENTRY, carries=(pte,), location=pte)
-class SetPte(NamedTuple):
+class SetPte(Answers[None]):
     """set_pte_at: a plain store."""
 
     mm: int
     vpn: int
     pte: int
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self
 
 
 @Row(
@@ -53,16 +44,13 @@ class SetPte(NamedTuple):
     carries=(pte, page_table_lock),
     waits=page_table_lock,
 )
-class XchgPte(NamedTuple):
+class XchgPte(Answers[int]):
     """ptep_get_and_clear when `pte` is 0; the old entry. Not enabled while another CPU holds the
     page-table lock."""
 
     mm: int
     vpn: int
     pte: int
-
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
 
 
 @Row(
@@ -74,7 +62,7 @@ class XchgPte(NamedTuple):
     carries=(pte, page_table_lock),
     waits=page_table_lock,
 )
-class CmpxchgPte(NamedTuple):
+class CmpxchgPte(Answers[int]):
     """Under the page-table lock: replace the entry if it still is `old` (pte_same); the entry seen.
 
     -1 where an empty entry (`old` 0) is no longer inside any area."""
@@ -83,9 +71,6 @@ class CmpxchgPte(NamedTuple):
     vpn: int
     old: int
     new: int
-
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
 
 
 @Row(
@@ -97,7 +82,7 @@ class CmpxchgPte(NamedTuple):
     carries=(pte, page_table_lock),
     waits=page_table_lock,
 )
-class TryToMigratePte(NamedTuple):
+class TryToMigratePte(Answers[int]):
     """One step of try_to_migrate_one under the page-table lock: if the entry maps `pfn`, clear it and
     leave a migration entry; the old entry, else 0. To walkers both are non-present, so nobody
     sees two steps."""
@@ -106,46 +91,34 @@ class TryToMigratePte(NamedTuple):
     vpn: int
     pfn: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), waits=pte)
-class WaitPte(NamedTuple):
+class WaitPte(Answers[int]):
     """migration_entry_wait: not enabled while the entry is `pte`."""
 
     mm: int
     vpn: int
     pte: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(pte), Price.ENTRY, Answer.VALUE, carries=(pte, page_table_lock))
-class TestAndClearYoung(NamedTuple):
+class TestAndClearYoung(Answers[bool]):
     """ptep_test_and_clear_young; false for a non-present entry. x86 does not flush for it."""
 
     mm: int
     vpn: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(areas,))
-class FindVma(NamedTuple):
+class FindVma(Answers[tuple[int, ...]]):
     """find_vma: (start, end, flags, file) of the area holding `vpn`, or ()."""
 
     mm: int
     vpn: int
 
-    def __await__(self) -> Generator[Operation, tuple[int, ...], tuple[int, ...]]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
-class VmaInsert(NamedTuple):
+class VmaInsert(Answers[bool]):
     """mmap: add an area of pages [start, end); false if it overlaps another."""
 
     mm: int
@@ -154,24 +127,18 @@ class VmaInsert(NamedTuple):
     flags: int
     file: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
-class VmaRemove(NamedTuple):
+class VmaRemove(Answers[int]):
     """munmap's area tree part: forget areas inside [start, end); how many pages that were."""
 
     mm: int
     start: int
     end: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
-class VmaProtect(NamedTuple):
+class VmaProtect(Answers[int]):
     """mprotect's area tree part: set flags of areas inside [start, end); how many pages."""
 
     mm: int
@@ -179,44 +146,32 @@ class VmaProtect(NamedTuple):
     end: int
     flags: int
 
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(areas), Price.SCAN, Answer.VALUE, carries=(entry_range,))
-class MappedRange(NamedTuple):
+class MappedRange(Answers[tuple[tuple[int, int], ...]]):
     """(vpn, entry) of the non-empty entries in [start, end): the walk over a range's page tables."""
 
     mm: int
     start: int
     end: int
 
-    def __await__(self) -> Generator[Operation, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(entry_range,))
-class PmdNone(NamedTuple):
+class PmdNone(Answers[bool]):
     """pmd_none: nothing is mapped in pages [start, end), which are those of one PMD."""
 
     mm: int
     start: int
     end: int
 
-    def __await__(self) -> Generator[Operation, bool, bool]:
-        return (yield self)
-
 
 @Row(Where.MEMORY, Order.WALK, reads(pte), Price.ENGINE, Answer.ENTRY, second_half=True)
-class Walk(NamedTuple):
+class Walk(Answers[int]):
     """The page walker: sets ACCESSED (and DIRTY on a write), answers the entry, or 0 for a page fault."""
 
     mm: int
     vpn: int
     write: bool
-
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
 
 
 @Row(
@@ -229,15 +184,12 @@ class Walk(NamedTuple):
     second_half=True,
     user_access=True,
 )
-class ReadFrame(NamedTuple):
+class ReadFrame(Answers[int]):
     """The use of a translation by a load: content version of the frame."""
 
     mm: int
     vpn: int
     pfn: int
-
-    def __await__(self) -> Generator[Operation, int, int]:
-        return (yield self)
 
 
 @Row(
@@ -250,13 +202,10 @@ class ReadFrame(NamedTuple):
     user_access=True,
     notation="writes frame {0.pfn}: version {0.value}",
 )
-class WriteFrame(NamedTuple):
+class WriteFrame(Answers[None]):
     """The use of a translation by a store: `value` becomes the content version."""
 
     mm: int
     vpn: int
     pfn: int
     value: int
-
-    def __await__(self) -> Generator[Operation, None, None]:
-        yield self

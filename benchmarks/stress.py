@@ -287,7 +287,8 @@ def _follow(file: Path, name: str, different: list[str]) -> int:
         again = Replay(recording, recording.machine())
         again.run(lambda transitions, position: None)
     if again.different or recording.problem or not again.rules_again:
-        different.append(f"{name}: {again.different or recording.problem or 'another rule'}")
+        what = again.different.text if again.different else recording.problem or "another rule"
+        different.append(f"{name}: {what}")
     return again.operations
 
 

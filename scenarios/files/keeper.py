@@ -61,19 +61,16 @@ class Keeper:
     @contextmanager
     def of(cls, header: Header, record: Path | None, tell: Tell) -> Iterator[Keeper]:
         """Keep the recording of one run: in `record`, else in a temporary file that ends with the block."""
-        if record is not None:
-            with Writer(record, header) as writer:
-                try:
-                    yield cls(writer, record, tell)
-                except BaseException:
-                    tell(f"{record}: recorded up to here")
-                    raise
-            return
         with (
             tempfile.TemporaryDirectory(prefix="migrc-recording-") as folder,
-            Writer(Path(folder) / f"run{SUFFIX}", header) as writer,
+            Writer(record or Path(folder) / f"run{SUFFIX}", header) as writer,
         ):
-            yield cls(writer, None, tell)
+            try:
+                yield cls(writer, record, tell)
+            except BaseException:
+                if record is not None:
+                    tell(f"{record}: recorded up to here")
+                raise
 
     def keep(self, events: tuple[int, ...], checksum: int) -> None:
         """Write a block; one that nobody asked for does not end the run if the disk is full."""

@@ -83,7 +83,6 @@ class Writer:
             self._file.close()
 
     def keep(self, events: Sequence[int], checksum: int) -> None:
-        """Append one block."""
         self._frame((_BLOCK, events, checksum))
 
     def end(self, end: End) -> None:

@@ -72,13 +72,11 @@ class Witness(Plain):
 
     @property
     def subject(self) -> Subject:
-        """What breaks the rule."""
         heed = Heed(tuple(self.rules), tuple(self.ignored))
         return Subject(LitmusName(self.litmus, self.file), self.policy, self.arch, heed=heed)
 
     @property
     def transitions(self) -> tuple[Transition, ...]:
-        """The schedule itself."""
         return parse_schedule(self.schedule)
 
     def name(self) -> str:

@@ -14,13 +14,6 @@ def as_document(again: Replay, elapsed_s: float) -> dict[str, Any]:
     """The JSON document."""
     recording, referee = again.recording, again.referee
     header, end = recording.header, recording.end
-    different = None
-    if again.different:
-        different = {
-            "block": again.different_block,
-            "transition": again.different_transition,
-            "text": again.different,
-        }
     return {
         **{key: getattr(header, key) for key in ("kind", "scenario", "policy", "arch", "cpus", "seed")},
         "recording": str(recording.path),
@@ -33,7 +26,7 @@ def as_document(again: Replay, elapsed_s: float) -> dict[str, Any]:
         "recorded_transitions": end.transitions if end is not None else None,
         "operations": again.operations,
         "same": not again.different,
-        "different": different,
+        "different": again.different and again.different._asdict(),
         "violations": [one._asdict() for one in referee.violations()],
         "recorded_violations": [one._asdict() for one in end.violations] if end is not None else None,
         "came_out_again": again.rules_again if end is not None else None,
@@ -56,7 +49,7 @@ def print_repetition(again: Replay, elapsed_s: float, width: int) -> None:
         f"{again.blocks:,} blocks in {elapsed_s:.1f} s"
     )
     if again.different:
-        click.echo(f"went another way: {again.different}")
+        click.echo(f"went another way: {again.different.text}")
     elif recording.end is not None:
         click.echo("the same as recorded, to the end: answers, memory, TLBs")
     else:

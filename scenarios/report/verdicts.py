@@ -31,21 +31,18 @@ def figures(result: Result) -> str:
     """The second line: under what, how, how much."""
     subject = result.job.subject
     rate = result.steps / result.elapsed_s if result.elapsed_s > 0 else 0.0
-    parts = [
+    parts = (
         f"{subject.policy} on {subject.arch}, {result.strategy}",
         "complete" if result.complete else "not complete",
         f"{result.schedules:,} schedules",
         f"{result.steps:,} steps",
+        "" if result.states is None else f"{result.states:,} states",
         f"{rate:,.0f} steps/s",
         f"{result.elapsed_s:.1f} s",
-    ]
-    if result.states is not None:
-        parts.insert(4, f"{result.states:,} states")
-    if subject.heed:
-        parts.append(str(subject.heed))
-    if result.cut:
-        parts.append(f"{result.cut:,} cut short")
-    return ", ".join(parts)
+        str(subject.heed) if subject.heed else "",
+        f"{result.cut:,} cut short" if result.cut else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def verdict(result: Result) -> str:
@@ -64,8 +61,8 @@ def verdict(result: Result) -> str:
 
 
 def replay_command(result: Result) -> str:
-    """What to type to see it again; empty if nothing broke."""
-    return f"migrc replay {shlex.quote(str(result.file))}" if result.file is not None else ""
+    """What to type to see it again."""
+    return f"migrc replay {shlex.quote(str(result.file))}"
 
 
 def in_words(result: Result, details: bool, width: int) -> Iterable[str]:
@@ -137,14 +134,12 @@ def ktap(result: Result, number: int) -> Iterable[str]:
     elif not skip:
         yield f"# {observation(result)}"
         yield f"# {figures(result)}"
-    if result.says_nothing:
+    if result.says_nothing or result.reason:
         yield f"# {verdict(result)}"
-    if result.reason:
-        yield f"# {verdict(result)}"
-        if result.witness is not None:
-            yield f"# breaks: {result.witness.rule}: {' '.join(result.witness.text.split())}"
-            yield f"# schedule: {result.witness.schedule}"
-            yield f"# {replay_command(result)}"
+    if result.reason and result.witness is not None:
+        yield f"# breaks: {result.witness.rule}: {' '.join(result.witness.text.split())}"
+        yield f"# schedule: {result.witness.schedule}"
+        yield f"# {replay_command(result)}"
     # A hash would begin a directive.
     name = f"{subject.name} {subject.policy} {subject.arch}".replace("#", "_")
     yield f"{'ok' if result.ok else 'not ok'} {number} {name}{skip}"

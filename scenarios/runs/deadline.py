@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
 
 class Deadline:
-    """Comes after some time, or at Ctrl-C."""
+    """Comes after some time, or at Ctrl-C in the `with` block, which is not the program's end then."""
 
     def __init__(self, seconds: float) -> None:
         self.interrupted = False
         self._end = time.monotonic() + seconds
 
-    @classmethod
-    @contextmanager
-    def after(cls, seconds: float) -> Iterator[Self]:
-        """One that Ctrl-C brings about during the block, instead of the program's end."""
-        deadline = cls(seconds)
-        before = signal.signal(signal.SIGINT, deadline._interrupt)
-        try:
-            yield deadline
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupted = True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -82,7 +83,6 @@ class Sweep:
     watched: bool
 
     def points(self) -> list[Point]:
-        """The grid."""
         values = itertools.product(*(axis.values for axis in self.axes))
         return [Point(one, policy) for one in values for policy in self.policies]
 
@@ -91,15 +91,14 @@ class Sweep:
         cpus, seed = self.cpus, self.seed
         overrides = list(self.overrides)
         varied = []
-        for axis, value in zip(self.axes, point.values, strict=True):
-            if axis.key == "cpus":
-                cpus = _number(axis.key, value, 1, MAX_TIMED_CPUS)
-            elif axis.key == "seed":
-                seed = _number(axis.key, value, 0, _MAX_SEED)
+        for key, value in self._varied(point).items():
+            if key == "cpus":
+                cpus = _number(key, value, 1, MAX_TIMED_CPUS)
+            elif key == "seed":
+                seed = _number(key, value, 0, _MAX_SEED)
             else:
-                key = "costs.sockets" if axis.key == "sockets" else axis.key
-                varied.append(key)
-                overrides.append(f"{key}={value}")
+                varied.append("costs.sockets" if key == "sockets" else key)
+                overrides.append(f"{varied[-1]}={value}")
         try:
             workload = load_workload(self.scenario, overrides)
         except UsageProblem as problem:
@@ -112,9 +111,7 @@ class Sweep:
 
     def check(self) -> None:
         """UsageProblem if any point of the grid is impossible, or it is too large."""
-        count = len(self.policies)
-        for axis in self.axes:
-            count *= len(axis.values)
+        count = math.prod(len(axis.values) for axis in self.axes) * len(self.policies)
         if count > MAX_POINTS:
             raise UsageProblem(f"--vary: {count:,} runs; {MAX_POINTS:,} or fewer")
         for point in self.points():
@@ -142,13 +139,13 @@ class Sweep:
 
     def name(self, point: Point) -> str:
         """The values that vary, and the policy."""
-        values = (f"{axis.key}={value}" for axis, value in zip(self.axes, point.values, strict=True))
-        return " ".join((*values, point.policy))
+        return " ".join((*(f"{key}={value}" for key, value in self._varied(point).items()), point.policy))
 
     def finished(self, point: Point, run: Run) -> Finished:
-        """A result with what it is the result of."""
-        values = {axis.key: value for axis, value in zip(self.axes, point.values, strict=True)}
-        return Finished(values=values, policy=point.policy, run=run)
+        return Finished(values=self._varied(point), policy=point.policy, run=run)
+
+    def _varied(self, point: Point) -> dict[str, str]:
+        return dict(zip((axis.key for axis in self.axes), point.values, strict=True))
 
 
 def run_point(subject: Subject, watched: bool) -> Run:

@@ -66,14 +66,13 @@ def run_live(
                     done = min(1.0, state["accesses"] / expected) if expected else 0.0
                     progress(policy, done * 0.99, f"{state['accesses']:,} accesses")
 
-                file = None
                 if watched:
                     result, file = _recorded(session, machine, report, subject, files.get(policy))
                 else:
-                    result = session.run(machine, report, mode=_PLAIN)
+                    result, file = session.run(machine, report, mode=_PLAIN), None
                 pictures[policy] = latencies_of(result)
                 run = run_of(subject, result)
-                if "transitions" in result.memory:
+                if watched:
                     run["transitions"] = result.memory["transitions"]
                 if file is not None:
                     run["recording"] = str(file)

@@ -58,7 +58,7 @@ def shorter(
     Ctrl-C ended the search. ScheduleProblem if the schedule does not break that rule."""
     machine = subject.litmus_machine()
     with faults_in_one_line(subject):
-        with Deadline.after(seconds) as deadline:
+        with Deadline(seconds) as deadline:
             short = shrink(LearnedMachine(machine), schedule, rule, deadline.over, DETOURS)
         return *confirmed(subject, machine, short, rule), deadline.interrupted
 
@@ -85,7 +85,7 @@ def shrink_workload(recording: Recording, machine: Machine, seconds: float, targ
     """Write a shorter recording to `target`. None if no rule breaks."""
     whole = _schedule(recording)
     referee = Referee(machine)
-    with Deadline.after(seconds) as deadline:
+    with Deadline(seconds) as deadline:
         cut = _cut(referee, whole)
         at_end = referee.violation is None
         if at_end:

@@ -7,7 +7,7 @@ as it goes; nothing is said about its end then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from actors.errors import fault_of
 from actors.recorder import AnswerSum, runs
@@ -65,10 +65,18 @@ def end_of(referee: Referee) -> End:
     )
 
 
+class Difference(NamedTuple):
+    """Where a replay went another way, and how."""
+
+    block: int
+    transition: int
+    text: str
+
+
 class Replay:
     """The replay of one recording. After `run`:
 
-    `block` counts those that came out the same; `different` says where and how it went another way, empty if
+    `blocks` counts those that came out the same; `different` says where and how it went another way, None if
     it did not; `drawing` shows the last transitions before `referee.violation`, which came at `broken_at`.
     """
 
@@ -78,9 +86,7 @@ class Replay:
         self._tail = Tail(self.referee.engine.cpus, TAIL)
         self.referee.engine.listeners.append(self._tail)
         self.blocks = 0
-        self.different = ""
-        self.different_block = 0
-        self.different_transition = 0
+        self.different: Difference | None = None
         self.broken_at = 0
         self.drawing: Drawing | None = None
 
@@ -109,16 +115,15 @@ class Replay:
             if not referee.step(transition):
                 self._differs(steps + 1, f"transition {steps + 1:,} is not possible there")
                 return False
-            if referee.violation is not None and self.drawing is None:
+            if referee.violation is not None:
                 self._draw()
         return True
 
     def _draw(self) -> None:
         violation = self.referee.violation
-        if violation is None or self.drawing is not None:
-            return
-        self.broken_at = self.referee.engine.steps
-        self.drawing = self._tail.drawing().broken(violation.rule, violation.cpu)
+        if violation is not None and self.drawing is None:
+            self.broken_at = self.referee.engine.steps
+            self.drawing = self._tail.drawing().broken(violation.rule, violation.cpu)
 
     def _compare(self, end: End) -> None:
         """The ends: of the recorded run, and of this one."""
@@ -129,18 +134,19 @@ class Replay:
             self.referee.finish()
         self._draw()
         here = end_of(self.referee)
-        names = {"transitions": "transitions", "memory_digest": "memory", "tlb_digest": "the TLBs"}
-        if not end.tlb_digest:
-            # The run was cut while CPUs were on their way.
-            del names["tlb_digest"]
-        other = [text for name, text in names.items() if getattr(here, name) != getattr(end, name)]
+        parts = (
+            ("transitions", here.transitions != end.transitions),
+            ("memory", here.memory_digest != end.memory_digest),
+            # There is none if the run was cut while CPUs were on their way.
+            ("the TLBs", here.tlb_digest != (end.tlb_digest or here.tlb_digest)),
+        )
+        other = [part for part, differs in parts if differs]
         if other:
             self._differs(here.transitions, f"at the end {' and '.join(other)} differ")
 
     def _differs(self, transition: int, text: str) -> None:
-        self.different_block = self.blocks + 1
-        self.different_transition = transition
-        self.different = f"block {self.different_block}: {text}"
+        block = self.blocks + 1
+        self.different = Difference(block, transition, f"block {block}: {text}")
 
     @property
     def operations(self) -> int:

@@ -107,7 +107,6 @@ class Tally:
         return new
 
     def count(self, name: str) -> int:
-        """One of `COUNTS`."""
         value: int | set[str] = getattr(self, name)
         return value if isinstance(value, int) else len(value)
 
@@ -140,7 +139,6 @@ class Outcome:
 
     @property
     def rate(self) -> float:
-        """Runs in a second."""
         return self.count("runs") / self.elapsed_s if self.elapsed_s else 0.0
 
     def count(self, name: str) -> int:
@@ -149,11 +147,9 @@ class Outcome:
 
     @property
     def found(self) -> bool:
-        """Some rule broke."""
         return any(tally.rules for tally in self.tallies)
 
     def add_latencies(self, policy: str, result: LiveResult) -> None:
-        """Those of one more run."""
         kinds = self.latencies.setdefault(policy, {kind: Histogram() for kind in LATENCIES})
         for kind, histogram in kinds.items():
             histogram.merge(getattr(result, kind))

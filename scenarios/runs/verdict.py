@@ -93,7 +93,6 @@ class Result:
     error: str = ""
 
     def add(self, tally: Tally | Exhausted) -> None:
-        """What a search has found."""
         self.schedules += tally.schedules
         self.steps += tally.steps
         self.cut += tally.cut

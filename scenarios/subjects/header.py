@@ -29,7 +29,6 @@ class TraceFile(Plain):
 
     @classmethod
     def of(cls, path: Path) -> TraceFile:
-        """The file as it is now."""
         return cls(path=str(path.resolve()), blake2b=content_hash(path))
 
 

@@ -47,10 +47,8 @@ def check_hooks(policy: Policy) -> None:
 
 def _split(made: type[Policy]) -> tuple[list[type], type[Policy]]:
     """The user's own classes of a policy, and the shipped one that they build on."""
-    own = [
-        one for one in made.__mro__ if one.__module__.partition(".")[0] != "emulator" and one is not object
-    ]
-    own = [one for one in own if not one.__module__.startswith("scenarios.mistakes")]
+    ours = ("emulator.", "scenarios.mistakes")
+    own = [one for one in made.__mro__ if not one.__module__.startswith(ours) and one is not object]
     base = next(one for one in made.__mro__ if one not in own and issubclass(one, Policy))
     return own, base
 
@@ -74,9 +72,8 @@ def _check_hook(policy: Policy, name: str, expected: Callable[..., Any]) -> None
     if signature.return_annotation not in ("None", "bool") and not _answers(function):
         answer = signature.return_annotation
         raise UsageProblem(f"{where}: the hook {name} returns nothing; the kernel expects {answer}")
-    wanted = [one for one in list(signature.parameters)[1:]]
     try:
-        inspect.signature(got).bind(*wanted)
+        inspect.signature(got).bind(*list(signature.parameters)[1:])
     except TypeError:
         has = inspect.signature(function)
         raise UsageProblem(

@@ -53,18 +53,15 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """Of the test or the workload."""
         return self.what.name
 
     @property
     def test(self) -> LitmusName:
-        """Which litmus test it is."""
         assert isinstance(self.what, LitmusName)
         return self.what
 
     @property
     def workload(self) -> Workload:
-        """Which workload it is."""
         assert isinstance(self.what, Workload)
         return self.what
 
@@ -84,14 +81,12 @@ class Subject:
         return self.litmus_machine() if isinstance(self.what, LitmusName) else self.workload_machine()
 
     def litmus_machine(self) -> LitmusMachine:
-        """The machine of a litmus test."""
         with faults_in_one_line(self):
             machine = machine_of(self.test, self.policy, self.arch)
         machine.heed = self.heed
         return machine
 
     def workload_machine(self) -> ScenarioMachine:
-        """The machine of a workload."""
         workload = self.workload
         workload.check(self.cpus)
         user = _user_space(workload, self.cpus, self.seed, self.trace)

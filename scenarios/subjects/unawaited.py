@@ -23,7 +23,11 @@ from scenarios.usage import UsageProblem
 _Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.GeneratorExp, ast.DictComp)
 _CONTAINERS: Final = (ast.Tuple, ast.List, ast.Set, ast.Dict, *_COMPREHENSIONS)
-_LOOKERS: Final = frozenset({abs, all, any, bool, int, max, min, print, range, repr, sorted, str, sum})
+_LOOKING: Final = (
+    *(ast.If, ast.While, ast.Assert, ast.Expr, ast.Compare, ast.BinOp, ast.UnaryOp, ast.AugAssign),
+    *(ast.FormattedValue, ast.Subscript, ast.Match),
+)
+_LOOKERS: Final = (abs, all, any, bool, int, max, min, print, range, repr, sorted, str, sum)
 """They look at a value and never await it."""
 
 
@@ -193,10 +197,7 @@ class _Reader:
             return not many or self._is_lost_in(parent.target, node, False)
         if isinstance(parent, ast.comprehension):
             return not many or node is not parent.iter
-        if isinstance(parent, (ast.If, ast.While, ast.Assert)):
-            return True
-        lookers = (ast.Expr, ast.Compare, ast.BinOp, ast.UnaryOp, ast.AugAssign, ast.FormattedValue)
-        return isinstance(parent, (*lookers, ast.Subscript, ast.Match))
+        return isinstance(parent, _LOOKING)
 
     def _is_lost_in_call(self, parent: ast.keyword | ast.Call, node: ast.expr) -> bool:
         call = self._parents[parent] if isinstance(parent, ast.keyword) else parent
@@ -205,7 +206,7 @@ class _Reader:
         callee = self._meaning(call.func)
         if callee in (Series, BeginLoad):
             return False
-        return (isinstance(callee, type) and callee in TABLE) or _is_looker(callee)
+        return (isinstance(callee, type) and callee in TABLE) or any(callee is one for one in _LOOKERS)
 
     def _counterpart(self, values: ast.Tuple, node: ast.expr) -> ast.expr | None:
         """Of `a, b = Load(...), Load(...)`: the target of a value."""
@@ -227,30 +228,19 @@ class _Reader:
             shared = [one for one in ast.walk(scope) if isinstance(one, (ast.Global, ast.Nonlocal))]
             if any(target.id in one.names for one in shared):
                 return False
-            uses: list[ast.expr] = [
-                one
-                for one in ast.walk(scope)
-                if isinstance(one, ast.Name) and one.id == target.id and isinstance(one.ctx, ast.Load)
-            ]
         elif isinstance(target, ast.Attribute):
-            uses = [
-                one
-                for one in ast.walk(self._tree)
-                if isinstance(one, ast.Attribute)
-                and one.attr == target.attr
-                and isinstance(one.ctx, ast.Load)
-            ]
+            scope = self._tree
         else:
             return False
-        return all(self._is_lost_use(use, many) for use in uses)
+        # A use that hands it to another name may end in an await.
+        return all(
+            not isinstance(self._parents[use], ast.Assign) and self.is_lost(use, many)
+            for use in ast.walk(scope)
+            if isinstance(use, ast.Name | ast.Attribute)
+            and isinstance(use.ctx, ast.Load)
+            and _word(use) == _word(target)
+        )
 
-    def _is_lost_use(self, use: ast.expr, many: bool) -> bool:
-        """This use of a name awaits nothing, and does not hand it to another name either."""
-        return not isinstance(self._parents[use], ast.Assign) and self.is_lost(use, many)
 
-
-def _is_looker(callee: Any) -> bool:
-    try:
-        return callee in _LOOKERS
-    except TypeError:
-        return False
+def _word(name: ast.Name | ast.Attribute) -> tuple[type, str]:
+    return type(name), name.id if isinstance(name, ast.Name) else name.attr

@@ -157,7 +157,6 @@ class Costs(_section(model.Costs, _COSTS)):  # type: ignore[misc]
     """
 
     def prices(self) -> model.Costs:
-        """The same for the engine."""
         return model.Costs(**self.model_dump())
 
 
@@ -294,5 +293,4 @@ class Workload(Section):
         return settings
 
     def problem(self, key: str, text: str) -> UsageProblem:
-        """What is wrong with its file."""
         return UsageProblem(f"{self._file}: {key}: {text}")

@@ -24,11 +24,9 @@ class TieringWorkload(Workload):
     kind: Literal["tiering"]
 
     def user_space(self, cpus: int, seed: int, trace: Path | None) -> UserSpace:
-        """Its programs."""
         return TieringUserSpace(self, cpus, seed)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Those of every workload, and of what stands under [threads]."""
         yield from super().contradictions()
         threads = self.threads
         used = threads.table_pages + threads.processes * threads.heap_pages
@@ -69,7 +67,6 @@ class TieringUserSpace(Users):
         return {mm: tuple(found) for mm in range(1, threads.processes + 1)}
 
     def expected_accesses(self) -> int:
-        """What all threads will have accessed at the end."""
         return self.thread_count() * self.workload.threads.accesses
 
     def chunks(self, thread: int) -> Iterator[Sequence[int]]:

@@ -110,17 +110,14 @@ class ReplayUserSpace(Users):
         return cls(workload, cpus, seed, tuple(blocks), tuple(stretches))
 
     def areas(self) -> dict[int, tuple[Vma, ...]]:
-        """The same areas for every process."""
         return dict.fromkeys(range(1, self.workload.threads.processes + 1), self.stretches)
 
     def expected_accesses(self) -> int:
-        """What all threads will have accessed at the end."""
         whole = sum(sum(block.counts) for block in self.blocks)
         limit = self.workload.replay.accesses_per_thread
         return self.thread_count() * (whole if limit is None else min(limit, whole))
 
     def chunks(self, thread: int) -> Iterator[Sequence[int]]:
-        """The accesses of one thread."""
         limit = self.workload.replay.accesses_per_thread
         made = 0
         for chunk in self._whole(thread):

@@ -32,19 +32,15 @@ class Users:
         return self.workload.checks.sample_every
 
     def thread_count(self) -> int:
-        """All threads of all CPUs."""
         return self.cpus * self.workload.threads.per_cpu
 
     def numbers(self, cpu: int) -> range:
-        """The numbers of one CPU's threads."""
         per_cpu = self.workload.threads.per_cpu
         return range(cpu * per_cpu, (cpu + 1) * per_cpu)
 
     def threads(self, cpu: int) -> list[Thread]:
-        """This CPU's threads."""
         processes = self.workload.threads.processes
         return [Thread(1 + number % processes, partial(self.chunks, number)) for number in self.numbers(cpu)]
 
     def chunks(self, thread: int) -> Iterator[Sequence[int]]:
-        """The accesses of one thread."""
         raise NotImplementedError

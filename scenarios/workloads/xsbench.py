@@ -55,11 +55,9 @@ class XsbenchWorkload(Workload):
     xsbench: Xsbench = Xsbench()
 
     def user_space(self, cpus: int, seed: int, trace: Path | None) -> UserSpace:
-        """Its programs."""
         return XsbenchUserSpace(self, cpus, seed)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Those of every workload, and tables that do not fit."""
         yield from super().contradictions()
         if problem := self.too_large(self.xsbench.grid_pages + self.xsbench.index_pages):
             yield "xsbench.index_pages", f"the tables have {problem}"
@@ -72,11 +70,9 @@ class XsbenchUserSpace(Users):
     workload: XsbenchWorkload
 
     def areas(self) -> dict[int, tuple[Vma, ...]]:
-        """The one area of mm 1."""
         return {1: (Vma(BASE, BASE + self.pages(), PRIVATE_WRITABLE, 0),)}
 
     def pages(self) -> int:
-        """Pages of all tables."""
         return self.workload.xsbench.grid_pages + self.workload.xsbench.index_pages
 
     def expected_accesses(self) -> int:
@@ -84,7 +80,6 @@ class XsbenchUserSpace(Users):
         return self.pages() + self.lookups() * (self.workload.xsbench.grid_reads + 1)
 
     def lookups(self) -> int:
-        """Those of all threads together."""
         return self.thread_count() * self.workload.xsbench.lookups
 
     def threads(self, cpu: int) -> list[Thread]:

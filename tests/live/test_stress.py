@@ -122,7 +122,7 @@ def test_a_mistake_is_found_and_its_recording_comes_out_again(
     for finding in tally.findings:
         assert finding.recording is not None and finding.recording.is_file()
         following = followed(finding.recording)
-        assert following.different == ""
+        assert following.different is None
         assert finding.rule in {violation.rule for violation in following.referee.violations()}
     with Recording(tally.findings[0].recording or Path()) as recording:
         shrunk = shrink_litmus(recording, 5.0)
@@ -138,7 +138,7 @@ def test_behind_a_rule_that_does_not_count_another_one_is_found(session: LiveSes
     assert (tally.runs, tally.races) == (40, 0)
     assert tally.findings and not any(rule.startswith("grace") for rule in tally.rules)
     following = followed(tally.findings[0].recording or Path())
-    assert following.different == ""
+    assert following.different is None
     assert {one.rule for one in following.referee.violations()} == {tally.findings[0].rule}
 
 
@@ -182,7 +182,7 @@ def test_a_deadlock_is_a_violation_and_the_next_run_goes_on(session: LiveSession
     assert "Lock(migrc_lock." in finding.text
     assert finding.recording is not None
     following = followed(finding.recording)
-    assert (following.different, following.rules_again) == ("", True)
+    assert (following.different, following.rules_again) == (None, True)
     with Recording(finding.recording) as recording:
         shrunk = shrink_litmus(recording, 5.0)
     assert shrunk is not None and shrunk.rule == "deadlock"
@@ -193,7 +193,7 @@ def test_what_a_program_raises_for_a_rule_ends_its_run_only(session: LiveSession
     (tally,) = outcome.tallies
     assert tally.rules == {"allocation failed": 3}
     assert tally.findings[0].recording is not None
-    assert followed(tally.findings[0].recording).different == ""
+    assert followed(tally.findings[0].recording).different is None
 
 
 def test_a_program_without_an_end_is_a_violation(session: LiveSession, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_program_without_an_end_is_a_violation(session: LiveSession, tmp_path:
     assert tally.rules == {"no end": 1}
     assert tally.findings[0].recording is not None
     following = followed(tally.findings[0].recording)
-    assert (following.different, following.rules_again) == ("", True)
+    assert (following.different, following.rules_again) == (None, True)
 
 
 def test_a_cpu_that_never_says_a_word_is_replaced(session: LiveSession, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_workload_is_stressed_and_its_recording_replays(session: LiveSession, 
         result = session.run(tiering.machine, mode=mode, keep=keeper.keep)
         keeper.end(result, "")
     assert result.violations == []
-    assert followed(file).different == ""
+    assert followed(file).different is None
 
 
 @pytest.mark.parametrize(("stands_still", "broken"), [(True, []), (False, ["removed"])])

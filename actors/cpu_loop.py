@@ -16,7 +16,7 @@ from actors.line import HEAD, OUTBOX_LIMIT, Line, Stopped
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware import operations as ops
 from emulator.hardware.cpu import Frame
-from emulator.hardware.operations import NUMBERS, TABLE, Operation, Where
+from emulator.hardware.operations import NUMBERS, TABLE, Operation, Where, handlers_of
 from emulator.machine.protocols import Machine
 
 # Accesses between two looks at the inbox: a look takes 1.5 microseconds, this many hits a few hundred.
@@ -48,14 +48,7 @@ class CpuLoop:
         self._budget = _SLICE
         self.carry: dict[type[Any], Callable[[Frame, Any], None]] = {
             **{kind: self._by_place(kind) for kind in TABLE},
-            ops.SendIpi: self._send_ipi,
-            ops.WaitAcks: self._wait_acks,
-            ops.AckIpi: self._ack_ipi,
-            ops.Halt: self._halt,
-            ops.Idle: self._idle,
-            ops.Iret: self._iret,
-            ops.Touch: self._touch,
-            ops.Cycle: self._cycle,
+            **handlers_of(self),
             ops.Series: self._series,
         }
 
@@ -179,10 +172,10 @@ class CpuLoop:
     def _touch(self, frame: Frame, operation: ops.Touch) -> None:
         self.cpu.resume(self.touched(operation))
 
-    def touched(self, operation: ops.Touch) -> int:
+    def touched(self, touch: ops.Touch) -> int:
         """Carry out a run of touches; the index where it ended."""
         cpu = self.cpu
-        accesses, index, stop = operation
+        accesses, index, stop = touch
         end = min(index + _FIRST_SLICE, stop)
         while True:
             start = index
@@ -229,11 +222,11 @@ class CpuLoop:
         self.line.sleep()
 
     def _halt(self, frame: Frame, operation: ops.Halt) -> None:
-        if self.woken(frame):
-            self.cpu.resume(None)
+        if self.cpu.interrupts_taken > frame.interrupts_before:
+            self._woken()
         else:
             self.line.sleep()
 
-    def woken(self, frame: Frame) -> bool:
-        """An interrupt has come since this program halted."""
-        return self.cpu.interrupts_taken > frame.interrupts_before
+    def _woken(self) -> None:
+        """An interrupt has come since the program halted."""
+        self.cpu.resume(None)

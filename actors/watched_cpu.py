@@ -15,7 +15,7 @@ from actors.cpu_loop import CpuLoop
 from actors.line import told
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware.cpu import Frame
-from emulator.hardware.operations import NUMBERS, TABLE, Halt, Operation, Touch, WaitAcks, Where
+from emulator.hardware.operations import NUMBERS, TABLE, Operation, Touch, WaitAcks, Where
 from emulator.machine.protocols import Machine
 
 _Carry = Callable[[Frame, Any], None]
@@ -30,13 +30,8 @@ class WatchedCpuLoop(CpuLoop):
         around = {Where.CPU: self._own, Where.MEMORY: self._shared, Where.SERIES: self._shared}
         for kind, plain in self.carry.items():
             wrap = around.get(TABLE[kind].where)
-            if wrap is not None:
+            if wrap is not None and kind is not Touch:
                 self.carry[kind] = wrap(kind, plain)
-        self.carry |= {
-            Touch: self._tell_touch,
-            Halt: self._tell_halt(self.carry[Halt]),
-            WaitAcks: self._ask_acks,
-        }
 
     def _own(self, kind: type[Any], plain: _Carry) -> _Carry:
         """A step of this CPU alone."""
@@ -69,19 +64,16 @@ class WatchedCpuLoop(CpuLoop):
 
         return carry
 
-    def _tell_touch(self, frame: Frame, operation: Touch) -> None:
+    def _touch(self, frame: Frame, operation: Touch) -> None:
         index = self.touched(operation)
         self.line.tell(wire.TOUCHED, (index,))
         self.cpu.resume(index)
 
-    def _tell_halt(self, plain: _Carry) -> _Carry:
-        def halt(frame: Frame, operation: Halt) -> None:
-            self.line.steps += self.woken(frame)
-            plain(frame, operation)
+    def _woken(self) -> None:
+        self.line.steps += 1
+        super()._woken()
 
-        return halt
-
-    def _ask_acks(self, frame: Frame, operation: WaitAcks) -> None:
+    def _wait_acks(self, frame: Frame, operation: WaitAcks) -> None:
         """Memory knows who has acknowledged."""
         self.line.tell_steps()
         self.ask(frame, operation)

@@ -188,10 +188,8 @@ class _Reader:
         kind = type(value)
         if kind in _QUICK:
             return value
-        how = _HOW.get(kind)
-        if how is None:
-            how = _HOW[kind] = _how(kind)
-        return how(self, kind, value)
+        how, is_value = _HOW.get(kind) or _find_how(kind)
+        return (not is_value and self._again(value)) or how(self, kind, value)
 
     def _again(self, value: Any) -> Any:
         """A short answer for an object that was met before, or that is everybody's; else None."""
@@ -230,28 +228,26 @@ class _Reader:
         return found[1]
 
     def items(self, kind: type[Any], value: Any) -> Any:
-        return self._again(value) or (kind, *[self.read(item) for item in value])
+        return (kind, *[self.read(item) for item in value])
 
     def deque(self, kind: type[Any], value: Any) -> Any:
-        return self._again(value) or (kind, value.maxlen, *[self.read(item) for item in value])
+        return (kind, value.maxlen, *[self.read(item) for item in value])
 
     def a_frozenset(self, kind: type[Any], value: Any) -> Any:
         # Its order is what it was made with, and how large its table is.
         return (kind, value.__sizeof__(), *[self.read(item) for item in value])
 
     def mapping(self, kind: type[Any], value: Any) -> Any:
-        return self._again(value) or (
+        return (
             kind,
             *[(self.read(key), self._at(item, f"[{key!r:.40}]")) for key, item in value.items()],
         )
 
     def coroutine(self, kind: type[Any], value: Any) -> Any:
-        again = self._again(value)
-        return again or self._suspended(value, value.cr_code, value.cr_frame, value.cr_running)
+        return self._suspended(value, value.cr_code, value.cr_frame, value.cr_running)
 
     def generator(self, kind: type[Any], value: Any) -> Any:
-        again = self._again(value)
-        return again or self._suspended(value, value.gi_code, value.gi_frame, value.gi_running)
+        return self._suspended(value, value.gi_code, value.gi_frame, value.gi_running)
 
     def method(self, kind: type[Any], value: Any) -> Any:
         return ("method", self.read(value.__func__), self.read(value.__self__))
@@ -263,7 +259,7 @@ class _Reader:
         return ("builtin", value.__name__, self._at(owner, ".__self__"))
 
     def function(self, kind: type[Any], value: Any) -> Any:
-        return self._again(value) or (
+        return (
             "function",
             _kept(value.__code__),
             _kept(value.__globals__),
@@ -274,9 +270,6 @@ class _Reader:
         )
 
     def cell(self, kind: type[Any], value: Any) -> Any:
-        again = self._again(value)
-        if again:
-            return again
         try:
             content = value.cell_contents
         except ValueError:
@@ -284,9 +277,6 @@ class _Reader:
         return ("cell", self.read(content))
 
     def iterator(self, kind: type[Any], value: Any) -> Any:
-        again = self._again(value)
-        if again:
-            return again
         reduced = value.__reduce__()
         self._kept.append(reduced)
         return (kind, self.read(reduced[1:]))
@@ -297,9 +287,6 @@ class _Reader:
         raise Unreadable(_a(kind))
 
     def a_object(self, kind: type[Any], value: Any) -> Any:
-        again = self._again(value)
-        if again:
-            return again
         self._known.meet(kind)
         found: list[Any] = [kind]
         for name, item in fields(value):
@@ -308,9 +295,6 @@ class _Reader:
 
     def of_number(self, kind: type[Any], value: Any) -> Any:
         """A number with attributes."""
-        again = self._again(value)
-        if again:
-            return again
         self._known.meet(kind)
         return (
             kind,
@@ -320,9 +304,6 @@ class _Reader:
 
     def of_container(self, kind: type[Any], value: Any) -> Any:
         """An object of a class of the program's own that is a list or a dict as well."""
-        again = self._again(value)
-        if again:
-            return again
         self._known.meet(kind)
         content = list.__iter__(value) if isinstance(value, list) else iter(dict.items(value))
         found = [self.read(item) for item in content]
@@ -430,6 +411,12 @@ def _kept(value: Any) -> int:
     return id(value)
 
 
+def _find_how(kind: type[Any]) -> tuple[Callable[[_Reader, type[Any], Any], Any], bool]:
+    how = _how(kind)
+    _HOW[kind] = how, how in _VALUES
+    return _HOW[kind]
+
+
 def _how(kind: type[Any]) -> Callable[[_Reader, type[Any], Any], Any]:
     """How values of this type are read; by `refuse` unless they are known to be readable exactly."""
     found = _BUILT_IN.get(kind)
@@ -475,7 +462,12 @@ _BUILT_IN: dict[type[Any], Callable[[_Reader, type[Any], Any], Any]] = {
     CodeType: _Reader.constant,
     KernelParameters: _Reader.parameters,
 }
-_HOW: dict[type[Any], Callable[[_Reader, type[Any], Any], Any]] = {}
+# Of these nobody can tell whether one was met before, or how to read them asks by itself.
+_VALUES = (
+    *(_Reader.a_bool, _Reader.a_float, _Reader.a_complex, _Reader.a_tuple, _Reader.a_frozenset),
+    *(_Reader.constant, _Reader.parameters, _Reader.method, _Reader.builtin, _Reader.refuse),
+)
+_HOW: dict[type[Any], tuple[Callable[[_Reader, type[Any], Any], Any], bool]] = {}
 _SLOTS: dict[type[Any], tuple[tuple[str, MemberDescriptorType], ...]] = {}
 _PARAMETERS: dict[int, tuple[KernelParameters, str]] = {}
 _KEPT: dict[int, Any] = {}

@@ -83,22 +83,18 @@ class Referee:
         another one ends where it does.
         """
         kind, cpu, at = transition
-        if kind is Kind.PERFORM:
-            for earlier in range(at, -1, -1):
-                if self.step(found := Transition(kind, cpu, earlier)):
-                    break
-            else:
-                return None
-        else:
-            found = self._touches(transition) if kind is Kind.STEP and at else transition
-            if not self.step(found):
-                return None
-        if self.error is not None:
-            raise self.error
-        self.path.append(found)
-        return found
+        earlier = range(at - 1, -1, -1) if kind is Kind.PERFORM else ()
+        for found in (self._touches(transition), *(Transition(kind, cpu, one) for one in earlier)):
+            if self.step(found):
+                if self.error is not None:
+                    raise self.error
+                self.path.append(found)
+                return found
+        return None
 
     def _touches(self, transition: Transition) -> Transition:
+        if transition.kind is not Kind.STEP or not transition.at:
+            return transition
         cpu = self.engine.cpus[transition.cpu]
         operation = cpu.operation if cpu.frames else None
         if isinstance(operation, Touch) and not operation.start <= transition.at <= operation.stop:

@@ -23,7 +23,11 @@ from emulator.hardware.operations import TABLE
 from emulator.hardware.operations.table import Alone
 
 _ASKED_EVERY = 1024
-_ALONE = {kind: row.alone for kind, row in TABLE.items() if row.alone is not Alone.NEVER}
+_ALONE = {kind: row.alone for kind, row in TABLE.items()}
+# Where a plain store publishes what its CPU knew at the last barrier, it matters to happens-before whether a
+# handler ran before that barrier.
+_ALONE_PUBLISHED = _ALONE | {kind: Alone.UNWALKED for kind, one in _ALONE.items() if one is Alone.PUBLISHING}
+_ALONE |= {kind: Alone.ALWAYS for kind, one in _ALONE.items() if one is Alone.PUBLISHING}
 
 
 @dataclass(slots=True)
@@ -60,8 +64,11 @@ def state_key(snapshot: Snapshot) -> int:
     return key
 
 
-def ample(node: CpuNode) -> Option | None:
-    """The transition of this CPU state that may be taken before everything else, if there is one."""
+def ample(node: CpuNode, plain_orders: bool) -> Option | None:
+    """The transition of this CPU state that may be taken before everything else, if there is one.
+
+    `plain_orders` as in `Architecture`.
+    """
     step = None
     interruptible = walks = False
     for option in node.options:
@@ -79,7 +86,7 @@ def ample(node: CpuNode) -> Option | None:
     operation, issued = step.operation
     if issued:
         return None
-    alone = _ALONE.get(type(operation))
+    alone = (_ALONE if plain_orders else _ALONE_PUBLISHED)[type(operation)]
     if alone is Alone.ALWAYS:
         return step
     if interruptible:
@@ -114,6 +121,7 @@ def exhaust(
     Memory grows by about 150 bytes a state. The machine's learnt states are used and added to.
     """
     machine.reset()
+    plain_orders = machine.machine.architecture.plain_orders
     found = Exhausted()
     choices: dict[int, Option | None] = {}
     executions: dict[int, int] = {}  # state -> executions from it to the end
@@ -127,7 +135,7 @@ def exhaust(
             for node in snapshot[0]:
                 first = choices.get(id(node), choices)
                 if first is choices:
-                    first = choices[id(node)] = ample(node)
+                    first = choices[id(node)] = ample(node, plain_orders)
                 if first is not None:
                     return [first], True  # type: ignore[list-item]
         machine.resume(snapshot)

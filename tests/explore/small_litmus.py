@@ -12,15 +12,20 @@ from emulator.hardware.operations import (
     FolioZero,
     Load,
     Lock,
+    SmpMb,
+    SmpMbAfterAtomic,
+    SmpWmb,
+    Store,
     Unlock,
+    WaitFor,
     XchgPte,
 )
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.migrate import migrate_pages
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.percpu import PerCpu, TlbUbc
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
-from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.kernel.tlb import arch_tlbbatch_flush, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import SLOW, Litmus, LitmusMachine, Setup
 from emulator.policies.catalogue import POLICIES
@@ -97,6 +102,40 @@ def _takes(*locks: str) -> Callable[[PerCpu], object]:
 def polling(second: tuple[str, str]) -> Litmus:
     """One CPU polls until two others, which take locks "a" and "b" in some order, are through."""
     return Litmus("polling", "?", (polls, _takes("a", "b"), _takes(*second)), one_page, ())  # type: ignore[arg-type]
+
+
+async def _flushes_cpu_1(cpu: PerCpu) -> None:
+    batch = TlbUbc()
+    batch.cpumask = 0b10
+    await arch_tlbbatch_flush(cpu, batch)
+
+
+async def _moves_and_asks_if_not_told(cpu: PerCpu) -> None:
+    await demotes(cpu)
+    await AtomicAdd("moved", 1)
+    if await Load("note"):
+        await SmpMb()
+        await _flushes_cpu_1(cpu)
+
+
+async def _flushes_what_was_moved(cpu: PerCpu) -> None:
+    await WaitFor("moved", 1)
+    await _flushes_cpu_1(cpu)
+
+
+def _notes(barrier: type[SmpMb | SmpWmb | SmpMbAfterAtomic]) -> Callable[[PerCpu], object]:
+    async def program(cpu: PerCpu) -> None:
+        await barrier()
+        await Store("note", 1)
+
+    return program
+
+
+def note_after_barrier(barrier: type[SmpMb | SmpWmb | SmpMbAfterAtomic]) -> Litmus:
+    """Where only barriers let a plain store publish: if CPU 1 was interrupted before its barrier, its note
+    tells CPU 0 that the flush has been done, and CPU 0 asks for it all the same."""
+    programs = (_moves_and_asks_if_not_told, _notes(barrier), _flushes_what_was_moved)
+    return Litmus("note", "is nobody asked for what is done?", programs, one_page, ())  # type: ignore[arg-type]
 
 
 def demotion(readers: int = 1, writers: int = 0, speculated: tuple[int, ...] = ()) -> Litmus:

@@ -6,13 +6,16 @@ import random
 
 import pytest
 
+from emulator.checks.frugality import NEEDLESS
 from emulator.checks.violation import Violation
 from emulator.explore.exhaustive import exhaust, shortest, state_key
 from emulator.explore.learned import LearnedMachine
 from emulator.hardware.cpu import Kind
+from emulator.hardware.operations import SmpMb, SmpMbAfterAtomic, SmpWmb
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.stepper import LocalEngine, plain_engine
-from tests.explore.small_litmus import demotion, machine, polling, reuse
+from scenarios.mistakes.notes import NoBarrierAfterFlush
+from tests.explore.small_litmus import demotion, machine, note_after_barrier, polling, reuse
 
 ARCHITECTURES = ("sc", "x86", "riscv")
 CASES = [
@@ -86,6 +89,24 @@ def test_reductions_lose_nothing(litmus, policy, architecture) -> None:
     assert reduced.reached == full.reached
     assert small.states <= large.states
     assert small.saved <= large.saved
+
+
+@pytest.mark.parametrize("barrier", [SmpMb, SmpWmb, SmpMbAfterAtomic])
+def test_a_barrier_after_a_handler_is_not_one_before(barrier) -> None:
+    """What a handler did is published by a plain store only if a barrier came between.
+
+    The policy's own after a flush would do; it is left out.
+    """
+    found = {
+        reduce: exhaust(
+            LearnedMachine(machine(note_after_barrier(barrier), "riscv", NoBarrierAfterFlush)),
+            reduce=reduce,
+            all_rules=True,
+        )
+        for reduce in (True, False)
+    }
+    assert all(one.complete for one in found.values())
+    assert found[True].rules == found[False].rules == {NEEDLESS}
 
 
 def test_all_executions_are_counted() -> None:

@@ -11,22 +11,22 @@ from emulator.hardware.operations.table import Alone, Answer, Answers, Operation
 _OWN = nowhere("it concerns this CPU alone")
 
 
-@Row(Where.CPU, Order.MB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.MB, _OWN, Price.INSTRUCTION, alone=Alone.PUBLISHING)
 class SmpMb(Answers[None]):
     """smp_mb."""
 
 
-@Row(Where.CPU, Order.RMB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.RMB, _OWN, Price.INSTRUCTION, alone=Alone.PUBLISHING)
 class SmpRmb(Answers[None]):
     """smp_rmb."""
 
 
-@Row(Where.CPU, Order.WMB, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.WMB, _OWN, Price.INSTRUCTION, alone=Alone.PUBLISHING)
 class SmpWmb(Answers[None]):
     """smp_wmb."""
 
 
-@Row(Where.CPU, Order.AFTER_ATOMIC, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.AFTER_ATOMIC, _OWN, Price.INSTRUCTION, alone=Alone.PUBLISHING)
 class SmpMbAfterAtomic(Answers[None]):
     """smp_mb__after_atomic: orders only after an atomic read-modify-write."""
 

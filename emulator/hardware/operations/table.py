@@ -118,6 +118,7 @@ class Alone(Enum):
     ALWAYS = auto()  # it changes nothing but what its own program knows
     UNINTERRUPTED = auto()  # while no interrupt can come between: it changes the interrupt flag
     UNWALKED = auto()  # while besides no walk can come between: it is about the TLB
+    PUBLISHING = auto()  # a barrier: UNWALKED where plain stores publish no more than it covered, else ALWAYS
 
 
 class Row(NamedTuple):

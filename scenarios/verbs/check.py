@@ -72,9 +72,7 @@ STATES_ALL: Final = 20_000
 @options.json_
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, version 1.")
 @click.option("-v", "--verbose", is_flag=True, help="Columns for expected violations too.")
-@click.pass_context
 def check(
-    context: click.Context,
     names: tuple[str, ...],
     every: bool,
     policies: tuple[str, ...],
@@ -92,7 +90,7 @@ def check(
     as_json: bool,
     as_ktap: bool,
     verbose: bool,
-) -> None:
+) -> int:
     """Search litmus tests for broken rules.
 
     NAME is a shipped test (see `migrc list`), a wildcard over them, or a .py file with tests of your own
@@ -150,8 +148,7 @@ def check(
     if errors:
         distinct = len(dict.fromkeys(errors))
         raise UsageProblem(f"{distinct} errors; the first: {errors[0]}" if distinct > 1 else errors[0])
-    if not all(result.ok for result in finished):
-        context.exit(exits.VIOLATION)
+    return 0 if all(result.ok for result in finished) else exits.VIOLATION
 
 
 def _echo(lines: Iterable[str]) -> None:

@@ -30,8 +30,8 @@ def listing(as_json: bool) -> None:
     }
     if as_json:
         listed = {
-            key: [{"name": name, "description": text} for name, text in rows[key].items()]
-            for key in ("scenarios", "policies", "archs", "litmus", "mistakes")
+            key: [{"name": name, "description": text} for name, text in section.items()]
+            for key, section in rows.items()
         }
         for entry, one in zip(listed["scenarios"], workloads, strict=True):
             entry["kind"] = one.kind

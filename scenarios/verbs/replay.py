@@ -43,15 +43,13 @@ class _Way(NamedTuple):
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="For a schedule: the architecture.")
 @options.json_
 @options.no_seed
-@click.pass_context
 def replay(
-    context: click.Context,
     what: str,
     litmus: str | None,
     policy: str | None,
     arch: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Follow a schedule step by step and show what every CPU does.
 
     FILE is a witness that `migrc check` saved. A SCHEDULE is pasted text (`-` reads it from standard input)
@@ -71,10 +69,10 @@ def replay(
                 says = "recording" if recorded else "witness file"
                 raise UsageProblem(f"{name}: the {says} says that already; leave it out")
         if recorded:
-            context.exit(_recorded(path, as_json))
+            return _recorded(path, as_json)
         witness = load(path)
         way = _Way(witness.subject, witness.transitions, witness.rule)
-    context.exit(_followed(way, as_json))
+    return _followed(way, as_json)
 
 
 def _is_file(what: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -48,24 +49,20 @@ from scenarios.workloads.workload_file import load_workload
 @options.json_
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
 @options.quiet
-@click.pass_context
 def run(
-    context: click.Context,
     scenario: str,
     engine: str,
     cpus: int,
     policies: tuple[str, ...],
     seed: int,
     arch: str,
-    address: str | None,
     trace: Path | None,
     overrides: tuple[str, ...],
-    record: Path | None,
     watched: bool | None,
     as_json: bool,
-    dashboard: bool,
     quiet: bool,
-) -> None:
+    **live: Any,
+) -> int:
     """Run SCENARIO: a shipped name, or the path of a workload's TOML file.
 
     Every policy runs the same accesses, one after the other; the report puts them side by side. Live runs are
@@ -73,10 +70,10 @@ def run(
     breaks a rule leaves its recording in ./recordings, for `migrc replay` and `migrc shrink`.
     """
     workload = load_workload(scenario, overrides, live=engine == "live")
-    _check_engine(engine, cpus, {"--address": address, "--record": record, "--dashboard": dashboard})
+    _check_engine(engine, cpus, live)
     workload.check(cpus)
     trace_file = workload.trace_file(trace)
-    if record is not None and watched is False:
+    if live["record"] is not None and watched is False:
         raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
     subjects = [Subject(workload, policy, arch, cpus, seed, trace_file) for policy in policies]
     if engine == "timed":
@@ -90,12 +87,7 @@ def run(
 
         with bars(quiet) as news:
             document, pictures = run_live(
-                subjects,
-                address=address,
-                dashboard=dashboard,
-                watched=watched is not False,
-                record=record,
-                progress=news.follow,
+                subjects, watched=watched is not False, progress=news.follow, **live
             )
     if as_json:
         print_json(document)
@@ -104,15 +96,14 @@ def run(
     sys.stdout.flush()
     if document.get("interrupted"):
         exits.interrupted()
-    if any(result["violations"] for result in document["runs"]):
-        context.exit(exits.VIOLATION)
+    return exits.VIOLATION if any(result["violations"] for result in document["runs"]) else 0
 
 
-def _check_engine(engine: str, cpus: int, live_only: dict[str, object]) -> None:
+def _check_engine(engine: str, cpus: int, live_only: dict[str, Any]) -> None:
     """Options that mean nothing to the engine, and more CPUs than it takes, are refused."""
     most = MAX_TIMED_CPUS if engine == "timed" else MAX_CPUS
     if cpus > most:
         raise UsageProblem(f"--cpus: {cpus} is too large for the {engine} engine; {most} or fewer")
     for option, given in live_only.items():
         if engine == "timed" and given:
-            raise UsageProblem(f"{option}: a timed run has no use for it; leave it out, or --engine live")
+            raise UsageProblem(f"--{option}: a timed run has no use for it; leave it out, or --engine live")

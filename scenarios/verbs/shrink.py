@@ -26,14 +26,13 @@ SHRINK_S: Final = 60.0
 @click.option("--out", type=options.FILE, metavar="FILE", help="Save here instead of over FILE.")
 @options.json_
 @options.no_seed
-@click.pass_context
-def shrink(context: click.Context, file: Path, seconds: float, out: Path | None, as_json: bool) -> None:
+def shrink(file: Path, seconds: float, out: Path | None, as_json: bool) -> int:
     """Try hard to find a shorter way to the same broken rule.
 
     FILE is replaced only by a better one. Ctrl-C keeps the best that was found so far. From the recording of
     a live run a new file is made beside it: a witness for a litmus test, FILE-shrunk for a workload.
     """
-    context.exit((_recording if is_recording(file) else _witness)(file, out, seconds, as_json))
+    return (_recording if is_recording(file) else _witness)(file, out, seconds, as_json)
 
 
 def _witness(path: Path, out: Path | None, seconds: float, as_json: bool) -> int:

@@ -60,9 +60,7 @@ _WILD: Final = frozenset("*?[")
 @options.address
 @options.seed("Of all disturbances.")
 @options.json_
-@click.pass_context
 def stress(
-    context: click.Context,
     names: tuple[str, ...],
     every: bool,
     runs: int | None,
@@ -77,7 +75,7 @@ def stress(
     address: str | None,
     seed: int,
     as_json: bool,
-) -> None:
+) -> int:
     """Run litmus tests and workloads live, again and again, each run disturbed in another way.
 
     NAME is a shipped litmus test or workload (see `migrc list`), a wildcard over the tests, a .py file with
@@ -125,8 +123,7 @@ def stress(
         raise UsageProblem(outcome.problem)
     if outcome.interrupted:
         exits.interrupted()
-    if outcome.found:
-        context.exit(exits.VIOLATION)
+    return exits.VIOLATION if outcome.found else 0
 
 
 def _named(

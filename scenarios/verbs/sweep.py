@@ -49,39 +49,21 @@ from scenarios.workloads.workload_file import load_workload
 )
 @options.json_
 @options.quiet
-@click.pass_context
 def sweep(
-    context: click.Context,
-    scenario: str,
     vary: tuple[str, ...],
-    policies: tuple[str, ...],
-    cpus: int,
-    seed: int,
-    arch: str,
     trace: Path | None,
-    overrides: tuple[str, ...],
     workers: int,
     out: Path | None,
-    watched: bool,
     as_json: bool,
     quiet: bool,
-) -> None:
+    **settings: Any,
+) -> int:
     """Run SCENARIO on the timed engine at every point of a grid.
 
     `--vary cpus=4,16 --vary sockets=1,2` makes four points, each run under every policy. Ctrl-C keeps the
     points that are through, and the same command with the same --out goes on from there.
     """
-    whole = Sweep(
-        scenario=scenario,
-        overrides=overrides,
-        axes=parse_axes(vary),
-        policies=policies,
-        cpus=cpus,
-        seed=seed,
-        arch=arch,
-        trace=None if trace is None else trace.resolve(),
-        watched=watched,
-    )
+    whole = Sweep(axes=parse_axes(vary), trace=None if trace is None else trace.resolve(), **settings)
     whole.check()
     points = whole.points()
     interrupted = False
@@ -99,13 +81,13 @@ def sweep(
         except KeyboardInterrupt:
             interrupted = True
         document = SweepDocument(
-            scenario=load_workload(scenario, overrides).name,
+            scenario=load_workload(whole.scenario, whole.overrides).name,
             engine="timed",
-            arch=arch,
-            cpus=cpus,
-            seed=seed,
+            arch=whole.arch,
+            cpus=whole.cpus,
+            seed=whole.seed,
             vary={axis.key: list(axis.values) for axis in whole.axes},
-            policies=list(policies),
+            policies=list(whole.policies),
             points=[file.results[point] for point in points if point in file.results],
         )
     if interrupted:
@@ -117,8 +99,7 @@ def sweep(
     sys.stdout.flush()
     if interrupted:
         exits.interrupted(f", {len(document['points'])} of {len(points)} runs are through")
-    if any(point["run"]["violations"] for point in document["points"]):
-        context.exit(exits.VIOLATION)
+    return exits.VIOLATION if any(point["run"]["violations"] for point in document["points"]) else 0
 
 
 def _runs(whole: Sweep, points: Sequence[Point], workers: int) -> Iterator[tuple[Point, Run]]:

@@ -20,8 +20,8 @@ from actors.line import Stopped
 from actors.mailbox import Directory, Endpoint, Mailbox
 from actors.mode import Mode
 from emulator.hardware.awaits import watch_coroutines
+from emulator.machine.builder import Machine
 from emulator.machine.progress import broken_by_program
-from emulator.machine.protocols import Machine
 
 _COLLECT_EVERY: Final = 50  # stressed runs
 

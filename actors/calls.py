@@ -16,9 +16,9 @@ from actors.mailbox import Directory
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, IpiRequest
 from emulator.hardware.operations import NUMBERS, AckIpi, SendIpi
+from emulator.kernel.percpu import PerCpu
 from emulator.machine.call_book import UnknownCall
 from emulator.machine.progress import unserved
-from emulator.machine.protocols import Kernel
 from emulator.measure.histogram import Histogram
 
 _ENTRIES_BOUND: Final = 1_000
@@ -151,7 +151,7 @@ class Calls:
                     self._delivery.record(entered - request.sent_ns)
         self._entries.clear()
 
-    def report(self, kernel: Kernel, violations: Sequence[Violation] = ()) -> CpuReport:
+    def report(self, kernel: PerCpu, violations: Sequence[Violation] = ()) -> CpuReport:
         """What to hand back at the end."""
         self._record_entries()
         return CpuReport(

@@ -10,7 +10,7 @@ from actors.mailbox import Directory, Mailbox
 from actors.mode import Mode
 from actors.stressed_cpu import StressedCpuLoop
 from actors.watched_cpu import WatchedCpuLoop
-from emulator.machine.protocols import Machine
+from emulator.machine.builder import Machine
 
 
 class _CpuActor(MachineActor):

@@ -17,7 +17,7 @@ from actors.mailbox import Directory, Mailbox
 from emulator.hardware import operations as ops
 from emulator.hardware.cpu import Frame
 from emulator.hardware.operations import NUMBERS, TABLE, Operation, Where, handlers_of
-from emulator.machine.protocols import Machine
+from emulator.machine.builder import Machine
 
 # Accesses between two looks at the inbox: a look takes 1.5 microseconds, this many hits a few hundred.
 _SLICE: Final = 2016

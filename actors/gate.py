@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from emulator.checks.violation import Violation
 from emulator.hardware.operations import CLASSES, Operation
-from emulator.machine.protocols import Check, MemoryGate
+from emulator.machine.protocols import Check
 from emulator.memory.blocked import BLOCKED
+from emulator.memory.memory import Memory
 
 
 class MemoryReport(NamedTuple):
@@ -24,7 +25,7 @@ class MemoryReport(NamedTuple):
 class Gate:
     """Memory and its checks, nothing else."""
 
-    def __init__(self, memory: MemoryGate, checks: Sequence[Check]) -> None:
+    def __init__(self, memory: Memory, checks: Sequence[Check]) -> None:
         self._memory = memory
         self._checks = checks
         self._execute = memory.execute

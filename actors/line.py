@@ -17,8 +17,10 @@ from actors import wire
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware.cpu import Cpu
 from emulator.hardware.operations import TABLE, Where
+from emulator.kernel.percpu import PerCpu
+from emulator.machine.builder import Machine
 from emulator.machine.progress import operation_text
-from emulator.machine.protocols import Kernel, Machine, ignored
+from emulator.machine.protocols import ignored
 
 HEAD: Final = 2  # the fields of a message to memory before its operations
 # Messages are cheap by the dozen: 64 operations take memory about as long as the round trip itself.
@@ -44,7 +46,7 @@ class Line:
     `steps`: own steps that memory has not been told of yet, none unless the run is watched.
     """
 
-    def __init__(self, cpu: Cpu, kernel: Kernel, mailbox: Mailbox, directory: Directory) -> None:
+    def __init__(self, cpu: Cpu, kernel: PerCpu, mailbox: Mailbox, directory: Directory) -> None:
         self.outbox: list[Any] = [cpu.number, wire.NO_ANSWER]
         self.steps = 0
         self.halted = False

@@ -11,7 +11,7 @@ from actors.memory_loop import MemoryLoop
 from actors.mode import Mode
 from actors.stressed_memory import StressedMemoryLoop
 from actors.watched_gate import WatchedGate
-from emulator.machine.protocols import Machine
+from emulator.machine.builder import Machine
 
 
 class _MemoryActor(MachineActor):

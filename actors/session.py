@@ -25,8 +25,8 @@ from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
 from actors.mode import Mode
 from emulator.checks.violation import Violation
+from emulator.machine.builder import Machine
 from emulator.machine.progress import DEADLOCK, silence
-from emulator.machine.protocols import Machine
 from emulator.measure.histogram import Histogram
 
 __all__ = ["Fault", "LiveResult", "LiveSession", "ProgramError", "SessionError", "register"]

@@ -20,8 +20,8 @@ from actors.mode import Chaos
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Choice, Kind, Transition
 from emulator.hardware.operations import NUMBERS, TABLE, Iret, SendIpi, WaitAcks, Where
+from emulator.machine.builder import Machine
 from emulator.machine.progress import standing, waits_with_interrupts_off
-from emulator.machine.protocols import Machine
 
 
 class StressedCpuLoop:

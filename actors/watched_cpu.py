@@ -16,7 +16,7 @@ from actors.line import told
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware.cpu import Frame
 from emulator.hardware.operations import NUMBERS, TABLE, Operation, Touch, WaitAcks, Where
-from emulator.machine.protocols import Machine
+from emulator.machine.builder import Machine
 
 _Carry = Callable[[Frame, Any], None]
 

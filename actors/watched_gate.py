@@ -23,10 +23,12 @@ from emulator.checks.sides import Sides
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
 from emulator.hardware.pte import ACCESSED, PRESENT
-from emulator.machine.protocols import Check, Machine, MemoryGate
+from emulator.machine.builder import Machine
+from emulator.machine.protocols import Check
 from emulator.machine.shared import Shared
 from emulator.measure.digest import digest
-from emulator.memory.memory import BLOCKED
+from emulator.memory.blocked import BLOCKED
+from emulator.memory.memory import Memory
 
 _BLOCK_EVENTS: Final = 1_000
 
@@ -40,12 +42,12 @@ class WatchedGate(Gate):
     def __init__(
         self,
         machine: Machine,
-        memory: MemoryGate,
+        memory: Memory,
         checks: Sequence[Check],
         driver: zmq.Socket[bytes] | None,
     ) -> None:
         super().__init__(memory, checks)
-        self.shared = Shared(memory, machine.cpus, checks)  # type: ignore[arg-type]
+        self.shared = Shared(memory, machine.cpus, checks)
         self.watchers = machine.watchers()
         self._row = machine.architecture
         self._driver = driver
@@ -121,8 +123,7 @@ class WatchedGate(Gate):
             return None
         operation = CLASSES[number]._make(fields)
         if kind == Kind.WALK:
-            memory: Any = self.shared.memory
-            entry = memory.page_tables.entry(operation.mm, operation.vpn)
+            entry = self.shared.memory.page_tables.entry(operation.mm, operation.vpn)
             if not entry & PRESENT or entry | ACCESSED == cached:
                 return 0
         answer = self.shared.execute(cpu, operation)
@@ -181,7 +182,6 @@ class WatchedGate(Gate):
             "contested": self._meetings.contested(),
         }
         if self._driver is not None:
-            memory: Any = self.shared.memory
-            figures["memory_digest"] = digest(memory.state())
+            figures["memory_digest"] = digest(self.shared.memory.state())
         found = [violation for watcher in self.watchers for violation in watcher.violations]
         return MemoryReport(figures, violations + found)

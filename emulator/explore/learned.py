@@ -24,8 +24,9 @@ from emulator.explore.parts import (
 )
 from emulator.explore.surroundings import Surroundings
 from emulator.hardware.cpu import Kind, Transition
+from emulator.machine.builder import Machine
 from emulator.machine.progress import deadlock
-from emulator.machine.protocols import Machine, ignored
+from emulator.machine.protocols import ignored
 
 _NO_EVENT = -1
 

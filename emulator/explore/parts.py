@@ -18,12 +18,13 @@ from emulator.explore.fingerprint import fingerprint, plain
 from emulator.explore.surroundings import Surroundings
 from emulator.hardware.cpu import Choice, Cpu, TakeCalls, Transition
 from emulator.hardware.operations import Operation
+from emulator.machine.builder import Machine
 from emulator.machine.progress import at_end, broken_by_program, standing, waits_with_interrupts_off
-from emulator.machine.protocols import Check, Machine, Watcher
+from emulator.machine.protocols import Check, Watcher
 from emulator.machine.referee import agent_of
 from emulator.machine.shared import Shared
 from emulator.machine.stepper import boot
-from emulator.memory.memory import BLOCKED
+from emulator.memory.blocked import BLOCKED
 
 UNKNOWN: Final = object()
 _ALONE: Final = -1

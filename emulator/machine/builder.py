@@ -33,8 +33,12 @@ def parameters_of(cpus: int, tiers: Sequence[Tier], first: int = 1, **settings: 
     return KernelParameters(cpus, tuple(tier.watermarks for tier in tiers), tuple(starts), **settings)
 
 
-class KernelMachine(ABC):
-    """A `Machine`. `policy` makes one policy object per CPU, `heed` says which broken rules count."""
+class Machine(ABC):
+    """One machine to run. `policy` makes one policy object per CPU, `heed` says which broken rules count.
+
+    Live it is pickled to every actor: the memory actor takes its `memory` and `checks` from it, the actor of
+    CPU n takes `cpu(n)`. What they hand back at the end is plain values.
+    """
 
     heed: Heed = ALL
 
@@ -59,7 +63,7 @@ class KernelMachine(ABC):
 
     @property
     def drains(self) -> bool:
-        """It performs what it owes before it comes to rest."""
+        """It performs what it owes before it comes to rest, so that watchers may judge its end."""
         return True
 
     def memory(self) -> Memory:
@@ -91,7 +95,7 @@ class KernelMachine(ABC):
 
     @property
     def roots(self) -> tuple[Any, ...]:
-        """Functions and classes that programs are made of."""
+        """Functions and classes that programs are made of: what these reach, all CPUs can reach."""
         return (self.policy,)
 
     def kernel(self, number: int) -> PerCpu:

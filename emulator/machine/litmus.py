@@ -24,7 +24,7 @@ from emulator.kernel.percpu import (
     tlb_gen_word,
 )
 from emulator.kernel.policy import Policy
-from emulator.machine.builder import KernelMachine, parameters_of
+from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
 from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
@@ -202,7 +202,7 @@ class Litmus:
         return len(self.programs)
 
 
-class LitmusMachine(KernelMachine):
+class LitmusMachine(Machine):
     """A litmus test on one architecture under one policy: builds its start, as often as wanted.
 
     Raises ValueError for a test that cannot be set up.

@@ -14,8 +14,8 @@ from emulator.checks.heed import Noted
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import Touch
+from emulator.machine.builder import Machine
 from emulator.machine.progress import broken_by_program, running_cpu, waits_with_interrupts_off
-from emulator.machine.protocols import Machine
 from emulator.machine.shared import Shared
 from emulator.machine.stepper import plain_engine
 

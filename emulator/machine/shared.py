@@ -13,7 +13,8 @@ from emulator.hardware.cpu import TakeCalls
 from emulator.hardware.operations import AckIpi, Operation, SendIpi, WaitAcks
 from emulator.machine.call_book import CallBook
 from emulator.machine.protocols import Check
-from emulator.memory.memory import BLOCKED, Memory
+from emulator.memory.blocked import BLOCKED
+from emulator.memory.memory import Memory
 
 
 class Shared:

@@ -12,10 +12,13 @@ from typing import Any
 
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Choice, Cpu, Kind, Transition
+from emulator.kernel.percpu import PerCpu
+from emulator.machine.builder import Machine
 from emulator.machine.progress import at_end, deadlock, waits
-from emulator.machine.protocols import Check, Listener, Machine
+from emulator.machine.protocols import Check, Listener
 from emulator.machine.shared import Shared
-from emulator.memory.memory import BLOCKED, Memory
+from emulator.memory.blocked import BLOCKED
+from emulator.memory.memory import Memory
 
 
 class LocalEngine:
@@ -94,7 +97,7 @@ class LocalEngine:
         return answer
 
 
-def boot(machine: Machine, number: int) -> tuple[Cpu, Any]:
+def boot(machine: Machine, number: int) -> tuple[Cpu, PerCpu]:
     """CPU `number`, its program waiting for its first operation, and its kernel."""
     cpu, program, kernel = machine.cpu(number)
     cpu.boot(program)

@@ -17,8 +17,6 @@ from emulator.memory.folios import Folios, Tier
 from emulator.memory.page_table import PageTables
 from emulator.memory.words import Words
 
-__all__ = ["BLOCKED", "Memory"]
-
 _WAITS = {kind: row.waits for kind, row in TABLE.items() if row.waits is not None}
 
 

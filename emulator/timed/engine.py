@@ -23,13 +23,15 @@ from emulator.hardware.operations import SECOND_HALVES, AckIpi, Operation, SendI
 from emulator.hardware.operations.places import Key
 from emulator.hardware.pte import PAGE_SHIFT, PRESENT
 from emulator.hardware.tlb import TouchPrice
+from emulator.kernel.percpu import PerCpu
+from emulator.machine.builder import Machine
 from emulator.machine.call_book import CallBook
 from emulator.machine.progress import deadlock, most_steps, no_access, waits
-from emulator.machine.protocols import Kernel, Machine
 from emulator.machine.stepper import boot
 from emulator.measure.costs import Costs
 from emulator.measure.histogram import Histogram
-from emulator.memory.memory import BLOCKED, Memory
+from emulator.memory.blocked import BLOCKED
+from emulator.memory.memory import Memory
 from emulator.timed.codes import (
     ACK,
     CODES,
@@ -91,7 +93,7 @@ class TimedEngine:
         self.checks = list(machine.checks(self.memory))
         self.watchers = list(machine.watchers()) if watched else []
         self.cpus: list[Cpu] = []
-        self.kernels: list[Kernel] = []
+        self.kernels: list[PerCpu] = []
         for number in numbers:
             cpu, kernel = boot(machine, number)
             self.cpus.append(cpu)

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_serializer
 from actors.recorder import KINDS
 from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
-from emulator.machine.protocols import Machine
+from emulator.machine.builder import Machine
 from emulator.measure.digest import digest
 from scenarios.disk import file_problems
 from scenarios.subjects.header import Header, Plain, content_hash

@@ -14,7 +14,7 @@ import click
 
 from actors.mode import Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
-from emulator.machine.protocols import Machine
+from emulator.machine.builder import Machine
 from scenarios.files.keeper import Keeper, named_files
 from scenarios.runs.document import Document, Pictures, document_of, latencies_of, run_of
 from scenarios.subjects.policies import modules_to_send

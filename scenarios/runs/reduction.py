@@ -18,7 +18,7 @@ from emulator.explore.ddmin import Shrinker, shrink
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
 from emulator.hardware.cpu import Transition
-from emulator.machine.protocols import Machine
+from emulator.machine.builder import Machine
 from emulator.machine.referee import Referee
 from scenarios.files.recording import Recording, Writer
 from scenarios.files.witness import Witness

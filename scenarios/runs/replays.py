@@ -13,12 +13,14 @@ from actors.errors import fault_of
 from actors.recorder import AnswerSum, runs
 from emulator.hardware.cpu import TakeCalls, Transition
 from emulator.hardware.operations import NUMBERS, Operation
+from emulator.machine.builder import Machine
 from emulator.machine.progress import NO_END, SILENCE, running_cpu
-from emulator.machine.protocols import Check, Machine
+from emulator.machine.protocols import Check
 from emulator.machine.referee import Referee
 from emulator.machine.shared import Shared
 from emulator.measure.digest import digest
-from emulator.memory.memory import BLOCKED, Memory
+from emulator.memory.blocked import BLOCKED
+from emulator.memory.memory import Memory
 from scenarios.drawing.columns import Drawing, Tail
 from scenarios.files.recording import End, Recording, tlb_digest
 

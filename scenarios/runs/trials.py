@@ -20,7 +20,7 @@ from actors.mode import Chaos, Mode
 from actors.recorder import KINDS
 from actors.session import LiveResult, LiveSession
 from emulator.checks.frugality import NEEDLESS
-from emulator.machine.protocols import Machine
+from emulator.machine.builder import Machine
 from emulator.measure.histogram import Histogram
 from scenarios.files.keeper import Keeper
 from scenarios.runs.document import LATENCIES, Pictures

@@ -16,7 +16,7 @@ from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import UserSpace, boot_program
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
-from emulator.machine.builder import KernelMachine, parameters_of
+from emulator.machine.builder import Machine, parameters_of
 from emulator.measure.pending import PendingPeak
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
@@ -25,7 +25,7 @@ from scenarios.workloads.settings import Workload
 from scenarios.workloads.watermarks import fast_watermarks
 
 
-class ScenarioMachine(KernelMachine):
+class ScenarioMachine(Machine):
     """One workload under one policy."""
 
     def __init__(self, user: UserSpace, *parts: Any) -> None:

@@ -35,7 +35,7 @@ from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.sched import cond_resched, cpu_startup_entry, task_program
 from emulator.kernel.user import user_read, user_write
 from emulator.kernel.vmscan import kswapd
-from emulator.machine.builder import KernelMachine, parameters_of
+from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.stepper import plain_engine
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
@@ -64,7 +64,7 @@ class Thread:
     mm: int = 1
 
 
-class _Threads(KernelMachine):
+class _Threads(Machine):
     """Boots the threads of a `SmallMachine`, keeping every CPU's kernel."""
 
     def __init__(self, small: SmallMachine, memory: Callable[..., Memory] | None, *parts: Any) -> None:

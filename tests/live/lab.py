@@ -15,7 +15,7 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.kernel.policy import Policy
-from emulator.machine.builder import KernelMachine, parameters_of
+from emulator.machine.builder import Machine, parameters_of
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
@@ -94,7 +94,7 @@ Body = Callable[[Lab], Coroutine[Operation, Any, None]]
 TIERS = (Tier(1, Watermarks(0, 0, 0)),)
 
 
-class LabMachine(KernelMachine):
+class LabMachine(Machine):
     """One body for each CPU."""
 
     def __init__(

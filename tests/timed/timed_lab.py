@@ -10,7 +10,7 @@ from emulator.hardware.operations import AckIpi, FlushTlb
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.percpu import PerCpu
-from emulator.machine.builder import KernelMachine, parameters_of
+from emulator.machine.builder import Machine, parameters_of
 from emulator.measure.costs import Costs
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
@@ -33,7 +33,7 @@ async def flush_and_acknowledge(batch: tuple[IpiRequest, ...]) -> None:
             await AckIpi(request.sender, request.number)
 
 
-class Lab(KernelMachine):
+class Lab(Machine):
     """One program for each CPU; every call flushes and is acknowledged."""
 
     def __init__(self, bodies: Sequence[Body], shape: TlbShape) -> None:

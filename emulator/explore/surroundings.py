@@ -7,6 +7,7 @@ there is known by its identity. The kernel's own functions are trusted, what the
 
 from __future__ import annotations
 
+import builtins
 import sys
 import sysconfig
 from collections import deque
@@ -188,6 +189,8 @@ class Surroundings:
         elif isinstance(value, (Enum, int)) or (is_plain_class(kind) and not _is_library(kind.__module__)):
             self._place(_fields, value, called, True)
             self._ahead.append((kind, called))
+        elif kind.__module__ == "dataclasses":
+            self._place(_fields, value, called, True, False)
         elif is_plain_class(kind, dict) or is_plain_class(kind, list):
             self._place(_contents_and_fields, value, called, True)
             self._ahead.append((kind, called))
@@ -216,10 +219,13 @@ class Surroundings:
 
     def _function(self, function: FunctionType) -> None:
         module = function.__globals__.get("__name__", "")
+        called = f"function {function.__qualname__}"
         if _is_library(module):
+            # What a decorator of a library has wrapped is the program's own all the same.
+            inner = (*_mapping(function.__dict__), *chain(*map(_cell, function.__closure__ or ())))
+            self._follow([one for one in inner if type(one) is FunctionType], called)
             return
         own = not _is_trusted(module)
-        called = f"function {function.__qualname__}"
         self._place(_of_function, function, called, False, own)
         if own:
             if function.__dict__:
@@ -228,6 +234,8 @@ class Surroundings:
                 self._attributes.append(function.__dict__)
             for cell in function.__closure__ or ():
                 self._place(_cell, cell, called, True)
+            for code in _codes(function.__code__):
+                _stays_inside(code, function.__globals__)
             names = _names(function.__code__)
             self._namespace(function.__globals__, names)
             for code in _codes(function.__code__):
@@ -239,6 +247,8 @@ class Surroundings:
         known = self._namespaces.setdefault(id(namespace), _Names(namespace))
         known.absent |= names - namespace.keys()
         for name in names & namespace.keys() - known.held.keys():
+            if name in known.held:  # by a module that this one names and that names this one
+                continue
             value = namespace[name]
             known.held[name] = value
             known.ids.append(id(value))
@@ -295,6 +305,24 @@ _CONTENTS: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
     deque: tuple,
     dict: _mapping,
 }
+# Libraries by which a program reaches what no search sees; and built-in functions that do.
+_OUTSIDE = frozenset(
+    {"builtins", "contextvars", "ctypes", "datetime", "decimal", "gc", "importlib", "io", "locale", "logging"}
+    | {
+        "mmap",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "posix",
+        "posixpath",
+        "random",
+        "secrets",
+        "shutil",
+        "signal",
+    }
+    | {"socket", "sqlite3", "subprocess", "sys", "tempfile", "thread", "threading", "time", "uuid"}
+)
+_OUTSIDE_BUILTINS = (eval, exec, globals, __import__, input)
 # Types whose objects say what a name means, and hold nothing; modules of such.
 _MEANINGS = frozenset({"typing", "types", "operator", "__future__"})
 _MEANING_TYPES: tuple[type[Any], ...] = (
@@ -343,6 +371,41 @@ def _names(code: CodeType) -> frozenset[str]:
                 f"{written.argval} is written: {_INSTEAD}"
             )
     return frozenset(found)
+
+
+def _stays_inside(code: CodeType, namespace: dict[str, Any]) -> None:
+    """Raise SharedState if a function asks for a file, a clock, or what else is outside of the machine."""
+    value: Any = None
+    asked = ""
+    for step in get_instructions(code):
+        imports = step.opcode == _IMPORTS
+        if step.opname == "LOAD_GLOBAL":
+            asked = step.argval
+            value = namespace.get(asked, vars(builtins).get(asked))
+        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(value, ModuleType):
+            asked = f"{asked}.{step.argval}"
+            value = getattr(value, step.argval, None)
+        elif step.opname != "EXTENDED_ARG":
+            asked = step.argval if imports else ""
+            value = None
+        if (imports and _library(asked) in _OUTSIDE) or _is_outside(value):
+            line = step.positions.lineno if step.positions else code.co_firstlineno
+            where = f"{code.co_filename.rpartition('/')[2]}:{line} in {code.co_name}"
+            raise SharedState(
+                f"{where}: {asked} is outside of the machine: "
+                "no search sees files, clocks or what a library keeps"
+            )
+
+
+def _is_outside(value: Any) -> bool:
+    if isinstance(value, type) or type(value) in (FunctionType, BuiltinFunctionType):
+        module = value.__module__ or ""
+        return value in _OUTSIDE_BUILTINS or (module != "builtins" and _library(module) in _OUTSIDE)
+    return value is builtins
+
+
+def _library(module: str) -> str:
+    return module.partition(".")[0].lstrip("_")
 
 
 def _imports(code: CodeType) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import atexit
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -179,12 +179,12 @@ def test_state_outside_the_cpu_is_noticed() -> None:
 
 
 def test_state_that_only_the_interpreter_has_is_noticed(request: pytest.FixtureRequest) -> None:
-    limit = sys.getrecursionlimit()
-    request.addfinalizer(lambda: sys.setrecursionlimit(limit))
+    before = atexit._ncallbacks()
+    request.addfinalizer(lambda: atexit.unregister(int))
 
     async def body(cpu: PerCpu) -> None:
-        sys.setrecursionlimit(sys.getrecursionlimit() + 1)
-        runs = sys.getrecursionlimit() - limit
+        atexit.register(int)
+        runs = atexit._ncallbacks() - before
         turn = await AtomicAdd("turn", 1)
         for _ in range(runs + turn):
             await Load("a")

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import contextvars
 import functools
 import io
 import itertools
+import os
 import random
+import sys
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -126,6 +131,27 @@ def writes_a_global(seen: int) -> None:
 
 def with_attribute() -> None:
     pass
+
+
+def recursion(box: list[Any], seen: int) -> None:
+    import sys
+
+    sys.setrecursionlimit(2000 + seen)
+
+
+@contextlib.contextmanager
+def notes(seen: int) -> Iterator[None]:
+    TABLE["b"] = seen
+    yield
+
+
+@dataclass
+class Data:
+    kept: list[Any] = field(default_factory=list)
+    seen: int = 0
+
+
+THIS = sys.modules[__name__]
 
 
 @functools.cache
@@ -365,11 +391,29 @@ ATTACKS: dict[str, Attack] = {
         "LAMP",  # type: ignore[attr-defined]
     ),
     "the module's dictionary": Attack(
-        EMPTY, lambda b, v: globals().update(COUNTER=v), lambda b: COUNTER, "COUNTER"
+        EMPTY, lambda b, v: with_attribute.__globals__.update(COUNTER=v), lambda b: COUNTER, "COUNTER"
     ),
     "context variable": Attack(EMPTY, lambda b, v: CONTEXT.set(v), lambda b: CONTEXT.get(), "CONTEXT"),
     "everybody's random numbers": Attack(
         EMPTY, lambda b, v: random.seed(v), lambda b: random.random() > 2, "random"
+    ),
+    "globals": Attack(EMPTY, lambda b, v: globals().update(COUNTER=v), lambda b: COUNTER, ": globals is"),
+    "mask of new files": Attack(EMPTY, lambda b, v: os.umask(v), lambda b: os.umask(0), ": os.umask is"),
+    "a file": Attack(
+        EMPTY,
+        lambda b, v: Path("seen").write_text(str(v)),
+        lambda b: int(Path("seen").read_text()),
+        ": Path is",
+    ),
+    "recursion limit": Attack(
+        EMPTY, recursion, lambda b: sys.getrecursionlimit() == 2001, "sys.getrecursionlimit is outside"
+    ),
+    "in a function that a library has wrapped": Attack(
+        EMPTY, lambda b, v: put(b, notes(v).__enter__()), lambda b: TABLE.get("b"), "TABLE"
+    ),
+    "dataclass": Attack(lambda cpu: Data([]), lambda b, v: setattr(b, "seen", v), lambda b: b.seen),
+    "module that names itself": Attack(
+        lambda cpu: THIS.Data(), lambda b, v: (put(b.kept, v), A_LIST, LAMP), lambda b: b.kept[0]
     ),
 }
 
@@ -460,7 +504,7 @@ async def reads_truth(cpu: PerCpu) -> None:
         raise Forbidden(SAW, "in a word")
 
 
-async def notes(cpu: PerCpu) -> None:
+async def writes_it_down(cpu: PerCpu) -> None:
     Shared.seen = await Load("x")
     await Load("y")
     Shared.seen = 0
@@ -479,7 +523,7 @@ async def looks(cpu: PerCpu) -> None:
         ((adds_and_changes, takes), "test_hidden_state.Parcel, and only ints, strings and tuples"),
         ((adds_truth, takes, writes), "LlistAdd hands on a bool"),
         ((stores_truth, reads_truth, writes), "Store hands on a bool"),
-        ((notes, looks, writes), "class Shared has changed"),
+        ((writes_it_down, looks, writes), "class Shared has changed"),
     ],
 )
 def test_what_goes_from_one_cpu_to_another_is_plain_and_goes_through_the_machine(

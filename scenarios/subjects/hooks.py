@@ -17,10 +17,12 @@ from typing import Any, Final
 
 from actors.errors import is_users_file
 from emulator.kernel.policy import Policy
+from emulator.memory.folios import PageFlag
 from scenarios.subjects.modules import short_path, tree_of
 from scenarios.usage import UsageProblem
 
 _CLOSE: Final = 0.75
+_MEMBERS: Final = {"words_at_rest": str, "pending_words": str, "page_flags": PageFlag}
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -30,12 +32,19 @@ def check_hooks(policy: Policy) -> None:
     known = [name for name in dir(base) if not name.startswith("_")]
     for name in known:
         expected = getattr(base, name)
+        if isinstance(inspect.getattr_static(policy, name), property):
+            raise UsageProblem(f"{_line_of(type(policy))}: {name} is a property; the kernel expects none")
         if callable(expected):
             _check_hook(policy, name, expected)
         elif type(getattr(policy, name)) is not type(expected):
             got = getattr(policy, name)
             kind = type(expected).__name__
             raise UsageProblem(f"{_line_of(type(policy))}: {name} is {got!r}; the kernel expects a {kind}")
+    for name, member in _MEMBERS.items():
+        for got in getattr(policy, name):
+            if not isinstance(got, member):
+                where = _line_of(type(policy))
+                raise UsageProblem(f"{where}: {name} has {got!r} in it; the kernel expects {member.__name__}")
     _check_outside(own, known)
     for one in own:
         for name, value in vars(one).items():

@@ -313,12 +313,22 @@ HOOKS = {
         "async def extra_references(self, cpu, src, dst):\n    await Load('x')",
         "the hook extra_references returns nothing; the kernel expects int",
     ),
+    "a property": (
+        "@property\nasync def drain(self, cpu):\n    pass",
+        "drain is a property; the kernel expects none",
+    ),
+    "a number among words": ("words_at_rest = (3,)", "words_at_rest has 3 in it; the kernel expects str"),
+    "a name for a flag": (
+        "page_flags = ('PG_X',)",
+        "page_flags has 'PG_X' in it; the kernel expects PageFlag",
+    ),
     "a value": ("drain = 3", "drain is 3; the kernel expects the hook drain(self, cpu"),
     "outside": (
         "pass\n\nasync def helper():\n    async def drain(self, cpu):\n        pass",
         "outside of its class",
     ),
 }
+OF_THE_CLASS = ("a value", "a property", "a number among words", "a name for a flag")
 
 
 @pytest.mark.parametrize("what", HOOKS)
@@ -326,7 +336,7 @@ def test_a_hook_that_is_none_is_told_with_its_line(what: str, folder: Path, told
     body, says = HOOKS[what]
     said = told("check", "small.py", "--policy", policy(folder, body))
     assert says in said
-    line = {"outside": LINE + 3, "a value": 8}.get(what, LINE)
+    line = {"outside": LINE + 3, **dict.fromkeys(OF_THE_CLASS, 8)}.get(what, LINE)
     assert f"luf.py:{line}: " in said
 
 

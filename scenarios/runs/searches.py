@@ -41,11 +41,18 @@ MAX_STATES: Final = 20_000_000
 PROOF_STATES: Final = 150_000
 SHORTEST_SHARE: Final = 0.4
 
+OPINION_SHARE: Final = 0.1
+OPINION_RUNS: Final = 10
+
 Look = Callable[[int], None]
 """Called every now and then with the schedules of the present result that are done."""
 
 Stop = Callable[[], bool]
 """Looks, and says whether time is up."""
+
+
+class Disagreement(Exception):
+    """What was called a proof is none: a reduction or a fast path has a mistake. Ours, not the user's."""
 
 
 def open_machine(subject: Subject) -> LearnedMachine:
@@ -75,6 +82,8 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
         reached = explorer.reached | result.reached
         result.unreached = tuple(name for name in job.reached if name not in reached)
         result.elapsed_s = time.monotonic() - began
+        if result.complete and result.violation is None:
+            _second_opinion(result, machine, settings, OPINION_SHARE * result.elapsed_s)
         if result.violation is not None:
             _witness(result, result.violation.rule, machine, explorer, settings)
     result.reason = reason(result)
@@ -148,6 +157,23 @@ def _every(result: Result, explorer: LearnedMachine, settings: Settings, stop: S
     return answered
 
 
+def _second_opinion(result: Result, machine: LitmusMachine, settings: Settings, seconds: float) -> None:
+    """Runs of the plain engine after a proof, for that long. Disagreement if a rule breaks in one of them."""
+    deadline = time.monotonic() + seconds
+    referee, strategy = Referee(machine), find_strategy("random")()
+    for first in range(0, settings.schedules, OPINION_RUNS):
+        limits = Limits(OPINION_RUNS, settings.steps)
+        tally = search(referee, strategy, settings.seed, limits, lambda: False, first)
+        if tally.violation is not None:
+            raise Disagreement(
+                f"internal error: {result.job.subject.title()}: no rule breaks in {result.states:,} states, "
+                f"but {tally.violation.rule!r} does on the plain engine, schedule "
+                f"{format_schedule(tally.schedule)!r}; the plain engine is right, please report this"
+            )
+        if time.monotonic() > deadline:
+            return
+
+
 def _witness(
     result: Result, rule: str, machine: LitmusMachine, explorer: LearnedMachine, settings: Settings
 ) -> None:
@@ -210,8 +236,8 @@ def results(
         for job in jobs:
             try:
                 yield run_job(job, settings, workers, partial(look, job))
-            except UsageProblem as problem:
-                yield Result(job, settings.strategy, error=problem.message)
+            except (UsageProblem, Disagreement) as problem:
+                yield Result(job, settings.strategy, error=str(problem))
             # The states that this search has learnt refer to each other: none goes by itself.
             gc.collect()
     finally:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from emulator.explore.exhaustive import Exhausted, exhaust
+from emulator.explore.learned import LearnedMachine
 from emulator.machine.litmus import Expectation
 from scenarios.runs import searches as check
 from scenarios.runs.verdict import plan
@@ -117,6 +119,42 @@ def test_so_many_states_and_no_more(folder: Path, migrc: Migrc, capsys: Captured
     assert not part["complete"] and part["schedules"] == 300
     assert migrc(*arguments, "--states", "5", "--strategy", "exhaustive") == 0
     assert not json.loads(capsys.readouterr().out)["complete"]
+
+
+RACE = """
+async def first(cpu):
+    await Store("x", 1)
+
+
+async def second(cpu):
+    if not await Load("x"):
+        raise Forbidden("late", "x is not there")
+
+
+RACE = Litmus("race", "Who is first?", (first, second), lambda setup: None, ())
+ALONE = Litmus("alone", "Who else?", (first,), lambda setup: None, ())
+"""
+
+
+def test_a_proof_that_the_plain_engine_contradicts_is_no_answer(
+    folder: Path, migrc: Migrc, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reduction that is wrong: whoever has the lowest number goes first."""
+
+    def one_schedule(machine: LearnedMachine, *rest: Any) -> Exhausted:
+        options = machine.options
+        monkeypatch.setattr(machine, "options", lambda: options()[:1])
+        return exhaust(machine, *rest)
+
+    monkeypatch.setattr(check, "exhaust", one_schedule)
+    (folder / "race.py").write_text(HEAD + RACE)
+    options = ("--policy", "immediate", "--arch", "sc", "--strategy", "exhaustive", "--json")
+    assert migrc("check", "race.py", *options) == 2
+    wrong, right = results(capsys.readouterr().out)
+    assert "internal error: race under immediate on sc: no rule breaks in " in wrong["error"]
+    assert "but 'late' does on the plain engine, schedule '" in wrong["error"]
+    assert not wrong["ok"] and not wrong["complete"]
+    assert right["ok"] and right["complete"]
 
 
 def test_ktap(folder: Path, migrc: Migrc, capsys: Captured) -> None:

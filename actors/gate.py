@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from emulator.checks.onlooker import Check
 from emulator.checks.violation import Violation
 from emulator.hardware.operations import CLASSES, Operation
-from emulator.machine.protocols import Check
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory
 

@@ -15,12 +15,12 @@ import zmq
 
 from actors import wire
 from actors.mailbox import Directory, Mailbox
+from emulator.checks.onlooker import ignored
 from emulator.hardware.cpu import Cpu
 from emulator.hardware.operations import TABLE, Where
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
 from emulator.machine.progress import operation_text
-from emulator.machine.protocols import ignored
 
 HEAD: Final = 2  # the fields of a message to memory before its operations
 # Messages are cheap by the dozen: 64 operations take memory about as long as the round trip itself.

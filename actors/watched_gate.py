@@ -19,12 +19,12 @@ from actors.gate import Gate, MemoryReport
 from actors.meetings import Meetings
 from actors.recorder import AnswerSum, note
 from emulator.checks.grace_period import GracePeriod
+from emulator.checks.onlooker import Check
 from emulator.checks.sides import Sides
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
 from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
 from emulator.hardware.pte import ACCESSED, PRESENT
 from emulator.machine.builder import Machine
-from emulator.machine.protocols import Check
 from emulator.machine.shared import Shared
 from emulator.measure.digest import digest
 from emulator.memory.blocked import BLOCKED

@@ -6,10 +6,8 @@ a reference dropped from a free folio) is reported here as well. What a policy m
 
 from __future__ import annotations
 
-from typing import Any
-
+from emulator.checks.onlooker import Check
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
-from emulator.hardware.operations import Operation
 from emulator.hardware.pte import is_migration_entry
 from emulator.kernel.policy import Policy
 from emulator.memory.folios import PG_DIRTY, PG_REFERENCED
@@ -24,34 +22,20 @@ UNDECLARED = "page flag nobody declared"
 _AT_REST = ("tlb_flush_pending.",)
 
 
-class Accounting:
-    """Looks at the whole memory once, when every CPU has halted."""
+class Accounting(Check):
+    """Looks at the whole memory once, when every CPU has halted; faults on the way memory notes itself."""
 
     def __init__(self, memory: Memory, policy: Policy) -> None:
+        super().__init__()
         self.memory = memory
         self._at_rest = (*_AT_REST, *policy.words_at_rest)
         self._flags = sum({PG_DIRTY, PG_REFERENCED, *policy.page_flags})
-        self.violations: list[Violation] = []
         self.found = 0
-
-    def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
-        """Faults on the way are noted by memory itself."""
 
     def _report(self, rule: str, text: str) -> None:
         self.found += 1
         if len(self.violations) < MAX_KEPT:
             self.violations.append(Violation(rule=rule, cpu=-1, text=text))
-
-    def results(self) -> dict[str, Any]:
-        """Figures for the report."""
-        return {}
-
-    def state(self) -> tuple[()]:
-        """It remembers nothing on the way."""
-        return ()
-
-    def restore(self, state: tuple[()]) -> None:
-        """There is nothing to put back."""
 
     def finish(self) -> None:
         """Audit the final state."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from emulator.checks.onlooker import Check
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware import operations as ops
 from emulator.hardware.operations import Operation, handlers_of
@@ -27,7 +28,7 @@ CACHE = "read of a version that the file page does not have"
 SPLIT = "page cache left behind by a migration"
 
 
-class Coherence:
+class Coherence(Check):
     """Watches the operations of all CPUs in the order in which memory performs them.
 
     `free_copies`: the policy frees a source before the flush and flushes before the frame is used again
@@ -35,10 +36,10 @@ class Coherence:
     """
 
     def __init__(self, memory: Memory, free_copies: bool = False) -> None:
+        super().__init__()
         self.memory = memory
         self._hpage_order = memory.page_tables.hpage_order
         self._free_copies = free_copies
-        self.violations: list[Violation] = []
         self.found = 0
         self.checked = 0
         self._origins: dict[int, frozenset[int]] = {}  # frame -> the frames that still hold what it got

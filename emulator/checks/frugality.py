@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from emulator.checks.grace_period import GracePeriod
+from emulator.checks.onlooker import Watcher
 from emulator.checks.violation import MAX_KEPT, Violation
 from emulator.hardware.cpu import Transition
 from emulator.hardware.operations import Operation, SendIpi
@@ -17,7 +18,7 @@ from emulator.kernel.tlb import ANY_MM, FlushTlbInfo, flush_tlb_func
 NEEDLESS = "needless interrupt"
 
 
-class Frugality:
+class Frugality(Watcher):
     """Judges the interrupts that ask for flushes; comes after its GracePeriod among the watchers.
 
     Only flushes of batches are judged (arch_tlbbatch_flush: whatever mm is loaded), only against retirements
@@ -30,7 +31,7 @@ class Frugality:
     ignores = GracePeriod.ignores
 
     def __init__(self, grace: GracePeriod) -> None:
-        self.violations: list[Violation] = []
+        super().__init__()
         self._grace = grace
 
     def happened(
@@ -62,13 +63,3 @@ class Frugality:
                     f"CPU {target} is interrupted, but has already dropped the old translation of page{pages}"
                 )
                 self.violations.append(Violation(rule=NEEDLESS, cpu=cpu, text=text))
-
-    def finish(self) -> None:
-        """Nothing is left to judge at the end."""
-
-    def state(self) -> tuple[()]:
-        """It remembers nothing of its own."""
-        return ()
-
-    def restore(self, state: tuple[()]) -> None:
-        """There is nothing to put back."""

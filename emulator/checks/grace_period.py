@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from emulator.checks.happens_before import SILENT, HappensBefore
+from emulator.checks.onlooker import Watcher
 from emulator.checks.retirements import NONE, OWN, READ, TLB_GEN, WRITE, Retired, Retirements
 from emulator.checks.sides import Sides
 from emulator.checks.violation import MAX_KEPT, Violation
@@ -62,7 +63,7 @@ def _where(operation: Any) -> str:
     return f"page {operation.vpn:#x} of mm {operation.mm}"
 
 
-class GracePeriod:
+class GracePeriod(Watcher):
     """Watches transitions; reports every reuse that some holder's flush does not happen before.
 
     `masks`: mm to the CPUs that run it at the start. `nid` is page_to_nid. `entries`: page-table entries at
@@ -82,10 +83,10 @@ class GracePeriod:
         entries: Mapping[tuple[int, int], int] | None = None,
         hpage_order: int = 0,
     ) -> None:
+        super().__init__()
         self._hpage_order = hpage_order
         self.before = HappensBefore(cpus, plain_orders, nid, TLB_GEN)
         self.facts = Retirements(cpus, self.before, masks, hpage_order)
-        self.violations: list[Violation] = []
         self._cpus = cpus
         # Set where transitions are numbered: reports then name them.
         self.sides: Sides | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from emulator.checks.onlooker import ignored
 from emulator.checks.violation import Violation
 from emulator.explore.explorer import nearest
 from emulator.explore.parts import (
@@ -26,7 +27,6 @@ from emulator.explore.surroundings import Surroundings
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.builder import Machine
 from emulator.machine.progress import deadlock
-from emulator.machine.protocols import ignored
 
 _NO_EVENT = -1
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from emulator.checks.onlooker import Check, Watcher
 from emulator.checks.violation import Violation
 from emulator.explore.fingerprint import fingerprint, plain
 from emulator.explore.surroundings import Surroundings
@@ -20,7 +21,6 @@ from emulator.hardware.cpu import Choice, Cpu, TakeCalls, Transition
 from emulator.hardware.operations import Operation
 from emulator.machine.builder import Machine
 from emulator.machine.progress import at_end, broken_by_program, standing, waits_with_interrupts_off
-from emulator.machine.protocols import Check, Watcher
 from emulator.machine.referee import agent_of
 from emulator.machine.shared import Shared
 from emulator.machine.stepper import boot

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from emulator.checks.onlooker import Check
 from emulator.hardware.cpu import TakeCalls
 from emulator.hardware.operations import AckIpi, Operation, SendIpi, WaitAcks
 from emulator.machine.call_book import CallBook
-from emulator.machine.protocols import Check
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory
 

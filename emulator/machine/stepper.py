@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from emulator.checks.onlooker import Check, Listener
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Choice, Cpu, Kind, Transition
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
 from emulator.machine.progress import at_end, deadlock, waits
-from emulator.machine.protocols import Check, Listener
 from emulator.machine.shared import Shared
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory

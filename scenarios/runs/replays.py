@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple
 
 from actors.errors import fault_of
 from actors.recorder import AnswerSum, runs
+from emulator.checks.onlooker import Check
 from emulator.hardware.cpu import TakeCalls, Transition
 from emulator.hardware.operations import NUMBERS, Operation
 from emulator.machine.builder import Machine
 from emulator.machine.progress import NO_END, SILENCE, running_cpu
-from emulator.machine.protocols import Check
 from emulator.machine.referee import Referee
 from emulator.machine.shared import Shared
 from emulator.measure.digest import digest

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from emulator.checks.onlooker import Check
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Cpu, IpiRequest, Program
 from emulator.hardware.operations import AckIpi, FlushTlb, Operation, SendIpi, WaitAcks
@@ -29,11 +30,11 @@ class WordMemory(Memory):
         return {"words": dict(self.words.values), "holders": dict(self.words.holders)}
 
 
-class NoValue666:
+class NoValue666(Check):
     """Objects to one particular value, and counts what it saw."""
 
     def __init__(self) -> None:
-        self.violations: list[Violation] = []
+        super().__init__()
         self.seen = 0
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:

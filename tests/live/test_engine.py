@@ -10,6 +10,7 @@ import pytest
 
 from actors.mode import Chaos, Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
+from emulator.checks.onlooker import Watcher
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import IpiRequest, Transition
 from emulator.hardware.operations import (
@@ -359,22 +360,14 @@ def test_checks_observe_what_memory_carried_out(session: LiveSession) -> None:
     assert result.memory["seen"] == 4
 
 
-class AllTranslations:
-    """A watcher that wants to know of what the shipped ones ignore."""
-
-    ignores: frozenset[type[Any]] = frozenset()
-
-    def __init__(self) -> None:
-        self.violations: list[Violation] = []
+class AllTranslations(Watcher):
+    """Wants to know of what the shipped ones ignore."""
 
     def happened(
         self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
     ) -> None:
         if isinstance(operation, Translate):
             self.violations.append(Violation("translated", transition.cpu, f"{operation.vpn:#x}"))
-
-    def finish(self) -> None:
-        pass
 
 
 class WatchedLab(LabMachine):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from emulator.checks.onlooker import Check, Watcher
 from emulator.checks.violation import Violation
 from emulator.explore.exhaustive import exhaust
 from emulator.explore.explorer import Explorer
@@ -25,11 +26,11 @@ from emulator.policies.immediate import Immediate
 from tests.explore.broken_litmus import empty
 
 
-class ThirdIsMine:
+class ThirdIsMine(Check):
     """Objects if CPU 1 makes the third addition, or at the end if nobody made a second."""
 
     def __init__(self) -> None:
-        self.violations: list[Violation] = []
+        super().__init__()
         self.seen = 0
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
@@ -42,9 +43,6 @@ class ThirdIsMine:
         if self.seen < 2:
             self.violations.append(Violation("too few", -1, f"{self.seen} additions"))
 
-    def results(self) -> dict[str, Any]:
-        return {}
-
     def state(self) -> int:
         return min(self.seen, 4)
 
@@ -52,10 +50,8 @@ class ThirdIsMine:
         self.seen = state
 
 
-class ThirdIsWatched(ThirdIsMine):
+class ThirdIsWatched(ThirdIsMine, Watcher):
     """The same from transitions."""
-
-    ignores = frozenset[type[Any]]()
 
     def happened(
         self, transition: Transition, operation: Operation | None, issued: bool, answer: Any

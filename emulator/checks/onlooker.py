@@ -1,4 +1,7 @@
-"""Who may watch a run: what memory carries out (`Check`), or every transition (`Watcher`)."""
+"""Who may watch a run: what memory carries out (`Check`), or every transition (`Watcher`).
+
+Both are there to be derived from: what a check does not look at, remember or report it need not mention.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from emulator.hardware.cpu import Transition
 from emulator.hardware.operations import TABLE, Operation
 
 
-class Check(Protocol):
+class Check:
     """Somebody who watches what memory carries out: a check or a measurement."""
 
-    violations: list[Violation]
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         """One operation has been carried out."""
@@ -23,10 +27,12 @@ class Check(Protocol):
 
     def results(self) -> dict[str, Any]:
         """Figures to report at the end, plain."""
+        return {}
 
     def state(self) -> Hashable:
         """All that its judgements depend on. Explored runs ask for it, and are at the same state again when
         it is the same; so nothing belongs in it that is merely counted."""
+        return ()
 
     def restore(self, state: Any) -> None:
         """Put back what `state` answered. Violations that were found stay."""
@@ -42,23 +48,30 @@ class Listener(Protocol):
         batch); `issued` says that it only went into the CPU's window."""
 
 
-class Watcher(Listener, Protocol):
+class Watcher:
     """A check of what happens before what.
 
     It may judge the order of what one CPU does alone (a fence, a flush of its own TLB) against what the same
     CPU does, not against what others do: a search of every interleaving takes such steps as early as it can.
     """
 
-    violations: list[Violation]
-
-    ignores: frozenset[type[Any]]
+    ignores: frozenset[type[Any]] = frozenset()
     """Operations that make no difference to it: a search need not tell it of them."""
+
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
+
+    def happened(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> None:
+        """One transition, as a `Listener` is told of it."""
 
     def finish(self) -> None:
         """The machine has come to rest and owes nothing any more: judge that."""
 
     def state(self) -> Hashable:
         """As of a `Check`."""
+        return ()
 
     def restore(self, state: Any) -> None:
         """As of a `Check`."""

@@ -1,4 +1,4 @@
-"""Files of users: what is wrong with one, in one line, and a file that is written whole or not at all."""
+"""Files of users: what is wrong with one, in one line, and one that is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scenarios.usage import UsageProblem
+
+
+class Plain(BaseModel):
+    """Values as a file has them, checked when they are read; nothing else may be there."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 @contextmanager

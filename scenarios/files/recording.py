@@ -18,12 +18,11 @@ import msgpack
 from pydantic import Field, ValidationError, field_serializer
 
 from actors.recorder import KINDS
-from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
 from emulator.machine.builder import Machine
 from emulator.measure.digest import digest
-from scenarios.disk import file_problems
-from scenarios.subjects.header import Header, Plain, content_hash
+from scenarios.disk import Plain, file_problems
+from scenarios.subjects.header import Header, content_hash
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
@@ -155,8 +154,8 @@ class Recording:
         if header.kind == "workload":
             with file_problems(f"{self.path}: workload", "a recording of this version of migrc"):
                 what = workload_of(header.workload)
-        heed = Heed(header.rules, header.ignored)
-        return Subject(what, header.policy, header.arch, header.cpus, header.seed, self._trace(), heed)
+        trace = self._trace()
+        return Subject(what, header.policy, header.arch, header.cpus, header.seed, trace, header.heed)
 
     def machine(self) -> Machine:
         """The machine that was recorded. UsageProblem if it cannot be built here."""

@@ -7,17 +7,16 @@ policy and the architecture and holds the schedule as text. It appears under its
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgpack
 from pydantic import Field
 
-from emulator.checks.heed import Heed
 from emulator.checks.violation import Violation
 from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Transition
 from scenarios.disk import file_problems, whole_file
-from scenarios.subjects.header import Plain, project_version
+from scenarios.subjects.header import Ran
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 
@@ -28,26 +27,15 @@ _MAX_BYTES: Final = 64 << 20
 _RIGHT: Final = "a witness file that migrc check saved"
 
 
-class Witness(Plain):
-    """One broken rule and the way there. `file` defines the test if it is not a shipped one.
-
-    `seed`, `strategy` and `run` say how it was found, `rules` and `ignored` which rules counted; `project` is
-    the version that found it.
-    """
+class Witness(Ran):
+    """One broken rule and the way there. `seed`, `strategy` and `run` say how it was found."""
 
     litmus: str = Field(min_length=1, max_length=200)
-    file: str = Field(default="", max_length=4096)
-    policy: str = Field(min_length=1, max_length=200)
-    arch: Literal["sc", "x86", "riscv"]
     schedule: str
     rule: str = Field(min_length=1)
     text: str = ""
-    seed: int = Field(default=0, ge=0)
     strategy: str = ""
     run: int = 0
-    project: str = ""
-    rules: list[str] = Field(default=[])
-    ignored: list[str] = Field(default=[])
 
     @classmethod
     def of(
@@ -55,25 +43,19 @@ class Witness(Plain):
     ) -> Witness:
         """How the subject breaks a rule."""
         return cls(
+            **subject.ran(),
             litmus=subject.name,
-            file=subject.test.file,
-            policy=subject.policy,
-            arch=subject.arch,  # type: ignore[arg-type]
             schedule=schedule,
             rule=violation.rule,
             text=violation.text,
             seed=seed,
             strategy=strategy,
             run=run,
-            project=project_version(),
-            rules=list(subject.heed.rules),
-            ignored=list(subject.heed.ignored),
         )
 
     @property
     def subject(self) -> Subject:
-        heed = Heed(tuple(self.rules), tuple(self.ignored))
-        return Subject(LitmusName(self.litmus, self.file), self.policy, self.arch, heed=heed)
+        return Subject(LitmusName(self.litmus, self.file), self.policy, self.arch, heed=self.heed)
 
     @property
     def transitions(self) -> tuple[Transition, ...]:
@@ -109,7 +91,7 @@ def load(path: Path) -> Witness:
 
 def _unpacked(raw: bytes) -> dict[str, Any]:
     """The map in the file, its magic key in it. ValueError if there is none."""
-    unpacker = msgpack.Unpacker(strict_map_key=True, max_buffer_size=_MAX_BYTES)
+    unpacker = msgpack.Unpacker(use_list=False, strict_map_key=True, max_buffer_size=_MAX_BYTES)
     unpacker.feed(raw)
     begins_well = MAGIC.encode() in raw[:64]
     try:

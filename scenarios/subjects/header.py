@@ -5,20 +5,16 @@ Nothing in it is executed, and all that is needed to build the machine again is 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from scenarios.disk import file_problems
-
-
-class Plain(BaseModel):
-    """Values as a file has them."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+from emulator.checks.heed import Heed
+from scenarios.disk import Plain, file_problems
 
 
 class TraceFile(Plain):
@@ -32,26 +28,37 @@ class TraceFile(Plain):
         return cls(path=str(path.resolve()), blake2b=content_hash(path))
 
 
-class Header(Plain):
+class Ran(Plain):
+    """What every file about runs says of them. `file` defines the litmus test if it is not a shipped one.
+
+    `rules` and `ignored` say which rules counted; `project` is the version that wrote it.
+    """
+
+    policy: str = Field(min_length=1, max_length=200)
+    arch: Literal["sc", "x86", "riscv"]
+    seed: int = Field(default=0, ge=0)
+    file: str = Field(default="", max_length=4096)
+    project: str = ""
+    rules: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def heed(self) -> Heed:
+        return Heed(self.rules, self.ignored)
+
+
+class Header(Ran):
     """A workload with its settings, or a litmus test.
 
-    `scenario` is the workload's name or the test's, `file` defines the test if it is not a shipped one,
-    `chaos` has the fields of `actors.mode.Chaos`. `project` is the version that wrote it.
+    `scenario` is the workload's name or the test's, `chaos` has the fields of `actors.mode.Chaos`.
     """
 
     kind: Literal["workload", "litmus"]
     scenario: str = Field(min_length=1, max_length=200)
-    policy: str = Field(min_length=1, max_length=200)
-    arch: Literal["sc", "x86", "riscv"]
     cpus: int = Field(ge=1, le=64)
-    seed: int = Field(default=0, ge=0)
-    workload: dict[str, Any] = {}
+    workload: dict[str, Any] = Field(default={})
     trace: TraceFile | None = None
-    file: str = Field(default="", max_length=4096)
     chaos: dict[str, Any] | None = None
-    project: str = ""
-    rules: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
 
     def title(self) -> str:
         """One line about the run."""
@@ -68,7 +75,6 @@ def content_hash(path: Path) -> str:
 
 def project_version() -> str:
     """Version of this project, empty if it runs from its source."""
-    try:
+    with suppress(PackageNotFoundError):
         return version("migrc-emulator")
-    except PackageNotFoundError:
-        return ""
+    return ""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from actors.errors import Fault, Terminated, fault_of
 from actors.mode import Chaos
@@ -98,21 +99,22 @@ class Subject:
         """What the recording of a run begins with."""
         litmus = isinstance(self.what, LitmusName)
         return Header(
+            **self.ran(),
             kind="litmus" if litmus else "workload",
             scenario=self.name,
-            policy=self.policy,
-            arch=self.arch,  # type: ignore[arg-type]
             cpus=self.cpus,
             # Of a litmus run nothing but the disturbances is drawn.
             seed=chaos.seed if litmus and chaos is not None else self.seed,
             workload={} if litmus else self.workload.settings_used(),
             trace=None if self.trace is None else TraceFile.of(self.trace),
-            file=self.test.file if litmus else "",
             chaos=None if chaos is None else chaos._asdict(),
-            project=project_version(),
-            rules=self.heed.rules,
-            ignored=self.heed.ignored,
         )
+
+    def ran(self) -> dict[str, Any]:
+        """What every file about it says (`header.Ran`), but for the seed."""
+        file = self.what.file if isinstance(self.what, LitmusName) else ""
+        heed = {"rules": self.heed.rules, "ignored": self.heed.ignored}
+        return {"policy": self.policy, "arch": self.arch, "file": file, "project": project_version(), **heed}
 
 
 def safe_name(text: str) -> str:

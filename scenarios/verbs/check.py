@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from actors.errors import SessionError
 from emulator.explore.strategies import STRATEGIES, UnknownStrategy, find_strategy
 from scenarios.litmus import LITMUS
 from scenarios.report import verdicts as report
@@ -81,15 +82,12 @@ def check(
     ignored: tuple[str, ...],
     strategy: str,
     schedules: int | None,
-    steps: int,
-    seconds: float | None,
-    seed: int,
     workers: int,
     states: int | None,
-    folder: Path,
     as_json: bool,
     as_ktap: bool,
     verbose: bool,
+    **search: Any,
 ) -> int:
     """Search litmus tests for broken rules.
 
@@ -107,7 +105,7 @@ def check(
         schedules = SCHEDULES_ALL if every else SCHEDULES
     if states is None and every and strategy != EXHAUSTIVE:
         states = STATES_ALL
-    settings = Settings(strategy, schedules, steps, seconds, seed, folder, states)
+    settings = Settings(strategy, schedules, states=states, **search)
     many = every or len(jobs) > 1
     finished: list[Result] = []
     told = 0
@@ -190,7 +188,6 @@ def _pool(workers: int, settings: Settings) -> Iterator[SearchWorkers | None]:
         yield None
         return
     # Ray takes a second to import.
-    from actors.errors import SessionError
     from actors.search_workers import SearchWorkers
 
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from actors.errors import SessionError
 from scenarios.report.comparison import duration
 from scenarios.report.console import print_json
 from scenarios.report.points import print_sweep
@@ -110,7 +111,6 @@ def _runs(whole: Sweep, points: Sequence[Point], workers: int) -> Iterator[tuple
             yield point, run_point(whole.subject(point), whole.watched)
         return
     # Ray takes a second to import.
-    from actors.errors import SessionError
     from actors.worker_pool import Worker, WorkerPool
 
     def begin(worker: Any, point: Point) -> Any:

@@ -12,13 +12,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, model_validator
+from pydantic import Field, PrivateAttr, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from emulator.hardware.pte import PMD_ORDER
 from emulator.kernel import percpu
 from emulator.kernel.boot import UserSpace
 from emulator.measure import costs as model
+from scenarios.disk import Plain
 from scenarios.usage import UsageProblem
 from scenarios.workloads.watermarks import hpage_problems
 
@@ -35,12 +36,6 @@ PAGES_PER_CPU: Final = 16
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
-class Section(BaseModel):
-    """A part of a workload file."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
 def _section(model: type, ranges: Mapping[str, tuple[int, int]]) -> Any:
     """A section with keys of a dataclass, which says types and defaults; `ranges`: which keys, from, to."""
     default = {field.name: field.default for field in fields(model)}
@@ -48,10 +43,10 @@ def _section(model: type, ranges: Mapping[str, tuple[int, int]]) -> Any:
         key: (type(default[key]), Field(default=default[key], ge=least, le=most))
         for key, (least, most) in ranges.items()
     }
-    return create_model(model.__name__, __base__=Section, **keys)
+    return create_model(model.__name__, __base__=Plain, **keys)
 
 
-class Memory(Section):
+class Memory(Plain):
     """`[memory]`: the two tiers, in pages of 4 KiB.
 
     `min_free_pages` is the fast tier's min watermark; absent: computed from the tier's size as Linux does.
@@ -65,7 +60,7 @@ class Memory(Section):
     divided_by: int = Field(default=1, ge=1, le=65536)
 
 
-class Tlb(Section):
+class Tlb(Plain):
     """`[tlb]`: entries and ways of the two levels. Entries divided by ways, the sets, is a power of two."""
 
     l1_entries: int = Field(default=64, ge=1, le=65536)
@@ -99,7 +94,7 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
     """
 
 
-class Threads(Section):
+class Threads(Plain):
     """`[threads]`: who accesses what.
 
     Each CPU runs `per_cpu` threads, dealt out to `processes` address spaces. All map one file privately,
@@ -122,7 +117,7 @@ class Threads(Section):
     processes: int = Field(default=1, ge=1, le=1024)
 
 
-class Checks(Section):
+class Checks(Plain):
     """`[checks]`: of the accesses that hit the TLB, one in `sample_every` is checked. Fills always are."""
 
     sample_every: int = Field(default=1000, ge=1, le=10**9)
@@ -160,7 +155,7 @@ class Costs(_section(model.Costs, _COSTS)):  # type: ignore[misc]
         return model.Costs(**self.model_dump())
 
 
-class Workload(Section):
+class Workload(Plain):
     """One scenario that the live and the timed engine can run. `workload_file.load_workload` reads it.
 
     A kind may have a section of its own name. `scaled` are the keys of that which `scale` divides,

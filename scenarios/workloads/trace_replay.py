@@ -13,14 +13,14 @@ from pydantic import Field
 
 from emulator.kernel.boot import UserSpace
 from emulator.memory.page_table import Vma
-from scenarios.disk import file_problems
+from scenarios.disk import Plain, file_problems
 from scenarios.traces.format import FETCH, WRITE, Block, TraceError, read_trace
 from scenarios.usage import UsageProblem
-from scenarios.workloads.settings import Section, Workload
+from scenarios.workloads.settings import Workload
 from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Users
 
 
-class Replay(Section):
+class Replay(Plain):
     """`[replay]`: which recorded page accesses the threads repeat.
 
     `trace` is relative to the workload's file; `--trace` goes before it. A thread stops after

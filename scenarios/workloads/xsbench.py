@@ -23,13 +23,14 @@ from pydantic import Field
 from emulator.kernel.boot import Thread, UserSpace
 from emulator.kernel.user import ParallelFor
 from emulator.memory.page_table import Vma
-from scenarios.workloads.settings import MAX_PAGES, Section, Workload
+from scenarios.disk import Plain
+from scenarios.workloads.settings import MAX_PAGES, Workload
 from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Users
 
 BASE = 0x8000000
 
 
-class Xsbench(Section):
+class Xsbench(Plain):
     """`[xsbench]`: tables of `grid_pages`, read `grid_reads` times a lookup, and of `index_pages`, read once.
 
     There are `lookups` for each thread on average; a thread takes `lookups_at_once`, then the next so many.

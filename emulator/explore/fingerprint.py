@@ -144,14 +144,16 @@ def plain(operation: Any) -> Any:
     kind = type(operation)
     if operation is None:
         return None
-    numbers = _NUMBERS.get(kind)
-    if numbers is None:
+    wanted = _WANTED.get(kind)
+    if wanted is None:
         declared = get_type_hints(kind, vars(operations))
-        numbers = _NUMBERS[kind] = tuple([declared[name] is int for name in kind._fields])
+        wanted = _WANTED[kind] = tuple([declared[name] for name in kind._fields])
     found: list[Any] = [kind]
-    for item, number in zip(operation, numbers, strict=True):
-        if type(item) is bool and not number:
+    for item, what in zip(operation, wanted, strict=True):
+        if type(item) is bool and what is not int:
             found.append(_BOOLS[item])
+        elif what is str and type(item) in _QUICK and type(item) is not str:
+            raise Unreadable(f"{kind.__name__} names its place by {item!r}, and names are strings")
         else:
             found.append(_handed_on(item, operation))
     return tuple(found)
@@ -402,7 +404,8 @@ def _named(kind: type[Any]) -> str:
 
 
 def _a(kind: type[Any]) -> str:
-    return f"{_named(kind)}, which cannot be read exactly"
+    hint = "await behind the except block" if issubclass(kind, BaseException) else _HINTS.get(kind, "")
+    return f"{_named(kind)}, which cannot be read exactly{hint and f' ({hint})'}"
 
 
 def _kept(value: Any) -> int:
@@ -467,10 +470,14 @@ _VALUES = (
     *(_Reader.a_bool, _Reader.a_float, _Reader.a_complex, _Reader.a_tuple, _Reader.a_frozenset),
     *(_Reader.constant, _Reader.parameters, _Reader.method, _Reader.builtin, _Reader.refuse),
 )
+_HINTS: dict[type[Any], str] = dict.fromkeys(
+    [type(iter({})), type(iter({}.values())), type(iter({}.items())), type(iter(set()))],
+    "go over a list of it",
+)
 _HOW: dict[type[Any], tuple[Callable[[_Reader, type[Any], Any], Any], bool]] = {}
 _SLOTS: dict[type[Any], tuple[tuple[str, MemberDescriptorType], ...]] = {}
 _PARAMETERS: dict[int, tuple[KernelParameters, str]] = {}
 _KEPT: dict[int, Any] = {}
-_NUMBERS: dict[type[Any], tuple[bool, ...]] = {}
+_WANTED: dict[type[Any], tuple[Any, ...]] = {}
 _POINTER = tuple.__itemsize__
 _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE (Include/object.h): made in C

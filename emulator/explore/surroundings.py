@@ -211,8 +211,11 @@ class Surroundings:
             return
         called = f"class {kind.__qualname__}"
         own = not _is_trusted(kind.__module__)
-        self._place(_attributes, kind, called, False, own)
+        self._place(_attributes, kind, called, False, False)
         if own:
+            self._ahead += [
+                (value, f"{name} of {called}") for name, value in vars(kind).items() if name not in _LAZY
+            ]
             self._often.append(_Place(_values, kind, _values(kind), called))
         if own:
             self._follow(kind.__mro__[1:], called)

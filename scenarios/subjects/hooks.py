@@ -88,6 +88,9 @@ def _check_hook(policy: Policy, name: str, expected: Callable[..., Any]) -> None
         raise UsageProblem(
             f"{where}: the hook {name} takes {has}; the kernel expects {keyword} {name}{takes}"
         ) from None
+    wanted, named = list(signature.parameters)[1:], list(inspect.signature(got).parameters)
+    if named != wanted and sorted(named) == sorted(wanted):
+        raise UsageProblem(f"{where}: the hook {name} names {', '.join(named)}; they are {', '.join(wanted)}")
 
 
 def _answers(function: Any) -> bool:

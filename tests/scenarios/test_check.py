@@ -310,6 +310,11 @@ def test_without_options_everything_that_has_an_expectation_is_planned(folder: P
             "mine.py:m under immediate: mine.py:4 in a: Store hands on a bool, and only ints, strings and",
         ),
         (
+            f"{HEAD}async def a(cpu):\n    await Load(7)\n"
+            f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
+            "mine.py:m under immediate: mine.py:4 in a: Load names its place by 7, and names are strings",
+        ),
+        (
             f"{HEAD}async def a(cpu):\n    await Load('x')\n    await Store([], 1)\n"
             f"L = Litmus('m', '?', (a,), lambda setup: None, {NEVER})\n",
             "mine.py:m under immediate: mine.py:5 in a: Store hands on a list, and only ints, strings and",

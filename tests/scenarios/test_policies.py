@@ -313,6 +313,10 @@ HOOKS = {
         "async def extra_references(self, cpu, src, dst):\n    await Load('x')",
         "the hook extra_references returns nothing; the kernel expects int",
     ),
+    "in another order": (
+        "async def after_unmap(self, cpu, dst, src):\n    pass",
+        "the hook after_unmap names cpu, dst, src; they are cpu, src, dst",
+    ),
     "a property": (
         "@property\nasync def drain(self, cpu):\n    pass",
         "drain is a property; the kernel expects none",

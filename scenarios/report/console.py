@@ -15,6 +15,8 @@ from rich.table import Table
 from scenarios.drawing.columns import DEFAULT_WIDTH
 from scenarios.drawing.phrases import shortened
 
+DOCUMENT: Final = "scenarios.document"
+"""In a context's `meta`: the stream that is kept for the document."""
 # Wider than any table: a terminal may break a line, but no digit may be cut off to make a table fit.
 _NEVER_WRAP: Final = 100_000
 _VIOLATIONS_SHOWN: Final = 20
@@ -62,8 +64,9 @@ def print_violations(say: Callable[[str], object], texts: Sequence[str]) -> None
 
 
 def print_json(document: object) -> None:
-    """One document on standard output."""
-    click.echo(json.dumps(document, indent=2))
+    """One document on standard output, or where `--json` has put that aside."""
+    context = click.get_current_context(silent=True)
+    click.echo(json.dumps(document, indent=2), file=context.meta.get(DOCUMENT) if context else None)
 
 
 def terminal_width() -> int:

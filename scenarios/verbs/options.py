@@ -6,7 +6,9 @@ What can be seen in the option's value alone is refused here, in one line.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ import click
 
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.policies.catalogue import canonical
+from scenarios.report.console import DOCUMENT
 from scenarios.subjects.policies import policy_factory
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import MAX_CPUS, MAX_TIMED_CPUS
@@ -129,7 +132,24 @@ arch = click.option(
 no_seed = click.option(
     "--seed", type=_SEED, expose_value=False, help="Accepted as by every verb; nothing here is random."
 )
-json_ = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+
+
+def _apart(context: click.Context, _option: click.Parameter, value: bool) -> bool:
+    """What a policy or program prints is no part of the document: it goes to standard error."""
+    if value:
+        context.meta[DOCUMENT] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+    return value
+
+
+json_ = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_apart,
+    help="Print one JSON document instead of text.",
+)
 quiet = click.option("--quiet", is_flag=True, help="No progress on standard error.")
 overrides = click.option(
     "--set",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import sys
 from collections.abc import Callable
@@ -349,6 +350,16 @@ def test_a_misspelt_setting_is_told(folder: Path, told: Callable[..., str]) -> N
     assert "Luf.frees_before_flsh means nothing; did you mean frees_before_flush?" in said
     said = told("check", "small.py", "--policy", policy(folder, "frees_before_flush = 'no'", "luf2.py"))
     assert "frees_before_flush is 'no'; the kernel expects a bool" in said
+
+
+def test_what_a_policy_prints_is_not_in_the_document(
+    folder: Path, migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = policy(folder, "print('made')\ndef __init__(self):\n    print('here')")
+    assert migrc("check", "small.py:SB", "--policy", name, "--arch", "sc", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["policy"] == name
+    assert err.startswith("made\nhere\n")
 
 
 AWAITS = {

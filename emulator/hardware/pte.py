@@ -10,7 +10,6 @@ from __future__ import annotations
 
 PAGE_SHIFT = 12
 PMD_ORDER = 9
-PTRS_PER_PMD = 1 << PMD_ORDER
 
 PRESENT = 1 << 0
 RW = 1 << 1
@@ -26,8 +25,6 @@ MIGRATION_WRITE = 1 << 10
 MIGRATION_COPIED = 1 << 2
 # The page behind this entry belongs to this mapping alone (PageAnonExclusive).
 EXCLUSIVE = 1 << 11
-
-FLAGS_MASK = (1 << PAGE_SHIFT) - 1
 
 
 def mk_pte(pfn: int, flags: int) -> int:
@@ -60,11 +57,6 @@ def ptl(mm: int, vpn: int) -> str:
     return f"ptl.{mm}.{vpn >> PMD_ORDER:x}"
 
 
-def pte_none(pte: int) -> bool:
-    """The entry is empty."""
-    return pte == 0
-
-
 def pte_present(pte: int) -> bool:
     """The entry maps a frame for Linux: hardware-present, or PROT_NONE (`pte_present` of x86)."""
     return pte & (PRESENT | PROTNONE) != 0
@@ -88,11 +80,6 @@ def pte_write(pte: int) -> bool:
 def pte_dirty(pte: int) -> bool:
     """The entry has been written through."""
     return pte & DIRTY != 0
-
-
-def pte_young(pte: int) -> bool:
-    """The entry has been accessed since the bit was last cleared."""
-    return pte & ACCESSED != 0
 
 
 def is_migration_entry(pte: int) -> bool:

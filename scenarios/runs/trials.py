@@ -23,7 +23,7 @@ from emulator.checks.frugality import NEEDLESS
 from emulator.machine.builder import Machine
 from emulator.measure.histogram import Histogram
 from scenarios.files.keeper import Keeper
-from scenarios.runs.document import LATENCIES, Pictures
+from scenarios.runs.document import LATENCIES, Pictures, latencies_of
 from scenarios.runs.live import pass_on
 from scenarios.runs.swarm import Pace, draw_chaos
 from scenarios.subjects.subject import Subject
@@ -151,8 +151,8 @@ class Outcome:
 
     def add_latencies(self, policy: str, result: LiveResult) -> None:
         kinds = self.latencies.setdefault(policy, {kind: Histogram() for kind in LATENCIES})
-        for kind, histogram in kinds.items():
-            histogram.merge(getattr(result, kind))
+        for kind, histogram in latencies_of(result).items():
+            kinds[kind].merge(histogram)
 
 
 @dataclass(frozen=True, slots=True)

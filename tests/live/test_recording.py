@@ -85,7 +85,7 @@ def test_a_run_that_ended_early_is_usable_up_to_its_last_block(session: LiveSess
     whole = follow(tmp_path / "r.mrec")
     cut = follow(tmp_path / "cut.mrec")
     assert whole.blocks > 1
-    assert (cut.different, cut.blocks) == ("", whole.blocks - 1)
+    assert (cut.different, cut.blocks) == (None, whole.blocks - 1)
     assert cut.recording.problem.startswith("cut at byte ")
     assert 0 < cut.referee.engine.steps < whole.referee.engine.steps
 

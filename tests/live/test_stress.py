@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -317,10 +316,9 @@ def test_ctrl_c_keeps_the_tally(tmp_path: Path, as_json: bool) -> None:
     endless = ("shootdown", "--policy", "mistake:interrupt-to-nobody", "--seconds", "600")
     arguments = (*endless, *["--json"] * as_json)
     with started("stress", *arguments, folder=tmp_path, start_new_session=True) as run:
-        deadline = time.monotonic() + HANG_S
-        while not Path("recordings").exists():
-            assert run.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
+        assert run.stderr is not None
+        # Told when it is in the tally.
+        assert any("; the recording is " in line for line in run.stderr)
         # As a terminal does it: the actors get it, too.
         os.killpg(run.pid, signal.SIGINT)
         output, errors = run.communicate(timeout=HANG_S)

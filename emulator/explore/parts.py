@@ -261,12 +261,7 @@ class SharedLearner:
 class ClockLearner:
     """All known states of the watchers, and the real ones that stand at one of them."""
 
-    def __init__(
-        self,
-        watchers: Sequence[Watcher],
-        events: Sequence[Event],
-        drains: bool,
-    ) -> None:
+    def __init__(self, watchers: Sequence[Watcher], events: Sequence[Event], drains: bool) -> None:
         self._events = events
         self._drains = drains
         self._watchers = watchers

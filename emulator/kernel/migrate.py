@@ -19,20 +19,10 @@ from emulator.hardware.operations import (
     LruAdd,
 )
 from emulator.kernel.huge_memory import split_huge_page
-from emulator.kernel.mmzone import (
-    WMARK_HIGH,
-    alloc_pages_thisnode,
-    wakeup_kswapd,
-    zone_watermark_ok,
-)
+from emulator.kernel.mmzone import WMARK_HIGH, alloc_pages_thisnode, wakeup_kswapd, zone_watermark_ok
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
-from emulator.kernel.rmap import (
-    MigrationEntry,
-    remove_migration_ptes,
-    try_to_migrate,
-    try_to_unmap_flush,
-)
+from emulator.kernel.rmap import MigrationEntry, remove_migration_ptes, try_to_migrate, try_to_unmap_flush
 
 
 async def folio_order(cpu: PerCpu, pfn: int) -> int:

@@ -16,13 +16,7 @@ from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
 from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, mk_pte
 from emulator.hardware.tlb import TlbShape
-from emulator.kernel.percpu import (
-    KernelParameters,
-    PerCpu,
-    Task,
-    cpumask_word,
-    tlb_gen_word,
-)
+from emulator.kernel.percpu import KernelParameters, PerCpu, Task, cpumask_word, tlb_gen_word
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
@@ -30,19 +24,6 @@ from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma
 from emulator.memory.zone import Watermarks
-
-__all__ = [
-    "FAST",
-    "MM",
-    "SLOW",
-    "Body",
-    "Expectation",
-    "Forbidden",
-    "Litmus",
-    "LitmusMachine",
-    "Observation",
-    "Setup",
-]
 
 Observation = Literal["Never", "Sometimes"]
 Body = Callable[[PerCpu], Awaitable[None]]

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from emulator.hardware.operations import (
-    AtomicAdd,
-    AtomicAnd,
-    AtomicCmpxchg,
-    AtomicOr,
-    AtomicXchg,
-    Store,
-)
+from emulator.hardware.operations import TABLE
+from emulator.hardware.operations.places import word
 from emulator.kernel.policy import Policy
 from emulator.memory.memory import Memory
 
-_CHANGES: Final = frozenset({AtomicAdd, AtomicAnd, AtomicCmpxchg, AtomicOr, AtomicXchg, Store})
+_CHANGES: Final = frozenset(kind for kind, row in TABLE.items() if word in row.place.writes)
 
 
 class PendingPeak:

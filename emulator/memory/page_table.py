@@ -167,23 +167,17 @@ class PageTables:
             entries[vpn] = entry
         elif old:
             del entries[vpn]
-        if old >> PAGE_SHIFT != entry >> PAGE_SHIFT:
-            folios = self.folios.folios
-            if old:
-                folio = folios.get(old >> PAGE_SHIFT)
-                if folio is not None:
-                    folio.rmap.pop((mm, vpn), None)
-            if entry:
-                folio = folios.get(entry >> PAGE_SHIFT)
-                if folio is None:
-                    self.folios.fault(
-                        FREE_MAPPED,
-                        f"mm {mm} page {vpn:#x} maps frame {entry >> PAGE_SHIFT}, which is free",
-                    )
+        folios = self.folios.folios
+        other = old >> PAGE_SHIFT != entry >> PAGE_SHIFT
+        if old and other and (folio := folios.get(old >> PAGE_SHIFT)) is not None:
+            folio.rmap.pop((mm, vpn), None)
         if entry:
-            folio = self.folios.folios.get(entry >> PAGE_SHIFT)
+            folio = folios.get(entry >> PAGE_SHIFT)
             if folio is not None:
                 folio.rmap[mm, vpn] = entry
+            elif other:
+                text = f"mm {mm} page {vpn:#x} maps frame {entry >> PAGE_SHIFT}, which is free"
+                self.folios.fault(FREE_MAPPED, text)
         return old
 
     def _get(self, cpu: int, operation: ops.GetPte) -> int:

@@ -5,8 +5,8 @@ the state includes everything that a check remembers, so a state met again is no
 sets* (Peled, "All from one, one for all", CAV 1993; Clarke et al., "State space reduction using partial
 order techniques", STTT 1999): where one CPU's next transition concerns that CPU alone, nothing that the
 others do can meet it, and no check sees its order among theirs, it is taken first and alone. Programs
-end, so no transition is put off for ever; should a state be met again on the way to itself all the same,
-the last choice is widened to all transitions.
+end, so no transition is put off for ever; should a state be met again on the way to itself all the same, or
+a way end at a broken rule and others be asked for, the last choice is widened to all transitions.
 """
 
 from __future__ import annotations
@@ -151,6 +151,14 @@ def exhaust(
             found.schedule = tuple([level.options[level.at - 1].transition for level in levels])
         return not all_rules
 
+    def widen(level: _Level) -> None:
+        """The way ends here, or leads back to itself: what was put off must not be put off for ever."""
+        if level.narrowed:
+            level.narrowed = False
+            taken = level.options[0]
+            machine.resume(level.snapshot)
+            level.options = [taken, *[other for other in machine.options() if other is not taken]]
+
     def enter(snapshot: Snapshot, key: int) -> bool:
         """Go into a new state; whether to stop."""
         options, narrowed = options_of(snapshot)
@@ -192,6 +200,7 @@ def exhaust(
             level.executions += 1
             if judge(machine.violation):
                 break
+            widen(level)
             continue
         snapshot = machine.snapshot()
         key = state_key(snapshot)
@@ -203,11 +212,7 @@ def exhaust(
             level.executions += known
         elif key in on_path:
             found.schedules += 1
-            if level.narrowed:
-                # The way leads back to itself: what was put off must not be put off for ever.
-                level.narrowed = False
-                machine.resume(level.snapshot)
-                level.options = level.options + [other for other in machine.options() if other is not option]
+            widen(level)
         elif enter(snapshot, key):
             break
         elif executions.get(key) is not None:

@@ -22,6 +22,7 @@ from types import (
     GeneratorType,
     GetSetDescriptorType,
     MemberDescriptorType,
+    MethodDescriptorType,
     MethodType,
     ModuleType,
 )
@@ -463,6 +464,8 @@ _BUILT_IN: dict[type[Any], Callable[[_Reader, type[Any], Any], Any]] = {
     CellType: _Reader.cell,
     ModuleType: _Reader.constant,
     CodeType: _Reader.constant,
+    # On the stack while `seen.append(await ...)` waits.
+    MethodDescriptorType: _Reader.constant,
     KernelParameters: _Reader.parameters,
 }
 # Of these nobody can tell whether one was met before, or how to read them asks by itself.

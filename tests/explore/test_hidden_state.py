@@ -546,6 +546,17 @@ def test_a_counter_that_a_test_names_is_part_of_the_state() -> None:
     assert outcome(litmus) == SAW
 
 
+def test_a_method_of_a_list_may_wait_for_what_it_gets() -> None:
+    async def appends(cpu: PerCpu) -> None:
+        seen: list[int] = []
+        seen.append(await Load("x"))
+        await Load("y")
+        if seen.pop():
+            raise Forbidden(SAW, "appended")
+
+    assert outcome(Litmus("appends", "?", (appends, writes), nothing, (), drain=False)) == SAW
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("name", ATTACKS)
 def test_what_is_hidden_is_found_or_refused(name: str, wanted: bool) -> None:

@@ -11,8 +11,9 @@ from emulator.checks.violation import Violation
 from emulator.explore.exhaustive import exhaust, shortest, state_key
 from emulator.explore.learned import LearnedMachine
 from emulator.hardware.cpu import Kind
-from emulator.hardware.operations import SmpMb, SmpMbAfterAtomic, SmpWmb
-from emulator.machine.litmus import LitmusMachine
+from emulator.hardware.operations import Load, SmpMb, SmpMbAfterAtomic, SmpWmb, Store
+from emulator.kernel.percpu import PerCpu
+from emulator.machine.litmus import Forbidden, Litmus, LitmusMachine
 from emulator.machine.stepper import LocalEngine, plain_engine
 from scenarios.mistakes.notes import NoBarrierAfterFlush
 from tests.explore.small_litmus import demotion, machine, note_after_barrier, polling, reuse
@@ -107,6 +108,27 @@ def test_a_barrier_after_a_handler_is_not_one_before(barrier) -> None:
     }
     assert all(one.complete for one in found.values())
     assert found[True].rules == found[False].rules == {NEEDLESS}
+
+
+async def _tells_and_fails(cpu: PerCpu) -> None:
+    await Store("told", 1)
+    await SmpMb()
+    raise Forbidden("fails", "always")
+
+
+async def _fails_if_told(cpu: PerCpu) -> None:
+    if await Load("told"):
+        raise Forbidden("was told", "in time")
+
+
+@pytest.mark.parametrize("reduce", [True, False])
+def test_a_rule_that_breaks_does_not_put_off_what_others_do(reduce: bool) -> None:
+    """The barrier of CPU 0 comes first and alone, and ends the run before CPU 1 has seen anything."""
+    programs = (_tells_and_fails, _fails_if_told)
+    litmus = Litmus("told", "?", programs, lambda setup: None, (), drain=False)
+    found = exhaust(LearnedMachine(machine(litmus, "sc")), reduce=reduce, all_rules=True)
+    assert found.complete
+    assert found.rules == {"fails", "was told"}
 
 
 def test_all_executions_are_counted() -> None:

@@ -168,7 +168,8 @@ def _second_opinion(result: Result, machine: LitmusMachine, settings: Settings, 
             raise Disagreement(
                 f"internal error: {result.job.subject.title()}: no rule breaks in {result.states:,} states, "
                 f"but {tally.violation.rule!r} does on the plain engine, schedule "
-                f"{format_schedule(tally.schedule)!r}; the plain engine is right, please report this"
+                f"{format_schedule(tally.schedule)!r}; the plain engine is right; if programs and policy "
+                "keep nothing where no search sees it (in a library, in the process), please report this"
             )
         if time.monotonic() > deadline:
             return

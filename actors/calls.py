@@ -126,11 +126,13 @@ class Calls:
 
     def acknowledged(self, request: int, cpu: int) -> None:
         """A target has served a request. UnknownCall if nobody waits for that."""
-        if request not in self.unacknowledged:
-            raise UnknownCall(cpu, AckIpi(self._cpu.number, request))
-        self.unacknowledged[request] -= 1
-        if not self.unacknowledged[request]:
+        missing = self.unacknowledged.get(request, 0)
+        if missing > 1:
+            self.unacknowledged[request] = missing - 1
+        elif missing:
             self.answered(request)
+        else:
+            raise UnknownCall(cpu, AckIpi(self._cpu.number, request))
 
     def answered(self, request: int) -> None:
         """All acknowledgements of a request are there."""

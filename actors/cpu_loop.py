@@ -210,10 +210,11 @@ class CpuLoop:
         cpu = self.cpu
         missing = self.calls.unacknowledged
         # The last acknowledgement ends the flush: nothing but the inbox is looked at until it is there.
+        self.line.flush()
         while operation.request in missing:
             if cpu.call_queue and cpu.can_interrupt():
                 return
-            self.line.sleep()
+            self.line.wait()
         cpu.resume(None)
 
     def _idle(self, frame: Frame, operation: ops.Idle) -> None:

@@ -65,6 +65,7 @@ class Line:
         self._recv = mailbox.inbox.recv
         self._send_memory = mailbox.connect(directory.memory).send
         self._driver = mailbox.connect_driver(directory.driver)
+        self._senders: dict[int, Callable[[bytes], Any]] = {}
         self._unconfirmed = False
         self._next_progress = 0
 
@@ -75,7 +76,12 @@ class Line:
     def sleep(self) -> None:
         """Nothing to do until a message comes."""
         self.flush()
-        self.receive(wire.unpack(self._recv()))
+        self.wait()
+
+    def wait(self) -> None:
+        """As `sleep`, where nothing is in the outbox."""
+        message = wire.unpack(self._recv())
+        self.on[message[0]](*message[1:])
 
     def glance(self) -> None:
         """Take in what has arrived, without waiting, while the CPU computes."""
@@ -115,7 +121,8 @@ class Line:
 
     def confirm(self) -> None:
         """Return when memory has carried out everything that this CPU has issued."""
-        self.tell_steps()
+        if self.steps:
+            self.tell_steps()
         if len(self.outbox) > HEAD or self._unconfirmed:
             self.exchange(0)
 
@@ -141,7 +148,11 @@ class Line:
 
     def send(self, cpu: int, message: bytes) -> None:
         """Send to another CPU."""
-        self._mailbox.connect(self._directory.cpus[cpu]).send(message)
+        send = self._senders.get(cpu)
+        if send is None:
+            # Connected at first use, as few CPUs call all others.
+            send = self._senders[cpu] = self._mailbox.connect(self._directory.cpus[cpu]).send
+        send(message)
 
     def tick(self) -> None:
         """Report progress now and then."""

@@ -17,9 +17,9 @@ from typing import Any, Final
 from emulator.kernel.policy import Policy
 from emulator.policies.catalogue import POLICIES
 from scenarios.mistakes import MISTAKES
+from scenarios.subjects.await_reader import check_awaits
 from scenarios.subjects.hooks import check_hooks
 from scenarios.subjects.modules import find_in, load, place, what, with_companions
-from scenarios.subjects.unawaited import check_awaits
 from scenarios.usage import UsageProblem, did_you_mean
 
 _WANTED: Final = "a .py file with a class derived from emulator.kernel.policy.Policy"

@@ -19,9 +19,9 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.machine.litmus import Litmus, LitmusMachine
 from emulator.machine.progress import running_cpu
 from emulator.machine.stepper import plain_engine
+from scenarios.subjects.await_reader import check_awaits
 from scenarios.subjects.modules import load, place, short_path, what, with_companions
 from scenarios.subjects.policies import policy_factory
-from scenarios.subjects.unawaited import check_awaits
 from scenarios.usage import UsageProblem, did_you_mean
 
 _WILD = frozenset("*?[")

@@ -16,8 +16,8 @@ import scenarios
 from emulator.kernel.policy import Policy
 from emulator.policies.catalogue import POLICIES
 from scenarios.mistakes import MISTAKES
+from scenarios.subjects.await_reader import forgotten
 from scenarios.subjects.policies import policy_factory
-from scenarios.subjects.unawaited import forgotten
 
 Migrc = Callable[..., int]
 

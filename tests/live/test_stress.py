@@ -227,7 +227,8 @@ def test_a_right_policy_breaks_no_rule(session: LiveSession, level: int) -> None
         outcome = stressed(session, name, "immediate", "riscv", level=level)
         (tally,) = outcome.tallies
         assert tally.rules == {}
-        assert 1 < len(tally.interleavings) <= tally.runs == 10
+        # Undisturbed, all runs may come out the same by chance.
+        assert min(level, 2) <= len(tally.interleavings) <= tally.runs == 10
     assert not Path("recordings").exists()
 
 

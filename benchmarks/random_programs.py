@@ -45,7 +45,7 @@ from emulator.hardware.operations import (
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.mmap import do_munmap
-from emulator.kernel.mprotect import do_mprotect
+from emulator.kernel.mprotect import PROT_READ, READ_WRITE, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu, TlbUbc
 from emulator.kernel.tlb import arch_tlbbatch_flush, flush_everything, flush_tlb_func, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
@@ -169,7 +169,7 @@ async def _unmap(cpu: PerCpu, number: int) -> int:
 
 
 async def _protect(cpu: PerCpu, number: int) -> None:
-    await do_mprotect(cpu, MM, PAGE, PAGE + 1, writable=number % 2 == 0)
+    await do_mprotect_pkey(cpu, MM, PAGE, PAGE + 1, (READ_WRITE, PROT_READ)[number % 2])
 
 
 async def _hint(cpu: PerCpu, number: int) -> None:

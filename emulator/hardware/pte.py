@@ -13,6 +13,9 @@ PMD_ORDER = 9
 
 PRESENT = 1 << 0
 RW = 1 << 1
+# The entry's area is PROT_NONE, so it stays inaccessible wherever it moves. Linux asks the area, which is
+# at hand in every walk; a hint for NUMA balancing does not have it.
+NOACCESS = 1 << 3
 ACCESSED = 1 << 5
 DIRTY = 1 << 6
 PSE = 1 << 7
@@ -91,7 +94,8 @@ def make_migration_entry(pte: int) -> int:
     """The migration entry that replaces a mapped entry (make_readable/writable_migration_entry).
 
     It names the same frame and carries young, dirty and exclusive along, and whether it was writable:
-    a PROT_NONE entry is not, so its page comes back read-only at the destination.
+    a PROT_NONE entry is not, so its page comes back read-only at the destination, or PROT_NONE in an area
+    that is.
     """
     entry = pte & ~(PRESENT | PROTNONE | RW) | MIGRATION
     return entry | MIGRATION_WRITE if pte & RW else entry

@@ -66,10 +66,11 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
     head = cpu.parameters.hpage_head(vpn)
     found, pte = await Series((FindVma(mm, vpn), GetPte(mm, head)))
     vma = Vma(*found) if found else None
-    if vma is None or (write and not vma.flags & VM_WRITE):
+    if vma is None or not vma.accessible or (write and not vma.flags & VM_WRITE):
+        lacking = "write permission" if vma and vma.accessible else "any permission"
         raise SegmentationFault(
             f"CPU {cpu.number}: {'write to' if write else 'read of'} page {vpn:#x} of mm {mm}, "
-            f"{'outside every area' if vma is None else 'in an area without write permission'}"
+            f"{'outside every area' if vma is None else f'in an area without {lacking}'}"
         )
     if pte & PSE:
         vpn = head
@@ -109,7 +110,7 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
         await LruAdd(pfn, False)
         await _map(mm, vpn, pfn, (writable if write else PRESENT | ACCESSED) | EXCLUSIVE)
         return
-    pgoff = vpn - vma.start
+    pgoff = vma.linear_page_index(vpn)
     pfn = await filemap_fault(cpu, vma.file, pgoff)
     if not write or vma.flags & VM_SHARED:
         # Mapped under the folio's lock, and only if it still is the file's: a truncation that unmaps it and

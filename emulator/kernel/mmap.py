@@ -11,13 +11,16 @@ from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
 
 
-async def do_mmap(cpu: PerCpu, mm: int, start: int, end: int, flags: int, file: int = 0) -> bool:
+async def do_mmap(
+    cpu: PerCpu, mm: int, start: int, end: int, flags: int, file: int = 0, pgoff: int = 0
+) -> bool:
     """do_mmap with MAP_FIXED_NOREPLACE: an area over pages [start, end); false if there is one already.
 
-    `flags` are VM_*; `file` 0 is anonymous. Pages come with the first fault on each.
+    `flags` are VM_*; `file` 0 is anonymous, of another one the area shows pages from `pgoff` on. Pages come
+    with the first fault on each.
     """
     await Lock(mmap_lock(mm))
-    inserted = await VmaInsert(mm, start, end, flags, file)
+    inserted = await VmaInsert(mm, start, end, flags, file, pgoff)
     await Unlock(mmap_lock(mm))
     return inserted
 

@@ -20,6 +20,7 @@ from emulator.hardware.pte import (
     DIRTY,
     EXCLUSIVE,
     MIGRATION_WRITE,
+    NOACCESS,
     PRESENT,
     PROTNONE,
     PSE,
@@ -34,7 +35,12 @@ from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.tlb import flush_tlb_mm_range
-from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma
+from emulator.memory.page_table import VM_ACCESS_FLAGS, VM_READ, VM_SHARED, VM_WRITE, Vma
+
+# uapi/asm-generic/mman-common.h. Flags of an area have the same bits (calc_vm_prot_bits).
+PROT_NONE = 0
+PROT_READ = VM_READ
+READ_WRITE = VM_READ | VM_WRITE
 
 
 def mmap_lock(mm: int) -> str:
@@ -121,19 +127,22 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
     mapped = await MappedRange(mm, start, end)
     if mapped:
         await flush_tlb_batched_pending(cpu, mm)
+    accessible = flags & VM_ACCESS_FLAGS != 0
     for vpn, entry in mapped:
         old = entry
         while True:
-            if is_migration_entry(old) and old & MIGRATION_WRITE:
-                # The kernel makes such an entry readable. Here remove_migration_ptes resolves exactly the
-                # entry that was left, so the migration has to end first.
+            if is_migration_entry(old) and (old & MIGRATION_WRITE or accessible == (old & NOACCESS != 0)):
+                # The kernel makes such an entry readable, and asks the area when it becomes a mapping again.
+                # Here remove_migration_ptes resolves exactly the entry that was left, so the migration has to
+                # end first.
                 old = await WaitPte(mm, vpn, old)
                 await flush_tlb_batched_pending(cpu, mm)
                 continue
             new = old
             if pte_present(old):
                 # pte_modify: a NUMA hint is lost with the protection that it was made of.
-                new = old & ~(RW | PROTNONE) | PRESENT
+                new = old & ~(RW | PRESENT | PROTNONE | NOACCESS)
+                new |= PRESENT if accessible else PROTNONE | NOACCESS
                 if can_change_pte_writable(flags, new):
                     await cpu.policy.mapped_writable(cpu, pte_pfn(old))
                     new |= RW
@@ -149,17 +158,18 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
     return owed
 
 
-async def mprotect_fixup(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int, writable: bool) -> list[int]:
+async def mprotect_fixup(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int, prot: int) -> list[int]:
     """mprotect_fixup, change_protection: the area's flags first, then its entries; pages to flush."""
-    flags = vma.flags | VM_WRITE if writable else vma.flags & ~VM_WRITE
+    flags = vma.flags & ~VM_ACCESS_FLAGS | prot
     if flags == vma.flags:
         return []
     await VmaProtect(mm, start, end, flags)
     return await change_pte_range(cpu, mm, start, end, flags)
 
 
-async def do_mprotect(cpu: PerCpu, mm: int, start: int, end: int, writable: bool) -> bool:
-    """do_mprotect_pkey over pages [start, end): read-only, or writable; one flush for all areas in it.
+async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int) -> bool:
+    """do_mprotect_pkey over pages [start, end) with PROT_NONE, PROT_READ or READ_WRITE; one flush for all
+    areas in it.
 
     False (-ENOMEM) if a part of the range is in no area; what lies before that part is changed.
     """
@@ -173,7 +183,7 @@ async def do_mprotect(cpu: PerCpu, mm: int, start: int, end: int, writable: bool
             break
         vma = Vma(*found)
         stop = min(vma.end, end)
-        owed += await mprotect_fixup(cpu, mm, vma, at, stop, writable)
+        owed += await mprotect_fixup(cpu, mm, vma, at, stop, prot)
         at = stop
     await tlb_finish_mmu(cpu, mm, owed)
     await Unlock(mmap_lock(mm))

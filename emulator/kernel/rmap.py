@@ -28,7 +28,9 @@ from emulator.hardware.pte import (
     DIRTY,
     EXCLUSIVE,
     MIGRATION_WRITE,
+    NOACCESS,
     PRESENT,
+    PROTNONE,
     PSE,
     RW,
     is_migration_entry,
@@ -173,7 +175,8 @@ async def remove_migration_ptes(cpu: PerCpu, left: list[MigrationEntry], pfn: in
 
 async def remove_migration_pte(cpu: PerCpu, mm: int, vpn: int, entry: int, pfn: int) -> int:
     """remove_migration_pte of one mapping; what was there."""
-    flags = PRESENT | entry & (EXCLUSIVE | PSE)
+    # mk_pte with vm_page_prot: what was only a NUMA hint is accessible again.
+    flags = (PROTNONE if entry & NOACCESS else PRESENT) | entry & (EXCLUSIVE | PSE | NOACCESS)
     if entry & MIGRATION_WRITE:
         flags |= RW
     if cpu.parameters.migration_entry_ad:

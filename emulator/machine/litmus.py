@@ -77,11 +77,18 @@ class Setup:
     flags: dict[int, int] = field(default_factory=dict)  # CPU -> flags of its task
 
     def area(
-        self, start: int, pages: int, writable: bool = True, file: int = 0, shared: bool = False, mm: int = MM
+        self,
+        start: int,
+        pages: int,
+        writable: bool = True,
+        file: int = 0,
+        shared: bool = False,
+        mm: int = MM,
+        pgoff: int = 0,
     ) -> None:
-        """A memory area of `pages` pages; anonymous if `file` is 0."""
+        """A memory area of `pages` pages; anonymous if `file` is 0, else of the file from page `pgoff` on."""
         flags = VM_READ | (VM_WRITE if writable else 0) | (VM_SHARED if shared else 0)
-        self.memory.page_tables.mm(mm).areas.append(Vma(start, start + pages, flags, file))
+        self.memory.page_tables.mm(mm).areas.append(Vma(start, start + pages, flags, file, pgoff))
         self.memory.page_tables.mm(mm).areas.sort()
 
     def page(

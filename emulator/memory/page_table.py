@@ -39,6 +39,7 @@ VM_READ = 1 << 0
 VM_WRITE = 1 << 1
 VM_EXEC = 1 << 2
 VM_SHARED = 1 << 3
+VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 
 _ON_ENTRIES = [kind for kind, row in ops.TABLE.items() if pte in row.place.reads + row.place.writes]
 
@@ -48,12 +49,29 @@ class HugePageSplit(Exception):
 
 
 class Vma(NamedTuple):
-    """One area of an address space: pages [start, end); `file` 0 means anonymous."""
+    """One area of an address space: pages [start, end); `file` 0 means anonymous.
+
+    `pgoff` is the page of the file that its first one is (vm_pgoff).
+    """
 
     start: int
     end: int
     flags: int
     file: int
+    pgoff: int = 0
+
+    @property
+    def accessible(self) -> bool:
+        """vma_is_accessible: not PROT_NONE."""
+        return self.flags & VM_ACCESS_FLAGS != 0
+
+    def linear_page_index(self, vpn: int) -> int:
+        """linear_page_index: which page of the file `vpn` is."""
+        return vpn - self.start + self.pgoff
+
+    def part(self, start: int, end: int) -> Vma:
+        """What split_vma makes of it: the area of its pages [start, end)."""
+        return self._replace(start=start, end=end, pgoff=self.linear_page_index(start) if self.file else 0)
 
 
 class Mm:
@@ -240,7 +258,7 @@ class PageTables:
         areas = self.mm(operation.mm).areas
         if any(area.start < operation.end and operation.start < area.end for area in areas):
             return False
-        areas.append(Vma(operation.start, operation.end, operation.flags, operation.file))
+        areas.append(Vma(*operation[1:]))
         areas.sort()
         return True
 
@@ -255,7 +273,7 @@ class PageTables:
                 (max(area.start, end), area.end),
             ):
                 if low < high:
-                    part = area._replace(start=low, end=high)
+                    part = area.part(low, high)
                     (inside if start <= low and high <= end else outside).append(part)
         return outside, inside
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from emulator.hardware.operations import SmpRmb, SmpWmb
+from emulator.hardware.operations import Load, SmpRmb, SmpWmb, Store, Translate
+from emulator.hardware.pte import pte_pfn
 from emulator.kernel.memory import SegmentationFault
-from emulator.kernel.mprotect import do_mprotect
+from emulator.kernel.mprotect import PROT_NONE, READ_WRITE, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, Forbidden, Litmus, Setup
-from scenarios.litmus.answers import DEFERRED, RECEIVED, never, postings_sometimes
-from scenarios.litmus.starts import FLAG, PAGE, VERSION
+from scenarios.litmus.answers import DEFERRED, RECEIVED, never, postings_never, postings_sometimes
+from scenarios.litmus.starts import FLAG, PAGE, VERSION, cached_page
 from scenarios.litmus.steps import call, in_order, mover, read
 
 
@@ -56,7 +57,7 @@ async def _writer(cpu: PerCpu) -> None:
 MPROTECT = Litmus(
     name="mprotect-message-passing",
     question="May a CPU see the new flag and the old data while mprotect still owes its flush?",
-    programs=(in_order(mover, call(do_mprotect, MM, PAGE, PAGE + 1, True)), _reader, _writer),
+    programs=(in_order(mover, call(do_mprotect_pkey, MM, PAGE, PAGE + 1, READ_WRITE)), _reader, _writer),
     setup=_data_and_flag,
     expected=(never("immediate", RECEIVED, "litmus_written"), *postings_sometimes()),
 )
@@ -74,5 +75,39 @@ MPROTECT_BATCHED = replace(
     ),
     settings=(("tlb_flush_batched", True),),
     # It flushes without asking who has flushed since.
+    frugal=False,
+)
+
+PROTECTED = "litmus.protected"
+_takes_permission = in_order(
+    call(do_mprotect_pkey, MM, PAGE, PAGE + 1, PROT_NONE), SmpWmb(), Store(PROTECTED, 1)
+)
+
+
+async def _denied(cpu: PerCpu) -> None:
+    protected = await Load(PROTECTED)
+    await SmpRmb()
+    cached = await Translate(PAGE, False)
+    if protected and cached:
+        raise Forbidden("no permission", f"the page is PROT_NONE, but frame {pte_pfn(cached)} may be read")
+    if protected:
+        cpu.count("litmus_denied")
+
+
+# CPU 0                             CPU 1 has page -> src cached
+# demote: src -> dst, deferred
+# mprotect to PROT_NONE: the entry,
+# which names dst; IPI for the page
+#                                   read src, before it
+#                                   handle the IPI
+# return to the caller
+#                                   read: a fault, and refused
+PROT_NONE_PENDING = Litmus(
+    name="mprotect-none-pending",
+    question="A pending page becomes PROT_NONE: may its source be read when mprotect has returned?",
+    programs=(in_order(mover, _takes_permission), _denied),
+    setup=cached_page,
+    expected=(never("immediate", RECEIVED, "litmus_denied"), *postings_never(DEFERRED, "litmus_denied")),
+    # The flush of a single page leaves no note, so a later flush interrupts once more for nothing.
     frugal=False,
 )

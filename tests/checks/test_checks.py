@@ -477,7 +477,7 @@ def test_a_write_to_what_has_left_the_page_cache_is_missed_by_the_next_reader() 
         check.observe(0, operation, answer)
         return answer
 
-    memory.execute(0, VmaInsert(1, SHARED, SHARED + 1, 0, 7))
+    memory.execute(0, VmaInsert(1, SHARED, SHARED + 1, 0, 7, 0))
     pfn = step(AllocPages(0, 0, 0, 0))
     step(FolioZero(pfn))
     assert step(FilemapAdd(7, 0, pfn)) == -1

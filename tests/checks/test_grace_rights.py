@@ -120,7 +120,7 @@ def test_the_range_is_mapped_anew(how: str, flushed: bool) -> None:
         trace.shootdown()
     other = mk_pte(5, PRESENT)
     if how == "area":
-        trace.step(0, VmaInsert(1, VPN - 1, VPN + 1, 0, 0), True)
+        trace.step(0, VmaInsert(1, VPN - 1, VPN + 1, 0, 0, 0), True)
     elif how == "entry":
         trace.step(0, CmpxchgPte(1, VPN, 0, other), 0)
     else:

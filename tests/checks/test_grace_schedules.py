@@ -84,7 +84,7 @@ async def writer(cpu: PerCpu) -> None:
 async def remapper(cpu: PerCpu) -> None:
     await VmaRemove(MM, VPN + 1, VPN + 2)
     await unmap_page_range(cpu, MM, VPN + 1, VPN + 2)
-    await VmaInsert(MM, VPN + 1, VPN + 2, VM_READ | VM_WRITE, 0)
+    await VmaInsert(MM, VPN + 1, VPN + 2, VM_READ | VM_WRITE, 0, 0)
     await user_write(cpu, VPN + 1, 5)
 
 

@@ -11,7 +11,7 @@ from emulator.hardware.operations import AtomicCmpxchg, Load, ReadFrame, SendIpi
 from emulator.hardware.pte import pte_pfn, pte_protnone, pte_write
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.mmap import do_munmap
-from emulator.kernel.mprotect import change_prot_numa, do_mprotect
+from emulator.kernel.mprotect import PROT_NONE, PROT_READ, READ_WRITE, change_prot_numa, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu, tlb_flush_batched_word
 from emulator.kernel.rmap import TLB_FLUSH_BATCH_FLUSHED_SHIFT, flush_tlb_batched_pending
 from emulator.kernel.sched import cond_resched
@@ -80,7 +80,7 @@ def test_all_who_change_entries_look_first() -> None:
     async def body(cpu: PerCpu) -> None:
         await demote(cpu, HEAP)
         for change in (
-            lambda: do_mprotect(cpu, 1, HEAP + 1, HEAP + 2, False),
+            lambda: do_mprotect_pkey(cpu, 1, HEAP + 1, HEAP + 2, PROT_READ),
             lambda: change_prot_numa(cpu, 1, HEAP, HEAP + 1),
             lambda: do_munmap(cpu, 1, HEAP, HEAP + 1),
         ):
@@ -100,7 +100,7 @@ def test_ranges_in_which_nothing_is_mapped_are_left_alone() -> None:
     async def body(cpu: PerCpu) -> None:
         await demote(cpu, HEAP)
         before = cpu.vmstat["nr_tlb_remote_flush"]
-        await do_mprotect(cpu, 1, HEAP + 8, HEAP + 9, False)
+        await do_mprotect_pkey(cpu, 1, HEAP + 8, HEAP + 9, PROT_READ)
         await change_prot_numa(cpu, 1, FILE, FILE + 4)
         await do_munmap(cpu, 1, FILE, FILE + 4)
         assert cpu.vmstat["nr_tlb_remote_flush"] == before
@@ -160,12 +160,12 @@ def test_mprotect_flushes_for_a_deferred_migration_before_the_entry_is_writable(
 
     async def protector(cpu: PerCpu) -> None:
         await user_read(cpu, HEAP)
-        await do_mprotect(cpu, 1, HEAP, HEAP + 1, False)
+        await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, PROT_READ)
         await mark("protected")
         await after("cached")
         assert await demote(cpu, HEAP) == 1
         await mark("moved")
-        await do_mprotect(cpu, 1, HEAP, HEAP + 1, True)
+        await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, READ_WRITE)
 
     async def writer(cpu: PerCpu) -> None:
         # Before anything is moved: under v9 an allocation flushes.
@@ -242,7 +242,8 @@ def test_in_parallel_with_accesses_and_moves(policy: str, architecture: str) -> 
                 area = rng.choice((HEAP, FILE, SHARED))
                 try:
                     if rng.random() < 0.3:
-                        await do_mprotect(cpu, 1, area, area + 4, rng.random() < 0.6)
+                        prot = rng.choice((READ_WRITE, READ_WRITE, PROT_READ, PROT_NONE))
+                        await do_mprotect_pkey(cpu, 1, area, area + 4, prot)
                     else:
                         await random_body(rng.randrange(1 << 30), 1, actions)(cpu)
                 except SegmentationFault:

@@ -46,7 +46,7 @@ from emulator.kernel.fork import dup_mmap
 from emulator.kernel.gup import get_user_pages
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mmu_gather import exit_mmap
-from emulator.kernel.mprotect import change_prot_numa, do_mprotect
+from emulator.kernel.mprotect import PROT_READ, READ_WRITE, change_prot_numa, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.sched import cond_resched
@@ -226,9 +226,9 @@ def test_mprotect_munmap_and_exit_of_the_whole() -> None:
         free = await NrFree(0)
         await user_write(cpu, HEAP, 1)
         await user_write(cpu, HEAP + 2, 1)
-        assert await do_mprotect(cpu, MM, HEAP, HEAP + 2, False)
+        assert await do_mprotect_pkey(cpu, MM, HEAP, HEAP + 2, PROT_READ)
         assert not await GetPte(MM, TAIL) & RW
-        assert await do_mprotect(cpu, MM, HEAP, HEAP + 2, True)
+        assert await do_mprotect_pkey(cpu, MM, HEAP, HEAP + 2, READ_WRITE)
         await user_write(cpu, TAIL, 2)
         await do_munmap(cpu, MM, HEAP, HEAP + 2)
         assert await GetPte(MM, TAIL) == 0
@@ -243,7 +243,7 @@ async def _unmaps_the_tail(cpu: PerCpu) -> None:
 
 
 async def _protects_the_head(cpu: PerCpu) -> None:
-    await do_mprotect(cpu, MM, HEAP, TAIL, False)
+    await do_mprotect_pkey(cpu, MM, HEAP, TAIL, PROT_READ)
 
 
 async def _scans_a_part(cpu: PerCpu) -> None:
@@ -273,7 +273,7 @@ def test_what_linux_would_split_says_so(part: Callable[[PerCpu], Any]) -> None:
 
 def test_a_huge_entry_goes_only_where_nothing_is_and_an_area_is() -> None:
     memory = Memory((Tier(8, Watermarks(0, 0, 0)),), ORDER)
-    memory.execute(0, VmaInsert(MM, HEAP, HEAP + 3, VM_READ, 0))
+    memory.execute(0, VmaInsert(MM, HEAP, HEAP + 3, VM_READ, 0, 0))
     pfn = memory.execute(0, AllocPages(0, 1, 0, 0))
     small = memory.execute(0, AllocPages(0, 0, 0, 0))
     huge = mk_pte(pfn, PRESENT | ACCESSED | PSE)
@@ -286,7 +286,7 @@ def test_a_huge_entry_goes_only_where_nothing_is_and_an_area_is() -> None:
     assert memory.execute(0, CmpxchgPte(MM, TAIL, 0, mk_pte(small, PRESENT))) == huge
     assert memory.execute(0, TryToMigratePte(MM, TAIL, pfn)) == huge
     assert is_migration_entry(memory.page_tables.entry(MM, HEAP))
-    memory.execute(0, VmaInsert(MM + 1, HEAP, HEAP + 4, VM_READ, 0))
+    memory.execute(0, VmaInsert(MM + 1, HEAP, HEAP + 4, VM_READ, 0, 0))
     with pytest.raises(ValueError, match=r"^huge entry at page 0x101: must be a multiple of 2$"):
         memory.execute(0, CmpxchgPte(MM + 1, TAIL, 0, huge))
 
@@ -396,7 +396,7 @@ class Lab:
     def __init__(self) -> None:
         self.memory = Memory((Tier(4, Watermarks(0, 0, 0)), Tier(4, Watermarks(0, 0, 0))), ORDER)
         self.check = Coherence(self.memory)
-        self.do(VmaInsert(MM, HEAP, HEAP + 2, VM_READ | VM_WRITE, 0))
+        self.do(VmaInsert(MM, HEAP, HEAP + 2, VM_READ | VM_WRITE, 0, 0))
         self.source = self.do(AllocPages(0, 1, 0, 0))
         self.memory.folios.content[self.source + 1] = 7
         self.old = mk_pte(self.source, PRESENT | ACCESSED | EXCLUSIVE | PSE)

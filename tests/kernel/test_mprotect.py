@@ -7,7 +7,7 @@ import random
 import pytest
 
 from emulator.checks.coherence import OVERWRITTEN
-from emulator.hardware.operations import ReadFrame, SendIpi
+from emulator.hardware.operations import FolioMapping, GetPte, ReadFrame, SendIpi
 from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
@@ -18,14 +18,19 @@ from emulator.hardware.pte import (
     is_migration_entry,
     make_migration_entry,
     mk_pte,
+    pte_pfn,
     pte_protnone,
     pte_write,
 )
 from emulator.kernel.memory import SegmentationFault
+from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mprotect import (
+    PROT_NONE,
+    PROT_READ,
+    READ_WRITE,
     can_change_pte_writable,
     change_prot_numa,
-    do_mprotect,
+    do_mprotect_pkey,
     pte_needs_flush,
 )
 from emulator.kernel.percpu import PerCpu
@@ -86,13 +91,13 @@ def test_protecting_and_back(policy: str) -> None:
     async def body(cpu: PerCpu) -> None:
         for page in range(3):
             await user_write(cpu, HEAP + page, page + 1)
-        assert await do_mprotect(cpu, 1, HEAP, HEAP + 2, False)
+        assert await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 2, PROT_READ)
         assert [pte_write(machine.entry(HEAP + page)) for page in range(3)] == [False, False, True]
         assert await user_read(cpu, HEAP) == 1
         with pytest.raises(SegmentationFault):
             await user_write(cpu, HEAP + 1, 9)
         await user_write(cpu, HEAP + 2, 30)
-        assert await do_mprotect(cpu, 1, HEAP, HEAP + 2, True)
+        assert await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 2, READ_WRITE)
         # Without a fault: the pages are this mapping's own.
         assert all(pte_write(machine.entry(HEAP + page)) for page in range(3))
         faults = cpu.vmstat["pgfault"]
@@ -107,8 +112,8 @@ def test_protecting_and_back(policy: str) -> None:
 def test_a_page_of_a_private_file_still_is_copied_before_the_first_write() -> None:
     async def body(cpu: PerCpu) -> None:
         await user_read(cpu, FILE)
-        await do_mprotect(cpu, 1, FILE, FILE + 1, False)
-        await do_mprotect(cpu, 1, FILE, FILE + 1, True)
+        await do_mprotect_pkey(cpu, 1, FILE, FILE + 1, PROT_READ)
+        await do_mprotect_pkey(cpu, 1, FILE, FILE + 1, READ_WRITE)
         assert not pte_write(machine.entry(FILE))
         await user_write(cpu, FILE, 5)
         assert cpu.vmstat["pgcow"] == 1
@@ -121,8 +126,8 @@ def test_a_shared_page_stays_shared_and_becomes_writable_only_if_dirty() -> None
     async def body(cpu: PerCpu) -> None:
         await user_write(cpu, SHARED, 5)
         await user_read(cpu, SHARED + 1)
-        await do_mprotect(cpu, 1, SHARED, SHARED + 2, False)
-        await do_mprotect(cpu, 1, SHARED, SHARED + 2, True)
+        await do_mprotect_pkey(cpu, 1, SHARED, SHARED + 2, PROT_READ)
+        await do_mprotect_pkey(cpu, 1, SHARED, SHARED + 2, READ_WRITE)
         assert [pte_write(machine.entry(SHARED + page)) for page in range(2)] == [True, False]
         await user_write(cpu, SHARED + 1, 6)
         assert not cpu.vmstat.get("pgcow")
@@ -134,11 +139,88 @@ def test_a_shared_page_stays_shared_and_becomes_writable_only_if_dirty() -> None
 def test_a_range_over_a_hole_fails_after_what_lies_before_it() -> None:
     async def body(cpu: PerCpu) -> None:
         await user_write(cpu, HEAP, 1)
-        assert not await do_mprotect(cpu, 1, HEAP, FILE, False)
+        assert not await do_mprotect_pkey(cpu, 1, HEAP, FILE, PROT_READ)
         assert not pte_write(machine.entry(HEAP))
 
     machine = SmallMachine(Thread(0, body))
     assert not machine.run().violations
+
+
+def test_no_permission_at_all_and_back() -> None:
+    """One flush to take the permission away, none to give it back: nobody can have cached such an entry."""
+
+    async def body(cpu: PerCpu) -> None:
+        await after("there")
+        for page in range(4):
+            await user_write(cpu, HEAP + page, page + 1)
+        assert await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 2, PROT_NONE)
+        assert pte_protnone(await GetPte(1, HEAP)) and not pte_write(await GetPte(1, HEAP))
+        assert cpu.vmstat["nr_tlb_remote_flush"] == 1
+        for access in (user_read(cpu, HEAP), user_write(cpu, HEAP + 1, 9)):
+            with pytest.raises(SegmentationFault, match="in an area without any permission"):
+                await access
+        assert not cpu.counted("numa_hint_faults")
+        assert await user_read(cpu, HEAP + 2) == 3
+        assert await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 4, READ_WRITE)
+        assert cpu.vmstat["nr_tlb_remote_flush"] == 1
+        # Exclusive pages are writable at once.
+        faults = cpu.vmstat["pgfault"]
+        await user_write(cpu, HEAP, 9)
+        assert (await user_read(cpu, HEAP), await user_read(cpu, HEAP + 1)) == (9, 2)
+        assert cpu.vmstat["pgfault"] == faults
+        await mark("done")
+
+    async def other(cpu: PerCpu) -> None:
+        await user_read(cpu, HEAP + 8)
+        await mark("there")
+        await after("done")
+
+    machine = SmallMachine(Thread(0, body), Thread(1, other))
+    assert not machine.run().violations
+
+
+def test_a_page_without_permission_moves_and_keeps_none() -> None:
+    """What is not accessible is in no TLB: nothing is flushed, and the destination is as inaccessible."""
+
+    async def body(cpu: PerCpu) -> None:
+        await after("there")
+        await user_write(cpu, HEAP, 7)
+        await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, PROT_NONE)
+        source = pte_pfn(await GetPte(1, HEAP))
+        flushes = cpu.vmstat["nr_tlb_remote_flush"]
+        assert await demote(cpu, HEAP) and cpu.vmstat["nr_tlb_remote_flush"] == flushes
+        entry = await GetPte(1, HEAP)
+        assert pte_protnone(entry) and pte_pfn(entry) != source
+        with pytest.raises(SegmentationFault):
+            await user_read(cpu, HEAP)
+        await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, READ_WRITE)
+        assert await user_read(cpu, HEAP) == 7
+        await mark("done")
+
+    async def other(cpu: PerCpu) -> None:
+        await user_read(cpu, HEAP + 8)
+        await mark("there")
+        await after("done")
+
+    machine = SmallMachine(Thread(0, body), Thread(1, other))
+    assert not machine.run().violations
+
+
+def test_part_of_an_area_of_a_file_shows_the_same_pages() -> None:
+    """A split area goes on where the first part ends (vm_pgoff)."""
+
+    async def body(cpu: PerCpu) -> None:
+        await user_write(cpu, SHARED + 5, 7)
+        await do_mprotect_pkey(cpu, 1, SHARED + 4, SHARED + 8, PROT_READ)
+        await do_munmap(cpu, 1, SHARED, SHARED + 1)
+        assert await user_read(cpu, SHARED + 5) == 7
+        await user_read(cpu, SHARED + 6)
+        pfn = pte_pfn(await GetPte(1, SHARED + 6))
+        assert await FolioMapping(pfn) == (2, 6)
+        await user_read(cpu, SHARED + 1)
+        assert await FolioMapping(pte_pfn(await GetPte(1, SHARED + 1))) == (2, 1)
+
+    assert not SmallMachine(Thread(0, body)).run().violations
 
 
 def test_no_flush_where_nothing_changes_and_one_for_the_whole_range() -> None:
@@ -146,8 +228,8 @@ def test_no_flush_where_nothing_changes_and_one_for_the_whole_range() -> None:
         await after("there")
         for page in range(4):
             await user_write(cpu, HEAP + page, page + 1)
-        for writable, flushes in ((True, 0), (False, 1), (False, 1), (True, 2)):
-            await do_mprotect(cpu, 1, HEAP, HEAP + 4, writable)
+        for prot, flushes in ((READ_WRITE, 0), (PROT_READ, 1), (PROT_READ, 1), (READ_WRITE, 2)):
+            await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 4, prot)
             assert cpu.vmstat.get("nr_tlb_remote_flush", 0) == flushes
         await mark("done")
 
@@ -165,7 +247,7 @@ def test_a_hint_is_lost_with_the_protection_that_it_was_made_of() -> None:
         await demote(cpu, HEAP)
         await change_prot_numa(cpu, 1, HEAP, HEAP + 1)
         assert pte_protnone(machine.entry(HEAP))
-        await do_mprotect(cpu, 1, HEAP, HEAP + 1, False)
+        await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, PROT_READ)
         assert machine.entry(HEAP) & (PRESENT | RW | PROTNONE) == PRESENT
         assert await user_read(cpu, HEAP) == 1
         assert not cpu.vmstat.get("numa_hint_faults")
@@ -183,7 +265,7 @@ def test_a_writable_entry_under_migration_is_waited_for() -> None:
         await user_write(cpu, HEAP, 1)
         await mark("written")
         await after("moving")
-        await do_mprotect(cpu, 1, HEAP, HEAP + 1, False)
+        await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, PROT_READ)
         assert not pte_write(machine.entry(HEAP))
 
     machine = SmallMachine(Thread(0, mover), Thread(1, protector))
@@ -213,12 +295,12 @@ def test_write_enabling_while_a_source_frame_still_is_cached(policy: str, archit
     async def protector(cpu: PerCpu) -> None:
         # Only what was never written through is deferred.
         await user_read(cpu, HEAP)
-        await do_mprotect(cpu, 1, HEAP, HEAP + 1, False)
+        await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, PROT_READ)
         await mark("protected")
         await after("cached")
         assert await demote(cpu, HEAP) == 1
         await mark("moved")
-        await do_mprotect(cpu, 1, HEAP, HEAP + 1, True)
+        await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, READ_WRITE)
 
     async def writer(cpu: PerCpu) -> None:
         # Before anything is moved: under v9 an allocation flushes.
@@ -267,7 +349,8 @@ def test_in_parallel_with_accesses_and_moves(architecture: str) -> None:
                 action = rng.randrange(5)
                 try:
                     if action == 0:
-                        await do_mprotect(cpu, 1, area, area + 4, rng.random() < 0.6)
+                        prot = rng.choice((READ_WRITE, READ_WRITE, PROT_READ, PROT_NONE))
+                        await do_mprotect_pkey(cpu, 1, area, area + 4, prot)
                     elif action == 1:
                         await user_read(cpu, area + rng.randrange(4))
                     elif action == 2:

@@ -111,7 +111,7 @@ class TestAndClearYoung(Answers[bool]):
 
 @Row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(areas,))
 class FindVma(Answers[tuple[int, ...]]):
-    """find_vma: (start, end, flags, file) of the area holding `vpn`, or ()."""
+    """find_vma: (start, end, flags, file, pgoff) of the area holding `vpn`, or ()."""
 
     mm: int
     vpn: int
@@ -119,13 +119,15 @@ class FindVma(Answers[tuple[int, ...]]):
 
 @Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
 class VmaInsert(Answers[bool]):
-    """mmap: add an area of pages [start, end); false if it overlaps another."""
+    """mmap: add an area of pages [start, end); false if it overlaps another. Its first page is page `pgoff`
+    of the file."""
 
     mm: int
     start: int
     end: int
     flags: int
     file: int
+    pgoff: int
 
 
 @Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))

@@ -29,6 +29,7 @@ def as_document(again: Replay, elapsed_s: float) -> dict[str, Any]:
         "different": again.different and again.different._asdict(),
         "violations": [one._asdict() for one in referee.violations()],
         "recorded_violations": [one._asdict() for one in end.violations] if end is not None else None,
+        "not_looked_at": list(header.not_looked_at),
         "came_out_again": again.rules_again if end is not None else None,
         "broken_at": again.broken_at or None,
         "fault": again.fault or None,
@@ -55,7 +56,8 @@ def print_repetition(again: Replay, elapsed_s: float, width: int) -> None:
     else:
         click.echo("the same as recorded, as far as that goes")
     found = referee.violations()
-    click.echo(f"{len(found)} violations" if found else "no rule broke")
+    blind = str(recording.subject().looked)
+    click.echo((f"{len(found)} violations" if found else "no rule broke") + (f"; {blind}" if blind else ""))
     print_violations(click.echo, [f"{one.rule}: {one.text}" for one in found])
     if again.fault:
         click.echo(f"a program raised: {again.fault}")

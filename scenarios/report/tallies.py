@@ -45,6 +45,7 @@ def _result(tally: Tally) -> dict[str, Any]:
         "cpus": subject.cpus,
         **{name: tally.count(name) for name in COUNTS},
         "rules": tally.rules,
+        "not_looked_at": list(subject.looked.not_at),
         "findings": [
             {**one._asdict(), "recording": one.recording and str(one.recording)} for one in tally.findings
         ],
@@ -70,6 +71,11 @@ def print_outcome(outcome: Outcome, seed: int, level: int, file: TextIO) -> None
         print_latencies(console, latencies, outcome.latencies)
     console.print()
     console.print(_last_line(outcome))
+    for line in dict.fromkeys(str(tally.target.subject.looked) for tally in tallies):
+        if line:
+            console.print(Text(line))
+    if unseen := [tally.target.subject.title() for tally in outcome.tallies if not tally.runs]:
+        console.print(Text(f"never run: {', '.join(unseen)}"))
 
 
 def _table(tallies: Sequence[Tally]) -> Table:

@@ -39,14 +39,19 @@ def figures(result: Result) -> str:
         "" if result.states is None else f"{result.states:,} states",
         f"{rate:,.0f} steps/s",
         f"{result.elapsed_s:.1f} s",
-        str(subject.heed) if subject.heed else "",
         f"{result.cut:,} cut short" if result.cut else "",
     )
     return ", ".join(filter(None, parts))
 
 
 def verdict(result: Result) -> str:
-    """The third line: whether that was expected."""
+    """The third line: whether that was expected, and of which rules not."""
+    words = _verdict(result)
+    blind = str(result.job.subject.looked)
+    return f"{words}; {blind}" if blind else words
+
+
+def _verdict(result: Result) -> str:
     job = result.job
     if not result.ok:
         return f"UNEXPECTED: {result.reason}"
@@ -101,6 +106,10 @@ def summary(results: Sequence[Result], planned: int) -> str:
         (sum(bool(result.error) for result in results), "errors"),
         (sum(bool(result.job.left_out) for result in results), "left out"),
         (sum(result.says_nothing for result in results), "of which nothing is expected"),
+        (
+            sum(bool(result.job.subject.looked.not_at) for result in results),
+            "with rules that were not looked at",
+        ),
     ):
         text += f", {number} {what}" if number else ""
     text += f"; {steps:,} steps in {seconds:.1f} s"
@@ -134,7 +143,7 @@ def ktap(result: Result, number: int) -> Iterable[str]:
     elif not skip:
         yield f"# {observation(result)}"
         yield f"# {figures(result)}"
-    if result.says_nothing or result.reason:
+    if result.says_nothing or result.reason or (result.job.subject.heed and not skip):
         yield f"# {verdict(result)}"
     if result.reason and result.witness is not None:
         yield f"# breaks: {result.witness.rule}: {' '.join(result.witness.text.split())}"
@@ -165,6 +174,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "file": None if result.file is None else str(result.file),
         "rules": list(subject.heed.rules),
         "ignored": list(subject.heed.ignored),
+        "not_looked_at": list(subject.looked.not_at),
         "like": job.like or None,
         "left_out": job.left_out or None,
         "error": result.error or None,

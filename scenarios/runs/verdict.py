@@ -24,6 +24,7 @@ from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, find_named
+from scenarios.subjects.rules import looked
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
@@ -137,6 +138,8 @@ def plan(
             left_out = ""
             if not isinstance(made, litmus.only):
                 left_out = f"asks about {litmus.only.__name__} and what is derived from it only"
+            elif heed and not looked(heed, test).at:
+                left_out = "judges none of the rules that count"
             jobs += [
                 _job(Subject(test, policy, arch, litmus.cpus, heed=heed), expectation, like, left_out)
                 for arch in _archs(archs, expectation)
@@ -175,12 +178,16 @@ def reason(result: Result) -> str:
         return ""
     if result.endless:
         return f"{LIVELOCK}: {result.endless}"
+    if not result.schedules:
+        return "vacuous: no run came to its end; raise --seconds, or --states of an exhaustive search"
     # A policy that does not share the fault of the one that it is like is none the worse for it, and behind
     # what does not count there need not be anything.
     if job.expected == "Sometimes" and not job.like and not job.subject.heed:
         return "expected Sometimes"
     if result.unreached and job.expected is not None:
         return f"vacuous: no run counted {', '.join(result.unreached)}{like}"
-    if result.schedules and result.cut == result.schedules:
+    if result.cut == result.schedules:
         return "vacuous: every run was cut short; raise --steps"
+    if not result.steps:
+        return "vacuous: no program does anything"
     return ""

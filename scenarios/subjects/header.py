@@ -31,7 +31,8 @@ class TraceFile(Plain):
 class Ran(Plain):
     """What every file about runs says of them. `file` defines the litmus test if it is not a shipped one.
 
-    `rules` and `ignored` say which rules counted; `project` is the version that wrote it.
+    `rules` and `ignored` say which rules counted, `not_looked_at` names those that did not; `project` is the
+    version that wrote it.
     """
 
     policy: str = Field(min_length=1, max_length=200)
@@ -41,6 +42,7 @@ class Ran(Plain):
     project: str = ""
     rules: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    not_looked_at: tuple[str, ...] = ()
 
     @property
     def heed(self) -> Heed:

@@ -111,6 +111,10 @@ def litmus_in(file: str) -> tuple[Litmus, ...]:
 
 def _check_programs(litmus: Litmus, file: str) -> None:
     """UsageProblem for a program that is none. Python would say so where it is awaited, which is not here."""
+    if not litmus.programs:
+        raise UsageProblem(
+            f"{file}: {litmus.name}: it has no program; one for each CPU, and at least one CPU"
+        )
     wanted = [(body, "program", "async def", True) for body in litmus.programs]
     for body, role, keyword, is_async in [*wanted, (litmus.setup, "setup", "def", False)]:
         code = getattr(inspect.unwrap(body), "__code__", None) if callable(body) else None

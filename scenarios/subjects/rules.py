@@ -1,6 +1,7 @@
 """All rules that can break, and which of them a person means by `--rule` and `--ignore`.
 
 A litmus program raises rules of its own (`Forbidden`); those of the tests at hand are read in their files.
+What a person leaves out is named in every answer: a *Never* is one of the rules that were looked at.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import ast
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NamedTuple
 
 from emulator.checks import accounting, coherence, frugality, grace_period
-from emulator.checks.heed import Heed
+from emulator.checks.heed import ALL, Heed
 from emulator.machine import progress
 from emulator.memory import folios
 from scenarios.subjects.modules import tree_of
@@ -31,16 +32,64 @@ RULES: Final = (
 )
 
 
-def heed(rules: Sequence[str], ignored: Sequence[str], tests: Sequence[LitmusName]) -> Heed:
-    """What a person means. UsageProblem for the name of no rule that these tests can break."""
-    known = (
-        dict.fromkeys([*RULES, *(rule for test in tests for rule in _own(test))]) if rules or ignored else {}
+_AT_THE_END: Final = (
+    *(accounting.LEAK, accounting.REFERENCES, accounting.UNFINISHED, accounting.UNDECLARED, *folios.FAULTS),
+    grace_period.OWED,
+)
+
+
+class Looked(NamedTuple):
+    """The rules that were looked at in a subject's runs, and those that a person left out."""
+
+    at: tuple[str, ...]
+    not_at: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Which were not looked at, in words; empty if all were."""
+        few, many = sorted((self.at, self.not_at), key=len)
+        names = ", ".join(map(repr, few))
+        which = names if few is self.not_at else f"all but {names}"
+        return (
+            f"not looked at: {len(self.not_at)} of {len(few) + len(many)} rules, {which}"
+            if self.not_at
+            else ""
+        )
+
+
+def looked(heed: Heed, test: LitmusName | None = None) -> Looked:
+    """What these rules are of a litmus test, or of a workload."""
+    if not heed:
+        return Looked(RULES, ())
+    rules = RULES if test is None else _of(test)
+    return Looked(
+        tuple(rule for rule in rules if heed.counts(rule)),
+        tuple(rule for rule in rules if not heed.counts(rule)),
     )
+
+
+def heed(rules: Sequence[str], ignored: Sequence[str], tests: Sequence[LitmusName]) -> Heed:
+    """What a person means. UsageProblem for the name of no rule of these tests, and where no rule is left."""
+    if not rules and not ignored:
+        return ALL
+    known = dict.fromkeys([*RULES, *(rule for test in tests for rule in _own(test))])
     for option, patterns in (("--rule", rules), ("--ignore", ignored)):
         for pattern in patterns:
             if not any(fnmatchcase(rule, pattern) for rule in known):
                 raise UsageProblem(f"{option}: no rule {pattern!r}; {did_you_mean(pattern, known)}")
-    return Heed(tuple(rules), tuple(ignored))
+    found = Heed(tuple(rules), tuple(ignored))
+    if not any(map(found.counts, known)):
+        given = " and ".join(
+            option for option, patterns in (("--rule", rules), ("--ignore", ignored)) if patterns
+        )
+        raise UsageProblem(f"{given}: no rule is left to look at; leave one, {RULES[0]!r} for example")
+    return found
+
+
+def _of(test: LitmusName) -> tuple[str, ...]:
+    """The rules that are judged in a test's runs."""
+    litmus = find_named(test)
+    out = {*(() if litmus.drain else _AT_THE_END), *(() if litmus.frugal else (frugality.NEEDLESS,))}
+    return tuple(dict.fromkeys(rule for rule in (*RULES, *_own(test)) if rule not in out))
 
 
 def _own(test: LitmusName) -> list[str]:

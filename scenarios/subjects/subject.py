@@ -26,6 +26,7 @@ from scenarios.subjects.header import Header, TraceFile, project_version
 from scenarios.subjects.modules import short_path
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, machine_of
+from scenarios.subjects.rules import Looked, looked
 from scenarios.subjects.workload_machine import ScenarioMachine, build_machine
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import Workload
@@ -65,6 +66,11 @@ class Subject:
     def workload(self) -> Workload:
         assert isinstance(self.what, Workload)
         return self.what
+
+    @property
+    def looked(self) -> Looked:
+        """Which rules are looked at in its runs, and which were left out."""
+        return looked(self.heed, self.what if isinstance(self.what, LitmusName) else None)
 
     def __str__(self) -> str:
         return f"{self.what} under {self.policy}"
@@ -113,7 +119,11 @@ class Subject:
     def ran(self) -> dict[str, Any]:
         """What every file about it says (`header.Ran`), but for the seed."""
         file = self.what.file if isinstance(self.what, LitmusName) else ""
-        heed = {"rules": self.heed.rules, "ignored": self.heed.ignored}
+        heed = {
+            "rules": self.heed.rules,
+            "ignored": self.heed.ignored,
+            "not_looked_at": self.looked.not_at,
+        }
         return {"policy": self.policy, "arch": self.arch, "file": file, "project": project_version(), **heed}
 
 

@@ -100,7 +100,7 @@ def check(
     tests = tests_named(names, every)
     jobs = plan(tests, policies, archs, heed(rules, ignored, tests))
     if all(job.left_out for job in jobs):
-        raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out}; not about {jobs[0].subject.policy}")
+        raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out} (policy {jobs[0].subject.policy})")
     if schedules is None:
         schedules = SCHEDULES_ALL if every else SCHEDULES
     if states is None and every and strategy != EXHAUSTIVE:

@@ -125,7 +125,8 @@ def _followed(way: _Way, as_json: bool) -> int:
     else:
         click.echo(way.subject.title() + "\n")
         click.echo(drawing.text(terminal_width()) + "\n")
-        click.echo(f"breaks: {violation.rule}: {violation.text}" if violation else "no rule broke")
+        blind = f"; {way.subject.looked}" if way.subject.heed else ""
+        click.echo(f"breaks: {violation.rule}: {violation.text}" if violation else f"no rule broke{blind}")
         if not again:
             why = f": {problem}" if problem else ""
             click.echo(f"the file says {way.rule!r}, which did not come out again{why}")
@@ -143,6 +144,7 @@ def _document(
         "text": violation.text if violation else None,
         "expected_rule": way.rule or None,
         "came_out_again": again if way.rule else None,
+        "not_looked_at": list(way.subject.looked.not_at),
         "problem": problem or None,
         "schedule": format_schedule(way.schedule),
         "steps": len(drawing.steps),

@@ -122,6 +122,8 @@ def stress(
         raise UsageProblem(outcome.problem)
     if outcome.interrupted:
         exits.interrupted()
+    if not outcome.count("runs"):
+        raise UsageProblem("no run was made in that time, so nothing is known; raise --seconds")
     return exits.VIOLATION if outcome.found else 0
 
 

@@ -117,8 +117,10 @@ def test_so_many_states_and_no_more(folder: Path, migrc: Migrc, capsys: Captured
     assert migrc(*arguments, "--states", "5") == 0
     part = json.loads(capsys.readouterr().out)
     assert not part["complete"] and part["schedules"] == 300
-    assert migrc(*arguments, "--states", "5", "--strategy", "exhaustive") == 0
-    assert not json.loads(capsys.readouterr().out)["complete"]
+    # On its first way down, which ended nowhere: such a Never would say nothing.
+    assert migrc(*arguments, "--states", "5", "--strategy", "exhaustive") == 1
+    none = json.loads(capsys.readouterr().out)
+    assert (none["complete"], none["schedules"]) == (False, 0) and "no run came to its end" in none["reason"]
 
 
 RACE = """
@@ -275,7 +277,7 @@ def test_without_options_everything_that_has_an_expectation_is_planned(folder: P
             "mine.py:m under immediate: CPU 0: ValueError: at once (mine.py:4 in a)",
         ),
         (
-            f"{HEAD}L = Litmus('m', '?', (), lambda setup: None, ())\n",
+            f"{HEAD}async def a(cpu): pass\nL = Litmus('m', '?', (a,), lambda setup: None, ())\n",
             "expects nothing of any policy; say which with --policy",
         ),
         (

@@ -158,3 +158,34 @@ def test_stress_leaves_out_and_names_what_does_not_apply() -> None:
     assert {one.arch for one in subjects} == set(LITMUS_ARCHS)
     _, left_out = _litmus_subjects(tests, ("immediate",), ())
     assert sorted(line.split()[0] for line in left_out) == ["switched-off-before-write", SWITCH]
+
+
+NOTHING = """
+from emulator.machine.litmus import Expectation, Litmus
+
+
+async def idle(cpu):
+    pass
+
+
+NEVER = Expectation("immediate", "Never", "Never", "Never")
+LITMUS = Litmus("nothing", "?", PROGRAMS, lambda setup: None, (NEVER,))
+"""
+
+
+def test_a_test_in_which_nothing_happens_is_vacuous(folder: Path, checked: Callable[..., Any]) -> None:
+    (folder / "nothing.py").write_text(NOTHING.replace("PROGRAMS", "(idle,)"))
+    code, out, _ = checked("nothing.py", "--arch", "sc")
+    assert code == 1 and "vacuous: no program does anything" in out
+    (folder / "none.py").write_text(NOTHING.replace("PROGRAMS", "()"))
+    code, out, err = checked("none.py")
+    assert (code, out) == (2, "") and "none.py: nothing: it has no program; one for each CPU" in err
+
+
+@pytest.mark.parametrize("strategy", ["portfolio", "random", "exhaustive"])
+def test_no_time_is_no_verdict(
+    strategy: str, folder: Path, migrc: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ("--seconds", "1e-9", "--states", "1")
+    assert migrc("check", "shootdown", "--policy", "immediate", "--strategy", strategy, *short) == 1
+    assert capsys.readouterr().out.count("vacuous: no run came to its end") == 3

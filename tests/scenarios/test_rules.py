@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import emulator
+from scenarios.files.witness import load
 from scenarios.subjects.rules import RULES
 
 Migrc = Callable[..., int]
@@ -95,6 +96,63 @@ def test_a_rule_that_is_none_is_told_what_was_meant(
         assert "--ignore: no rule 'frist rule'; did you mean first rule?" in capsys.readouterr().err
         assert migrc(verb, "shootdown", "--rule", "grce*") == 2
         assert "--rule: no rule 'grce*'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("--ignore", "*"), ("--rule", "deadlock", "--ignore", "dead*"), ("--rule", "*", "--ignore", "?*")],
+)
+@pytest.mark.parametrize("verb", ["check", "stress"])
+def test_what_leaves_no_rule_is_refused(
+    verb: str, given: tuple[str, ...], migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert migrc(verb, "shootdown", *given) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and len(told.err.splitlines()) == 1
+    assert "--ignore: no rule is left to look at" in told.err
+
+
+def test_a_never_says_which_rules_it_is_of(
+    found: Callable[..., Any], migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject = ("shootdown", "crossing-flushes", "--policy", "immediate", "--arch", "sc", "--schedules", "50")
+    assert [one["not_looked_at"] for one in found(*subject)["results"]] == [[], []]
+    (one, _) = found(*subject, "--rule", "deadlock", "--rule", FREE)["results"]
+    assert one["observation"] == "Never"
+    assert set(one["not_looked_at"]) == set(RULES) - {"deadlock", FREE}
+    migrc("check", *subject, "--rule", "deadlock", "--rule", FREE)
+    lines = capsys.readouterr().out.splitlines()
+    most = f"not looked at: {len(RULES) - 2} of {len(RULES)} rules, all but '{FREE}', 'deadlock'"
+    assert [line for line in lines if most in line] == [lines[2], lines[5]]
+    assert "2 with rules that were not looked at" in lines[-1]
+    migrc("check", *subject, "--ignore", "deadlock", "--ktap")
+    few = f"not looked at: 1 of {len(RULES)} rules, 'deadlock'"
+    assert sum(few in line for line in capsys.readouterr().out.splitlines()) == 2
+
+
+def test_witnesses_and_replays_say_it_too(
+    found: Callable[..., Any], migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = found("shootdown", "--policy", MISTAKE, "--arch", "x86", "--ignore", "grace*")
+    assert load(Path(one["file"])).not_looked_at == tuple(rule for rule in RULES if rule.startswith("grace"))
+    assert migrc("replay", one["file"], "--json") == 1
+    again = json.loads(capsys.readouterr().out)
+    assert again["not_looked_at"] == one["not_looked_at"] != []
+
+
+def test_a_test_that_judges_none_of_the_rules_is_left_out(
+    folder: Path, found: Callable[..., Any], migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing is drained nothing is owed at the end, and generous tests do not mind interrupts."""
+    generous = RAISES.replace('("second rule",)),)', '("second rule",)),), drain=False, frugal=False')
+    (folder / "generous.py").write_text(generous)
+    for rule in ("needless interrupt", "reference count", "*owed at the end"):
+        assert migrc("check", "generous.py", "--rule", rule) == 2
+        assert "generous.py:raises judges none of the rules that count" in capsys.readouterr().err
+        _, other = found("shootdown", "generous.py", "--arch", "sc", "--policy", "immediate", "--rule", rule)[
+            "results"
+        ]
+        assert "judges none" in other["left_out"]
 
 
 def test_every_rule_is_listed() -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import pkgutil
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import emulator
+from emulator.checks.heed import Heed
 from scenarios.files.witness import load
+from scenarios.report.tallies import print_outcome
+from scenarios.runs.trials import Outcome, Tally, target
+from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.rules import RULES
+from scenarios.subjects.subject import Subject
 
 Migrc = Callable[..., int]
 
@@ -166,3 +173,13 @@ def test_every_rule_is_listed() -> None:
             for name in named:
                 assert getattr(module, name) in RULES, (module.__name__, name)
     assert emulator and len(set(RULES)) == len(RULES)
+
+
+def test_a_stress_report_says_what_was_not_looked_at_and_what_never_ran() -> None:
+    subject = Subject(LitmusName("shootdown"), "immediate", "x86", heed=Heed(("deadlock",)))
+    ran = Tally(target(subject), runs=1, interleavings={"one"})
+    file = io.StringIO()
+    print_outcome(Outcome([ran, Tally(target(replace(subject, arch="riscv")))]), 0, 0, file)
+    lines = file.getvalue().splitlines()[-2:]
+    assert lines[0] == f"not looked at: {len(RULES) - 1} of {len(RULES)} rules, all but 'deadlock'"
+    assert lines[1] == "never run: shootdown under immediate on riscv"

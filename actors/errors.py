@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from emulator.hardware.awaits import ForgottenAwait
+from emulator.kernel.policy import WrongAnswer
 from emulator.machine.progress import asked
 
 _HERE: Final = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def fault_of(problem: BaseException) -> Fault:
     place = next(
         (one for one in reversed(places) if is_users_file(one[0])), places[-1] if places else ("", 0, "")
     )
-    if isinstance(problem, ForgottenAwait):
+    if isinstance(problem, (ForgottenAwait, WrongAnswer)):
         place = problem.place
     message = str(problem) or "(no message)"
     if isinstance(problem, TypeError) and "in 'await' expression" in message:

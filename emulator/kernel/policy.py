@@ -8,7 +8,8 @@ that runs them comes first. Hooks that are plain functions decide something with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from types import CodeType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from emulator.hardware.operations import AtomicAdd, Operation
 from emulator.hardware.pte import pte_dirty
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 MR_DEMOTION = "demotion"
 MR_NUMA_MISPLACED = "numa_misplaced"
+
+
+class WrongAnswer(TypeError):
+    """A policy's method answered what nobody can use; `place` is the method's file, line and name."""
+
+    def __init__(self, method: str, answer: Any, wanted: str, code: CodeType) -> None:
+        super().__init__(f"{method} answers {answer!r:.80}; {wanted} is expected")
+        self.place = (code.co_filename, code.co_firstlineno, code.co_name)
 
 
 class Policy:

@@ -28,7 +28,7 @@ _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 def check_hooks(policy: Policy) -> None:
     """UsageProblem for what the kernel would not call, or not in this way."""
-    own, base = _split(type(policy))
+    own, base = own_and_base(type(policy))
     known = [name for name in dir(base) if not name.startswith("_")]
     for name in known:
         expected = getattr(base, name)
@@ -54,7 +54,7 @@ def check_hooks(policy: Policy) -> None:
             _check_name(type(policy), name, value, known, own)
 
 
-def _split(made: type[Policy]) -> tuple[list[type], type[Policy]]:
+def own_and_base(made: type[Policy]) -> tuple[list[type], type[Policy]]:
     """The user's own classes of a policy, and the shipped one that they build on."""
     ours = ("emulator.", "scenarios.mistakes")
     own = [one for one in made.__mro__ if not one.__module__.startswith(ours) and one is not object]

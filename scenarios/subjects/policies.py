@@ -18,7 +18,8 @@ from emulator.kernel.policy import Policy
 from emulator.policies.catalogue import POLICIES
 from scenarios.mistakes import MISTAKES
 from scenarios.subjects.await_reader import check_awaits
-from scenarios.subjects.hooks import check_hooks
+from scenarios.subjects.hook_answers import hold_to_answers
+from scenarios.subjects.hooks import check_hooks, own_and_base
 from scenarios.subjects.modules import find_in, load, place, what, with_companions
 from scenarios.usage import UsageProblem, did_you_mean
 
@@ -44,6 +45,7 @@ def policy_factory(name: str) -> Callable[[], Policy]:
         where = f"line {inspect.getsourcelines(found)[1]}"
         known = did_you_mean(made.like, POLICIES)
         raise _wrong(name, f"{where}: like = {made.like!r} is no shipped policy; {known}")
+    hold_to_answers(*own_and_base(found))
     return found
 
 

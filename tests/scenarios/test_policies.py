@@ -421,9 +421,9 @@ def test_programs_that_are_none_are_told(folder: Path, told: Callable[..., str])
 def test_what_memory_cannot_carry_out_is_told_with_the_operation(
     folder: Path, told: Callable[..., str]
 ) -> None:
-    body = "async def extra_references(self, cpu, src, dst):\n    if not src:\n        return 1"
+    body = "async def after_unmap(self, cpu, src, dst):\n    await AtomicAdd('x', None)"
     said = told("check", "deferred-copy", "--arch", "sc", "--policy", policy(folder, body))
-    assert "CPU 0: TypeError: " in said and ", asked for by FolioMigrateMapping(" in said
+    assert "CPU 0: TypeError: " in said and ", asked for by AtomicAdd(" in said
 
 
 def test_what_a_policy_does_wrong_inside_the_kernel_names_its_own_line(

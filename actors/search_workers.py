@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from actors.errors import Fault, ProgramError, fault_of
 from actors.worker_pool import Worker, WorkerPool
+from emulator.explore.compiled.runs import search
 from emulator.explore.explorer import Explorer
-from emulator.explore.search import Limits, Tally, search
+from emulator.explore.search import Limits, Tally
 from emulator.explore.strategies import find_strategy
 from emulator.machine.progress import running_cpu
 

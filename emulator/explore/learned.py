@@ -18,6 +18,7 @@ from emulator.explore.parts import (
     ClockNode,
     CpuLearner,
     CpuNode,
+    Edge,
     Event,
     Option,
     SharedLearner,
@@ -45,6 +46,7 @@ class LearnedMachine:
         self.reached: set[str] = set()
         self.path: list[Transition] = []
         self.violation: Violation | None = None
+        self.walker: Any = None  # the compiled side, once there is one
         self._forget_beyond = forget_beyond
         self._surroundings = Surroundings(machine.roots)
         self._forget()
@@ -52,18 +54,18 @@ class LearnedMachine:
     def _forget(self) -> None:
         self._events: dict[Any, int] = {}
         self._event_list: list[Event] = []
-        self._sharing = SharedLearner(self.machine)
-        self._learners = [
-            CpuLearner(number, self.machine, self._sharing, self._event, self.reached, self._surroundings)
+        self.sharing = SharedLearner(self.machine)
+        self.learners = [
+            CpuLearner(number, self.machine, self.sharing, self._event, self.reached, self._surroundings)
             for number in range(self.cpus)
         ]
         watchers = self.machine.watchers()
         self._ignored = ignored(watchers)
-        self._watching = ClockLearner(watchers, self._event_list, self.machine.drains)
-        self._start: Snapshot = (
-            tuple([learner.start for learner in self._learners]),
-            self._sharing.start,
-            self._watching.start,
+        self.watching = ClockLearner(watchers, self._event_list, self.machine.drains)
+        self.start: Snapshot = (
+            tuple([learner.start for learner in self.learners]),
+            self.sharing.start,
+            self.watching.start,
         )
         self.reset()
 
@@ -86,17 +88,34 @@ class LearnedMachine:
         self.settle()
         if self.learnt() > self._forget_beyond:
             self._forget()
-        self.resume(self._start)
+        self.resume(self.start)
         self.path = []
         self.violation = None
 
     def learnt(self) -> int:
         """How many states of parts are known."""
         return (
-            len(self._sharing.nodes)
-            + len(self._watching.nodes)
-            + sum(len(one.nodes) for one in self._learners)
+            len(self.sharing.nodes) + len(self.watching.nodes) + sum(len(one.nodes) for one in self.learners)
         )
+
+    def edges_learnt(self) -> int:
+        """How much is known of what leads from state to state."""
+        return (
+            self.sharing.edges_learnt
+            + self.watching.edges_learnt
+            + sum(one.edges_learnt for one in self.learners)
+        )
+
+    def edge_of(self, option: Option, answer: Any) -> Edge:
+        """Where an option leads with this answer, None if nothing is asked; learnt if it has to be."""
+        edge = option.alone if option.action < 0 else option.successors.get(answer)
+        if edge is None:
+            edge = self.learners[option.cpu].learn(option, answer)
+            if option.action < 0:
+                option.alone = edge
+            else:
+                option.successors[answer] = edge
+        return edge
 
     def settle(self) -> None:
         """Nothing more is asked for now. Raises SharedState if programs have changed what they share."""
@@ -124,7 +143,7 @@ class LearnedMachine:
                     continue
                 edge = edges.get(action, UNKNOWN)
                 if edge is UNKNOWN:
-                    edge = self._sharing.learn(shared, action)
+                    edge = self.sharing.learn(shared, action)
                 if edge is None:
                     continue
                 transition = option.transition
@@ -143,21 +162,21 @@ class LearnedMachine:
         if action < 0:
             edge = option.alone
             if edge is None:
-                edge = option.alone = self._learners[cpu].learn(option, None)
+                edge = option.alone = self.learners[cpu].learn(option, None)
         else:
             known = self._shared.edges[action]
             assert known is not None
             answer, self._shared, broken = known
             found = option.successors.get(answer)
             if found is None:
-                found = option.successors[answer] = self._learners[cpu].learn(option, answer)
+                found = option.successors[answer] = self.learners[cpu].learn(option, answer)
             edge = found
         self._nodes[cpu] = edge.node
         event = edge.event
         if event >= 0:
             clock_edge = self._clocks.edges.get(event)
             if clock_edge is None:
-                clock_edge = self._watching.learn(self._clocks, event)
+                clock_edge = self.watching.learn(self._clocks, event)
             self._clocks = clock_edge[0]
             if broken is None:
                 broken = clock_edge[1]
@@ -189,4 +208,4 @@ class LearnedMachine:
         if not all(node.idle for node in self._nodes):
             waiting = [f"CPU {at} {node.waits}" for at, node in enumerate(self._nodes) if node.waits]
             return self.machine.heed.of(deadlock(waiting))
-        return self._sharing.audit(self._shared) or self._watching.audit(self._clocks)
+        return self.sharing.audit(self._shared) or self.watching.audit(self._clocks)

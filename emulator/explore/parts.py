@@ -120,6 +120,7 @@ class CpuLearner:
         self._reached = reached
         self._surroundings = surroundings
         self.nodes: dict[Any, CpuNode] = {}
+        self.edges_learnt = 0
         self._heed = machine.heed
         self._dead = CpuNode(-1, None, None, None, dead=True)
         self._boot()
@@ -155,6 +156,7 @@ class CpuLearner:
 
     def learn(self, option: Option, answer: Any) -> Edge:
         """Let the real CPU take `option` with this answer from the option's state."""
+        self.edges_learnt += 1
         if self._live_node is not option.node:
             self._go_to(option.node)
         operation, issued = option.operation
@@ -205,6 +207,7 @@ class SharedLearner:
         self._shared = Shared(memory, machine.cpus, self._checks)
         self._parts: dict[Any, Any] = {}
         self.nodes: dict[Any, SharedNode] = {}
+        self.edges_learnt = 0
         self.start = self._node()
         self._live_node: SharedNode | None = self.start
 
@@ -231,6 +234,7 @@ class SharedLearner:
 
     def learn(self, node: SharedNode, action: int) -> tuple[Any, SharedNode, Violation | None] | None:
         """What `action` does in the state of `node`."""
+        self.edges_learnt += 1
         if self._live_node is not node:
             self._shared.restore(node.state)
             self._live_node = node
@@ -266,6 +270,7 @@ class ClockLearner:
         self._drains = drains
         self._watchers = watchers
         self.nodes: dict[Any, ClockNode] = {}
+        self.edges_learnt = 0
         self.start = self._node()
         self._live_node: ClockNode | None = self.start
 
@@ -278,6 +283,7 @@ class ClockLearner:
 
     def learn(self, node: ClockNode, event: int) -> tuple[ClockNode, Violation | None]:
         """What the watchers make of an event in the state of `node`."""
+        self.edges_learnt += 1
         self._go_to(node)
         for watcher in self._watchers:
             watcher.happened(*self._events[event])

@@ -1,0 +1,347 @@
+/*
+ * The product of the learnt graphs, as integers: what `learned.py` keeps in dictionaries.
+ *
+ * Everything that a search looks up is here; whatever is not is learnt by Python, which adds it. Memory is
+ * taken from the end of what there is and never given back before the whole graph is forgotten.
+ */
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+
+#define EXPORT(name) __attribute__((export_name(#name)))
+#define MOST_CPUS 64
+#define MOST_OPTIONS 4096 /* of one state */
+#define NOTHING 0xffffffffu
+#define PAGE 65536u
+
+extern u8 __heap_base;
+static u32 at_end;
+
+static u32 take(u32 bytes)
+{
+	u32 from = at_end;
+	u64 end = (u64)from + ((bytes + 15u) & ~15u);
+	u64 have = (u64)__builtin_wasm_memory_size(0) * PAGE;
+	if (end > have && __builtin_wasm_memory_grow(0, (u32)((end - have + PAGE - 1) / PAGE)) == (u32)-1)
+		__builtin_trap(); /* 4 GiB are used up */
+	at_end = (u32)end;
+	return from;
+}
+
+/* --- tables: (a, b) -> three numbers ------------------------------------------------------------ */
+
+struct entry {
+	u32 a, b;
+	u32 x, y, z;
+};
+
+struct table {
+	struct entry *entries;
+	u32 mask, used;
+};
+
+static u32 mixed(u32 a, u32 b)
+{
+	u64 h = ((u64)a << 32 | b) * 0x9e3779b97f4a7c15ull;
+	return (u32)(h >> 32) ^ (u32)h;
+}
+
+static void make(struct table *t, u32 size)
+{
+	t->entries = (struct entry *)take(size * (u32)sizeof(struct entry));
+	t->mask = size - 1;
+	t->used = 0;
+	for (u32 i = 0; i < size; i++)
+		t->entries[i].a = NOTHING;
+}
+
+static struct entry *find(const struct table *t, u32 a, u32 b)
+{
+	u32 i = mixed(a, b) & t->mask;
+	for (;; i = (i + 1) & t->mask) {
+		struct entry *e = &t->entries[i];
+		if (e->a == a && e->b == b)
+			return e;
+		if (e->a == NOTHING)
+			return 0;
+	}
+}
+
+static void put(struct table *t, u32 a, u32 b, u32 x, u32 y, u32 z)
+{
+	if (t->used * 2 > t->mask) {
+		struct table old = *t;
+		make(t, (old.mask + 1) * 4);
+		for (u32 i = 0; i <= old.mask; i++) {
+			struct entry *e = &old.entries[i];
+			if (e->a != NOTHING)
+				put(t, e->a, e->b, e->x, e->y, e->z);
+		}
+	}
+	u32 i = mixed(a, b) & t->mask;
+	while (t->entries[i].a != NOTHING && !(t->entries[i].a == a && t->entries[i].b == b))
+		i = (i + 1) & t->mask;
+	if (t->entries[i].a == NOTHING)
+		t->used++;
+	t->entries[i] = (struct entry){a, b, x, y, z};
+}
+
+/* --- the graph ---------------------------------------------------------------------------------- */
+
+struct node {
+	u32 first, count; /* its options */
+	u32 flags;
+};
+
+#define DEAD 1u
+#define IDLE 2u
+
+struct option {
+	u32 action; /* NOTHING: the CPU's own business */
+	u32 cpu, agent, walks;
+	u32 cached;   /* of a walk: the answer that the walker has already, NOTHING if none */
+	u32 to, event, broken; /* of its own business: where it leads, once learnt; `to` is NOTHING until then */
+};
+
+#define FALSY 1u /* lowest bit of the number of an answer */
+
+static struct node *nodes;
+static struct option *options;
+static u32 node_count, node_room, option_count, option_room;
+static struct table shared_edges; /* (shared, action) -> answer or NOTHING if not enabled, next, broken */
+static struct table successors;   /* (option, answer) -> node, event, broken */
+static struct table clock_edges;  /* (clock, event) -> next, broken */
+static struct table verdicts;     /* (number, of what) -> broken */
+
+static u32 *in; /* what Python hands over */
+static u32 in_room;
+
+/* What the machine is in. */
+static u32 cpus;
+static u32 now[MOST_CPUS], shared, clocks;
+static u32 first_nodes[MOST_CPUS], first_shared, first_clocks;
+
+/* What a search lacks: kind in the code that it returns, pairs here. */
+static u32 lacking[2 * MOST_OPTIONS];
+static u32 lacks;
+
+enum { OF_SHARED, OF_CLOCKS, OF_DEADLOCK };
+enum { DONE, LACKS_SHARED, LACKS_OWN, LACKS_ANSWERED, LACKS_CLOCK, LACKS_VERDICT, BROKEN, LOOK };
+
+static void copy(void *to, const void *from, u32 bytes)
+{
+	__builtin_memcpy(to, from, bytes);
+}
+
+static void forget_search(void);
+
+EXPORT(forget) void forget(u32 count)
+{
+	forget_search();
+	at_end = ((u32)&__heap_base + 15u) & ~15u;
+	node_count = option_count = 0;
+	node_room = 1024;
+	option_room = 4096;
+	nodes = (struct node *)take(node_room * (u32)sizeof(struct node));
+	options = (struct option *)take(option_room * (u32)sizeof(struct option));
+	make(&shared_edges, 4096);
+	make(&successors, 4096);
+	make(&clock_edges, 4096);
+	make(&verdicts, 1024);
+	in = 0;
+	in_room = 0;
+	cpus = count;
+}
+
+EXPORT(room) u32 *room(u32 words)
+{
+	if (words > in_room) {
+		in_room = words < 16384 ? 16384 : words * 2;
+		in = (u32 *)take(in_room * 4);
+	}
+	return in;
+}
+
+/* A report to Python is words: see `go_on`. */
+static u32 report[16 + 2 * MOST_OPTIONS];
+EXPORT(report_at) u32 *report_at(void) { return report; }
+
+enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT };
+
+static u32 *add_node(u32 *p)
+{
+	if (node_count == node_room) {
+		struct node *old = nodes;
+		nodes = (struct node *)take(node_room * 2 * (u32)sizeof(struct node));
+		copy(nodes, old, node_room * (u32)sizeof(struct node));
+		node_room *= 2;
+	}
+	u32 cpu = p[0], flags = p[1], many = p[2];
+	p += 3;
+	nodes[node_count++] = (struct node){option_count, many, flags};
+	while (many--) {
+		if (option_count == option_room) {
+			struct option *old = options;
+			options = (struct option *)take(option_room * 2 * (u32)sizeof(struct option));
+			copy(options, old, option_room * (u32)sizeof(struct option));
+			option_room *= 2;
+		}
+		options[option_count++] =
+			(struct option){p[0], cpu, p[1], p[2], p[3], NOTHING, NOTHING, 0};
+		p += 4;
+	}
+	return p;
+}
+
+/*
+ * What Python has learnt, `words` of it in `in`. NODE: CPU, flags, number of options, of each action, agent,
+ * walks, cached. SHARED: shared, action, answer, next, broken. OWN: option, node, event, broken. ANSWERED:
+ * option, answer, node, event, broken. CLOCK: clock, event, next, broken. VERDICT: number, of what, broken.
+ */
+EXPORT(learn) void learn(u32 words)
+{
+	for (u32 *p = in, *end = in + words; p < end;) {
+		switch (*p++) {
+		case NODE:
+			p = add_node(p);
+			break;
+		case SHARED:
+			put(&shared_edges, p[0], p[1], p[2], p[3], p[4]);
+			p += 5;
+			break;
+		case OWN: {
+			struct option *o = &options[p[0]];
+			o->to = p[1];
+			o->event = p[2];
+			o->broken = p[3];
+			p += 4;
+			break;
+		}
+		case ANSWERED:
+			put(&successors, p[0], p[1], p[2], p[3], p[4]);
+			p += 5;
+			break;
+		case CLOCK:
+			put(&clock_edges, p[0], p[1], p[2], p[3], 0);
+			p += 4;
+			break;
+		case VERDICT:
+			put(&verdicts, p[0], p[1], p[2], 0, 0);
+			p += 3;
+			break;
+		default:
+			__builtin_trap();
+		}
+	}
+}
+
+/* The start: a node for each CPU in `in`. */
+EXPORT(start_at) void start_at(u32 of_shared, u32 of_clocks)
+{
+	for (u32 i = 0; i < cpus; i++)
+		first_nodes[i] = in[i];
+	first_shared = of_shared;
+	first_clocks = of_clocks;
+}
+
+static void reset(void)
+{
+	for (u32 i = 0; i < cpus; i++)
+		now[i] = first_nodes[i];
+	shared = first_shared;
+	clocks = first_clocks;
+}
+
+/* LearnedMachine.options: everything that can happen next into `found`; their number, -1 if edges lack. */
+static i32 options_now(u32 *found)
+{
+	u32 n = 0;
+	lacks = 0;
+	for (u32 c = 0; c < cpus; c++) {
+		struct node *node = &nodes[now[c]];
+		for (u32 o = node->first; o < node->first + node->count; o++) {
+			struct option *option = &options[o];
+			if (option->action != NOTHING) {
+				struct entry *edge = find(&shared_edges, shared, option->action);
+				if (!edge) {
+					lacking[2 * lacks] = shared;
+					lacking[2 * lacks++ + 1] = option->action;
+					continue;
+				}
+				if (edge->x == NOTHING)
+					continue;
+				if (option->walks && (edge->x & FALSY || edge->x == option->cached))
+					continue;
+			}
+			found[n++] = o;
+		}
+	}
+	return lacks ? -1 : (i32)n;
+}
+
+/* LearnedMachine.take: DONE, BROKEN, or what lacks; then nothing has happened. */
+static int take_option(u32 o)
+{
+	struct option *option = &options[o];
+	u32 to, event, broken, next = shared, after = clocks;
+	lacks = 1;
+	lacking[0] = o;
+	if (option->action == NOTHING) {
+		if (option->to == NOTHING)
+			return LACKS_OWN;
+		to = option->to;
+		event = option->event;
+		broken = option->broken;
+	} else {
+		struct entry *edge = find(&shared_edges, shared, option->action);
+		lacking[1] = edge->x;
+		next = edge->y;
+		struct entry *way = find(&successors, o, edge->x);
+		if (!way)
+			return LACKS_ANSWERED;
+		to = way->x;
+		event = way->y;
+		broken = way->z | edge->z;
+	}
+	if (event != NOTHING) {
+		struct entry *seen = find(&clock_edges, clocks, event);
+		lacking[0] = clocks;
+		lacking[1] = event;
+		if (!seen)
+			return LACKS_CLOCK;
+		after = seen->x;
+		broken |= seen->y;
+	}
+	now[option->cpu] = to;
+	shared = next;
+	clocks = after;
+	lacks = 0;
+	return broken ? BROKEN : DONE;
+}
+
+/* LearnedMachine.verdict, at an end: DONE, BROKEN, or what lacks. */
+static int verdict_now(void)
+{
+	u32 flags = IDLE;
+	for (u32 c = 0; c < cpus; c++) {
+		u32 own = nodes[now[c]].flags;
+		if (own & DEAD)
+			return DONE;
+		flags &= own;
+	}
+	/* Neither dead nor at its end: a deadlock, which a user may not want to hear of. */
+	u32 keys[2][2] = {{flags ? shared : 0, flags ? OF_SHARED : OF_DEADLOCK}, {clocks, OF_CLOCKS}};
+	for (u32 i = 0; i < (flags ? 2 : 1); i++) {
+		struct entry *one = find(&verdicts, keys[i][0], keys[i][1]);
+		if (!one) {
+			lacks = 1;
+			lacking[0] = keys[i][0];
+			lacking[1] = keys[i][1];
+			return LACKS_VERDICT;
+		}
+		if (one->x)
+			return BROKEN;
+	}
+	return DONE;
+}

@@ -1,0 +1,134 @@
+"""Compiled runs beside the reference in Python: the same choices, learnt states, counters and verdicts."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from importlib.resources import files
+
+import pytest
+
+from emulator.explore.compiled import runs
+from emulator.explore.compiled.walker import Walker, walks
+from emulator.explore.learned import LearnedMachine
+from emulator.explore.search import Limits, Tally, search
+from emulator.explore.strategies import find_strategy
+from emulator.explore.strategies.random_walk import RandomWalk
+from scenarios.subjects.programs import LitmusName, machine_of
+from tests.explore.broken_litmus import cached_everywhere, early_free, lost_wakeup, machine, moves, reads
+
+pytest.importorskip("wasmtime")
+
+STRATEGIES = ("random", "pct:1", "pct:3", "pct:20", "uniform", "delay:0", "delay:3", "portfolio")
+CATALOGUE = (
+    ("deferred-copy", "migrc:v3", "x86"),
+    ("crossing-flushes", "mistake:lost-wake-up", "x86"),
+    ("mm-left-meanwhile", "migrc:v3", "riscv"),
+    ("hint-promotes-pending", "immediate", "riscv"),
+    ("two-adders-one-taker", "mistake:hung-too-early", "sc"),
+)
+
+
+def never() -> bool:
+    return False
+
+
+def opened(name: str, policy: str, arch: str) -> LearnedMachine:
+    return LearnedMachine(machine_of(LitmusName(name), policy, arch))
+
+
+def same(first: LearnedMachine, second: LearnedMachine, strategy: str, limits: Limits) -> Tally:
+    """One search in Python, one compiled: everything that can be told of them is the same."""
+    slow = search(first, find_strategy(strategy)(), 7, limits, never, 3)
+    fast = Walker(second).search(find_strategy(strategy)(), 7, limits, never, 3)
+    assert fast == slow
+    assert second.reached == first.reached
+    assert second.learnt() == first.learnt()
+    if slow.violation is not None:
+        assert (second.path, second.violation) == (first.path, first.violation)
+    return slow
+
+
+@pytest.mark.parametrize("test", CATALOGUE)
+def test_every_strategy_makes_the_same_choices(test: tuple[str, str, str]) -> None:
+    # One strategy goes on with what the ones before it have learnt, in Python or compiled.
+    first, second = opened(*test), opened(*test)
+    found = [same(first, second, strategy, Limits(100)).violation for strategy in STRATEGIES]
+    assert None in found
+
+
+def test_some_of_these_searches_find_something() -> None:
+    for broken in (early_free, lost_wakeup):
+        tally = same(LearnedMachine(broken()), LearnedMachine(broken()), "portfolio", Limits(300))
+        assert tally.violation is not None
+
+
+def test_runs_that_are_cut_are_counted() -> None:
+    test = CATALOGUE[0]
+    tally = same(opened(*test), opened(*test), "random", Limits(70, steps=20))
+    assert tally.cut == 70
+    assert tally.steps == 70 * 20
+
+
+def test_what_was_learnt_before_is_handed_over() -> None:
+    test = CATALOGUE[1]
+    known, fresh = opened(*test), opened(*test)
+    search(known, find_strategy("uniform")(), 1, Limits(40), never)
+    walker = Walker(known)
+    strategy = find_strategy("pct:3")
+    expected = search(fresh, strategy(), 2, Limits(200), never)
+    assert walker.search(strategy(), 2, Limits(200), never, 0) == expected
+    # And what Python learns between two searches.
+    search(known, find_strategy("random")(), 5, Limits(40), never)
+    assert walker.search(strategy(), 2, Limits(200), never, 0) == expected
+
+
+def test_a_machine_that_forgets_is_learnt_anew() -> None:
+    test = CATALOGUE[3]
+    forgetful = LearnedMachine(machine_of(LitmusName(test[0]), *test[1:]), forget_beyond=100)
+    limits = Limits(200)
+    strategy = find_strategy("portfolio")
+    tally = Walker(forgetful).search(strategy(), 1, limits, never, 0)
+    assert tally == search(opened(*test), strategy(), 1, limits, never)
+
+
+def test_a_search_that_is_stopped_keeps_what_it_did() -> None:
+    test = CATALOGUE[0]
+    asked = iter([False, False, True])
+    tally = Walker(opened(*test)).search(find_strategy("random")(), 1, Limits(1000), lambda: next(asked), 0)
+    assert tally.schedules == 128
+    assert not tally.complete
+
+
+def test_long_searches_are_compiled_and_somebody_elses_strategy_is_not() -> None:
+    class Own(RandomWalk):
+        """Chooses as it likes."""
+
+    explorer = LearnedMachine(machine(moves, reads, setup=cached_everywhere, speculated=(0x10,)))
+    assert walks(explorer, RandomWalk())
+    assert not walks(explorer, Own())
+    own = runs.search(explorer, Own(), 1, Limits(runs.WORTHWHILE), never)
+    assert explorer.walker is None
+    compiled = runs.search(explorer, RandomWalk(), 1, Limits(runs.WORTHWHILE), never)
+    assert explorer.walker is not None
+    assert compiled == own
+
+
+def test_without_a_runtime_everything_is_done_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_machine: LearnedMachine) -> Walker:
+        raise ImportError("no wheel for this platform")
+
+    monkeypatch.setattr(runs, "Walker", missing)
+    explorer = opened(*CATALOGUE[0])
+    limits = Limits(runs.WORTHWHILE)
+    tally = runs.search(explorer, RandomWalk(), 1, limits, never)
+    assert tally == search(opened(*CATALOGUE[0]), RandomWalk(), 1, limits, never)
+
+
+def test_what_is_shipped_was_made_from_this_source() -> None:
+    folder = files("emulator.explore.compiled")
+    source = b"".join(
+        folder.joinpath(name).read_bytes() for name in ("graph.c", "twister.c", "strategies.c", "search.c")
+    )
+    assert folder.joinpath("walker.source").read_text().strip() == sha256(source).hexdigest(), (
+        "the C files have changed: run emulator/explore/compiled/build"
+    )

@@ -61,7 +61,7 @@ def learned(name: str, policy: str, arch: str) -> LearnedMachine:
 
 
 def speed(_arguments: argparse.Namespace) -> Report:
-    """Steps and schedules a second, learning included: compiled, in Python, and the plain engine; one core."""
+    """Steps and schedules a second, learning included: compiled, in Python, the plain engine; one core."""
     machine = machine_of(LitmusName(SPEED_TEST[0]), *SPEED_TEST[1:])
     report: Report = {"test": SPEED_TEST}
     for name, explorer, run, schedules in (

@@ -7,11 +7,11 @@ there is known by its identity. The kernel's own functions are trusted, what the
 
 from __future__ import annotations
 
-import builtins
 import sys
-import sysconfig
+from _abc import _get_dump  # type: ignore[import-not-found]
+from abc import ABCMeta
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dis import get_instructions, opmap
 from enum import Enum
 from functools import partial
@@ -35,17 +35,16 @@ from types import (
 from typing import Any, NamedTuple
 
 from emulator.explore.fingerprint import Unreadable, Unsearchable, fields, is_plain_class, line_of
+from emulator.explore.outside import codes, imports, is_library, stays_inside
 
 _SLOWLY = 64
 _EVERY_STEP = 256
 _THEN_EVERY = 4
 _WRITES = frozenset({opmap["STORE_GLOBAL"], opmap["DELETE_GLOBAL"]})
-_IMPORTS = opmap["IMPORT_NAME"]
 _ATOMS = frozenset({str, bytes, int, bool, float, complex, type(None), range, CodeType, Pattern})
 _DESCRIPTORS = (property, staticmethod, classmethod)
 # What the interpreter itself puts into a class when somebody asks.
 _LAZY = frozenset({"__annotations__", "__abstractmethods__", "_abc_impl", "__doc__", "__type_params__"})
-_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _NOTHING = object()
 
 
@@ -186,7 +185,7 @@ class Surroundings:
         elif kind is BuiltinFunctionType:
             if not isinstance(value.__self__, (ModuleType, type, type(None))):
                 self._follow((value.__self__,), called)
-        elif isinstance(value, (Enum, int)) or (is_plain_class(kind) and not _is_library(kind.__module__)):
+        elif isinstance(value, (Enum, int)) or (is_plain_class(kind) and not is_library(kind.__module__)):
             self._place(_fields, value, called, True)
             self._ahead.append((kind, called))
         elif kind.__module__ == "dataclasses":
@@ -207,9 +206,14 @@ class Surroundings:
             self._follow(held, called)
 
     def _class(self, kind: type[Any]) -> None:
-        if kind.__module__ == "builtins" or _is_library(kind.__module__):
+        if isinstance(kind, ABCMeta):
+            self._place(_registered, kind, f"what is registered with {kind.__qualname__}", False, False)
+        if kind.__module__ == "builtins":
             return
         called = f"class {kind.__qualname__}"
+        if is_library(kind.__module__):
+            self._place(_attributes, kind, called, False, False)
+            return
         own = not _is_trusted(kind.__module__)
         self._place(_attributes, kind, called, False, False)
         if own:
@@ -223,10 +227,14 @@ class Surroundings:
     def _function(self, function: FunctionType) -> None:
         module = function.__globals__.get("__name__", "")
         called = f"function {function.__qualname__}"
-        if _is_library(module):
+        if is_library(module):
             # What a decorator of a library has wrapped is the program's own all the same.
             inner = (*_mapping(function.__dict__), *chain(*map(_cell, function.__closure__ or ())))
             self._follow([one for one in inner if type(one) is FunctionType], called)
+            for table in inner:
+                if type(table) is dict:
+                    self._place(_mapping, table, f"what is registered with {called}", True)
+            self._place(_mapping, function.__dict__, called, False, False)
             return
         own = not _is_trusted(module)
         self._place(_of_function, function, called, False, own)
@@ -237,12 +245,12 @@ class Surroundings:
                 self._attributes.append(function.__dict__)
             for cell in function.__closure__ or ():
                 self._place(_cell, cell, called, True)
-            for code in _codes(function.__code__):
-                _stays_inside(code, function.__globals__)
+            for code in codes(function.__code__):
+                stays_inside(code, function.__globals__)
             names = _names(function.__code__)
             self._namespace(function.__globals__, names)
-            for code in _codes(function.__code__):
-                for module in _imports(code):
+            for code in codes(function.__code__):
+                for module in imports(code):
                     if module in sys.modules:
                         self._module(sys.modules[module], names)
 
@@ -261,8 +269,17 @@ class Surroundings:
                 self._ahead.append((value, f"{name} of {known.where}"))
 
     def _module(self, module: ModuleType, names: frozenset[str]) -> None:
-        if module.__name__ != "builtins":
-            self._namespace(vars(module), names)
+        if module.__name__ == "builtins":
+            return
+        if id(module) not in self._known and not _is_trusted(module.__name__):
+            self._known[id(module)] = module
+            self._place(_of_module, module, f"module {module.__name__}", False, False)
+        self._namespace(vars(module), names)
+
+
+def _registered(kind: ABCMeta) -> tuple[Any, ...]:
+    """The classes that `register` made subclasses of an abstract one."""
+    return tuple([reference() for reference in _get_dump(kind)[0]])
 
 
 def _of_function(function: FunctionType) -> tuple[Any, ...]:
@@ -272,6 +289,12 @@ def _of_function(function: FunctionType) -> tuple[Any, ...]:
         *_mapping(function.__kwdefaults__ or {}),
         *_mapping(function.__dict__),
     )
+
+
+def _of_module(module: ModuleType) -> tuple[Any, ...]:
+    """All but its parts, which others may import meanwhile."""
+    values = [(name, value) for name, value in vars(module).items() if type(value) is not ModuleType]
+    return tuple([part for pair in values for part in pair])
 
 
 def _cell(cell: Any) -> tuple[Any, ...]:
@@ -308,24 +331,6 @@ _CONTENTS: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
     deque: tuple,
     dict: _mapping,
 }
-# Libraries by which a program reaches what no search sees; and built-in functions that do.
-_OUTSIDE = frozenset(
-    {"builtins", "contextvars", "ctypes", "datetime", "decimal", "gc", "importlib", "io", "locale", "logging"}
-    | {
-        "mmap",
-        "multiprocessing",
-        "os",
-        "pathlib",
-        "posix",
-        "posixpath",
-        "random",
-        "secrets",
-        "shutil",
-        "signal",
-    }
-    | {"socket", "sqlite3", "subprocess", "sys", "tempfile", "thread", "threading", "time", "uuid"}
-)
-_OUTSIDE_BUILTINS = (eval, exec, globals, __import__, input)
 # Types whose objects say what a name means, and hold nothing; modules of such.
 _MEANINGS = frozenset({"typing", "types", "operator", "__future__"})
 _MEANING_TYPES: tuple[type[Any], ...] = (
@@ -347,25 +352,10 @@ def _is_trusted(module: str) -> bool:
     return module.startswith("emulator.") and not module.startswith("emulator.policies")
 
 
-def _is_library(module: str) -> bool:
-    found = sys.modules.get(module)
-    if found is None:
-        return False
-    file = getattr(found, "__file__", None)
-    return module in sys.builtin_module_names or (file is not None and file.startswith(_LIBRARIES))
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
-
-
 def _names(code: CodeType) -> frozenset[str]:
     """All names that a function asks for outside itself. Raises SharedState if it writes one."""
     found: set[str] = set()
-    for one in _codes(code):
+    for one in codes(code):
         found.update(one.co_names)
         if not _WRITES.isdisjoint(one.co_code[::2]):
             written = next(step for step in get_instructions(one) if step.opcode in _WRITES)
@@ -374,44 +364,3 @@ def _names(code: CodeType) -> frozenset[str]:
                 f"{written.argval} is written: {_INSTEAD}"
             )
     return frozenset(found)
-
-
-def _stays_inside(code: CodeType, namespace: dict[str, Any]) -> None:
-    """Raise SharedState if a function asks for a file, a clock, or what else is outside of the machine."""
-    value: Any = None
-    asked = ""
-    for step in get_instructions(code):
-        imports = step.opcode == _IMPORTS
-        if step.opname == "LOAD_GLOBAL":
-            asked = step.argval
-            value = namespace.get(asked, vars(builtins).get(asked))
-        elif step.opname in ("LOAD_ATTR", "LOAD_METHOD") and isinstance(value, ModuleType):
-            asked = f"{asked}.{step.argval}"
-            value = getattr(value, step.argval, None)
-        elif step.opname != "EXTENDED_ARG":
-            asked = step.argval if imports else ""
-            value = None
-        if (imports and _library(asked) in _OUTSIDE) or _is_outside(value):
-            line = step.positions.lineno if step.positions else code.co_firstlineno
-            where = f"{code.co_filename.rpartition('/')[2]}:{line} in {code.co_name}"
-            raise SharedState(
-                f"{where}: {asked} is outside of the machine: "
-                "no search sees files, clocks or what a library keeps"
-            )
-
-
-def _is_outside(value: Any) -> bool:
-    if isinstance(value, type) or type(value) in (FunctionType, BuiltinFunctionType):
-        module = value.__module__ or ""
-        return value in _OUTSIDE_BUILTINS or (module != "builtins" and _library(module) in _OUTSIDE)
-    return value is builtins
-
-
-def _library(module: str) -> str:
-    return module.partition(".")[0].lstrip("_")
-
-
-def _imports(code: CodeType) -> list[str]:
-    if _IMPORTS not in code.co_code[::2]:
-        return []
-    return [step.argval for step in get_instructions(code) if step.opcode == _IMPORTS]

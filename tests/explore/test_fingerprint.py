@@ -178,7 +178,10 @@ def test_state_outside_the_cpu_is_noticed() -> None:
                     learned.take(options[seed % len(options)])
 
 
-def test_state_that_only_the_interpreter_has_is_noticed(request: pytest.FixtureRequest) -> None:
+def test_what_a_library_keeps_is_noticed_if_it_is_wrongly_taken_for_pure(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emulator.explore.outside._PURE", frozenset({"atexit"}))
     before = atexit._ncallbacks()
     request.addfinalizer(lambda: atexit.unregister(int))
 

@@ -7,18 +7,28 @@ Longer than 500 lines because the attacks are one table.
 
 from __future__ import annotations
 
+import abc
 import array
+import calendar
 import collections
+import collections.abc
 import contextlib
 import contextvars
+import copyreg
+import csv
+import decimal
 import functools
+import gc
 import io
 import itertools
 import os
 import random
+import string
 import sys
 import types
+import warnings
 import weakref
+from _abc import _reset_registry  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -27,12 +37,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from emulator.explore.exhaustive import exhaust
+from emulator.explore.exhaustive import Exhausted, exhaust
 from emulator.explore.fingerprint import Unreadable
 from emulator.explore.learned import LearnedMachine
+from emulator.explore.outside import Outside
 from emulator.explore.parts import NotDeterministic
 from emulator.explore.schedule import replay
-from emulator.explore.search import Limits, search
+from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.explore.surroundings import SharedState
 from emulator.hardware.operations import LlistAdd, LlistDelAll, Load, Store
@@ -43,7 +54,7 @@ from emulator.machine.referee import Referee
 from tests.explore.small_litmus import machine
 
 SAW = "it saw what it waited for"
-REFUSALS = (Unreadable, SharedState, Unasked, NotDeterministic)
+REFUSALS = (Unreadable, SharedState, Outside, Unasked, NotDeterministic)
 
 
 class Attack(NamedTuple):
@@ -110,6 +121,44 @@ class Colour(Enum):
 
 class Lamp:
     pass
+
+
+class Abstract(abc.ABC):  # noqa: B024
+    pass
+
+
+@functools.singledispatch
+def kind_of(value: object) -> int:
+    return 0
+
+
+def token(seen: int) -> object:
+    from abc import get_cache_token
+
+    return get_cache_token()
+
+
+def renamed(seen: int) -> None:
+    import contextlib as tools
+
+    tools.redirect_stdout(io.StringIO()).__enter__()
+
+
+def elsewhere(seen: int) -> None:
+    import wave
+
+    wave.seen = seen  # type: ignore[attr-defined]
+
+
+def put_aside(seen: int) -> None:
+    module = abc
+    module.ABCMeta.register(Abstract, Lamp)
+
+
+def registers(seen: int) -> None:
+    if seen:
+        chosen = [Abstract][0]
+        chosen.register(Lamp)
 
 
 LAMP = Lamp()
@@ -325,7 +374,7 @@ ATTACKS: dict[str, Attack] = {
         "Random",
     ),
     "exception": Attack(EMPTY, lambda b, v: put(b, raising(v)), lambda b: b[0].seen, "RuntimeError"),
-    "weak reference": Attack(EMPTY, weak, lambda b: b[0]() is not None, "ReferenceType"),
+    "weak reference": Attack(EMPTY, weak, lambda b: b[0]() is not None, "weakref.ref is outside"),
     "class made in the run": Attack(EMPTY, lambda b, v: put(b, same_name(v)), lambda b: b[0].seen, "Made"),
     "object of such a class": Attack(EMPTY, lambda b, v: put(b, same_name(v)()), lambda b: b[0].seen, "Made"),
     "identity": Attack(EMPTY, lambda b, v: put(b, SENTINEL if v else []), lambda b: b[0] is SENTINEL),
@@ -411,6 +460,86 @@ ATTACKS: dict[str, Attack] = {
     "in a function that a library has wrapped": Attack(
         EMPTY, lambda b, v: put(b, notes(v).__enter__()), lambda b: TABLE.get("b"), "TABLE"
     ),
+    # What libraries keep for everybody.
+    "classes of an abstract one": Attack(
+        EMPTY, lambda b, v: registers(v), lambda b: isinstance(LAMP, Abstract), "registered with Abstract"
+    ),
+    "classes of a library's": Attack(
+        EMPTY,
+        lambda b, v: v and collections.abc.AsyncIterable.register(Lamp),
+        lambda b: isinstance(LAMP, collections.abc.AsyncIterable),
+        "registered with AsyncIterable",
+    ),
+    "kinds of a function": Attack(
+        EMPTY,
+        lambda b, v: v and kind_of.register(Lamp, lambda value: 1),
+        lambda b: kind_of(LAMP),
+        "registered with function singledispatch",
+    ),
+    "class of a library": Attack(
+        EMPTY,
+        lambda b, v: setattr(string.Template, "seen", v),
+        lambda b: getattr(string.Template, "seen", 0),
+        "class Template",
+    ),
+    "function of a library": Attack(
+        EMPTY,
+        lambda b, v: setattr(functools.wraps, "seen", v),
+        lambda b: vars(functools.wraps)["seen"],
+        "wraps",
+    ),
+    "module of a library": Attack(
+        EMPTY, lambda b, v: setattr(string, "seen", v), lambda b: vars(string)["seen"], "module string"
+    ),
+    "own module": Attack(
+        EMPTY, lambda b, v: setattr(THIS, "sly", v), lambda b: vars(THIS)["sly"], "module tests.explore"
+    ),
+    "first day of the week": Attack(
+        EMPTY,
+        lambda b, v: calendar.setfirstweekday(v),
+        lambda b: calendar.firstweekday(),
+        ": calendar.",
+    ),
+    "longest field": Attack(
+        EMPTY, lambda b, v: csv.field_size_limit(100 + v), lambda b: csv.field_size_limit() == 101, ": csv."
+    ),
+    "precision": Attack(
+        EMPTY,
+        lambda b, v: setattr(decimal.getcontext(), "prec", 28 - v),
+        lambda b: decimal.getcontext().prec == 27,
+        ": decimal.getcontext is",
+    ),
+    "how things are copied": Attack(
+        EMPTY,
+        lambda b, v: copyreg.pickle(Lamp, lambda lamp: "LAMP") if v else None,  # type: ignore[arg-type]
+        lambda b: Lamp in copyreg.dispatch_table,
+        ": copyreg.",
+    ),
+    "warnings": Attack(
+        EMPTY,
+        lambda b, v: warnings.simplefilter("ignore"),
+        lambda b: warnings.filters[0][0] == "ignore",
+        "warn",
+    ),
+    "what ends it": Attack(
+        EMPTY, lambda b, v: weakref.finalize(LAMP, with_attribute), lambda b: False, "weakref.finalize is"
+    ),
+    "standard output": Attack(
+        EMPTY,
+        lambda b, v: contextlib.redirect_stdout(None),
+        lambda b: False,
+        ": contextlib.redirect_stdout is",
+    ),
+    "a module renamed": Attack(EMPTY, lambda b, v: renamed(v), lambda b: False, ": contextlib is"),
+    "a module in a variable": Attack(EMPTY, lambda b, v: put_aside(v), lambda b: False, "abc is outside"),
+    "a module nobody had": Attack(EMPTY, lambda b, v: elsewhere(v), lambda b: False, ": wave is outside"),
+    "how often classes were registered": Attack(
+        EMPTY, lambda b, v: token(v), lambda b: False, ": abc.get_cache_token is"
+    ),
+    "address": Attack(EMPTY, lambda b, v: put(b, id(v)), lambda b: b[0] == id(1), ": id is"),
+    "pure functions": Attack(
+        EMPTY, lambda b, v: put(b, functools.reduce(max, itertools.chain([0], [v]))), lambda b: b[0]
+    ),
     "dataclass": Attack(lambda cpu: Data([]), lambda b, v: setattr(b, "seen", v), lambda b: b.seen),
     "module that names itself": Attack(
         lambda cpu: THIS.Data(), lambda b, v: (put(b.kept, v), A_LIST, LAMP), lambda b: b.kept[0]
@@ -448,16 +577,29 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Any:
     globals()["COUNTER"] = 0
     with_attribute.__dict__.clear()
     vars(LAMP).clear()
+    for registry in (Abstract, collections.abc.AsyncIterable):
+        _reset_registry(registry)
+    gc.get_referents(kind_of.registry)[0].pop(Lamp, None)
+    kind_of._clear_cache()  # type: ignore[attr-defined]
+    for library in (string.Template, functools.wraps, string):
+        if hasattr(library, "seen"):
+            delattr(library, "seen")
+    globals().pop("sly", None)
     for owner in (PerCpu, Colour.RED):
         if hasattr(owner, "seen"):
             delattr(owner, "seen")
 
 
-def outcome(litmus: Litmus) -> str:
-    """What an exhaustive search says: the rule, the refusal, or that there is nothing."""
+def outcome(litmus: Litmus, strategy: str = "exhaustive") -> str:
+    """What a search says: the rule, the refusal, or that there is nothing."""
     small = machine(litmus, "sc")
+    found: Exhausted | Tally
     try:
-        found = exhaust(LearnedMachine(small), max_states=1000)
+        explorer = LearnedMachine(small)
+        if strategy == "exhaustive":
+            found = exhaust(explorer, max_states=1000)
+        else:
+            found = search(explorer, find_strategy(strategy)(), 1, Limits(200), lambda: False)
     except REFUSALS as problem:
         return f"refused: {problem}"
     if found.violation is None:
@@ -557,13 +699,14 @@ def test_a_method_of_a_list_may_wait_for_what_it_gets() -> None:
     assert outcome(Litmus("appends", "?", (appends, writes), nothing, (), drain=False)) == SAW
 
 
+@pytest.mark.parametrize("strategy", ["exhaustive", "portfolio"])
 @pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_what_is_hidden_is_found_or_refused(name: str, wanted: bool) -> None:
+def test_what_is_hidden_is_found_or_refused(name: str, wanted: bool, strategy: str) -> None:
     attack = ATTACKS[name]
     litmus = hides(attack, wanted)
-    said = outcome(litmus)
-    if attack.refused and (wanted or said != SAW):
+    said = outcome(litmus, strategy)
+    if attack.refused and (said != SAW or (wanted and strategy == "exhaustive")):
         # What is the same as at the start is no change, and a failure that is found needs no refusal.
         assert said.startswith("refused: ")
         assert attack.refused in said

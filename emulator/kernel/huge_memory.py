@@ -15,7 +15,7 @@ from emulator.hardware.operations import (
     FolioZero,
     GetPte,
     LruAdd,
-    PmdNone,
+    PmdRange,
     Series,
     SplitHugePage,
 )
@@ -29,15 +29,15 @@ from emulator.memory.page_table import HugePageSplit, Vma
 async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> bool:
     """do_huge_pmd_anonymous_page for a fault on any page `vpn`; false: a small page has to do.
 
-    The huge page must lie in the area as a whole, and nothing be mapped there (pmd_none; Linux would also
-    find a page table that is empty by now). It comes from the local node without reclaim or not at all
-    (GFP_TRANSHUGE_LIGHT). As with small pages a read gets a page of its own.
+    The huge page must lie in the area as a whole, and no page table be there (pmd_none). It comes from
+    the local node without reclaim or not at all (GFP_TRANSHUGE_LIGHT). As with small pages a read gets a page
+    of its own.
     """
     size = cpu.parameters.hpage_nr
     head = cpu.parameters.hpage_head(vpn)
     if size == 1 or vma.file or head < vma.start or head + size > vma.end:
         return False
-    if not await PmdNone(mm, head, head + size):
+    if await PmdRange(mm, head, head + size):
         return False
     pfn = await alloc_pages_thisnode(cpu, FAST_NODE, cpu.parameters.hpage_order)
     if pfn < 0:

@@ -6,9 +6,10 @@ The area changes first, the entries follow: a fault that comes later finds no ar
 from __future__ import annotations
 
 from emulator.hardware.operations import Lock, Unlock, VmaInsert, VmaRemove
-from emulator.kernel.mmu_gather import tlb_finish_mmu, tlb_gather_mmu, unmap_page_range
+from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu, unmap_vmas
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
+from emulator.memory.page_table import Vma
 
 
 async def do_mmap(
@@ -31,9 +32,12 @@ async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     The lock is held until the frames are back, so that no new area takes the range over before.
     """
     await Lock(mmap_lock(mm))
-    await VmaRemove(mm, start, end)
-    await tlb_gather_mmu(mm)
-    freed = await unmap_page_range(cpu, mm, start, end)
-    await tlb_finish_mmu(cpu, mm, ())
+    areas = [Vma(*area) for area in await VmaRemove(mm, start, end)]
+    freed = 0
+    if areas:
+        tlb = await tlb_gather_mmu(mm)
+        freed = await unmap_vmas(cpu, tlb, areas)
+        await free_pgtables(tlb, areas[0].start, areas[-1].end)
+        await tlb_finish_mmu(cpu, tlb)
     await Unlock(mmap_lock(mm))
     return freed

@@ -1,88 +1,241 @@
-"""Unmapping ranges (mm/mmu_gather.c, mm/memory.c: zap_pte_range, v6.6): clear, flush, then free.
+"""Unmapping ranges (mm/mmu_gather.c, mm/memory.c: zap_pte_range, free_pgtables, v6.6): clear, flush, free.
 
-Frames gather while their entries are cleared and are given back only after the flush.
+A gather remembers what was cleared and which frames are to go. It spans page tables and areas until it is
+full; only what it has flushed for is given back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from emulator.hardware.operations import (
     AtomicAdd,
+    FindVma,
+    FolioMapping,
     FolioPut,
     FolioSetFlag,
+    FreePgtables,
     Load,
+    Lock,
     MappedRange,
+    PmdRange,
     Series,
+    Unlock,
     VmaRemove,
     XchgPte,
 )
-from emulator.hardware.pte import EXCLUSIVE, pte_dirty, pte_pages, pte_pfn, pte_present
+from emulator.hardware.pte import EXCLUSIVE, PMD_ORDER, pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.memory.folios import PG_DIRTY
+from emulator.memory.page_table import HugePageSplit, Vma
 
-MAX_GATHER_PAGES = 512
+# Frames that a gather holds before it has to flush: 8 on the stack and 19 pages of pointers to 510 each.
+MMU_GATHER_BUNDLE = 8
+MAX_GATHER_BATCH = (4096 - 16) // 8
+MAX_GATHER_BATCH_COUNT = 10_000 // MAX_GATHER_BATCH
+MAX_GATHER_PAGES = MMU_GATHER_BUNDLE + MAX_GATHER_BATCH_COUNT * MAX_GATHER_BATCH
 
 
-async def tlb_gather_mmu(mm: int) -> None:
-    """tlb_gather_mmu: from here on entries change whose flush is still to come."""
+@dataclass(slots=True, eq=False)
+class MmuGather:
+    """struct mmu_gather of one task: pages [start, end) are to be flushed, then `folios` freed.
+
+    `stride` is the smallest that was cleared, in pages (tlb_get_unmap_shift): 0 for nothing. `fullmm`: the
+    range is everything.
+    """
+
+    mm: int
+    fullmm: bool = False
+    start: int = 0
+    end: int = 0
+    stride: int = 0
+    freed_tables: bool = False
+    folios: list[int] = field(default_factory=list)
+
+    def adjust_range(self, start: int, pages: int, stride: int) -> None:
+        """__tlb_adjust_range, and the note of the level: entries of `stride` pages each."""
+        self.start = min(self.start, start) if self.stride else start
+        self.end = max(self.end, start + pages)
+        self.stride = min(self.stride, stride) if self.stride else stride
+
+    def reset_range(self) -> None:
+        """__tlb_reset_range."""
+        self.start = self.end = self.stride = 0
+        self.freed_tables = False
+
+
+async def tlb_gather_mmu(mm: int, fullmm: bool = False) -> MmuGather:
+    """tlb_gather_mmu, tlb_gather_mmu_fullmm: from here on entries change whose flush is still to come."""
     await AtomicAdd(tlb_flush_pending_word(mm), 1)
+    return MmuGather(mm, fullmm)
 
 
-async def tlb_finish_mmu(cpu: PerCpu, mm: int, changed: Sequence[int]) -> None:
-    """tlb_finish_mmu: flush the range of the `changed` pages, which are in order.
+async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
+    """tlb_flush_mmu_tlbonly, tlb_flush of x86: flush what was changed since the last time, if anything was.
+
+    A policy is asked only where frames or tables are about to go.
+    """
+    if not tlb.stride and not tlb.freed_tables:
+        return
+    start, end = (0, TLB_FLUSH_ALL) if tlb.fullmm else (tlb.start, tlb.end)
+    stride, freed_tables = tlb.stride or 1, tlb.freed_tables
+    tlb.reset_range()
+    if tlb.folios or freed_tables:
+        await cpu.policy.flush_zapped(cpu, tlb.mm, start, end, stride, freed_tables)
+    else:
+        await flush_tlb_mm_range(cpu, tlb.mm, start, end, freed_tables, stride)
+
+
+async def tlb_flush_mmu(cpu: PerCpu, tlb: MmuGather) -> None:
+    """tlb_flush_mmu: flush, then free what was waiting for that."""
+    await tlb_flush_mmu_tlbonly(cpu, tlb)
+    folios, tlb.folios = tlb.folios, []
+    for pfn in folios:
+        await FolioPut(pfn)
+
+
+async def tlb_finish_mmu(cpu: PerCpu, tlb: MmuGather) -> None:
+    """tlb_finish_mmu: the last flush of the gather, and the end of it.
 
     If others gather on the mm at the same time, an entry that needed no flush here may be one whose flush
     they owe (mm_tlb_flush_nested): then everything goes.
     """
-    pending = tlb_flush_pending_word(mm)
+    pending = tlb_flush_pending_word(tlb.mm)
     if await Load(pending) > 1:
-        await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
-    elif changed:
-        await flush_tlb_mm_range(cpu, mm, changed[0], changed[-1] + 1)
+        tlb.fullmm = True
+        tlb.reset_range()
+        tlb.freed_tables = True
+    await tlb_flush_mmu(cpu, tlb)
     await AtomicAdd(pending, -1)
 
 
-async def unmap_page_range(cpu: PerCpu, mm: int, start: int, end: int, full_mm: bool = False) -> int:
-    """unmap_page_range, tlb_flush_mmu: clear [start, end) and free; how many pages were mapped.
+class ZapDetails(NamedTuple):
+    """struct zap_details of a truncation: only what `file` has cached, whose page 0 would be at `first`.
+
+    With `even_cows` private copies as well.
+    """
+
+    file: int
+    first: int
+    even_cows: bool
+
+    async def should_zap(self, mm: int, vpn: int, pte: int) -> bool:
+        """should_zap_folio. Areas are asked because i_mmap is not kept: another one may be here by now."""
+        slot = await FolioMapping(pte_pfn(pte))
+        if slot or not self.even_cows:
+            return slot == (self.file, vpn - self.first)
+        found = await FindVma(mm, vpn)
+        return bool(found) and Vma(*found).file == self.file
+
+
+async def unmap_vmas(cpu: PerCpu, tlb: MmuGather, areas: Iterable[Vma]) -> int:
+    """unmap_vmas: clear all that is mapped in these areas; how many pages were."""
+    return sum([await unmap_page_range(cpu, tlb, vma, vma.start, vma.end) for vma in areas])
+
+
+async def unmap_page_range(
+    cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end: int, details: ZapDetails | None = None
+) -> int:
+    """unmap_page_range, zap_pmd_range: clear pages [start, end) of the area; how many were mapped.
+
+    Raises HugePageSplit for a part of a huge page.
+    """
+    zapped = 0
+    for first, pmd in await PmdRange(tlb.mm, start, end):
+        last = first + (cpu.parameters.hpage_nr if cpu.parameters.hpage_order else 1 << PMD_ORDER)
+        if not pmd:
+            zapped += await zap_pte_range(cpu, tlb, vma, max(first, start), min(last, end), details)
+        elif first < start or last > end:
+            raise HugePageSplit(f"pages {start:#x} to {end - 1:#x} of mm {tlb.mm} cut the one at {first:#x}")
+        else:
+            zapped += await zap_huge_pmd(cpu, tlb, first)
+    return zapped
+
+
+async def zap_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int) -> int:
+    """zap_huge_pmd: clear the one entry of a huge page; how many pages it mapped."""
+    pages = cpu.parameters.hpage_nr
+    old = await XchgPte(tlb.mm, vpn, 0)
+    tlb.adjust_range(vpn, pages, pages)
+    if not pte_present(old):
+        return 0
+    tlb.folios.append(pte_pfn(old))
+    if len(tlb.folios) == MAX_GATHER_PAGES:
+        await tlb_flush_mmu(cpu, tlb)
+    return pages
+
+
+async def zap_pte_range(
+    cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end: int, details: ZapDetails | None
+) -> int:
+    """zap_pte_range: clear pages [start, end) of one page table, under its lock; how many were mapped.
 
     PROT_NONE entries map a page like any other. A migration entry holds no reference: it just goes, and
     who left it finds it gone (remove_migration_ptes).
     """
-    mapped = [vpn for vpn, _ in await MappedRange(mm, start, end)]
-    if mapped:
-        await flush_tlb_batched_pending(cpu, mm)
-    freed = 0
-    for at in range(0, len(mapped), MAX_GATHER_PAGES):
-        part = mapped[at : at + MAX_GATHER_PAGES]
-        old = await Series(tuple(XchgPte(mm, vpn, 0) for vpn in part))
-        sizes = [pte_pages(pte, cpu.parameters.hpage_order) for pte in old]
-        frames = [pte_pfn(pte) for pte in old if pte_present(pte)]
-        for pte in old:
-            # Pages of files have to be written out some time. (Anonymous ones that are nobody's own are
-            # marked as well, which nobody looks at.)
-            if pte_present(pte) and pte_dirty(pte) and not pte & EXCLUSIVE:
+    zapped = 0
+    lock = ptl(tlb.mm, start)
+    while start < end:
+        await Lock(lock)
+        mapped = await MappedRange(tlb.mm, start, end)
+        if mapped:
+            await flush_tlb_batched_pending(cpu, tlb.mm)
+        if details is not None:
+            mapped = tuple([(vpn, pte) for vpn, pte in mapped if await details.should_zap(tlb.mm, vpn, pte)])
+        part = [vpn for vpn, _ in mapped[: MAX_GATHER_PAGES - len(tlb.folios)]]
+        old = await Series(tuple(XchgPte(tlb.mm, vpn, 0) for vpn in part)) if part else []
+        for vpn, pte in zip(part, old, strict=True):
+            # What stood where a migration entry is may be cached until the migration has flushed. The
+            # kernel sees to that before it clears entries (flush_tlb_batched_pending), as here if it is
+            # turned on; but here an entry may be cleared before its batch is counted. So the range's own
+            # flush covers it, which therefore is due for migration entries, too.
+            if pte:
+                tlb.adjust_range(vpn, 1, 1)
+            if not pte_present(pte):
+                continue
+            if vma.file and pte_dirty(pte) and not pte & EXCLUSIVE:
                 await FolioSetFlag(pte_pfn(pte), PG_DIRTY)
-        # What stood where a migration entry is may be cached until the migration has flushed. The kernel
-        # sees to that before it clears entries (flush_tlb_batched_pending), as here if it is turned on; but
-        # here an entry may be cleared before its batch is counted. So the range's own flush covers it, which
-        # therefore is due for migration entries, too.
-        if not any(old):
-            continue
-        if full_mm:
-            await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
-        else:
-            await cpu.policy.flush_zapped(cpu, mm, part[0], part[-1] + sizes[-1])
-        for pfn in frames:
-            await FolioPut(pfn)
-        freed += sum(size for pte, size in zip(old, sizes, strict=True) if pte_present(pte))
-    return freed
+            tlb.folios.append(pte_pfn(pte))
+            zapped += 1
+        await Unlock(lock)
+        start = end
+        if len(tlb.folios) == MAX_GATHER_PAGES:
+            start = part[-1] + 1
+            await tlb_flush_mmu(cpu, tlb)
+    return zapped
+
+
+async def zap_page_range_single(
+    cpu: PerCpu, mm: int, vma: Vma, start: int, end: int, details: ZapDetails | None = None
+) -> int:
+    """zap_page_range_single: clear pages [start, end) of one area, which stays; how many were mapped."""
+    tlb = await tlb_gather_mmu(mm)
+    zapped = await unmap_page_range(cpu, tlb, vma, start, end, details)
+    await tlb_finish_mmu(cpu, tlb)
+    return zapped
+
+
+async def free_pgtables(tlb: MmuGather, start: int, end: int) -> None:
+    """free_pgtables over pages [start, end), which are in no area any more: what nobody else uses goes.
+
+    As by pte_free_tlb and those above it: the first page of what the table maps joins the range, which makes
+    it long where the table is a large one.
+    """
+    for first, order in await FreePgtables(tlb.mm, start, end):
+        tlb.adjust_range(first, 1, 1 << order)
+        tlb.freed_tables = True
 
 
 async def exit_mmap(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...]) -> None:
-    """exit_mmap: give up a whole address space, its areas [start, end) in pages."""
-    for start, end in areas:
-        await unmap_page_range(cpu, mm, start, end, full_mm=True)
-        await VmaRemove(mm, start, end)
+    """exit_mmap: give up a whole address space, its areas [start, end) in pages, with one flush."""
+    if not areas:
+        return
+    start, end = min(first for first, _ in areas), max(last for _, last in areas)
+    tlb = await tlb_gather_mmu(mm, fullmm=True)
+    await unmap_vmas(cpu, tlb, [Vma(*area) for area in await VmaRemove(mm, start, end)])
+    await free_pgtables(tlb, start, end)
+    await tlb_finish_mmu(cpu, tlb)

@@ -6,7 +6,6 @@ All entries of the range first, then one range flush. In between, entries and TL
 from __future__ import annotations
 
 from emulator.hardware.operations import (
-    AtomicAdd,
     CmpxchgPte,
     FindVma,
     Lock,
@@ -30,11 +29,10 @@ from emulator.hardware.pte import (
     pte_pfn,
     pte_present,
 )
-from emulator.kernel.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mmzone import FAST_NODE
-from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
+from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import flush_tlb_batched_pending
-from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.memory.page_table import VM_ACCESS_FLAGS, VM_READ, VM_SHARED, VM_WRITE, Vma
 
 # uapi/asm-generic/mman-common.h. Flags of an area have the same bits (calc_vm_prot_bits).
@@ -66,27 +64,25 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     marked = [(vpn, entry) for vpn, entry in mapped if entry & PRESENT and nid(pte_pfn(entry)) != FAST_NODE]
     if not marked:
         return 0
-    # tlb_gather_mmu: until the flush below is done, an inaccessible entry may still be cached. Whoever
-    # unmaps one meanwhile has to see this (set_tlb_ubc_flush_pending).
-    pending = tlb_flush_pending_word(mm)
-    await AtomicAdd(pending, 1)
+    # Until the flush below is done, an inaccessible entry may still be cached. Whoever unmaps one meanwhile
+    # has to see this (set_tlb_ubc_flush_pending).
+    tlb = await tlb_gather_mmu(mm)
     seen = await Series(
         tuple(CmpxchgPte(mm, vpn, entry, entry & ~(PRESENT | RW) | PROTNONE) for vpn, entry in marked)
     )
-    changed = [(vpn, entry) for (vpn, entry), was in zip(marked, seen, strict=True) if was == entry]
-    pages = 0
-    if changed:
-        order = cpu.parameters.hpage_order
-        huge = sum(entry & PSE != 0 for _, entry in changed) if order else 0
-        pages = len(changed) + huge * (cpu.parameters.hpage_nr - 1)
+    pages = huge = 0
+    for (vpn, entry), was in zip(marked, seen, strict=True):
+        if was == entry:
+            covered = pte_pages(entry, cpu.parameters.hpage_order)
+            tlb.adjust_range(vpn, covered, covered)
+            pages += covered
+            huge += entry & PSE != 0
+    if pages:
         cpu.count("numa_pte_updates", pages)
-        if huge:
-            # change_huge_pmd
-            cpu.count("numa_huge_pte_updates", huge)
-        last, entry = changed[-1]
-        stride = cpu.parameters.hpage_nr if huge == len(changed) else 1
-        await flush_tlb_mm_range(cpu, mm, changed[0][0], last + pte_pages(entry, order), stride=stride)
-    await AtomicAdd(pending, -1)
+    if huge:
+        # change_huge_pmd
+        cpu.count("numa_huge_pte_updates", huge)
+    await tlb_finish_mmu(cpu, tlb)
     return pages
 
 
@@ -114,8 +110,8 @@ def pte_needs_flush(old: int, new: int) -> bool:
     return old & ~new & (PRESENT | DIRTY) != 0 or (old ^ new) & RW != 0
 
 
-async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: int) -> list[int]:
-    """change_pte_range: give every entry of pages [start, end) the area's protection; pages to flush.
+async def change_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: int, flags: int) -> None:
+    """change_pte_range, change_huge_pmd: give every entry of pages [start, end) the area's protection.
 
     Whether other CPUs still read a source folio through an older translation the postings do not ask here:
     they look in the write fault (do_wp_page) only, and an entry that becomes writable here never gets there.
@@ -123,7 +119,7 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
     destination is flush_tlb_batched_pending, if it is turned on: it flushes for every unmap that was
     counted, deferred or not. Without it, until the caller's flush, nothing does.
     """
-    owed: list[int] = []
+    mm = tlb.mm
     mapped = await MappedRange(mm, start, end)
     if mapped:
         await flush_tlb_batched_pending(cpu, mm)
@@ -154,17 +150,16 @@ async def change_pte_range(cpu: PerCpu, mm: int, start: int, end: int, flags: in
                 await flush_tlb_batched_pending(cpu, mm)
             old = seen
         if pte_needs_flush(old, new):
-            owed += range(vpn, vpn + pte_pages(old, cpu.parameters.hpage_order))
-    return owed
+            pages = pte_pages(old, cpu.parameters.hpage_order)
+            tlb.adjust_range(vpn, pages, pages)
 
 
-async def mprotect_fixup(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int, prot: int) -> list[int]:
-    """mprotect_fixup, change_protection: the area's flags first, then its entries; pages to flush."""
+async def mprotect_fixup(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end: int, prot: int) -> None:
+    """mprotect_fixup, change_protection: the area's flags first, then its entries."""
     flags = vma.flags & ~VM_ACCESS_FLAGS | prot
-    if flags == vma.flags:
-        return []
-    await VmaProtect(mm, start, end, flags)
-    return await change_pte_range(cpu, mm, start, end, flags)
+    if flags != vma.flags:
+        await VmaProtect(tlb.mm, start, end, flags)
+        await change_pte_range(cpu, tlb, start, end, flags)
 
 
 async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int) -> bool:
@@ -174,8 +169,7 @@ async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int
     False (-ENOMEM) if a part of the range is in no area; what lies before that part is changed.
     """
     await Lock(mmap_lock(mm))
-    await tlb_gather_mmu(mm)
-    owed: list[int] = []
+    tlb = await tlb_gather_mmu(mm)
     at = start
     while at < end:
         found = await FindVma(mm, at)
@@ -183,8 +177,8 @@ async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int
             break
         vma = Vma(*found)
         stop = min(vma.end, end)
-        owed += await mprotect_fixup(cpu, mm, vma, at, stop, prot)
+        await mprotect_fixup(cpu, tlb, vma, at, stop, prot)
         at = stop
-    await tlb_finish_mmu(cpu, mm, owed)
+    await tlb_finish_mmu(cpu, tlb)
     await Unlock(mmap_lock(mm))
     return at >= end

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from emulator.hardware.operations import AtomicAdd, Operation
 from emulator.hardware.pte import pte_dirty
 from emulator.kernel.rmap import try_to_unmap_flush_dirty
-from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
+from emulator.kernel.tlb import flush_tlb_mm, flush_tlb_mm_range
 
 if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu, Task, TlbUbc
@@ -119,11 +119,16 @@ class Policy:
 
     async def after_fork(self, cpu: PerCpu, mm: int) -> None:
         """dup_mmap has write-protected the parent's entries: flush_tlb_mm, before the child can run."""
-        await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
+        await flush_tlb_mm(cpu, mm)
 
-    async def flush_zapped(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
-        """tlb_flush_mmu: the entries of pages [start, end) are gone, and their frames are about to go."""
-        await flush_tlb_mm_range(cpu, mm, start, end, freed_tables=True)
+    async def flush_zapped(
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
+    ) -> None:
+        """tlb_flush_mmu: the entries of pages [start, end) are gone, and their frames are about to go.
+
+        `stride` and `freed_tables` are those of flush_tlb_mm_range: page tables may be about to go as well.
+        """
+        await flush_tlb_mm_range(cpu, mm, start, end, freed_tables, stride)
 
     # --- local flushes -------------------------------------------------------------------------------
 

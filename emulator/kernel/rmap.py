@@ -43,7 +43,13 @@ from emulator.hardware.pte import (
     pte_present,
 )
 from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word, tlb_flush_pending_word
-from emulator.kernel.tlb import TLB_FLUSH_ALL, arch_tlbbatch_flush, flush_tlb_mm_range, inc_mm_tlb_gen
+from emulator.kernel.tlb import (
+    arch_tlbbatch_flush,
+    flush_tlb_mm,
+    flush_tlb_mm_range,
+    flush_tlb_range,
+    inc_mm_tlb_gen,
+)
 from emulator.memory.folios import PG_DIRTY
 
 # mm->tlb_flush_batched is one word with two counters. The kernel's have 15 bits each and are set back when
@@ -95,8 +101,8 @@ async def flush_tlb_batched_pending(cpu: PerCpu, mm: int) -> None:
     batch = await Load(word)
     pending = batch & TLB_FLUSH_BATCH_PENDING_MASK
     if pending != batch >> TLB_FLUSH_BATCH_FLUSHED_SHIFT:
-        # flush_tlb_mm, which does not leave lazy CPUs out.
-        await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
+        # It does not leave lazy CPUs out.
+        await flush_tlb_mm(cpu, mm)
         # If more was unmapped during the flush, that is not covered: leave it to the next one.
         await AtomicCmpxchg(word, batch, pending | pending << TLB_FLUSH_BATCH_FLUSHED_SHIFT)
 
@@ -116,7 +122,7 @@ async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[Mig
             continue
         pages = pte_pages(old, cpu.parameters.hpage_order)
         if old & PSE and (split or not cpu.parameters.thp_batched_flush):
-            await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
+            await flush_tlb_range(cpu, mm, vpn, vpn + pages)
         elif mask & ~cpu.bit:
             await set_tlb_ubc_flush_pending(cpu, mm, old)
         elif pte_accessible(old):
@@ -199,7 +205,7 @@ async def folio_referenced(cpu: PerCpu, pfn: int) -> int:
     if cpu.parameters.hpage_order and any(young) and await FolioOrder(pfn):
         for (mm, vpn), used in zip(mappings, young, strict=True):
             if used:
-                await flush_tlb_mm_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
+                await flush_tlb_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
     return sum(young)
 
 

@@ -133,6 +133,20 @@ async def flush_tlb_mm_range(
         await LocalIrqEnable()
 
 
+async def flush_tlb_range(cpu: PerCpu, mm: int, start: int, end: int) -> None:
+    """flush_tlb_range over pages [start, end), as those flush who change a PMD or move entries.
+
+    It says that tables were freed, since some of them have (collapse): from 3ef938c35035 on (v6.15, v6.12.23,
+    v6.6.87, v6.1.134; CVE-2025-22045); before, lazy CPUs were left out.
+    """
+    await flush_tlb_mm_range(cpu, mm, start, end, freed_tables=True)
+
+
+async def flush_tlb_mm(cpu: PerCpu, mm: int) -> None:
+    """flush_tlb_mm: everything, and no CPU of the mm is left out for being lazy."""
+    await flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
+
+
 async def arch_tlbbatch_flush(cpu: PerCpu, batch: TlbUbc) -> None:
     """arch_tlbbatch_flush: what reclaim and migration owe, whole TLBs, whatever mm is loaded."""
     info = flush_everything(cpu)

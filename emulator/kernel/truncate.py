@@ -1,36 +1,62 @@
 """Taking pages away from a file (mm/truncate.c, v6.6): unmap wherever they are mapped, then out of the cache.
 
-The slot may be filled again as soon as it is empty, so by then nobody may read the old page any more.
+The slot may be filled again as soon as it is empty, so by then nobody may read the old page any more. Most is
+unmapped by range, with one flush for each mapping; what faults have mapped again since goes folio by folio.
 """
 
 from __future__ import annotations
 
 from emulator.hardware.operations import (
-    CmpxchgPte,
     FilemapGet,
     FilemapRemove,
     FolioPut,
+    FolioRmap,
     GetPte,
     Lock,
     Unlock,
     WaitPte,
+    XchgPte,
 )
-from emulator.hardware.pte import is_migration_entry, pte_pfn
+from emulator.hardware.pte import is_migration_entry, pte_pfn, ptl
 from emulator.kernel.memory import folio_lock
-from emulator.kernel.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mmu_gather import ZapDetails, tlb_finish_mmu, tlb_gather_mmu, zap_page_range_single
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import flush_tlb_batched_pending
+from emulator.memory.page_table import VM_SHARED, Vma
 
 # address_space->i_mmap: where files are mapped, as (mm, page that the file's first page is or would be at).
 Mappings = tuple[tuple[int, int], ...]
 
 
-async def truncate_inode_pages(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
-    """truncate_inode_pages_range: pages [start, end) of the file are no more; how many the cache had.
+async def truncate_pagecache(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
+    """truncate_pagecache: the file ends at page `start`, where it had `end`; how many pages the cache had.
 
-    What a private mapping has copied from them stays (the kernel takes that as well, by unmap_mapping_range
-    over the whole range before and after).
+    Private copies go as well, and those made meanwhile, too: hence twice. (The size of a file is not kept:
+    where the kernel sends SIGBUS, the next fault finds an empty page.)
     """
+    await unmap_mapping_range(cpu, file, i_mmap, start, end, True)
+    gone = await truncate_inode_pages(cpu, file, i_mmap, start, end)
+    await unmap_mapping_range(cpu, file, i_mmap, start, end, True)
+    return gone
+
+
+async def truncate_pagecache_range(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
+    """truncate_pagecache_range: punch a hole of pages [start, end); how many it had. Copies stay."""
+    await unmap_mapping_range(cpu, file, i_mmap, start, end, False)
+    return await truncate_inode_pages(cpu, file, i_mmap, start, end)
+
+
+async def unmap_mapping_range(
+    cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int, even_cows: bool
+) -> None:
+    """unmap_mapping_range (mm/memory.c): clear pages [start, end) of the file, a gather a mapping."""
+    for mm, first in i_mmap:
+        vma = Vma(first + start, first + end, VM_SHARED, file)
+        await zap_page_range_single(cpu, mm, vma, vma.start, vma.end, ZapDetails(file, first, even_cows))
+
+
+async def truncate_inode_pages(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
+    """truncate_inode_pages_range: pages [start, end) of the file are no more; how many the cache had."""
     gone = 0
     for pgoff in range(start, end):
         while True:
@@ -47,8 +73,9 @@ async def truncate_inode_folio(cpu: PerCpu, file: int, i_mmap: Mappings, pgoff: 
     """truncate_inode_folio: false if the folio has been moved meanwhile. Drops the caller's reference."""
     lock = folio_lock(file, pgoff)
     await Lock(lock)
-    for mm, first in i_mmap:
-        await unmap_mapping_folio(cpu, mm, first + pgoff, pfn)
+    if await FolioRmap(pfn):
+        for mm, first in i_mmap:
+            await unmap_mapping_folio(cpu, mm, first + pgoff, pfn)
     removed = await FilemapRemove(file, pgoff, pfn, 0)
     await Unlock(lock)
     await FolioPut(pfn)
@@ -61,20 +88,19 @@ async def unmap_mapping_folio(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
     A migration holds the folio's lock from before it unmaps until everything is mapped again, so truncation
     comes before or after it.
     """
-    await tlb_gather_mmu(mm)
-    await flush_tlb_batched_pending(cpu, mm)
-    entry = await GetPte(mm, vpn)
+    tlb = await tlb_gather_mmu(mm)
+    lock = ptl(mm, vpn)
     while True:
-        if is_migration_entry(entry):
-            entry = await WaitPte(mm, vpn, entry)
-            await flush_tlb_batched_pending(cpu, mm)
-            continue
-        if not entry or pte_pfn(entry) != pfn:
+        await Lock(lock)
+        entry = await GetPte(mm, vpn)
+        await flush_tlb_batched_pending(cpu, mm)
+        if not is_migration_entry(entry):
             break
-        seen = await CmpxchgPte(mm, vpn, entry, 0)
-        if seen == entry:
-            await cpu.policy.flush_zapped(cpu, mm, vpn, vpn + 1)
-            await FolioPut(pfn)
-            break
-        entry = seen
-    await tlb_finish_mmu(cpu, mm, ())
+        await Unlock(lock)
+        await WaitPte(mm, vpn, entry)
+    if entry and pte_pfn(entry) == pfn:
+        await XchgPte(mm, vpn, 0)
+        tlb.adjust_range(vpn, 1, 1)
+        tlb.folios.append(pfn)
+    await Unlock(lock)
+    await tlb_finish_mmu(cpu, tlb)

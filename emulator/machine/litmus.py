@@ -120,7 +120,7 @@ class Setup:
             folios.content[frame] = version
         entry = mk_pte(pfn, PRESENT | ACCESSED | flags)
         entry |= (RW if writable else 0) | (DIRTY if dirty else 0) | (EXCLUSIVE if exclusive else 0)
-        self.memory.page_tables.mm(mm).entries[vpn] = entry
+        self.memory.page_tables.put(mm, vpn, entry)
         folio.rmap[mm, vpn] = entry
         self.cached += [(cpu, vpn, entry) for cpu in cached]
         return pfn
@@ -129,7 +129,7 @@ class Setup:
         """Map an existing folio at another page as well."""
         folio = self.memory.folios.folios[pfn]
         entry = mk_pte(pfn, PRESENT | ACCESSED | (RW | DIRTY if writable else 0))
-        self.memory.page_tables.mm(mm).entries[vpn] = entry
+        self.memory.page_tables.put(mm, vpn, entry)
         folio.rmap[mm, vpn] = entry
         folio.refcount += 1
 

@@ -6,6 +6,8 @@ moves the page from one folio's reverse map to another's, which the kernel does 
 A PMD that maps a huge page is an entry with PSE at the first of its pages; an operation on any other page
 of it acts on that one entry. Only a folio of migration entries is split (SplitHugePage); what would have to
 split a PMD that maps one raises HugePageSplit.
+
+Tables are there from the first entry in them until FreePgtables, however empty they get.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
     PAGE_SHIFT,
+    PMD_ORDER,
     PRESENT,
     PROTNONE,
     PSE,
@@ -40,6 +43,10 @@ VM_WRITE = 1 << 1
 VM_EXEC = 1 << 2
 VM_SHARED = 1 << 3
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
+
+# Above the tables of entries: PMDs, each maps 2**9 of those, and PUDs. Nothing frees what is above them.
+_LEVELS = 3
+_TABLE_ORDER = 9
 
 _ON_ENTRIES = [kind for kind, row in ops.TABLE.items() if pte in row.place.reads + row.place.writes]
 
@@ -75,13 +82,14 @@ class Vma(NamedTuple):
 
 
 class Mm:
-    """One address space: its areas, sorted, and its entries."""
+    """One address space: its areas, sorted, its entries and tables (number << 2 | level, from 0 on)."""
 
-    __slots__ = ("areas", "entries")
+    __slots__ = ("areas", "entries", "tables")
 
     def __init__(self) -> None:
         self.areas: list[Vma] = []
         self.entries: dict[int, int] = {}
+        self.tables: set[int] = set()
 
 
 class PageTables:
@@ -89,6 +97,7 @@ class PageTables:
 
     def __init__(self, folios: Folios, words: Words, hpage_order: int = 0) -> None:
         self.hpage_order = hpage_order
+        self.table_order = hpage_order or PMD_ORDER
         self.folios = folios
         self.words = words
         self.mms: dict[int, Mm] = {}
@@ -108,22 +117,23 @@ class PageTables:
         return found
 
     def state(self) -> frozenset[tuple[Any, ...]]:
-        """Areas and entries of every mm, as a hashable value."""
+        """Areas, entries and tables of every mm, as a hashable value."""
         return frozenset(
             [
-                (number, tuple(mm.areas), frozenset(mm.entries.items()))
+                (number, tuple(mm.areas), frozenset(mm.entries.items()), frozenset(mm.tables))
                 for number, mm in self.mms.items()
-                if mm.areas or mm.entries
+                if mm.areas or mm.entries or mm.tables
             ]
         )
 
     def restore(self, state: frozenset[tuple[Any, ...]]) -> None:
         """Put back what `state` answered. Reverse maps are the folios'."""
         self.mms = {}
-        for number, areas, entries in state:
+        for number, areas, entries, tables in state:
             mm = self.mm(number)
             mm.areas = list(areas)
             mm.entries = dict(entries)
+            mm.tables = set(tables)
 
     def entry(self, mm: int, vpn: int) -> int:
         """The entry as it is now."""
@@ -158,9 +168,48 @@ class PageTables:
         entries = self.mm(mm).entries
         return next((entries[page] for page in range(vpn, end) if page in entries), 0)
 
-    def _pmd_none(self, cpu: int, operation: ops.PmdNone) -> bool:
-        entries = self.mm(operation.mm).entries
-        return not any(page in entries for page in range(operation.start, operation.end))
+    # --- tables --------------------------------------------------------------------------------
+
+    def put(self, mm: int, vpn: int, entry: int) -> None:
+        """An entry that is there from the start, with the tables above. Reverse maps are the folios'."""
+        there = self.mm(mm)
+        there.entries[vpn] = entry
+        self._alloc_tables(there, vpn, entry)
+
+    def _alloc_tables(self, mm: Mm, vpn: int, entry: int) -> None:
+        # __pud_alloc, __pmd_alloc, __pte_alloc
+        for level in range(1 if entry & PSE else 0, _LEVELS):
+            mm.tables.add(vpn >> self.table_order + level * _TABLE_ORDER << 2 | level)
+
+    def _pmd_range(self, cpu: int, operation: ops.PmdRange) -> tuple[tuple[int, int], ...]:
+        mm = self.mm(operation.mm)
+        order = self.table_order
+        found = []
+        for number in range(operation.start >> order, (operation.end - 1 >> order) + 1):
+            entry = mm.entries.get(number << order, 0)
+            if entry & PSE:
+                found.append((number << order, entry))
+            elif number << 2 in mm.tables:
+                found.append((number << order, 0))
+        return tuple(found)
+
+    def _free_pgtables(self, cpu: int, operation: ops.FreePgtables) -> tuple[tuple[int, int], ...]:
+        mm = self.mm(operation.mm)
+        floor = max((area.end for area in mm.areas if area.end <= operation.start), default=0)
+        ceiling = min((area.start for area in mm.areas if area.start >= operation.end), default=None)
+        freed = []
+        for level in range(_LEVELS):
+            order = self.table_order + level * _TABLE_ORDER
+            for number in range(operation.start >> order, (operation.end - 1 >> order) + 1):
+                start, end = number << order, number + 1 << order
+                if (
+                    start >= floor
+                    and (ceiling is None or end <= ceiling)
+                    and number << 2 | level in mm.tables
+                ):
+                    mm.tables.remove(number << 2 | level)
+                    freed.append((start, order))
+        return tuple(freed)
 
     def _split_huge_page(self, cpu: int, operation: ops.SplitHugePage) -> bool:
         folio = self.folios.folios.get(operation.pfn)
@@ -179,10 +228,13 @@ class PageTables:
     # --- entries -------------------------------------------------------------------------------
 
     def _replace(self, mm: int, vpn: int, entry: int) -> int:
-        entries = self.mm(mm).entries
+        there = self.mm(mm)
+        entries = there.entries
         old = entries.get(vpn, 0)
         if entry:
             entries[vpn] = entry
+            if not old and vpn >> self.table_order << 2 not in there.tables:
+                self._alloc_tables(there, vpn, entry)
         elif old:
             del entries[vpn]
         folios = self.folios.folios
@@ -277,10 +329,10 @@ class PageTables:
                     (inside if start <= low and high <= end else outside).append(part)
         return outside, inside
 
-    def _vma_remove(self, cpu: int, operation: ops.VmaRemove) -> int:
+    def _vma_remove(self, cpu: int, operation: ops.VmaRemove) -> tuple[tuple[int, ...], ...]:
         outside, inside = self._split(operation.mm, operation.start, operation.end)
         self.mm(operation.mm).areas = sorted(outside)
-        return sum(area.end - area.start for area in inside)
+        return tuple(tuple(area) for area in inside)
 
     def _vma_protect(self, cpu: int, operation: ops.VmaProtect) -> int:
         outside, inside = self._split(operation.mm, operation.start, operation.end)

@@ -8,7 +8,7 @@ and truncation flushes wherever the page is mapped.
 from __future__ import annotations
 
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.truncate import truncate_inode_pages
+from emulator.kernel.truncate import truncate_pagecache_range
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, Litmus
 from scenarios.litmus.answers import DEFERRED, READ_AGAIN, STALE, never, postings_never, sometimes
@@ -22,7 +22,7 @@ FRUGAL = False
 
 
 async def _truncate(cpu: PerCpu) -> None:
-    cpu.count(TRUNCATED, await truncate_inode_pages(cpu, FILE, MAPPED, 0, 1))
+    cpu.count(TRUNCATED, await truncate_pagecache_range(cpu, FILE, MAPPED, 0, 1))
 
 
 _refills = in_order(call(_truncate), call(user_write, PAGE, 11))

@@ -39,5 +39,7 @@ class ZapWithoutFlush(Immediate):
 
     name = "mistake:zap-without-flush"
 
-    async def flush_zapped(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+    async def flush_zapped(
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
+    ) -> None:
         """Takes cleared entries for unused ones."""

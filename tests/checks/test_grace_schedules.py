@@ -27,14 +27,14 @@ from emulator.hardware.operations import (
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel import sched, smp
 from emulator.kernel.migrate import migrate_pages
-from emulator.kernel.mmu_gather import unmap_page_range
+from emulator.kernel.mmu_gather import zap_page_range_single
 from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, SLOW, Litmus, LitmusMachine, Setup
 from emulator.machine.stepper import plain_engine
-from emulator.memory.page_table import VM_READ, VM_WRITE
+from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
 from emulator.policies.catalogue import POLICIES
 from tests.checks.grace_lab import ARCHES, VPN, watch
 from tests.kernel.small_machine import SmallMachine, Thread, random_body
@@ -82,8 +82,8 @@ async def writer(cpu: PerCpu) -> None:
 
 
 async def remapper(cpu: PerCpu) -> None:
-    await VmaRemove(MM, VPN + 1, VPN + 2)
-    await unmap_page_range(cpu, MM, VPN + 1, VPN + 2)
+    (area,) = await VmaRemove(MM, VPN + 1, VPN + 2)
+    await zap_page_range_single(cpu, MM, Vma(*area), VPN + 1, VPN + 2)
     await VmaInsert(MM, VPN + 1, VPN + 2, VM_READ | VM_WRITE, 0, 0)
     await user_write(cpu, VPN + 1, 5)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from emulator.hardware.operations import GetPte, Load
-from emulator.kernel.mmu_gather import unmap_page_range
+from emulator.kernel.mmu_gather import zap_page_range_single
 from emulator.kernel.percpu import TLB_NR_DYN_ASIDS, PerCpu, is_lazy_word
 from emulator.kernel.sched import cond_resched, schedule, wait_event, wake_up_process
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
-from tests.kernel.small_machine import FILE, HEAP, Body, SmallMachine, Thread, after, demote, mark
+from tests.kernel.small_machine import AREAS, FILE, HEAP, Body, SmallMachine, Thread, after, demote, mark
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 
@@ -146,10 +146,10 @@ def test_more_address_spaces_than_pcid_slots(architecture: str) -> None:
 
 def test_unmapping_nothing_flushes_nothing() -> None:
     async def body(cpu: PerCpu) -> None:
-        assert await unmap_page_range(cpu, 1, HEAP, HEAP + 4) == 0
+        assert await zap_page_range_single(cpu, 1, AREAS[0], HEAP, HEAP + 4) == 0
         assert not {"nr_tlb_remote_flush", "nr_tlb_local_flush_one"} & cpu.vmstat.keys()
         await user_read(cpu, HEAP)
-        assert await unmap_page_range(cpu, 1, HEAP, HEAP + 4) == 1
+        assert await zap_page_range_single(cpu, 1, AREAS[0], HEAP, HEAP + 4) == 1
         assert await GetPte(1, HEAP) == 0
 
     assert not SmallMachine(Thread(0, body)).run().violations

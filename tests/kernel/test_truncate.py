@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.truncate import truncate_inode_pages
+from emulator.kernel.truncate import truncate_pagecache_range
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark
@@ -27,8 +27,8 @@ def test_a_truncated_page_is_gone_for_every_process(pending: bool, policy: str) 
         await after("read")
         if pending:
             await demote(cpu, SHARED)
-        assert await truncate_inode_pages(cpu, SHARED_FILE, both, 0, 1) == 1
-        assert await truncate_inode_pages(cpu, SHARED_FILE, both, 0, 1) == 0
+        assert await truncate_pagecache_range(cpu, SHARED_FILE, both, 0, 1) == 1
+        assert await truncate_pagecache_range(cpu, SHARED_FILE, both, 0, 1) == 0
         assert not machine.entry(SHARED, 1) and not machine.entry(SHARED, 2)
         await user_write(cpu, SHARED, 7)
         await mark("truncated")
@@ -51,7 +51,7 @@ def test_a_private_copy_stays_and_a_private_reader_loses_the_page(policy: str) -
         await user_read(cpu, FILE)
         await user_read(cpu, FILE + 1)
         await user_write(cpu, FILE, 5)
-        assert await truncate_inode_pages(cpu, PRIVATE_FILE, ((1, FILE),), 0, 2) == 2
+        assert await truncate_pagecache_range(cpu, PRIVATE_FILE, ((1, FILE),), 0, 2) == 2
         assert machine.entry(FILE)
         assert not machine.entry(FILE + 1)
         assert await user_read(cpu, FILE) == 5
@@ -68,7 +68,7 @@ def test_truncation_races_with_faults_and_moves(seed: int, policy: str) -> None:
 
     async def truncates(cpu: PerCpu) -> None:
         for _ in range(4):
-            await truncate_inode_pages(cpu, SHARED_FILE, ((1, SHARED),), 0, 2)
+            await truncate_pagecache_range(cpu, SHARED_FILE, ((1, SHARED),), 0, 2)
 
     async def faults(cpu: PerCpu) -> None:
         await user_read(cpu, HEAP)

@@ -146,7 +146,7 @@ from emulator.kernel.policy import Policy
 
 
 class Fails(Policy):
-    async def flush_zapped(self, cpu, mm, start, end):
+    async def flush_zapped(self, cpu, mm, start, end, stride, freed_tables):
         raise KeyError(mm)
 
     async def after_unmap(self, cpu, src, dst):

@@ -131,8 +131,8 @@ class VmaInsert(Answers[bool]):
 
 
 @Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
-class VmaRemove(Answers[int]):
-    """munmap's area tree part: forget areas inside [start, end); how many pages that were."""
+class VmaRemove(Answers[tuple[tuple[int, ...], ...]]):
+    """munmap's area tree part: forget the areas inside [start, end), cut at its borders; what they were."""
 
     mm: int
     start: int
@@ -159,8 +159,21 @@ class MappedRange(Answers[tuple[tuple[int, int], ...]]):
 
 
 @Row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(entry_range,))
-class PmdNone(Answers[bool]):
-    """pmd_none: nothing is mapped in pages [start, end), which are those of one PMD."""
+class PmdRange(Answers[tuple[tuple[int, int], ...]]):
+    """pmd_offset over pages [start, end): (first page, entry) of the PMDs that are not none; the entry is 0
+    for one that holds a page table, however empty."""
+
+    mm: int
+    start: int
+    end: int
+
+
+@Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
+class FreePgtables(Answers[tuple[tuple[int, int], ...]]):
+    """free_pgd_range over pages [start, end), where no area is any more: (first page, order) of the tables
+    that are freed, small ones first; a table maps 2**order pages. Those that areas on either side use stay.
+
+    Nothing races with its steps: without an area nobody maps, and no folio is known to be mapped there."""
 
     mm: int
     start: int

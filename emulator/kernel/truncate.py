@@ -10,7 +10,6 @@ from emulator.hardware.operations import (
     FilemapGet,
     FilemapRemove,
     FolioPut,
-    FolioRmap,
     GetPte,
     Lock,
     Unlock,
@@ -73,9 +72,10 @@ async def truncate_inode_folio(cpu: PerCpu, file: int, i_mmap: Mappings, pgoff: 
     """truncate_inode_folio: false if the folio has been moved meanwhile. Drops the caller's reference."""
     lock = folio_lock(file, pgoff)
     await Lock(lock)
-    if await FolioRmap(pfn):
-        for mm, first in i_mmap:
-            await unmap_mapping_folio(cpu, mm, first + pgoff, pfn)
+    # Mapped or not: where the kernel would have waited for a migration to give up the folio's lock, that is
+    # found by its entries.
+    for mm, first in i_mmap:
+        await unmap_mapping_folio(cpu, mm, first + pgoff, pfn)
     removed = await FilemapRemove(file, pgoff, pfn, 0)
     await Unlock(lock)
     await FolioPut(pfn)

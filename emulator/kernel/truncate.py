@@ -50,7 +50,7 @@ async def unmap_mapping_range(
 ) -> None:
     """unmap_mapping_range (mm/memory.c): clear pages [start, end) of the file, a gather a mapping."""
     for mm, first in i_mmap:
-        vma = Vma(first + start, first + end, VM_SHARED, file)
+        vma = Vma(first + start, first + end, VM_SHARED, file, start)
         await zap_page_range_single(cpu, mm, vma, vma.start, vma.end, ZapDetails(file, first, even_cows))
 
 

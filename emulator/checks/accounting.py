@@ -44,10 +44,9 @@ class Accounting(Check):
             self._report(rule, text)
         for zone in folios.zones:
             used = sum(1 << folio.order for folio in folios.folios.values() if folio.node == zone.node)
-            if zone.nr_free + used != zone.pages:
-                self._report(
-                    LEAK, f"node {zone.node}: {zone.nr_free} free + {used} in use, of {zone.pages} pages"
-                )
+            free = folios.nr_free(zone.node)
+            if free + used != zone.pages:
+                self._report(LEAK, f"node {zone.node}: {free} free + {used} in use, of {zone.pages} pages")
         for _, folio in sorted(folios.folios.items()):
             mapped = sum(1 for entry in folio.rmap.values() if not is_migration_entry(entry))
             expected = mapped + (folio.mapping is not None)

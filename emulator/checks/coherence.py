@@ -102,8 +102,7 @@ class Coherence(Check):
             self.violations.append(Violation(rule=rule, cpu=cpu, text=text))
 
     def _allocated_frame(self, pfn: int) -> bool:
-        folios = self.memory.folios
-        return not folios.zones[folios.node_of(pfn)].is_free(pfn)
+        return not self.memory.folios.is_free(pfn)
 
     def _walk(self, cpu: int, operation: ops.Walk, answer: int) -> None:
         if answer:

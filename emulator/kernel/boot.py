@@ -1,7 +1,7 @@
 """From power-on to power-off: what each CPU boots, the threads it runs, and the orderly end.
 
 CPU 0 makes the address spaces and, when every thread is through, tears them down, performs what is
-still owed and stops the others. kswapd of the fast tier is bound to the last CPU.
+still owed and stops the others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from emulator.hardware.cpu import Context, Program
 from emulator.hardware.operations import AtomicAdd, Store, VmaInsert, WaitFor
 from emulator.kernel.mmu_gather import exit_mmap
-from emulator.kernel.mmzone import FAST_NODE, KSWAPD_STOPPED, kswapd_cpu, kswapd_pid
+from emulator.kernel.mmzone import FAST_NODE, KSWAPD_STOPPED, KSWAPD_WAITING, kswapd_pid
 from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu, Task
 from emulator.kernel.sched import (
     call_on,
@@ -65,6 +65,12 @@ class UserSpace(Protocol):
         """What all threads together will have accessed at the end."""
 
 
+def add_kswapd(cpu: PerCpu) -> None:
+    """kswapd_run: the fast tier's kswapd, asleep, for when it is on this CPU."""
+    daemon = Task(kswapd_pid(FAST_NODE), INIT_MM, PF_KSWAPD, runnable=False)
+    cpu.add_task(daemon, task_program(cpu, daemon, kswapd(cpu, daemon, FAST_NODE)))
+
+
 def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
     """The bottom program of a CPU; the CPU halts for good when it ends."""
 
@@ -74,11 +80,10 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
             for mm, vmas in areas.items():
                 for vma in vmas:
                     await VmaInsert(mm, *vma)
+            await Store(f"{KSWAPD_WAITING}.{FAST_NODE}", 1)
             await Store(BOOTED, 1)
         await WaitFor(BOOTED, 1)
-        if cpu.number == kswapd_cpu(cpu):
-            daemon = Task(kswapd_pid(FAST_NODE), INIT_MM, PF_KSWAPD)
-            cpu.add_task(daemon, task_program(cpu, daemon, kswapd(cpu, daemon, FAST_NODE)))
+        add_kswapd(cpu)
         threads = user.threads(cpu.number)
         left = len(threads)
 
@@ -121,8 +126,9 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
 async def shutdown(cpu: PerCpu, user: UserSpace, areas: dict[int, tuple[Vma, ...]]) -> None:
     """Wait for every thread, then stop kswapd, free the address spaces, drain, stop the CPUs."""
     await wait_event(cpu, THREADS_DONE, user.thread_count())
-    await call_on(cpu, kswapd_cpu(cpu), kthread_stop_ipi, kswapd_pid(FAST_NODE))
-    await wait_event(cpu, KSWAPD_STOPPED, 1)
+    for one in range(cpu.parameters.cpus):
+        await call_on(cpu, one, kthread_stop_ipi, kswapd_pid(FAST_NODE))
+    await wait_event(cpu, KSWAPD_STOPPED, cpu.parameters.cpus)
     for mm, vmas in areas.items():
         await exit_mmap(cpu, mm, tuple((vma.start, vma.end) for vma in vmas))
     await cpu.policy.drain(cpu)

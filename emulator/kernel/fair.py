@@ -28,18 +28,16 @@ async def task_numa_work(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...
 
     `areas`: pages [start, end) of the areas that vma_migratable and not read-only shared files, ascending.
     Ranges in which there was nothing to mark do not count, but for the address space that is gone through.
-    A scan ends with the last area; the next one begins with the first.
+    A scan ends with the last area; the next one begins with the first. Without areas no time goes by.
     """
     parameters = cpu.parameters
-    if not parameters.numa_scan_pages or now < cpu.numa_scan_at:
+    if not areas or not parameters.numa_scan_pages or now < cpu.numa_scan_at:
         return
     period = now // parameters.numa_scan_period_accesses
     cpu.numa_scan_at = (period + 1) * parameters.numa_scan_period_accesses
     # Of the threads that get here in the same period one wins (mm->numa_next_scan).
     last = await Load(f"numa_scan_period.{mm}")
     if period <= last or await AtomicCmpxchg(f"numa_scan_period.{mm}", last, period) != last:
-        return
-    if not areas:
         return
     cpu.count("numa_scans")
     offset_word = numa_scan_offset_word(mm)

@@ -39,13 +39,17 @@ class Unmapped(NamedTuple):
 
 
 def batches(cpu: PerCpu, folios: list[int], orders: dict[int, int]) -> Iterator[list[int]]:
-    """The folios in parts of NR_MAX_BATCHED_MIGRATION pages, the last of each counted in as a whole."""
+    """The folios in parts of NR_MAX_BATCHED_MIGRATION pages, the last of each counted in as a whole.
+
+    Before v6.3 (7e12beb8ca2a) each is unmapped, flushed for and moved by itself (unmap_and_move).
+    """
+    most = cpu.parameters.migrate_batch if cpu.parameters.migrate_batched else 1
     batch: list[int] = []
     pages = 0
     for pfn in folios:
         batch.append(pfn)
         pages += 1 << orders[pfn]
-        if pages >= cpu.parameters.migrate_batch:
+        if pages >= most:
             yield batch
             batch = []
             pages = 0

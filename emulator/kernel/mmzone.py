@@ -30,11 +30,6 @@ def wmark_pages(cpu: PerCpu, node: int, mark: int) -> int:
     return (0, marks.min, marks.low, marks.high)[mark]
 
 
-def kswapd_cpu(cpu: PerCpu) -> int:
-    """The CPU that kswapd is bound to: the last one."""
-    return cpu.parameters.cpus - 1
-
-
 def kswapd_pid(node: int) -> int:
     """pid of a node's kswapd."""
     return 1 + node
@@ -47,10 +42,14 @@ async def zone_watermark_ok(cpu: PerCpu, node: int, pages: int, mark: int) -> bo
 
 
 async def wakeup_kswapd(cpu: PerCpu, node: int) -> None:
-    """wakeup_kswapd: interrupt its CPU only if it sleeps, and only once."""
+    """wakeup_kswapd: if it sleeps, and only once. It wakes on the CPU of its waker.
+
+    kswapd is bound to a node, not to a CPU. Where every CPU is busy, select_task_rq_fair has its waker's to
+    choose from and the one where it ran last; over a run each CPU has it as often, and so it is here.
+    """
     if node == FAST_NODE and await AtomicXchg(f"{KSWAPD_WAITING}.{node}", 0):
         cpu.count("kswapd_wakeups")
-        await wake_up_process(cpu, kswapd_cpu(cpu), kswapd_pid(node))
+        await wake_up_process(cpu, cpu.number, kswapd_pid(node))
 
 
 async def get_page_from_freelist(cpu: PerCpu, nodes: tuple[int, ...], order: int, mark: int) -> int:

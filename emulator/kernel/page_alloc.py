@@ -5,6 +5,7 @@ Where the policy's pending pages meet an allocation that cannot be satisfied wit
 
 from __future__ import annotations
 
+from emulator.hardware.operations import DrainPages
 from emulator.kernel.mmzone import WMARK_LOW, WMARK_MIN, get_page_from_freelist, wakeup_kswapd
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.vmscan import try_to_free_pages
@@ -47,6 +48,11 @@ async def alloc_pages_slowpath(cpu: PerCpu, order: int, nodes: tuple[int, ...]) 
         cpu.count("allocstall_normal")
         await try_to_free_pages(cpu, nodes[0])
         pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
+        if pfn < 0 and cpu.parameters.per_cpu_pages:
+            # __alloc_pages_direct_reclaim: free pages may be on the lists of other CPUs.
+            for node in nodes:
+                await DrainPages(node)
+            pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
         if pfn >= 0:
             return pfn
         # Last resort before the OOM killer: the reserves (ALLOC_NO_WATERMARKS).

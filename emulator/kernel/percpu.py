@@ -55,10 +55,12 @@ class KernelParameters:
     turns on what mainline always has: mprotect, the NUMA scanner and munmap flush the whole mm first if a
     batch that was unmapped since may not have been flushed for (flush_tlb_batched_pending). Without
     `numa_promotes` no page is hot enough for a hint fault to promote it (should_numa_migrate_memory).
+    Without `migrate_batched` a migration flushes for each page by itself, as kernels before v6.3 do.
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
     is milliseconds, a batch tens of microseconds. A PMD maps 2**hpage_order pages, 9 on x86; 0 turns huge
     pages off. `thp_batched_flush` is no kernel's: unmapping a huge page for migration then joins the batch,
-    as that of a small one does, where set_pmd_migration_entry flushes at once. `memory_scale`: how many times
+    as that of a small one does, where set_pmd_migration_entry flushes at once. Without `per_cpu_pages` no
+    CPU has a list of free pages, and any may get what another has just freed. `memory_scale`: how many times
     the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
     """
 
@@ -67,6 +69,7 @@ class KernelParameters:
     starts: tuple[int, ...]
     swap_cluster_max: int = 32
     migrate_batch: int = 512
+    migrate_batched: bool = True
     tlb_single_page_flush_ceiling: int = 33
     numa_scan_pages: int = 256
     numa_scan_period_accesses: int = 5_000
@@ -76,6 +79,7 @@ class KernelParameters:
     sched_slice_batches: int = 8
     hpage_order: int = 0
     thp_batched_flush: bool = False
+    per_cpu_pages: bool = True
     memory_scale: int = 1
 
     @property

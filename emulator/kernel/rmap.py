@@ -111,7 +111,8 @@ async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[Mig
     """try_to_migrate: replace every mapping of the folio by a migration entry.
 
     The flush is put off to the end of the batch only where another CPU takes part in it; an mm that
-    runs here alone is flushed page by page at once (should_defer_flush). A huge page never gets to the batch:
+    runs here alone is flushed page by page at once (should_defer_flush), and every mm before v6.3
+    (ptep_clear_flush without TTU_BATCH_FLUSH; `migrate_batched`). A huge page never gets to the batch:
     set_pmd_migration_entry clears by pmdp_invalidate, which flushes the range. No policy is asked there, nor
     by __split_huge_pmd_locked, which does the same (`split`).
     """
@@ -123,7 +124,7 @@ async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[Mig
         pages = pte_pages(old, cpu.parameters.hpage_order)
         if old & PSE and (split or not cpu.parameters.thp_batched_flush):
             await flush_tlb_range(cpu, mm, vpn, vpn + pages)
-        elif mask & ~cpu.bit:
+        elif mask & ~cpu.bit and cpu.parameters.migrate_batched:
             await set_tlb_ubc_flush_pending(cpu, mm, old)
         elif pte_accessible(old):
             await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)

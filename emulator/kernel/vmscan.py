@@ -10,6 +10,8 @@ from math import isqrt
 from typing import Final
 
 from emulator.hardware.operations import (
+    AtomicAdd,
+    AtomicXchg,
     FolioClearFlag,
     FolioPutbackLru,
     FolioSetFlag,
@@ -183,7 +185,12 @@ async def balance_pgdat(cpu: PerCpu, node: int) -> int:
 
 
 async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
-    """kswapd of one node: demote until balanced, then sleep until woken; kthread_stop ends it."""
+    """kswapd of one node, when it is on this CPU: demote until balanced, then sleep until woken; kthread_stop
+    ends it.
+
+    A task that goes from CPU to CPU is one task for each CPU here, all asleep but for one: whoever takes the
+    word that says that kswapd sleeps wakes the one of his CPU.
+    """
     assert task.pid == kswapd_pid(node)
     waiting = f"{KSWAPD_WAITING}.{node}"
     failures = 0
@@ -196,7 +203,11 @@ async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
         task.runnable = False
         await Store(waiting, 1)
         await SmpMb()
-        if failures < MAX_RECLAIM_RETRIES and not await pgdat_balanced(cpu, node):
+        if (
+            failures < MAX_RECLAIM_RETRIES
+            and not await pgdat_balanced(cpu, node)
+            and await AtomicXchg(waiting, 0)
+        ):
             task.runnable = True
             continue
         if task.should_stop:
@@ -204,4 +215,4 @@ async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
             break
         await schedule(cpu)
         failures = 0
-    await Store(KSWAPD_STOPPED, 1)
+    await AtomicAdd(KSWAPD_STOPPED, 1)

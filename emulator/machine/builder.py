@@ -68,7 +68,11 @@ class Machine(ABC):
 
     def memory(self) -> Memory:
         """The shared memory, as at power-on."""
-        return Memory(self.tiers, self.parameters.hpage_order, self.parameters.starts[0])
+        parameters = self.parameters
+        lists = parameters.cpus if parameters.per_cpu_pages else 0
+        return Memory(
+            self.tiers, parameters.hpage_order, parameters.starts[0], lists, parameters.memory_scale
+        )
 
     def checks(self, memory: Memory) -> list[Any]:
         """What watches the memory's operations."""

@@ -198,7 +198,8 @@ class LitmusMachine(Machine):
 
     def __init__(self, litmus: Litmus, architecture: Architecture, policy: Callable[[], Policy]) -> None:
         tiers = (Tier(litmus.fast, litmus.marks), Tier(litmus.slow, NO_MARKS))
-        settings = {"numa_scan_pages": 0, **dict(litmus.settings)}
+        # Without page lists any CPU may get a frame as soon as another has freed it, which lists only delay.
+        settings = {"numa_scan_pages": 0, "per_cpu_pages": False, **dict(litmus.settings)}
         parameters = parameters_of(litmus.cpus, tiers, **settings)
         super().__init__(architecture, parameters, tiers, SHAPE, policy)
         self.litmus = litmus

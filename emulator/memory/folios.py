@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from emulator.hardware import operations as ops
+from emulator.memory.per_cpu_pages import PageLists
 from emulator.memory.zone import Watermarks, Zone
 
 # Folio flags (include/linux/page-flags.h, the ones that something reads).
@@ -78,14 +79,18 @@ class Folio:
 class Folios:
     """All frames of the machine, by node, from `start` on.
 
-    Frame 0 stays unused, because entry 0 means an empty page-table slot.
+    Frame 0 stays unused, because entry 0 means an empty page-table slot. So many `cpus` keep page lists, as
+    large as those of tiers of `memory_scale` times the size; 0: none does.
     """
 
-    def __init__(self, tiers: Sequence[Tier], start: int = 1) -> None:
+    def __init__(self, tiers: Sequence[Tier], start: int = 1, cpus: int = 0, memory_scale: int = 1) -> None:
         self.zones: list[Zone] = []
         for node, tier in enumerate(tiers):
             self.zones.append(Zone(node, start, tier.pages, tier.watermarks))
             start += tier.pages
+        self.page_lists = tuple(
+            PageLists(zone, cpus, zone.pages * memory_scale) for zone in self.zones if cpus
+        )
         self._ends = [zone.start_pfn + zone.pages for zone in self.zones]
         self.folios: dict[int, Folio] = {}
         self.content: dict[int, int] = {}
@@ -105,6 +110,15 @@ class Folios:
                 return node
         raise ValueError(f"frame {pfn} does not exist; the last one is {self._ends[-1] - 1}")
 
+    def is_free(self, pfn: int) -> bool:
+        """Whether nobody has the frame: it is in its zone, or on a CPU's list."""
+        node = self.node_of(pfn)
+        return self.zones[node].is_free(pfn) or (bool(self.page_lists) and self.page_lists[node].holds(pfn))
+
+    def nr_free(self, node: int) -> int:
+        """Pages of the node that nobody has, those on CPUs' lists included."""
+        return self.zones[node].nr_free + (self.page_lists[node].pages if self.page_lists else 0)
+
     def fault(self, rule: str, text: str) -> None:
         """Note what the kernel would have warned about."""
         self.faults.append((rule, text))
@@ -113,6 +127,7 @@ class Folios:
         """All that decides what comes next, as a hashable value; orders that a caller can see are kept."""
         return (
             tuple([zone.state() for zone in self.zones]),
+            tuple([lists.state() for lists in self.page_lists]),
             frozenset([item for item in self.content.items() if item[1]]),
             frozenset([folio.state() for folio in self.folios.values()]),
             tuple([tuple(listed) for listed in self.lru.values()]),
@@ -123,9 +138,11 @@ class Folios:
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        zones, content, folios, lru, page_cache, files, faults = state
+        zones, page_lists, content, folios, lru, page_cache, files, faults = state
         for zone, kept in zip(self.zones, zones, strict=True):
             zone.restore(kept)
+        for lists, kept in zip(self.page_lists, page_lists, strict=True):
+            lists.restore(kept)
         self.content = dict(content)
         self.folios = {kept[0]: Folio.restored(kept) for kept in folios}
         for which, listed in zip(self.lru, lru, strict=True):
@@ -147,11 +164,18 @@ class Folios:
         zone = self.zones[operation.node]
         if not zone.zone_watermark_ok(operation.order, operation.mark, operation.extra_free):
             return -1
-        pfn = zone.rmqueue(operation.order)
+        if self.page_lists:
+            pfn = self.page_lists[operation.node].rmqueue(cpu, operation.order)
+        else:
+            pfn = zone.rmqueue(operation.order)
         if pfn is None:
             return -1
         self.folios[pfn] = Folio(pfn, operation.order, operation.node)
         return pfn
+
+    def _drain_pages(self, cpu: int, operation: ops.DrainPages) -> None:
+        if self.page_lists:
+            self.page_lists[operation.node].drain()
 
     def _nr_free(self, cpu: int, operation: ops.NrFree) -> int:
         return self.zones[operation.node].nr_free
@@ -170,9 +194,9 @@ class Folios:
 
     def _put(self, cpu: int, operation: ops.FolioPut) -> bool:
         folio = self._folio(operation.pfn, "folio_put")
-        return folio is not None and self._drop(folio)
+        return folio is not None and self._drop(cpu, folio)
 
-    def _drop(self, folio: Folio) -> bool:
+    def _drop(self, cpu: int, folio: Folio) -> bool:
         """Drop a reference; whether it was the last and the folio has gone back to the allocator."""
         folio.refcount -= 1
         if folio.refcount:
@@ -185,7 +209,10 @@ class Folios:
         if folio.lru is not None:
             self.lruvec_del_folio(folio, folio.lru)
         del self.folios[folio.pfn]
-        self.zones[folio.node].free_one_page(folio.pfn, folio.order)
+        if self.page_lists:
+            self.page_lists[folio.node].free_one_page(cpu, folio.pfn, folio.order)
+        else:
+            self.zones[folio.node].free_one_page(folio.pfn, folio.order)
         return True
 
     def _refcount(self, cpu: int, operation: ops.FolioRefcount) -> int:
@@ -263,7 +290,7 @@ class Folios:
         if not operation.refs:
             folio.flags &= ~PG_DIRTY
             self.files.pop(slot, None)
-        self._drop(folio)
+        self._drop(cpu, folio)
         return True
 
     def _mapping(self, cpu: int, operation: ops.FolioMapping) -> tuple[int, ...]:
@@ -346,7 +373,7 @@ class Folios:
             return False
         if folio.lru is None:
             self.lruvec_add_folio(folio, operation.active)
-        return self._drop(folio)
+        return self._drop(cpu, folio)
 
     def _nr_lru(self, cpu: int, operation: ops.NrLru) -> tuple[int, int]:
         lists = (operation.node, True), (operation.node, False)

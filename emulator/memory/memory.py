@@ -24,12 +24,19 @@ class Memory:
     """Shared state of one machine with the given memory tiers (node 0 is the fast one).
 
     A huge entry of its page tables covers 2**hpage_order pages; 0 if there are none. Frames are numbered
-    from `start` on.
+    from `start` on; `cpus` of them keep page lists (see Folios).
     """
 
-    def __init__(self, tiers: Sequence[Tier], hpage_order: int = 0, start: int = 1) -> None:
+    def __init__(
+        self,
+        tiers: Sequence[Tier],
+        hpage_order: int = 0,
+        start: int = 1,
+        cpus: int = 0,
+        memory_scale: int = 1,
+    ) -> None:
         self.words = Words()
-        self.folios = Folios(tiers, start)
+        self.folios = Folios(tiers, start, cpus, memory_scale)
         self.page_tables = PageTables(self.folios, self.words, hpage_order)
         self._handlers = {
             **handlers_of(self.words),
@@ -57,7 +64,7 @@ class Memory:
 
     def results(self) -> dict[str, Any]:
         """What is worth reporting at the end: free pages by node."""
-        return {"nr_free": [zone.nr_free for zone in self.folios.zones]}
+        return {"nr_free": [self.folios.nr_free(zone.node) for zone in self.folios.zones]}
 
     def enabled(self, cpu: int, operation: Any) -> bool:
         """`execute` would not answer `BLOCKED` now. Only waiting operations are ever disabled."""

@@ -75,6 +75,7 @@ _KERNEL: Final[dict[str, tuple[int, int]]] = {
     "swap_cluster_max": (1, 4096),
     "tlb_single_page_flush_ceiling": (0, MAX_PAGES),
     "migrate_batch": (1, 4096),
+    "migrate_batched": (False, True),
     "migration_entry_ad": (False, True),
     "sched_slice_batches": (1, 10**6),
     "hpage_order": (0, PMD_ORDER),
@@ -86,7 +87,8 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
 
     `numa_scan_pages` entries are made PROT_NONE by each scan (0: no scans), one scan every
     `numa_scan_period_accesses` accesses of a thread, whichever thread of the process gets there first.
-    `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch.
+    `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch. Without
+    `migrate_batched` every page is flushed for by itself, as before v6.3, and no policy is asked.
     Flushing more than `tlb_single_page_flush_ceiling` pages flushes everything. `migration_entry_ad`:
     migration entries keep the accessed and dirty bits (since v6.1). Reclaim gives way to the threads of its
     CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory

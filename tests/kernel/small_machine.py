@@ -26,15 +26,14 @@ from emulator.hardware.operations import (
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present
 from emulator.hardware.tlb import TlbShape
-from emulator.kernel.boot import BOOTED, FIRST_USER_PID, THREADS_DONE, shutdown
+from emulator.kernel.boot import BOOTED, FIRST_USER_PID, THREADS_DONE, add_kswapd, shutdown
 from emulator.kernel.migrate import migrate_pages
-from emulator.kernel.mmzone import FAST_NODE, kswapd_cpu, kswapd_pid
+from emulator.kernel.mmzone import FAST_NODE, KSWAPD_WAITING
 from emulator.kernel.mprotect import change_prot_numa
-from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu, Task
+from emulator.kernel.percpu import INIT_MM, PerCpu, Task
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
 from emulator.kernel.sched import cond_resched, cpu_startup_entry, task_program
 from emulator.kernel.user import user_read, user_write
-from emulator.kernel.vmscan import kswapd
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.stepper import plain_engine
 from emulator.memory.folios import Tier
@@ -98,7 +97,7 @@ class SmallMachine:
         **settings: Any,
     ) -> None:
         tiers = (Tier(fast, marks), Tier(slow, NO_MARKS))
-        parameters = parameters_of(cpus, tiers, **{"numa_scan_pages": 0, **settings})
+        parameters = parameters_of(cpus, tiers, **{"numa_scan_pages": 0, "per_cpu_pages": False, **settings})
         self.threads = threads
         self.areas = {mm: tuple(areas) for mm in sorted({thread.mm for thread in threads})}
         self.kernels: list[PerCpu] = []
@@ -133,11 +132,10 @@ class SmallMachine:
                 for mm, areas in self.areas.items():
                     for area in areas:
                         await VmaInsert(mm, *area)
+                await Store(f"{KSWAPD_WAITING}.{FAST_NODE}", 1)
                 await Store(BOOTED, 1)
             await WaitFor(BOOTED, 1)
-            if kernel.number == kswapd_cpu(kernel):
-                daemon = Task(kswapd_pid(FAST_NODE), INIT_MM, PF_KSWAPD)
-                kernel.add_task(daemon, task_program(kernel, daemon, kswapd(kernel, daemon, FAST_NODE)))
+            add_kswapd(kernel)
             for number, thread in enumerate(mine):
                 task = Task(FIRST_USER_PID + number, thread.mm)
                 kernel.add_task(task, task_program(kernel, task, run_thread(thread)))

@@ -147,6 +147,51 @@ def test_kswapd_is_never_left_asleep(architecture: str) -> None:
         assert machine.vmstat("kswapd_wakeups")
 
 
+def test_kswapd_wakes_where_its_waker_runs() -> None:
+    """One at a time: whoever demotes is the waker's CPU, and no other is interrupted for it."""
+
+    async def body(cpu: PerCpu) -> None:
+        if cpu.number:
+            await after("done0")
+        for page in range(12):
+            await user_read(cpu, (FILE, HEAP)[cpu.number] + page)
+        await wakeup_kswapd(cpu, 0)
+        while not await Load("kswapd_waiting.0"):
+            await cond_resched(cpu)
+        await mark(f"done{cpu.number}")
+
+    machine = SmallMachine(
+        Thread(0, body), Thread(1, body), fast=24, marks=Watermarks(4, 8, 12), swap_cluster_max=2
+    ).run()
+    assert not machine.violations
+    demoted = [kernel.vmstat.get("pgdemote_kswapd", 0) for kernel in machine.kernels]
+    assert min(demoted) > 0, demoted
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_before_batching_every_page_is_flushed_for_by_itself(batched: bool) -> None:
+    """v6.1: a range of one page for each, nothing full; since v6.3 one full flush for all."""
+
+    async def reader(cpu: PerCpu) -> None:
+        for page in range(6):
+            await user_read(cpu, FILE + page)
+        await mark("read")
+        await after("moved")
+
+    async def mover(cpu: PerCpu) -> None:
+        for page in range(6):
+            await user_read(cpu, FILE + page)
+        await after("read")
+        before = cpu.counted("nr_tlb_remote_flush")
+        await demote(cpu, *range(FILE, FILE + 6))
+        assert cpu.counted("nr_tlb_remote_flush") - before == (1 if batched else 6)
+        await mark("moved")
+
+    machine = SmallMachine(Thread(0, mover), Thread(1, reader), migrate_batched=batched).run()
+    assert not machine.violations
+    assert machine.vmstat("nr_tlb_local_flush_one") == (0 if batched else 6)
+
+
 def test_memory_that_is_given_up_comes_back() -> None:
     async def body(cpu: PerCpu) -> None:
         before = await NrFree(0), await NrFree(1)

@@ -6,7 +6,7 @@ import pytest
 
 from emulator.hardware.operations import Store, WaitFor
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.user import ParallelFor, Sampling, run_parallel_for
+from emulator.kernel.user import ParallelFor, Sampling, run_accesses, run_parallel_for
 from tests.kernel.small_machine import HEAP, SmallMachine, Thread
 
 
@@ -76,3 +76,15 @@ def test_the_scanner_is_paced_by_how_far_the_loop_has_come() -> None:
     # Parts 0 to 7 are times 0 to 350; one more was taken in vain, so part 9 is the other's, at 450.
     assert machine.kernels[0].vmstat["numa_scans"] == 3
     assert machine.kernels[1].vmstat["numa_scans"] == 1
+
+
+def test_what_is_written_before_the_loop_takes_no_time_from_the_scanner() -> None:
+    """Nothing may be marked then; the first scan comes one period into the loop."""
+
+    async def body(cpu: PerCpu) -> None:
+        await run_accesses(cpu, [[HEAP << 1 | 1]] * 1000, Sampling(1000), ())
+        loop = ParallelFor(10, 50, lambda part: [[HEAP << 1]])
+        await run_parallel_for(cpu, loop, Sampling(1000), ((HEAP, HEAP + 1),))
+
+    machine = SmallMachine(Thread(0, body), numa_scan_pages=4, numa_scan_period_accesses=100).run()
+    assert machine.vmstat("numa_scans") == 4

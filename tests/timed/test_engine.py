@@ -173,7 +173,7 @@ def test_running_ahead_changes_nothing_in_a_workload(
     assert ahead == behind
     counters = [cpu["vmstat"] for cpu in ahead["cpus"]]
     assert sum(counter.get("nr_tlb_remote_flush", 0) for counter in counters) > 10
-    assert sum(counter.get("pgdemote_kswapd", 0) for counter in counters) > 20
+    assert sum(counter.get("pgdemote_kswapd", 0) for counter in counters) > 10
     assert ahead["accesses"] == 6000 * cpus * workload.threads.per_cpu
     assert ahead["violations"] == []
 

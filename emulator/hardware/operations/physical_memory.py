@@ -24,8 +24,8 @@ from emulator.hardware.operations.table import Answer, Answers, Order, Price, Ro
 
 @Row(Where.MEMORY, Order.LOCKED, writes(zone), Price.ALLOCATE, Answer.FRAME, carries=(zone,))
 class AllocPages(Answers[int]):
-    """rmqueue if the watermark holds with `extra_free` pages counted as free: head frame (reference
-    count 1), or -1."""
+    """rmqueue if the watermark holds with `extra_free` pages counted as free, from the CPU's page list if
+    there are some: head frame (reference count 1), or -1."""
 
     node: int
     order: int
@@ -33,9 +33,16 @@ class AllocPages(Answers[int]):
     extra_free: int
 
 
+@Row(Where.MEMORY, Order.LOCKED, writes(zone), Price.ALLOCATE, carries=(zone,))
+class DrainPages(Answers[None]):
+    """drain_all_pages: all CPUs' page lists of the node go back to its zone."""
+
+    node: int
+
+
 @Row(Where.MEMORY, Order.LOAD, reads(zone), Price.FOLIO, Answer.VALUE, carries=(zone,))
 class NrFree(Answers[int]):
-    """zone_page_state(NR_FREE_PAGES)."""
+    """zone_page_state(NR_FREE_PAGES): what is on CPUs' lists does not count."""
 
     node: int
 
@@ -56,7 +63,7 @@ class FolioTryGet(Answers[bool]):
 
 @Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
 class FolioPut(Answers[None]):
-    """folio_put: frees the folio to the buddy allocator when the count reaches 0."""
+    """folio_put: frees the folio, to the CPU's page list if CPUs have some, when the count reaches 0."""
 
     pfn: int
 

@@ -15,7 +15,7 @@ from emulator.checks.onlooker import Check
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware import operations as ops
 from emulator.hardware.operations import Operation, handlers_of
-from emulator.hardware.pte import frame_of, is_migration_entry, pte_pages, pte_pfn, pte_present
+from emulator.hardware.pte import ZERO_PFN, frame_of, is_migration_entry, pte_pages, pte_pfn, pte_present
 from emulator.memory.memory import Memory
 
 OVERWRITTEN = "read of an overwritten version"
@@ -289,7 +289,8 @@ class Coherence(Check):
             )
 
     def _expect_copy(self, cpu: int, mm: int, vpn: int, src: int, dst: int) -> bool:
-        if src == dst or src in self._origins.get(dst, ()):
+        # What was the zero page has been cleared, not copied.
+        if src in (dst, ZERO_PFN) or src in self._origins.get(dst, ()):
             return True
         text = f"page {vpn:#x} of mm {mm} moved from frame {src} to {dst}, but nothing was copied"
         self._report(CONTENT, cpu, text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 PAGE_SHIFT = 12
 PMD_ORDER = 9
+ZERO_PFN = 0  # my_zero_pfn: the frame that anonymous pages share which have only been read
 
 PRESENT = 1 << 0
 RW = 1 << 1

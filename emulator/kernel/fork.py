@@ -24,6 +24,7 @@ from emulator.hardware.pte import (
     MIGRATION_COPIED,
     MIGRATION_WRITE,
     RW,
+    ZERO_PFN,
     is_migration_entry,
     pte_pfn,
     ptl,
@@ -88,7 +89,8 @@ async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> None:
     The caller holds the page-table lock, so only walkers touch the entry; what they set is kept, as by
     ptep_set_wrprotect. A pinned page would be copied at once: pins are not told from references here.
     """
-    await FolioGet(pte_pfn(entry))
+    if pte_pfn(entry) != ZERO_PFN:
+        await FolioGet(pte_pfn(entry))
     while True:
         shared = entry & ~(RW | EXCLUSIVE)
         seen = entry if shared == entry else await CmpxchgPte(mm, vpn, entry, shared)

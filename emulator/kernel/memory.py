@@ -34,6 +34,7 @@ from emulator.hardware.pte import (
     PROTNONE,
     PSE,
     RW,
+    ZERO_PFN,
     is_migration_entry,
     mk_pte,
     pte_pfn,
@@ -104,7 +105,9 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
     """do_anonymous_page, do_read_fault, do_cow_fault or do_shared_fault."""
     writable = PRESENT | ACCESSED | RW | DIRTY
     if vma.file == ANONYMOUS:
-        # A read gets a page of its own too, mapped read-only: there is no shared zero page here.
+        if not write and not cpu.parameters.forbids_zeropage:
+            await CmpxchgPte(mm, vpn, 0, mk_pte(ZERO_PFN, PRESENT | ACCESSED))
+            return
         pfn = await alloc_pages(cpu, 0)
         await FolioZero(pfn)
         await LruAdd(pfn, False)
@@ -160,6 +163,9 @@ async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:
 async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:
     """do_wp_page: a write through a read-only entry. Reuse the page if it is ours alone, else copy."""
     pfn = pte_pfn(pte)
+    if pfn == ZERO_PFN:
+        await wp_page_copy(cpu, mm, vpn, pte)
+        return
     # The kernel is here with the page-table lock held, and the mapping keeps the folio. Without it: a
     # reference first, then see whether the entry still names the folio.
     found, seen = await Series((FolioTryGet(pfn), GetPte(mm, vpn)))
@@ -179,11 +185,12 @@ async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None
 async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
     """wp_page_copy: a private copy takes the page's place; no CPU may read the old page after that.
 
-    The caller holds a reference on the old folio, so that it is neither moved nor freed while it is copied.
+    Of the zero page that is a page of zeros. Else the caller holds a reference on the old folio, so that it
+    is neither moved nor freed while it is copied.
     """
     old = pte_pfn(pte)
     copy = await alloc_pages(cpu, 0)
-    await FolioCopy(old, copy)
+    await (FolioZero(copy) if old == ZERO_PFN else FolioCopy(old, copy))
     await LruAdd(copy, False)
     lock = ptl(mm, vpn)
     await Lock(lock)
@@ -197,7 +204,8 @@ async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
     await SetPte(mm, vpn, mk_pte(copy, PRESENT | ACCESSED | RW | DIRTY | EXCLUSIVE))
     await Unlock(lock)
     cpu.count("pgcow")
-    await FolioPut(old)
+    if old != ZERO_PFN:
+        await FolioPut(old)
 
 
 async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:

@@ -62,6 +62,7 @@ class KernelParameters:
     as that of a small one does, where set_pmd_migration_entry flushes at once. Without `per_cpu_pages` no
     CPU has a list of free pages, and any may get what another has just freed. `memory_scale`: how many times
     the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
+    With `forbids_zeropage` (mm_forbids_zeropage) a read of anonymous memory gets a page of its own.
     """
 
     cpus: int
@@ -81,6 +82,7 @@ class KernelParameters:
     thp_batched_flush: bool = False
     per_cpu_pages: bool = True
     memory_scale: int = 1
+    forbids_zeropage: bool = False
 
     @property
     def all_cpus(self) -> int:

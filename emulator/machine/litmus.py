@@ -14,7 +14,7 @@ from emulator.checks.frugality import Frugality
 from emulator.hardware.cpu import Context, Cpu, Program
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
-from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, mk_pte
+from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, ZERO_PFN, mk_pte
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.percpu import KernelParameters, PerCpu, Task, cpumask_word, tlb_gen_word
 from emulator.kernel.policy import Policy
@@ -124,6 +124,12 @@ class Setup:
         folio.rmap[mm, vpn] = entry
         self.cached += [(cpu, vpn, entry) for cpu in cached]
         return pfn
+
+    def zero_page(self, vpn: int, mm: int = MM, cached: Iterable[int] = ()) -> None:
+        """Map the shared zero page, as a read of anonymous memory does; these CPUs have it `cached`."""
+        entry = mk_pte(ZERO_PFN, PRESENT | ACCESSED)
+        self.memory.page_tables.mm(mm).entries[vpn] = entry
+        self.cached += [(cpu, vpn, entry) for cpu in cached]
 
     def map_again(self, vpn: int, pfn: int, writable: bool = False, mm: int = MM) -> None:
         """Map an existing folio at another page as well."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from emulator.hardware import operations as ops
+from emulator.hardware.pte import ZERO_PFN
 from emulator.memory.per_cpu_pages import PageLists
 from emulator.memory.zone import Watermarks, Zone
 
@@ -79,8 +80,8 @@ class Folio:
 class Folios:
     """All frames of the machine, by node, from `start` on.
 
-    Frame 0 stays unused, because entry 0 means an empty page-table slot. So many `cpus` keep page lists, as
-    large as those of tiers of `memory_scale` times the size; 0: none does.
+    Frame 0 is the shared zero page: no folio, on no list, and nobody counts references to it. So many `cpus`
+    keep page lists, as large as those of tiers of `memory_scale` times the size; 0: none does.
     """
 
     def __init__(self, tiers: Sequence[Tier], start: int = 1, cpus: int = 0, memory_scale: int = 1) -> None:
@@ -181,6 +182,8 @@ class Folios:
         return self.zones[operation.node].nr_free
 
     def _get(self, cpu: int, operation: ops.FolioGet) -> None:
+        if operation.pfn == ZERO_PFN:
+            return
         folio = self._folio(operation.pfn, "folio_get")
         if folio is not None:
             folio.refcount += 1
@@ -188,11 +191,13 @@ class Folios:
     def _try_get(self, cpu: int, operation: ops.FolioTryGet) -> bool:
         folio = self.folios.get(operation.pfn)
         if folio is None:
-            return False
+            return operation.pfn == ZERO_PFN
         folio.refcount += 1
         return True
 
     def _put(self, cpu: int, operation: ops.FolioPut) -> bool:
+        if operation.pfn == ZERO_PFN:
+            return False
         folio = self._folio(operation.pfn, "folio_put")
         return folio is not None and self._drop(cpu, folio)
 
@@ -248,6 +253,9 @@ class Folios:
         pages = 1 << folio.order if folio is not None else 1
         for page in range(pages):
             self.content[operation.dst + page] = self.content.get(operation.src + page, 0)
+
+    def _identical(self, cpu: int, operation: ops.PagesIdentical) -> bool:
+        return self.content.get(operation.src, 0) == self.content.get(operation.dst, 0)
 
     def _zero(self, cpu: int, operation: ops.FolioZero) -> None:
         folio = self._folio(operation.pfn, "clear_highpage")

@@ -31,6 +31,21 @@ class PageoutWithoutFlush(Immediate):
         """Leaves it to the batch."""
 
 
+class ProtectWithoutFlush(Immediate):
+    """mm/pgtable-generic.c, ptep_clear_flush: `flush_tlb_page` where an entry loses rights or names another
+    page, its page going on to be used. It is left out here, as are those of soft-dirty tracking and mremap.
+
+    Pages are written out, compared or tracked while CPUs write to them without a fault.
+    """
+
+    name = "mistake:protect-without-flush"
+
+    async def flush_changed(
+        self, cpu: PerCpu, mm: int, start: int, end: int, freed_tables: bool = False, stride: int = 1
+    ) -> None:
+        """Takes what entries grant for what CPUs do."""
+
+
 class ZapWithoutFlush(Immediate):
     """mm/mmu_gather.c, tlb_flush_mmu: `tlb_flush_mmu_tlbonly`, then free the pages. Here they are just freed.
 

@@ -97,7 +97,8 @@ class SmallMachine:
         **settings: Any,
     ) -> None:
         tiers = (Tier(fast, marks), Tier(slow, NO_MARKS))
-        parameters = parameters_of(cpus, tiers, **{"numa_scan_pages": 0, "per_cpu_pages": False, **settings})
+        defaults = {"numa_scan_pages": 0, "per_cpu_pages": False, "forbids_zeropage": True}
+        parameters = parameters_of(cpus, tiers, **{**defaults, **settings})
         self.threads = threads
         self.areas = {mm: tuple(areas) for mm in sorted({thread.mm for thread in threads})}
         self.kernels: list[PerCpu] = []

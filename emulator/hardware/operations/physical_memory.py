@@ -132,6 +132,14 @@ class FolioCopy(Answers[None]):
     dst: int
 
 
+@Row(Where.MEMORY, Order.LOAD, reads(source_frame, destination_frame), Price.COPY, Answer.VALUE)
+class PagesIdentical(Answers[bool]):
+    """pages_identical: the two frames have the same content version."""
+
+    src: int
+    dst: int
+
+
 @Row(Where.MEMORY, Order.STORE, writes(frame), Price.ZERO)
 class FolioZero(Answers[None]):
     """clear_highpage: content version 0."""

@@ -1,0 +1,68 @@
+"""What /proc/PID/clear_refs takes away (fs/proc/task_mmu.c, v6.6): accessed bits, or write permissions.
+
+With the permissions gone the next write to each page faults, which is how soft-dirty tracking learns of it.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import (
+    AtomicAdd,
+    CmpxchgPte,
+    FolioClearFlag,
+    Lock,
+    MappedRange,
+    Series,
+    TestAndClearYoung,
+    Unlock,
+)
+from emulator.hardware.pte import PMD_ORDER, RW, ZERO_PFN, pte_pfn, pte_present, ptl
+from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
+from emulator.kernel.tlb import TLB_FLUSH_ALL
+from emulator.memory.folios import PG_REFERENCED
+
+CLEAR_REFS_ALL = 1
+CLEAR_REFS_SOFT_DIRTY = 4
+
+
+async def clear_refs_write(cpu: PerCpu, mm: int, start: int, end: int, what: int) -> None:
+    """clear_refs_write of CLEAR_REFS_ALL or CLEAR_REFS_SOFT_DIRTY, over the mm's pages [start, end).
+
+    Accessed bits are cleared without a flush, as everywhere on x86. Soft-dirty tracking flushes everything at
+    the end (since v5.12: before, an empty gather flushed nothing), and says that it is about to: who
+    gathers meanwhile knows that entries and TLBs differ.
+    """
+    await Lock(mmap_lock(mm))
+    if what == CLEAR_REFS_SOFT_DIRTY:
+        await AtomicAdd(tlb_flush_pending_word(mm), 1)
+    while start < end:
+        stop = min((start >> PMD_ORDER) + 1 << PMD_ORDER, end)
+        await clear_refs_pte_range(mm, start, stop, what)
+        start = stop
+    if what == CLEAR_REFS_SOFT_DIRTY:
+        await cpu.policy.flush_changed(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
+        await AtomicAdd(tlb_flush_pending_word(mm), -1)
+    await Unlock(mmap_lock(mm))
+
+
+async def clear_refs_pte_range(mm: int, start: int, end: int, what: int) -> None:
+    """clear_refs_pte_range: pages [start, end) of one page table, under its lock."""
+    lock = ptl(mm, start)
+    _, mapped = await Series((Lock(lock), MappedRange(mm, start, end)))
+    for vpn, entry in mapped:
+        if not pte_present(entry):
+            continue
+        if what == CLEAR_REFS_SOFT_DIRTY:
+            await clear_soft_dirty(mm, vpn, entry)
+        elif pte_pfn(entry) != ZERO_PFN:
+            await Series((TestAndClearYoung(mm, vpn), FolioClearFlag(pte_pfn(entry), PG_REFERENCED)))
+    await Unlock(lock)
+
+
+async def clear_soft_dirty(mm: int, vpn: int, entry: int) -> None:
+    """clear_soft_dirty: the entry loses its write permission; only walkers touch it meanwhile."""
+    while entry & RW:
+        seen = await CmpxchgPte(mm, vpn, entry, entry & ~RW)
+        if seen == entry:
+            break
+        entry = seen

@@ -85,7 +85,8 @@ async def write_protect_page(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> int:
     already is flushed for if others gather on the mm: they may have made it so, and still owe the flush.
     """
     lock = ptl(mm, vpn)
-    _, entry = await Series((Lock(lock), GetPte(mm, vpn)))
+    await Lock(lock)
+    entry = await GetPte(mm, vpn)
     if not pte_present(entry) or pte_pfn(entry) != pfn:
         await Unlock(lock)
         return 0
@@ -106,7 +107,7 @@ async def replace_page(cpu: PerCpu, mm: int, vpn: int, entry: int, kpfn: int) ->
     """replace_page: the entry names the KSM page, if it still is what it was. The old page may go."""
     lock = ptl(mm, vpn)
     _, seen = await Series((Lock(lock), GetPte(mm, vpn)))
-    same = seen & ~ACCESSED == entry & ~ACCESSED
+    same: bool = seen & ~ACCESSED == entry & ~ACCESSED
     if same:
         await FolioGet(kpfn)
         await ptep_clear_flush(cpu, mm, vpn)

@@ -26,10 +26,10 @@ from emulator.hardware.operations import (
     VmaRemove,
     XchgPte,
 )
-from emulator.hardware.pte import EXCLUSIVE, PMD_ORDER, pte_dirty, pte_pfn, pte_present, ptl
+from emulator.hardware.pte import EXCLUSIVE, PMD_ORDER, ZERO_PFN, pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
-from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
+from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_DIRTY
 from emulator.memory.page_table import HugePageSplit, Vma
 
@@ -77,7 +77,7 @@ async def tlb_gather_mmu(mm: int, fullmm: bool = False) -> MmuGather:
 async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
     """tlb_flush_mmu_tlbonly, tlb_flush of x86: flush what was changed since the last time, if anything was.
 
-    A policy is asked only where frames or tables are about to go.
+    A policy is asked whether frames or tables are about to go, or only entries have changed.
     """
     if not tlb.stride and not tlb.freed_tables:
         return
@@ -87,7 +87,7 @@ async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
     if tlb.folios or freed_tables:
         await cpu.policy.flush_zapped(cpu, tlb.mm, start, end, stride, freed_tables)
     else:
-        await flush_tlb_mm_range(cpu, tlb.mm, start, end, freed_tables, stride)
+        await cpu.policy.flush_changed(cpu, tlb.mm, start, end, freed_tables, stride)
 
 
 async def tlb_flush_mmu(cpu: PerCpu, tlb: MmuGather) -> None:
@@ -199,8 +199,9 @@ async def zap_pte_range(
                 continue
             if vma.file and pte_dirty(pte) and not pte & EXCLUSIVE:
                 await FolioSetFlag(pte_pfn(pte), PG_DIRTY)
-            tlb.folios.append(pte_pfn(pte))
             zapped += 1
+            if pte_pfn(pte) != ZERO_PFN:
+                tlb.folios.append(pte_pfn(pte))
         await Unlock(lock)
         start = end
         if len(tlb.folios) == MAX_GATHER_PAGES:

@@ -128,7 +128,7 @@ class Setup:
     def zero_page(self, vpn: int, mm: int = MM, cached: Iterable[int] = ()) -> None:
         """Map the shared zero page, as a read of anonymous memory does; these CPUs have it `cached`."""
         entry = mk_pte(ZERO_PFN, PRESENT | ACCESSED)
-        self.memory.page_tables.mm(mm).entries[vpn] = entry
+        self.memory.page_tables.put(mm, vpn, entry)
         self.cached += [(cpu, vpn, entry) for cpu in cached]
 
     def map_again(self, vpn: int, pfn: int, writable: bool = False, mm: int = MM) -> None:

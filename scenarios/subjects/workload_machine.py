@@ -56,6 +56,7 @@ def build_machine(
         tiers,
         1 << kernel.hpage_order,  # The fast tier begins where a huge page may (frame 1 without).
         memory_scale=memory.divided_by,
+        forbids_zeropage=True,  # Programs have written what they read; here nobody fills the heaps first.
         **kernel.model_dump(),
     )
     shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from emulator.hardware.cpu import Context, Program
+from emulator.kernel.versions import DEFAULT
 from emulator.memory.zone import Watermarks
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class KernelParameters:
     CPU has a list of free pages, and any may get what another has just freed. `memory_scale`: how many times
     the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
     With `forbids_zeropage` (mm_forbids_zeropage) a read of anonymous memory gets a page of its own.
+    `version` names the kernel whose ways these are (`emulator.kernel.versions`). Without `pcid` there is one
+    address-space number, and every switch to another mm drops everything.
     """
 
     cpus: int
@@ -83,6 +86,8 @@ class KernelParameters:
     per_cpu_pages: bool = True
     memory_scale: int = 1
     forbids_zeropage: bool = False
+    version: str = DEFAULT
+    pcid: bool = True
 
     @property
     def all_cpus(self) -> int:
@@ -203,6 +208,9 @@ class PerCpu:
     def count_interrupt(self) -> None:
         """This CPU's column of the TLB row in /proc/interrupts."""
         self.tlb_interrupts += 1
+
+    def probe(self, event: str, *arguments: int) -> None:
+        """Where a kprobe may sit; nobody does here. `emulator/kernel/tlb.py` says which events there are."""
 
     def new_version(self) -> int:
         """A content version that no other write of the run has."""

@@ -35,6 +35,15 @@ from emulator.kernel.smp import ipi_function, on_each_cpu_cond_mask
 TLB_FLUSH_ALL = -1
 TLB_GENERATION_INVALID = 0
 ANY_MM: Final = -1
+# What a CPU's probes are told (`PerCpu.probe`): a call of flush_tlb_mm_range with its pages [start, end),
+# stride and freed_tables, one of arch_tlbbatch_flush, and for which CPU flush_tlb_func dropped what: so many
+# entries one by one, FLUSHED_ALL, LEFT_LAZY, where it left the mm instead, or FLUSHED_NOTHING.
+ON_FLUSH_RANGE: Final = "flush_tlb_mm_range"
+ON_FLUSH_BATCH: Final = "arch_tlbbatch_flush"
+ON_FLUSHED: Final = "flush_tlb_func"
+FLUSHED_ALL: Final = -1
+LEFT_LAZY: Final = -2
+FLUSHED_NOTHING: Final = 0
 
 
 class FlushTlbInfo(NamedTuple):
@@ -82,26 +91,33 @@ async def flush_tlb_func(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
         cpu.count_interrupt()
         cpu.count("nr_tlb_remote_flush_received")
         if mm >= 0 and mm != state.loaded_mm:
+            cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_NOTHING)
             return
     if state.loaded_mm == INIT_MM:
+        cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_NOTHING)
         return
     if state.is_lazy:
         # Nobody here uses the mm: leaving it spares this CPU the next interrupt as well.
+        cpu.probe(ON_FLUSHED, initiating_cpu, LEFT_LAZY)
         await switch_mm_irqs_off(cpu, INIT_MM)
         return
     context = state.ctxs[state.loaded_mm_asid]
     if new_tlb_gen != TLB_GENERATION_INVALID and new_tlb_gen <= context.tlb_gen:
+        cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_NOTHING)
         return
     mm_tlb_gen = await Load(tlb_gen_word(state.loaded_mm))
     if context.tlb_gen == mm_tlb_gen:
+        cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_NOTHING)
         return
     if end != TLB_FLUSH_ALL and new_tlb_gen == context.tlb_gen + 1 and new_tlb_gen == mm_tlb_gen:
         for vpn in range(start, end, stride):
             await FlushTlbOne(vpn)
+        cpu.probe(ON_FLUSHED, initiating_cpu, (end - start) // stride)
         if local:
             cpu.count("nr_tlb_local_flush_one", (end - start) // stride)
     else:
         await flush_tlb_local(cpu)
+        cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_ALL)
         if local:
             cpu.count("nr_tlb_local_flush_all")
     context.tlb_gen = mm_tlb_gen
@@ -120,6 +136,7 @@ async def flush_tlb_mm_range(
 
     One INVLPG for every `stride` pages: who has changed nothing but PMDs says so (tlb_get_unmap_shift).
     """
+    cpu.probe(ON_FLUSH_RANGE, start, end, stride, freed_tables)
     if end == TLB_FLUSH_ALL or (end - start) // stride > cpu.parameters.tlb_single_page_flush_ceiling:
         start, end, stride = 0, TLB_FLUSH_ALL, 1
     new_tlb_gen = await inc_mm_tlb_gen(mm)
@@ -149,6 +166,7 @@ async def flush_tlb_mm(cpu: PerCpu, mm: int) -> None:
 
 async def arch_tlbbatch_flush(cpu: PerCpu, batch: TlbUbc) -> None:
     """arch_tlbbatch_flush: what reclaim and migration owe, whole TLBs, whatever mm is loaded."""
+    cpu.probe(ON_FLUSH_BATCH)
     info = flush_everything(cpu)
     if batch.cpumask & ~cpu.bit:
         await flush_tlb_multi(cpu, batch.cpumask, info, freed_tables=False)
@@ -161,6 +179,8 @@ async def arch_tlbbatch_flush(cpu: PerCpu, batch: TlbUbc) -> None:
 
 def _choose_new_asid(cpu: PerCpu, mm: int, next_tlb_gen: int) -> tuple[int, bool]:
     """choose_new_asid: the slot that holds the mm, or the next one round robin; and need_flush."""
+    if not cpu.parameters.pcid:
+        return 0, True
     state = cpu.tlbstate
     for asid, context in enumerate(state.ctxs):
         if context.mm == mm:

@@ -21,16 +21,24 @@ from emulator.hardware.tlb import TlbShape
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.smp import interrupt_entry
+from emulator.kernel.versions import DEFAULT, VERSIONS
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 
 
-def parameters_of(cpus: int, tiers: Sequence[Tier], first: int = 1, **settings: Any) -> KernelParameters:
-    """Kernel parameters of a machine whose tiers lie one after the other from frame `first` on."""
+def parameters_of(
+    cpus: int, tiers: Sequence[Tier], first: int = 1, version: str = DEFAULT, **settings: Any
+) -> KernelParameters:
+    """Kernel parameters of a machine whose tiers lie one after the other from frame `first` on.
+
+    They are those of the version of the kernel, unless `settings` says otherwise.
+    """
     starts = [first]
     for tier in tiers:
         starts.append(starts[-1] + tier.pages)
-    return KernelParameters(cpus, tuple(tier.watermarks for tier in tiers), tuple(starts), **settings)
+    marks = tuple(tier.watermarks for tier in tiers)
+    chosen = {**VERSIONS[version], **settings}
+    return KernelParameters(cpus, marks, tuple(starts), version=version, **chosen)
 
 
 class Machine(ABC):

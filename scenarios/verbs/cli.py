@@ -19,7 +19,7 @@ from emulator.hardware.awaits import watch_coroutines
 from scenarios.verbs.exits import exit_code, keep_interrupts
 
 FILES: Final = {
-    **{verb: verb for verb in ("run", "check", "stress", "sweep", "replay", "shrink", "trace")},
+    **{verb: verb for verb in ("run", "check", "stress", "sweep", "replay", "shrink", "trace", "compare")},
     "list": "listing",
 }
 """The file of each verb, and its function there."""

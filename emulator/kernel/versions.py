@@ -1,0 +1,20 @@
+"""Versions of Linux, as far as they differ in what is flushed: each is values of `KernelParameters`.
+
+A parameter's own default is what DEFAULT does. What all versions do alike is no parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+DEFAULT: Final = "6.6"
+
+VERSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "6.1": {
+        # v6.3, 7e12beb8ca2a: migrate_pages unmaps a batch, flushes once, then moves it.
+        "migrate_batched": False,
+    },
+    "6.6": {},
+    "6.12": {},
+}

@@ -1,0 +1,33 @@
+"""What is known to differ from Linux, by cause. A case that is equal must not be named here."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+ALL: Final = ("k0", "s1", "s3", "l3", "mix")
+OTHERS: Final = ALL[1:]
+
+
+class Difference(NamedTuple):
+    """Cases that differ for one reason: operations (wildcards welcome), configurations, kernel versions."""
+
+    reason: str
+    operations: tuple[str, ...]
+    configurations: tuple[str, ...] = ALL
+    kernels: tuple[str, ...] = ("6.1", "6.6", "6.12")
+
+
+KNOWN: Final = (
+    Difference("there is no zero page, so a write after a read finds a page of its own", ("zero_write_*",)),
+    Difference("dirty pages are written out, each after a flush", ("pageout_file_dirty_*",), OTHERS),
+    Difference(
+        "MADV_PAGEOUT flushes for the accessed bits that it clears (before v6.10)",
+        ("pageout_file_*",),
+        kernels=("6.1", "6.6"),
+    ),
+    Difference(
+        "the scanner leaves a single thread's local pages alone", ("numa_scan_*",), ("k0",), ("6.6", "6.12")
+    ),
+    Difference("the scanner of v6.1 marks nothing here", ("numa_scan_*",), kernels=("6.1",)),
+    Difference("the flushes for the other process are missing", ("move_shared_8",), ("s1",), ("6.1",)),
+)

@@ -1,0 +1,56 @@
+"""Operations on anonymous memory that one PMD maps."""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, GetPte
+from emulator.hardware.pte import PMD_ORDER, pte_pfn
+from emulator.kernel.migrate import migrate_pages
+from emulator.kernel.mmap import do_munmap
+from emulator.kernel.mprotect import PROT_READ, do_mprotect_pkey
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.user import user_write
+from scenarios.linux.areas import MM, map_pages, write_pages
+from scenarios.linux.operation import Operation
+
+HUGE = 1 << 18
+SIZE = 1 << PMD_ORDER
+THP = (("hpage_order", PMD_ORDER),)
+
+
+async def _huge(cpu: PerCpu, pages: int) -> None:
+    """Huge pages as many as the name says, and a small one behind them, in another PMD."""
+    await map_pages(cpu, HUGE, pages * SIZE)
+    await map_pages(cpu, HUGE + pages * SIZE, 1)
+    await write_pages(cpu, 1, HUGE + pages * SIZE)
+    await _write_huge(cpu, pages)
+
+
+async def _write_huge(cpu: PerCpu, pages: int) -> None:
+    for number in range(pages):
+        await user_write(cpu, HUGE + number * SIZE, cpu.new_version())
+
+
+async def _munmap(cpu: PerCpu, pages: int) -> None:
+    await do_munmap(cpu, MM, HUGE, HUGE + pages * SIZE)
+
+
+async def _munmap_part(cpu: PerCpu, pages: int) -> None:
+    await do_munmap(cpu, MM, HUGE + 16, HUGE + 24)
+
+
+async def _read_only(cpu: PerCpu, pages: int) -> None:
+    await do_mprotect_pkey(cpu, MM, HUGE, HUGE + pages * SIZE, PROT_READ)
+
+
+async def _move(cpu: PerCpu, pages: int) -> None:
+    folios = [pte_pfn(await GetPte(MM, HUGE + number * SIZE)) for number in range(pages)]
+    isolated = [pfn for pfn in folios if await FolioIsolateLru(pfn)]
+    _, failed = await migrate_pages(cpu, isolated, 1, "syscall")
+    for pfn in failed:
+        await FolioPutbackLru(pfn, False)
+
+
+MUNMAP = Operation("thp_munmap", _munmap, _huge, _write_huge, settings=THP)
+MUNMAP_PART = Operation("thp_munmap_part", _munmap_part, _huge, _write_huge, settings=THP)
+MPROTECT_RO = Operation("thp_mprotect_ro", _read_only, _huge, _write_huge, settings=THP)
+MOVE = Operation("thp_move_N", _move, _huge, _write_huge, settings=THP)

@@ -1,0 +1,236 @@
+"""A machine of four CPUs that runs one operation in one configuration, in one order, and counts.
+
+Everybody else goes first: CPU 0 goes on only when no other CPU can, so that threads spin or sleep when it
+gets to the operation. What is counted is what the recorder counts, at the same places.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from emulator.hardware.cpu import Context, Cpu, Kind, Program
+from emulator.hardware.operations import AtomicAdd, Store, WaitFor
+from emulator.hardware.ordering import ARCHITECTURES
+from emulator.hardware.tlb import TlbShape
+from emulator.kernel.percpu import PerCpu, Task
+from emulator.kernel.policy import Policy
+from emulator.kernel.sched import cond_resched, cpu_startup_entry, schedule, task_program, wake_up_process
+from emulator.kernel.tlb import (
+    FLUSHED_ALL,
+    FLUSHED_NOTHING,
+    LEFT_LAZY,
+    ON_FLUSH_BATCH,
+    ON_FLUSH_RANGE,
+    ON_FLUSHED,
+    TLB_FLUSH_ALL,
+)
+from emulator.machine.builder import Machine, parameters_of
+from emulator.machine.stepper import plain_engine
+from emulator.memory.folios import Tier
+from emulator.memory.zone import Watermarks
+from emulator.policies.immediate import Immediate
+from scenarios.linux.areas import ELSEWHERE, MM, OTHER
+from scenarios.linux.cases import Counted
+from scenarios.linux.operation import Found
+
+CPUS: Final = 4
+_TIERS: Final = (Tier(1 << 14, Watermarks(0, 0, 0)), Tier(1 << 14, Watermarks(0, 0, 0)))
+_PID: Final = 100
+_ELSEWHERE_CPU: Final = 3
+_BEFORE, _DURING, _AFTER = range(3)
+_ORDER: Final = (Kind.PERFORM, Kind.INTERRUPT, Kind.STEP)
+_GO = "linux.go"
+_READY = "linux.ready"
+_PREPARED = "linux.prepared"
+_SETTLED = "linux.settled"
+_NUDGE = "linux.nudge"
+_END = "linux.end"  # never comes: who spins keeps its CPU
+
+_WORDS: Final = {FLUSHED_ALL: "full", LEFT_LAZY: "lazy", FLUSHED_NOTHING: "none"}
+
+
+class Configuration(NamedTuple):
+    """What the CPUs beside CPU 0 do: threads of the process spin or sleep there, another process spins."""
+
+    spins: tuple[int, ...] = ()
+    sleeps: tuple[int, ...] = ()
+    other: tuple[int, ...] = ()
+
+
+CONFIGURATIONS: Final[dict[str, Configuration]] = {
+    "k0": Configuration(),
+    "s1": Configuration(spins=(1,)),
+    "s3": Configuration(spins=(1, 2, 3)),
+    "l3": Configuration(sleeps=(1, 2, 3)),
+    "mix": Configuration(spins=(1,), sleeps=(2, 3), other=(2,)),
+}
+
+
+class _Log:
+    """What happens on all CPUs, as far as it is counted."""
+
+    def __init__(self) -> None:
+        self.phase = _BEFORE
+        self.over = False
+        self.calls: Counter[str] = Counter()
+        self.recv: dict[int, Counter[str]] = {}
+        self.local: Counter[str] = Counter()
+        self.send = 0
+        self.switch: Counter[str] = Counter()
+
+    def counted(self) -> Counted:
+        recv = {str(cpu): dict(done) for cpu, done in sorted(self.recv.items())}
+        return Counted(dict(self.calls), self.send, recv, dict(self.local), dict(self.switch))
+
+
+class _ProbedCpu(PerCpu):
+    """One CPU of the machine, probed where the recorder probes the kernel."""
+
+    def __init__(self, log: _Log, number: int, parameters: Any, policy: Policy) -> None:
+        super().__init__(number, parameters, policy)
+        self._log = log
+
+    def count(self, counter: str, delta: int = 1) -> None:
+        super().count(counter, delta)
+        log = self._log
+        if counter == "tlb_flush_on_task_switch" and log.phase != _BEFORE:
+            log.switch[f"{'op' if log.phase == _DURING else 'wake'}{self.number}"] += delta
+        elif counter == "nr_tlb_remote_flush" and log.phase == _DURING and self.number == 0:
+            log.send += delta
+
+    def probe(self, event: str, *arguments: int) -> None:
+        log = self._log
+        if log.phase != _DURING:
+            return
+        if event == ON_FLUSHED:
+            initiator, what = arguments
+            done = log.local if initiator == self.number else log.recv.setdefault(self.number, Counter())
+            done[_WORDS.get(what, str(what))] += 1
+        elif self.number == 0 and event == ON_FLUSH_BATCH:
+            log.calls["batch"] += 1
+        elif self.number == 0 and event == ON_FLUSH_RANGE:
+            start, end, stride, freed_tables = arguments
+            pages = "full" if end == TLB_FLUSH_ALL else str(end - start)
+            log.calls[pages + ("/pmd" if stride > 1 else "") + ("+ft" if freed_tables else "")] += 1
+
+
+class Testbed(Machine):
+    """The machine of one case; `run` it once."""
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self, found: Found, configuration: str, kernel: str, pcid: bool) -> None:
+        settings: dict[str, Any] = {
+            "numa_scan_pages": 0,
+            "tlb_flush_batched": True,
+            "version": kernel,
+            "pcid": pcid,
+        }
+        parameters = parameters_of(CPUS, _TIERS, **(settings | dict(found.operation.settings)))
+        super().__init__(ARCHITECTURES["x86"], parameters, _TIERS, TlbShape(), Immediate)
+        self.operation, self.pages = found
+        self.configuration = CONFIGURATIONS[configuration]
+        self.log = _Log()
+
+    def kernel(self, number: int) -> PerCpu:
+        """Probed."""
+        return _ProbedCpu(self.log, number, self.parameters, self.policy())
+
+    def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
+        """The idle loop, with this CPU's tasks ready to run."""
+        number = kernel.number
+        where = self.configuration
+        operation = self.operation
+        if number == 0:
+            self._add(kernel, _PID, MM, self._initiates)
+            if operation.caller != MM:
+                self._add(kernel, _PID + 1, operation.caller, self._calls)
+        elif number in where.spins + where.sleeps:
+            self._add(kernel, _PID, MM, self._helps)
+        elif number == _ELSEWHERE_CPU and operation.elsewhere is not None:
+            self._add(kernel, _PID, ELSEWHERE, self._helps)
+        if number in where.other:
+            self._add(kernel, _PID + 1, OTHER, _spins)
+        program = cpu_startup_entry(kernel)
+        kernel.idle.context = Context(program)
+        return program
+
+    def _add(self, kernel: PerCpu, pid: int, mm: int, body: Callable[[PerCpu], Program]) -> None:
+        task = Task(pid, mm)
+        kernel.add_task(task, task_program(kernel, task, body(kernel)))
+
+    def _helpers(self) -> int:
+        elsewhere = self.operation.elsewhere is not None
+        taken = {*self.configuration.spins, *self.configuration.sleeps}
+        return len(taken | {_ELSEWHERE_CPU} if elsewhere else taken)
+
+    async def _initiates(self, cpu: PerCpu) -> None:
+        """The thread on CPU 0, from its memory to the last wake-up."""
+        operation, pages, log = self.operation, self.pages, self.log
+        await operation.set_up(cpu, pages)
+        await Store(_GO, 1)
+        await WaitFor(_READY, self._helpers())
+        await operation.prepare(cpu, pages)
+        await Store(_PREPARED, 1)
+        await WaitFor(_SETTLED, self._helpers())
+        log.phase = _DURING
+        if operation.caller == MM:
+            await operation.call(cpu, pages)
+            log.phase = _AFTER
+        else:
+            await _sleep(cpu)
+        for other in self.configuration.sleeps:
+            await wake_up_process(cpu, other, _PID)
+        await Store(_NUDGE, 1)
+        log.over = True
+
+    async def _calls(self, cpu: PerCpu) -> None:
+        """The task of another process that calls, while the thread of CPU 0 sleeps."""
+        await self.operation.call(cpu, self.pages)
+        self.log.phase = _AFTER
+        await wake_up_process(cpu, cpu.number, _PID)
+
+    async def _helps(self, cpu: PerCpu) -> None:
+        """A thread on another CPU: touches the pages, then spins or sleeps."""
+        await WaitFor(_GO, 1)
+        elsewhere = cpu.current.mm == ELSEWHERE
+        touch = self.operation.elsewhere if elsewhere else self.operation.touch
+        assert touch is not None
+        await touch(cpu, self.pages)
+        await AtomicAdd(_READY, 1)
+        await WaitFor(_PREPARED, 1)
+        await AtomicAdd(_SETTLED, 1)
+        if cpu.number in self.configuration.sleeps:
+            await _sleep(cpu)
+        await WaitFor(_END, 1)
+
+    def run(self) -> Counted:
+        """The case, from power-on to the end; what was counted. HugePageSplit where the emulator has no path.
+
+        Raises RuntimeError if the programs do not come to their end.
+        """
+        engine = plain_engine(self)
+        while True:
+            for number in range(CPUS - 1, -1, -1):
+                if possible := engine.transitions(number):
+                    engine.take(min(possible, key=lambda one: _ORDER.index(one.kind)))
+                    break
+            else:
+                break
+        if not self.log.over:
+            raise RuntimeError(f"{self.operation.name} does not come to its end: {engine.deadlock().text}")
+        return self.log.counted()
+
+
+async def _spins(cpu: PerCpu) -> None:
+    """User mode without an end; somebody who is woken on this CPU gets it."""
+    await WaitFor(_NUDGE, 1)
+    await cond_resched(cpu)
+
+
+async def _sleep(cpu: PerCpu) -> None:
+    """Until somebody wakes this task."""
+    cpu.current.runnable = False
+    await schedule(cpu)

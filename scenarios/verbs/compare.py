@@ -1,0 +1,94 @@
+"""The verb `migrc compare`: the emulator beside the real thing."""
+
+from __future__ import annotations
+
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+
+from emulator.kernel.versions import DEFAULT, VERSIONS
+from scenarios.linux.agreement import Verdict, verdicts
+from scenarios.linux.cases import Recording, read_recording
+from scenarios.linux.operations import OPERATIONS
+from scenarios.linux.shipped import recorded_kernels, recording_of
+from scenarios.report.beside_linux import document, print_agreement
+from scenarios.report.console import print_json
+from scenarios.usage import UsageProblem, did_you_mean
+from scenarios.verbs import exits, options
+from scenarios.verbs.bars import bars
+
+
+@click.group()
+def compare() -> None:
+    """Put the emulator beside the real thing."""
+
+
+@compare.command()
+@click.option(
+    "--kernel",
+    type=click.Choice(tuple(VERSIONS)),
+    help="Which version: its recording, and what the emulator's kernel does as it does.",
+)
+@click.option(
+    "--cases",
+    type=options.FILE,
+    metavar="FILE",
+    help="Recorded cases, instead of the shipped ones.",
+)
+@click.option("--operation", metavar="GLOB", default="*", help="Only these operations, such as 'munmap_*'.")
+@options.json_
+@options.quiet
+@click.option("-v", "--verbose", is_flag=True, help="What was counted in every case.")
+def linux(
+    kernel: str | None, cases: Path | None, operation: str, as_json: bool, quiet: bool, verbose: bool
+) -> int:
+    """Run recorded operations on memory and compare what was flushed with what Linux flushed.
+
+    Without --kernel every recorded version is compared. Exit code 1 if something differs that is not known to
+    differ, or does not although it is.
+    """
+    unexpected = False
+    documents = []
+    for version, recording, label in _recordings(kernel, cases):
+        chosen = [case for case in recording.cases if fnmatchcase(case.operation, operation)]
+        if not chosen:
+            known = sorted({case.operation for case in recording.cases})
+            raise UsageProblem(
+                f"--operation {operation}: in no case of {label}; {did_you_mean(operation, known)}"
+            )
+        found: list[Verdict] = []
+        with bars(quiet) as news:
+            for verdict in verdicts(chosen, OPERATIONS, version, recording.pcid):
+                found.append(verdict)
+                news.show(verdict.case.operation, len(found) / len(chosen), verdict.case.configuration)
+        pcid = "with PCIDs" if recording.pcid else "without PCIDs"
+        release = recording.kernel or "not named"
+        if as_json:
+            about = {"kernel": version, "recorded": recording.about, "pcid": recording.pcid, "source": label}
+            documents.append(document(found, about))
+        else:
+            print_agreement(
+                found, f"kernel = {version}, {pcid}, beside Linux {release} ({label})", verbose, sys.stdout
+            )
+        unexpected |= not all(verdict.expected for verdict in found)
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else {"kernels": documents})
+    return exits.VIOLATION if unexpected else 0
+
+
+def _recordings(kernel: str | None, cases: Path | None) -> list[tuple[str, Recording, str]]:
+    """Version, recording, and where it is from."""
+    if cases is None:
+        shipped = recorded_kernels()
+        if kernel is not None and kernel not in shipped:
+            raise UsageProblem(f"--kernel {kernel}: not recorded; {', '.join(shipped)}, or --cases FILE")
+        return [(one, recording_of(one), "shipped") for one in ([kernel] if kernel else shipped)]
+    recording = read_recording(cases)
+    version = ".".join(recording.kernel.split("-")[0].split(".")[:2])
+    if version and kernel and version != kernel:
+        raise UsageProblem(f"--kernel {kernel}: {cases} is of {recording.kernel}; leave it out")
+    if version and version not in VERSIONS:
+        raise UsageProblem(f"{cases}: kernel {recording.kernel}: {did_you_mean(version, VERSIONS)}")
+    return [(kernel or version or DEFAULT, recording, str(cases))]

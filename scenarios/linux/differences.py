@@ -18,7 +18,6 @@ class Difference(NamedTuple):
 
 
 KNOWN: Final = (
-    Difference("there is no zero page, so a write after a read finds a page of its own", ("zero_write_*",)),
     Difference("dirty pages are written out, each after a flush", ("pageout_file_dirty_*",), OTHERS),
     Difference(
         "MADV_PAGEOUT flushes for the accessed bits that it clears (before v6.10)",

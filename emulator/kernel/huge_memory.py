@@ -1,7 +1,7 @@
 """Huge pages (mm/huge_memory.c, v6.6): one entry, one folio of 2**hpage_order pages.
 
-What would split a PMD for a part of its range raises HugePageSplit. `vpn` is the first page of the huge page
-unless it says otherwise.
+A PMD may be split in place, and then small entries name the one folio. `vpn` is the first page of the huge
+page unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -14,16 +14,34 @@ from emulator.hardware.operations import (
     FolioTryGet,
     FolioZero,
     GetPte,
+    Lock,
     LruAdd,
     PmdRange,
+    PopulatePmd,
     Series,
     SplitHugePage,
+    Unlock,
+    WaitPte,
 )
-from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PAGE_SHIFT, PRESENT, PSE, RW, mk_pte, pte_pfn
+from emulator.hardware.pte import (
+    ACCESSED,
+    DIRTY,
+    EXCLUSIVE,
+    PAGE_SHIFT,
+    PRESENT,
+    PROTNONE,
+    PSE,
+    RW,
+    is_migration_entry,
+    mk_pte,
+    pte_pfn,
+    ptl,
+)
 from emulator.kernel.mmzone import FAST_NODE, alloc_pages_thisnode
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import MigrationEntry, remove_migration_ptes, try_to_migrate
-from emulator.memory.page_table import HugePageSplit, Vma
+from emulator.kernel.tlb import flush_tlb_range
+from emulator.memory.page_table import Vma
 
 
 async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> bool:
@@ -56,8 +74,8 @@ async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool
 async def do_huge_pmd_wp_page(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> None:
     """do_huge_pmd_wp_page: a write through a read-only PMD makes it writable if the folio is ours alone.
 
-    No posting of MIGRC comes by here: they look in do_wp_page. Raises HugePageSplit where Linux splits and
-    then copies one page.
+    Else the PMD is split, and the fault on the small entry copies its page. No posting of MIGRC comes by
+    here: they look in do_wp_page.
     """
     pfn = pte_pfn(pmd)
     # A reference first, as in do_wp_page.
@@ -66,11 +84,41 @@ async def do_huge_pmd_wp_page(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> None:
         return
     if seen == pmd:
         if not pmd & EXCLUSIVE and await FolioRefcount(pfn) != 2:
-            raise HugePageSplit(f"write to the huge page at {vpn:#x} of mm {mm}, which others map too")
-        cpu.count("thp_wp_faults")
-        await cpu.policy.mapped_writable(cpu, pfn)
-        await CmpxchgPte(mm, vpn, pmd, pmd | RW | DIRTY | ACCESSED)
+            await split_huge_pmd(cpu, mm, vpn)
+        else:
+            cpu.count("thp_wp_faults")
+            await cpu.policy.mapped_writable(cpu, pfn)
+            await CmpxchgPte(mm, vpn, pmd, pmd | RW | DIRTY | ACCESSED)
     await FolioPut(pfn)
+
+
+async def split_huge_pmd(cpu: PerCpu, mm: int, vpn: int) -> None:
+    """__split_huge_pmd: a page table takes the PMD's place, and the folio stays as it is.
+
+    Nobody may have the huge translation and a small one at the same time: it is made invalid and flushed
+    before the small ones are there (pmdp_invalidate), all under the lock. A migration has to end first (Linux
+    splits its entry as well).
+    """
+    lock = ptl(mm, vpn)
+    await Lock(lock)
+    while is_migration_entry(pmd := await GetPte(mm, vpn)) and pmd & PSE:
+        await Unlock(lock)
+        await WaitPte(mm, vpn, pmd)
+        await Lock(lock)
+    if pmd & PSE:
+        # pmd_mkinvalid: present to the kernel, not to a walker. What a walker has set meanwhile is kept.
+        while (seen := await CmpxchgPte(mm, vpn, pmd, pmd & ~PRESENT | PROTNONE)) != pmd:
+            pmd = seen
+        await flush_tlb_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
+        await PopulatePmd(mm, vpn, pmd)
+        cpu.count("thp_split_pmd")
+    await Unlock(lock)
+
+
+async def split_huge_pmd_if_needed(cpu: PerCpu, mm: int, vpn: int) -> None:
+    """split_huge_pmd_if_needed: if any page `vpn` is inside a huge page and not its first, that is split."""
+    if vpn != cpu.parameters.hpage_head(vpn) and await GetPte(mm, vpn) & PSE:
+        await split_huge_pmd(cpu, mm, cpu.parameters.hpage_head(vpn))
 
 
 async def split_huge_page(cpu: PerCpu, pfn: int) -> bool:

@@ -42,7 +42,7 @@ from emulator.hardware.pte import (
     ptl,
 )
 from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page
-from emulator.kernel.migrate import migrate_misplaced_folio
+from emulator.kernel.migrate import folio_order, migrate_misplaced_folio
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable
 from emulator.kernel.page_alloc import alloc_pages
@@ -221,7 +221,9 @@ async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> No
     if cpu.parameters.nid(pfn) == FAST_NODE:
         cpu.count("numa_hint_faults_local")
     elif cpu.parameters.numa_promotes:
-        if await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
+        # A page of a huge one whose PMD was split stays (PageCompound: goto out_map).
+        part = not pte & PSE and await folio_order(cpu, pfn)
+        if not part and await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
             return
         await CmpxchgPte(mm, vpn, pte, pte & ~PROTNONE | PRESENT | ACCESSED)
         return

@@ -6,6 +6,7 @@ The area changes first, the entries follow: a fault that comes later finds no ar
 from __future__ import annotations
 
 from emulator.hardware.operations import Lock, Unlock, VmaInsert, VmaRemove
+from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu, unmap_vmas
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
@@ -32,6 +33,9 @@ async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     The lock is held until the frames are back, so that no new area takes the range over before.
     """
     await Lock(mmap_lock(mm))
+    # __split_vma
+    await split_huge_pmd_if_needed(cpu, mm, start)
+    await split_huge_pmd_if_needed(cpu, mm, end)
     areas = [Vma(*area) for area in await VmaRemove(mm, start, end)]
     freed = 0
     if areas:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from emulator.hardware.operations import (
     AtomicAdd,
+    CmpxchgPte,
     FindVma,
     FolioMapping,
     FolioPut,
@@ -26,12 +27,13 @@ from emulator.hardware.operations import (
     VmaRemove,
     XchgPte,
 )
-from emulator.hardware.pte import EXCLUSIVE, PMD_ORDER, ZERO_PFN, pte_dirty, pte_pfn, pte_present, ptl
+from emulator.hardware.pte import EXCLUSIVE, PMD_ORDER, PSE, ZERO_PFN, pte_dirty, pte_pfn, pte_present, ptl
+from emulator.kernel.huge_memory import split_huge_pmd
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_DIRTY
-from emulator.memory.page_table import HugePageSplit, Vma
+from emulator.memory.page_table import Vma
 
 # Frames that a gather holds before it has to flush: 8 on the stack and 19 pages of pointers to 510 each.
 MMU_GATHER_BUNDLE = 8
@@ -142,28 +144,33 @@ async def unmap_page_range(
 ) -> int:
     """unmap_page_range, zap_pmd_range: clear pages [start, end) of the area; how many were mapped.
 
-    Raises HugePageSplit for a part of a huge page.
+    A huge page of which only a part is meant is split first.
     """
     zapped = 0
     for first, pmd in await PmdRange(tlb.mm, start, end):
         last = first + (cpu.parameters.hpage_nr if cpu.parameters.hpage_order else 1 << PMD_ORDER)
-        if not pmd:
-            zapped += await zap_pte_range(cpu, tlb, vma, max(first, start), min(last, end), details)
-        elif first < start or last > end:
-            raise HugePageSplit(f"pages {start:#x} to {end - 1:#x} of mm {tlb.mm} cut the one at {first:#x}")
-        else:
-            zapped += await zap_huge_pmd(cpu, tlb, first)
+        if pmd and start <= first and last <= end:
+            pages = await zap_huge_pmd(cpu, tlb, first, pmd)
+            if pages >= 0:
+                zapped += pages
+                continue
+        elif pmd:
+            await split_huge_pmd(cpu, tlb.mm, first)
+        zapped += await zap_pte_range(cpu, tlb, vma, max(first, start), min(last, end), details)
     return zapped
 
 
-async def zap_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int) -> int:
-    """zap_huge_pmd: clear the one entry of a huge page; how many pages it mapped."""
+async def zap_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int, pmd: int) -> int:
+    """zap_huge_pmd: clear the one entry of a huge page; how many pages it mapped, -1 if it has been split."""
     pages = cpu.parameters.hpage_nr
-    old = await XchgPte(tlb.mm, vpn, 0)
+    while (seen := await CmpxchgPte(tlb.mm, vpn, pmd, 0)) != pmd:
+        if not seen & PSE:
+            return -1
+        pmd = seen
     tlb.adjust_range(vpn, pages, pages)
-    if not pte_present(old):
+    if not pte_present(pmd):
         return 0
-    tlb.folios.append(pte_pfn(old))
+    tlb.folios.append(pte_pfn(pmd))
     if len(tlb.folios) == MAX_GATHER_PAGES:
         await tlb_flush_mmu(cpu, tlb)
     return pages

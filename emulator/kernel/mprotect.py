@@ -29,6 +29,7 @@ from emulator.hardware.pte import (
     pte_pfn,
     pte_present,
 )
+from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PerCpu
@@ -58,6 +59,9 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     goes: after migration such a page comes back read-only. A PMD is one entry, and its pages count.
     """
     nid = cpu.parameters.nid
+    # change_pmd_range, for a part of a huge page.
+    await split_huge_pmd_if_needed(cpu, mm, start)
+    await split_huge_pmd_if_needed(cpu, mm, end)
     mapped = await MappedRange(mm, start, end)
     if mapped:
         await flush_tlb_batched_pending(cpu, mm)
@@ -158,6 +162,9 @@ async def mprotect_fixup(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end:
     """mprotect_fixup, change_protection: the area's flags first, then its entries."""
     flags = vma.flags & ~VM_ACCESS_FLAGS | prot
     if flags != vma.flags:
+        # split_vma
+        await split_huge_pmd_if_needed(cpu, tlb.mm, start)
+        await split_huge_pmd_if_needed(cpu, tlb.mm, end)
         await VmaProtect(tlb.mm, start, end, flags)
         await change_pte_range(cpu, tlb, start, end, flags)
 

@@ -84,7 +84,15 @@ class Folios:
     keep page lists, as large as those of tiers of `memory_scale` times the size; 0: none does.
     """
 
-    def __init__(self, tiers: Sequence[Tier], start: int = 1, cpus: int = 0, memory_scale: int = 1) -> None:
+    def __init__(
+        self,
+        tiers: Sequence[Tier],
+        start: int = 1,
+        cpus: int = 0,
+        memory_scale: int = 1,
+        hpage_order: int = 0,
+    ) -> None:
+        self.hpage_order = hpage_order
         self.zones: list[Zone] = []
         for node, tier in enumerate(tiers):
             self.zones.append(Zone(node, start, tier.pages, tier.watermarks))
@@ -153,8 +161,17 @@ class Folios:
         self.files = dict(files)
         self.faults = list(faults)
 
-    def _folio(self, pfn: int, what: str) -> Folio | None:
+    def folio_of(self, pfn: int) -> Folio | None:
+        """page_folio: the folio that the frame is in, also inside a huge page; None for a free frame."""
         folio = self.folios.get(pfn)
+        if folio is None and self.hpage_order:
+            folio = self.folios.get(pfn & -1 << self.hpage_order)
+            if folio is not None and folio.order != self.hpage_order:
+                return None
+        return folio
+
+    def _folio(self, pfn: int, what: str) -> Folio | None:
+        folio = self.folio_of(pfn)
         if folio is None:
             self.fault(USED_FREE, f"{what} of frame {pfn}, which is free")
         return folio
@@ -189,7 +206,7 @@ class Folios:
             folio.refcount += 1
 
     def _try_get(self, cpu: int, operation: ops.FolioTryGet) -> bool:
-        folio = self.folios.get(operation.pfn)
+        folio = self.folio_of(operation.pfn)
         if folio is None:
             return operation.pfn == ZERO_PFN
         folio.refcount += 1
@@ -221,13 +238,13 @@ class Folios:
         return True
 
     def _refcount(self, cpu: int, operation: ops.FolioRefcount) -> int:
-        folio = self.folios.get(operation.pfn)
+        folio = self.folio_of(operation.pfn)
         return folio.refcount if folio is not None else 0
 
     # --- flags, reverse map, content --------------------------------------------------------------
 
     def _test_flag(self, cpu: int, operation: ops.FolioTestFlag) -> bool:
-        folio = self.folios.get(operation.pfn)
+        folio = self.folio_of(operation.pfn)
         return folio is not None and folio.flags & operation.flag != 0
 
     def _set_flag(self, cpu: int, operation: ops.FolioSetFlag) -> None:
@@ -241,15 +258,16 @@ class Folios:
             folio.flags &= ~operation.flag
 
     def _order(self, cpu: int, operation: ops.FolioOrder) -> int:
-        folio = self.folios.get(operation.pfn)
+        folio = self.folio_of(operation.pfn)
         return folio.order if folio is not None else 0
 
     def _rmap(self, cpu: int, operation: ops.FolioRmap) -> tuple[tuple[int, int], ...]:
-        folio = self.folios.get(operation.pfn)
+        folio = self.folio_of(operation.pfn)
         return tuple(folio.rmap) if folio is not None else ()
 
     def _copy(self, cpu: int, operation: ops.FolioCopy) -> None:
-        folio = self._folio(operation.src, "folio_copy")
+        self._folio(operation.src, "folio_copy")
+        folio = self._folio(operation.dst, "folio_copy")
         pages = 1 << folio.order if folio is not None else 1
         for page in range(pages):
             self.content[operation.dst + page] = self.content.get(operation.src + page, 0)
@@ -288,7 +306,7 @@ class Folios:
 
     def _filemap_remove(self, cpu: int, operation: ops.FilemapRemove) -> bool:
         slot = (operation.file, operation.pgoff)
-        folio = self.folios.get(operation.pfn)
+        folio = self.folio_of(operation.pfn)
         if folio is None or folio.mapping != slot:
             return False
         if operation.refs and (folio.refcount != operation.refs or folio.flags & PG_DIRTY):
@@ -302,7 +320,7 @@ class Folios:
         return True
 
     def _mapping(self, cpu: int, operation: ops.FolioMapping) -> tuple[int, ...]:
-        folio = self.folios.get(operation.pfn)
+        folio = self.folio_of(operation.pfn)
         return folio.mapping or () if folio is not None else ()
 
     def _write_page(self, cpu: int, operation: ops.WritePage) -> None:
@@ -368,7 +386,7 @@ class Folios:
         return tuple(taken)
 
     def _folio_isolate_lru(self, cpu: int, operation: ops.FolioIsolateLru) -> bool:
-        folio = self.folios.get(operation.pfn)
+        folio = self.folio_of(operation.pfn)
         if folio is None or folio.lru is None:
             return False
         self.lruvec_del_folio(folio, folio.lru)

@@ -36,7 +36,7 @@ class Memory:
         memory_scale: int = 1,
     ) -> None:
         self.words = Words()
-        self.folios = Folios(tiers, start, cpus, memory_scale)
+        self.folios = Folios(tiers, start, cpus, memory_scale, hpage_order)
         self.page_tables = PageTables(self.folios, self.words, hpage_order)
         self._handlers = {
             **handlers_of(self.words),

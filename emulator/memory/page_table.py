@@ -4,8 +4,8 @@ One entry is one word to everybody who reads it without the page-table lock. Cha
 moves the page from one folio's reverse map to another's, which the kernel does under that lock.
 
 A PMD that maps a huge page is an entry with PSE at the first of its pages; an operation on any other page
-of it acts on that one entry. Only a folio of migration entries is split (SplitHugePage); what would have to
-split a PMD that maps one raises HugePageSplit.
+of it acts on that one entry. PopulatePmd makes small entries of it, which name one folio together; only a
+folio of huge migration entries is split (SplitHugePage).
 
 Tables are there from the first entry in them until FreePgtables, however empty they get.
 """
@@ -52,7 +52,7 @@ _ON_ENTRIES = [kind for kind, row in ops.TABLE.items() if pte in row.place.reads
 
 
 class HugePageSplit(Exception):
-    """Linux would split a mapped huge page here (split_huge_pmd); that is left out."""
+    """Who names a part of a huge page has to split it first (split_huge_pmd), or it is left out."""
 
 
 class Vma(NamedTuple):
@@ -211,12 +211,24 @@ class PageTables:
                     freed.append((start, order))
         return tuple(freed)
 
+    def _populate_pmd(self, cpu: int, operation: ops.PopulatePmd) -> Any:
+        mm, vpn, pmd = operation
+        if self.locked_out(cpu, mm, vpn):
+            return BLOCKED
+        pages = 1 << self.hpage_order
+        folio = self.folios.folio_of(pmd >> PAGE_SHIFT)
+        if folio is not None:
+            folio.refcount += pages - 1
+        for page in range(pages):
+            self._replace(mm, vpn + page, (pmd & ~PSE) + (page << PAGE_SHIFT))
+        return None
+
     def _split_huge_page(self, cpu: int, operation: ops.SplitHugePage) -> bool:
         folio = self.folios.folios.get(operation.pfn)
         if folio is None or folio.refcount != operation.refs:
             return False
         mappings = tuple(folio.rmap.items())
-        if not all(is_migration_entry(entry) for _, entry in mappings):
+        if not all(is_migration_entry(entry) and entry & PSE for _, entry in mappings):
             return False
         pages = 1 << folio.order
         self.folios.split(folio)
@@ -237,12 +249,12 @@ class PageTables:
                 self._alloc_tables(there, vpn, entry)
         elif old:
             del entries[vpn]
-        folios = self.folios.folios
+        folio_of = self.folios.folio_of
         other = old >> PAGE_SHIFT != entry >> PAGE_SHIFT
-        if old and other and (folio := folios.get(old >> PAGE_SHIFT)) is not None:
+        if old and other and (folio := folio_of(old >> PAGE_SHIFT)) is not None:
             folio.rmap.pop((mm, vpn), None)
         if entry:
-            folio = folios.get(entry >> PAGE_SHIFT)
+            folio = folio_of(entry >> PAGE_SHIFT)
             if folio is not None:
                 folio.rmap[mm, vpn] = entry
             elif other:
@@ -357,7 +369,7 @@ class PageTables:
             if head < border < head + size:
                 raise HugePageSplit(
                     f"pages {asked.start:#x} to {asked.end - 1:#x} of mm {asked.mm} cut the huge "
-                    f"page at {head:#x}: splitting is left out, take all of its {size} pages or none"
+                    f"page at {head:#x}: it has to be split, or all of its {size} pages taken"
                 )
 
     # --- hardware ------------------------------------------------------------------------------

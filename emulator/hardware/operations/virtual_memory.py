@@ -92,6 +92,23 @@ class TryToMigratePte(Answers[int]):
     pfn: int
 
 
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(pte, rmap_of_entry),
+    Price.SPLIT,
+    carries=(pte, page_table_lock),
+    waits=page_table_lock,
+)
+class PopulatePmd(Answers[None]):
+    """The end of __split_huge_pmd_locked: a page table with an entry for each page of the huge one at `vpn`,
+    made of `pte`, which was the PMD; each holds a reference on the folio."""
+
+    mm: int
+    vpn: int
+    pte: int
+
+
 @Row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), waits=pte)
 class WaitPte(Answers[int]):
     """migration_entry_wait: not enabled while the entry is `pte`."""

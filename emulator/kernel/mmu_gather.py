@@ -209,11 +209,14 @@ async def zap_pte_range(
             zapped += 1
             if pte_pfn(pte) != ZERO_PFN:
                 tlb.folios.append(pte_pfn(pte))
+        full = len(tlb.folios) == MAX_GATHER_PAGES
+        if full:
+            # force_flush: before others can come by these entries.
+            await tlb_flush_mmu_tlbonly(cpu, tlb)
         await Unlock(lock)
-        start = end
-        if len(tlb.folios) == MAX_GATHER_PAGES:
-            start = part[-1] + 1
+        if full:
             await tlb_flush_mmu(cpu, tlb)
+        start = part[-1] + 1 if len(part) < len(mapped) else end
     return zapped
 
 

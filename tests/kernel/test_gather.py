@@ -270,3 +270,15 @@ def test_a_file_that_ends_earlier_takes_private_copies_along() -> None:
         assert await user_read(cpu, FILE + 1) == 0
 
     assert not SmallMachine(Thread(0, body)).run().violations
+
+
+def test_zero_pages_take_no_room_and_are_all_unmapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmu_gather, "MAX_GATHER_PAGES", 4)
+
+    async def body(cpu: PerCpu) -> None:
+        for vpn in range(HEAP, HEAP + 10):
+            await user_read(cpu, vpn)
+        assert await do_munmap(cpu, 1, HEAP, HEAP + 10) == 10
+        assert not any([await GetPte(1, vpn) for vpn in range(HEAP, HEAP + 10)])
+
+    assert not SmallMachine(Thread(0, body), policy=Recorded).run().violations

@@ -1,4 +1,4 @@
-"""Huge pages of two small ones: one entry, one folio, one flush; a part of one splits its PMD."""
+"""Huge pages of two small ones: one entry, one folio, one flush; test_huge_split.py splits them."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ from emulator.hardware.pte import (
     pte_protnone,
 )
 from emulator.hardware.tlb import Tlb
-from emulator.kernel.fork import dup_mmap
 from emulator.kernel.gup import get_user_pages
 from emulator.kernel.mmap import do_munmap
-from emulator.kernel.mmu_gather import exit_mmap, zap_page_range_single
+from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.mprotect import PROT_READ, READ_WRITE, change_prot_numa, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
@@ -236,110 +235,6 @@ def test_mprotect_munmap_and_exit_of_the_whole() -> None:
         assert await NrFree(0) == free
 
     run(body)
-
-
-async def _unmaps_the_tail(cpu: PerCpu) -> None:
-    await do_munmap(cpu, MM, TAIL, TAIL + 1)
-
-
-async def _protects_the_head(cpu: PerCpu) -> None:
-    await do_mprotect_pkey(cpu, MM, HEAP, TAIL, PROT_READ)
-
-
-async def _scans_a_part(cpu: PerCpu) -> None:
-    await change_prot_numa(cpu, MM, TAIL, HEAP + 4)
-
-
-async def _drops_the_tail(cpu: PerCpu) -> None:
-    area = Vma(HEAP, HEAP + 16, VM_READ | VM_WRITE, 0)
-    assert await zap_page_range_single(cpu, MM, area, TAIL, HEAP + 2) == 1
-
-
-async def _unmaps_up_to_its_end(cpu: PerCpu) -> None:
-    await do_munmap(cpu, MM, HEAP, HEAP + 2)
-
-
-async def _copies_on_write(cpu: PerCpu) -> None:
-    await dup_mmap(cpu, MM, 3, ((HEAP, HEAP + 16),))
-    await user_write(cpu, TAIL, 3)
-
-
-@pytest.mark.parametrize(
-    ("part", "splits"),
-    [
-        (_unmaps_the_tail, 1),
-        (_protects_the_head, 1),
-        (_scans_a_part, 1),
-        (_copies_on_write, 1),
-        (_drops_the_tail, 1),
-        (_unmaps_up_to_its_end, 0),
-    ],
-)
-def test_a_part_of_it_splits_the_pmd_in_place(part: Callable[[PerCpu], Any], splits: int) -> None:
-    """One flush of the whole range that interrupts lazy CPUs too, then small entries for the same frames."""
-
-    async def body(cpu: PerCpu) -> None:
-        await user_write(cpu, HEAP, 1)
-        await user_write(cpu, HEAP + 2, 2)
-        head = pte_pfn(await GetPte(MM, HEAP))
-        await part(cpu)
-        assert cpu.counted("thp_split_pmd") == splits
-        entry = await GetPte(MM, HEAP)
-        if splits:
-            assert pte_pfn(entry) == head and not pte_huge(entry)
-            assert await user_read(cpu, HEAP) == 1
-        assert await user_read(cpu, HEAP + 2) == 2
-
-    done = run(body)
-    assert pte_huge(done.entry(HEAP + 2)) or not done.entry(HEAP + 2)
-
-
-def test_the_folio_stays_until_its_last_page_is_unmapped() -> None:
-    async def body(cpu: PerCpu) -> None:
-        free = await NrFree(0)
-        await user_write(cpu, TAIL, 7)
-        await do_munmap(cpu, MM, HEAP, HEAP + 1)
-        assert await NrFree(0) == free - 2
-        assert await user_read(cpu, TAIL) == 7
-        await user_write(cpu, TAIL, 8)
-        await do_munmap(cpu, MM, TAIL, TAIL + 1)
-        assert await NrFree(0) == free
-
-    run(body)
-
-
-def test_what_a_split_one_still_maps_stays_where_it_is() -> None:
-    """A folio that small entries map is not moved: they are more references than its PMDs account for."""
-
-    async def body(cpu: PerCpu) -> None:
-        await user_write(cpu, HEAP, 1)
-        await do_mprotect_pkey(cpu, MM, HEAP, TAIL, PROT_READ)
-        assert await demote(cpu, HEAP) == 0
-        assert await user_read(cpu, HEAP) == 1 and await user_read(cpu, TAIL) == 0
-
-    run(body)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_splits_race_with_walkers_faults_and_migrations(seed: int) -> None:
-    async def splits(cpu: PerCpu) -> None:
-        for number in range(3):
-            await user_write(cpu, HEAP + 2 * number, 1)
-            await do_mprotect_pkey(cpu, MM, HEAP + 2 * number, HEAP + 2 * number + 1, PROT_READ)
-            await do_munmap(cpu, MM, HEAP + 2 * number + 1, HEAP + 2 * number + 2)
-
-    async def uses(cpu: PerCpu) -> None:
-        for number in range(3):
-            for _ in range(3):
-                await user_read(cpu, HEAP + 2 * number)
-
-    async def moves(cpu: PerCpu) -> None:
-        for number in range(6):
-            await demote(cpu, HEAP + number // 2 * 2)
-            await promote(cpu, HEAP + number // 2 * 2)
-
-    done = machine(Thread(0, splits), Thread(1, uses), Thread(2, moves), cpus=3).run(seed)
-    assert not done.violations
 
 
 def test_a_pin_inside_it_is_left_out() -> None:

@@ -211,7 +211,7 @@ class Coherence(Check):
             self._renewed(operation.pfn + page)
 
     def _copied(self, cpu: int, operation: ops.FolioCopy, answer: None) -> None:
-        for page in range(self._pages(operation.dst)):
+        for page in range(min(self._pages(operation.src), self._pages(operation.dst))):
             src, dst = operation.src + page, operation.dst + page
             self._renewed(dst)
             self._derive(dst, frozenset((src,)))

@@ -33,6 +33,8 @@ KERNEL_COUNTERS: Final[Mapping[str, str]] = {
     "pgdeactivate": "per page moved to the inactive list (shrink_active_list)",
     "thp_fault_alloc": "per huge page that a fault mapped (do_huge_pmd_anonymous_page)",
     "thp_fault_fallback": "per fault that found no huge page and took a small one",
+    "thp_collapse_alloc": "per huge page made of small ones (collapse_huge_page)",
+    "thp_collapse_alloc_failed": "per collapse that found no huge page",
     "thp_migration_success": "per huge page moved as a whole (migrate_pages)",
     "thp_migration_fail": "per huge page that was not, one that was split included (migrate_pages)",
     "thp_migration_split": "per huge page split for want of a destination (migrate_pages)",

@@ -266,9 +266,8 @@ class Folios:
         return tuple(folio.rmap) if folio is not None else ()
 
     def _copy(self, cpu: int, operation: ops.FolioCopy) -> None:
-        self._folio(operation.src, "folio_copy")
-        folio = self._folio(operation.dst, "folio_copy")
-        pages = 1 << folio.order if folio is not None else 1
+        folios = self._folio(operation.src, "folio_copy"), self._folio(operation.dst, "folio_copy")
+        pages = 1 << min(folio.order if folio is not None else 0 for folio in folios)
         for page in range(pages):
             self.content[operation.dst + page] = self.content.get(operation.src + page, 0)
 

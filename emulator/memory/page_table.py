@@ -223,6 +223,16 @@ class PageTables:
             self._replace(mm, vpn + page, (pmd & ~PSE) + (page << PAGE_SHIFT))
         return None
 
+    def _collapse_pmd(self, cpu: int, operation: ops.CollapsePmd) -> Any:
+        mm, vpn, pmd = operation
+        if self.locked_out(cpu, mm, vpn):
+            return BLOCKED
+        for page in range(1 << self.hpage_order):
+            self._replace(mm, vpn + page, 0)
+        self.mm(mm).tables.discard(vpn >> self.table_order << 2)
+        self._replace(mm, vpn, pmd)
+        return None
+
     def _split_huge_page(self, cpu: int, operation: ops.SplitHugePage) -> bool:
         folio = self.folios.folios.get(operation.pfn)
         if folio is None or folio.refcount != operation.refs:

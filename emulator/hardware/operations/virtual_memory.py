@@ -109,6 +109,23 @@ class PopulatePmd(Answers[None]):
     pte: int
 
 
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(pte, rmap_of_entry),
+    Price.SPLIT,
+    carries=(pte, page_table_lock),
+    waits=page_table_lock,
+)
+class CollapsePmd(Answers[None]):
+    """The end of collapse_huge_page: the entries of the pages from `vpn` on and their table are gone, the PMD
+    is `pte`, which maps a huge page."""
+
+    mm: int
+    vpn: int
+    pte: int
+
+
 @Row(Where.MEMORY, Order.LOAD, reads(pte), Price.ENTRY, Answer.ENTRY, carries=(pte,), waits=pte)
 class WaitPte(Answers[int]):
     """migration_entry_wait: not enabled while the entry is `pte`."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, GetPte
+from emulator.hardware.operations import FindVma, FolioIsolateLru, FolioPutbackLru, GetPte
 from emulator.hardware.pte import PMD_ORDER, pte_pfn
+from emulator.kernel.khugepaged import collapse_huge_page
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mmap import do_munmap
+from emulator.kernel.mmu_gather import zap_page_range_single
 from emulator.kernel.mprotect import PROT_READ, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
+from emulator.memory.page_table import Vma
 from scenarios.linux.areas import MM, map_pages, write_pages
 from scenarios.linux.operation import Operation
 
@@ -42,6 +45,28 @@ async def _read_only(cpu: PerCpu, pages: int) -> None:
     await do_mprotect_pkey(cpu, MM, HUGE, HUGE + pages * SIZE, PROT_READ)
 
 
+async def _dontneed(cpu: PerCpu, pages: int) -> None:
+    area = Vma(*await FindVma(MM, HUGE))
+    await zap_page_range_single(cpu, MM, area, HUGE, HUGE + pages * SIZE)
+
+
+async def _small(cpu: PerCpu, pages: int) -> None:
+    """Small pages, because a page table was left where there had been a huge one."""
+    await _huge(cpu, 1)
+    area = Vma(*await FindVma(MM, HUGE))
+    await zap_page_range_single(cpu, MM, area, HUGE, HUGE + 1)
+    await zap_page_range_single(cpu, MM, area, HUGE + 1, HUGE + SIZE)
+    await _write_small(cpu, pages)
+
+
+async def _write_small(cpu: PerCpu, pages: int) -> None:
+    await write_pages(cpu, SIZE, HUGE)
+
+
+async def _collapse(cpu: PerCpu, pages: int) -> None:
+    await collapse_huge_page(cpu, MM, HUGE)
+
+
 async def _move(cpu: PerCpu, pages: int) -> None:
     folios = [pte_pfn(await GetPte(MM, HUGE + number * SIZE)) for number in range(pages)]
     isolated = [pfn for pfn in folios if await FolioIsolateLru(pfn)]
@@ -53,4 +78,6 @@ async def _move(cpu: PerCpu, pages: int) -> None:
 MUNMAP = Operation("thp_munmap", _munmap, _huge, _write_huge, settings=THP)
 MUNMAP_PART = Operation("thp_munmap_part", _munmap_part, _huge, _write_huge, settings=THP)
 MPROTECT_RO = Operation("thp_mprotect_ro", _read_only, _huge, _write_huge, settings=THP)
+DONTNEED = Operation("thp_dontneed", _dontneed, _huge, _write_huge, settings=THP)
+COLLAPSE = Operation("thp_collapse", _collapse, _small, _write_small, settings=THP)
 MOVE = Operation("thp_move_N", _move, _huge, _write_huge, settings=THP)

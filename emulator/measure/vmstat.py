@@ -41,6 +41,7 @@ KERNEL_COUNTERS: Final[Mapping[str, str]] = {
     "thp_split_page": "per huge page split (split_huge_page_to_list)",
     "thp_split_page_failed": "per huge page that could not be, as others use it (split_huge_page_to_list)",
     "thp_split_pmd": "per PMD that became a page table (__split_huge_pmd_locked)",
+    "nr_written": "per dirty page that was written back (clear_page_dirty_for_io)",
     "nr_vmscan_write": "per dirty page that reclaim wrote out (pageout)",
     "pgsteal_file": "per page of a file that reclaim freed (shrink_folio_list)",
 }
@@ -61,6 +62,7 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "thp_wp_faults": "per write fault on a huge page (do_huge_pmd_wp_page)",
     "numa_writable": "per hint fault that gave the write permission back (do_numa_page)",
     "fork_migration_entries": "per migration entry that a fork had to copy (copy_nonpresent_pte)",
+    "ksm_pages_merged": "per page that came to share another's frame (try_to_merge_two_pages)",
     "pgcow": "per page copied on a write fault (wp_page_copy)",
     "allocation_failures": "per allocation that nothing could satisfy",
     "dtlb_walks": "per page walk, after a miss in both TLB levels or to set the dirty bit",

@@ -103,7 +103,7 @@ class _Level:
     options: list[Option]
     narrowed: bool
     at: int = 0
-    executions: int = 0
+    executions: float = 0.0
     following: list[int] = field(default_factory=list)  # states that lead on, as far as none is known to end
 
 
@@ -124,7 +124,7 @@ def exhaust(
     plain_orders = machine.machine.architecture.plain_orders
     found = Exhausted()
     choices: dict[int, Option | None] = {}
-    executions: dict[int, int] = {}  # state -> executions from it to the end
+    executions: dict[int, float] = {}  # state -> executions from it to the end; too many for an exact count
     # States with none when they were left: what they lead to, and the way there.
     open_ended: dict[int, tuple[list[int], tuple[Transition, ...]]] = {}
     on_path: set[int] = set()
@@ -164,7 +164,7 @@ def exhaust(
         options, narrowed = options_of(snapshot)
         if not options:
             found.schedules += 1
-            executions[key] = 1
+            executions[key] = 1.0
             machine.resume(snapshot)
             return judge(machine.verdict())
         levels.append(_Level(key, snapshot, options, narrowed))
@@ -221,25 +221,30 @@ def exhaust(
         found.complete = found.violation is None or all_rules
     machine.settle()
     if found.complete:
-        endless = _endless(open_ended)
-        found.endless = len(endless)
-        if endless:
-            found.endless_schedule = min((open_ended[key][1] for key in endless), key=len)
+        found.endless, found.endless_schedule = endless(open_ended)
     found.states = len(executions) + len(levels)
     total = executions.get(state_key(start), 0)
-    found.saved = max(0, total - found.schedules)
+    found.saved = max(0, int(total) - found.schedules)
     return found
 
 
-def _endless(open_ended: Mapping[int, tuple[list[int], object]]) -> set[int]:
-    """The states from which no way leads to an end: a livelock, or a program that waits by polling."""
+def endless(
+    open_ended: Mapping[int, tuple[list[int], tuple[Transition, ...]]],
+) -> tuple[int, tuple[Transition, ...]]:
+    """How many states there are from which no way leads to an end, and a short way to one of them.
+
+    That is a livelock, or a program that waits by polling. `open_ended`: states that were left without one,
+    what they lead to, and the way there.
+    """
     left = set(open_ended)
     while True:
         # What is no longer left has a way to an end, like what has counted executions.
         ending = {key for key in left if any(one not in left for one in open_ended[key][0])}
         if not ending:
-            return left
+            break
         left -= ending
+    ways = [way for key, (_, way) in open_ended.items() if key in left]
+    return len(left), min(ways, key=len, default=())
 
 
 @rare_collection()

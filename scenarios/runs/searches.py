@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from emulator.checks.violation import Violation
-from emulator.explore.compiled.runs import search
+from emulator.explore.compiled.runs import exhaust, search
 from emulator.explore.ddmin import shrink
-from emulator.explore.exhaustive import exhaust, shortest
+from emulator.explore.exhaustive import shortest
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
 from emulator.explore.search import Limits

@@ -9,12 +9,16 @@ import pytest
 
 from emulator.explore.compiled import runs
 from emulator.explore.compiled.walker import Walker, walks
+from emulator.explore.exhaustive import Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.explore.strategies.random_walk import RandomWalk
+from emulator.machine.litmus import Litmus
 from scenarios.subjects.programs import LitmusName, machine_of
 from tests.explore.broken_litmus import cached_everywhere, early_free, lost_wakeup, machine, moves, reads
+from tests.explore.small_litmus import demotion, polling, reuse
+from tests.explore.small_litmus import machine as small_machine
 
 pytest.importorskip("wasmtime")
 
@@ -26,6 +30,7 @@ CATALOGUE = (
     ("hint-promotes-pending", "immediate", "riscv"),
     ("two-adders-one-taker", "mistake:hung-too-early", "sc"),
 )
+PROVED = (("shootdown", "immediate", "riscv"), ("deferred-copy", "migrc:v3", "x86"), CATALOGUE[2])
 
 
 def never() -> bool:
@@ -124,10 +129,59 @@ def test_without_a_runtime_everything_is_done_in_python(monkeypatch: pytest.Monk
     assert tally == search(opened(*CATALOGUE[0]), RandomWalk(), 1, limits, never)
 
 
+def proved_alike(
+    first: LearnedMachine, second: LearnedMachine, reduce: bool, all_rules: bool, states: int = 200_000
+) -> Exhausted:
+    """One proof in Python, one compiled: everything that can be told of them is the same."""
+    slow = exhaust(first, never, states, reduce, all_rules)
+    walker = Walker(second)
+    assert walker.exhaust(never, states, reduce, all_rules) == slow
+    assert second.reached == first.reached
+    if slow.states <= states:
+        assert second.learnt() == first.learnt()
+    # And with everything learnt, in what memory it has.
+    assert walker.exhaust(never, states, reduce, all_rules) == slow
+    return slow
+
+
+@pytest.mark.parametrize("reduce", [True, False])
+@pytest.mark.parametrize("test", PROVED)
+def test_proofs_meet_the_same_states(test: tuple[str, str, str], reduce: bool) -> None:
+    found = proved_alike(opened(*test), opened(*test), reduce, False)
+    assert found.complete == (found.violation is None)
+
+
+@pytest.mark.parametrize("reduce", [True, False])
+@pytest.mark.parametrize("litmus", [polling(("a", "b")), polling(("b", "a")), reuse(False), demotion(2)])
+def test_small_programs_are_searched_alike(litmus: Litmus, reduce: bool) -> None:
+    for all_rules in (False, True):
+        small = small_machine(litmus, "x86")
+        found = proved_alike(LearnedMachine(small), LearnedMachine(small), reduce, all_rules)
+        assert found.complete or found.violation
+
+
+def test_a_proof_that_meets_its_limit_is_cut_at_the_same_state() -> None:
+    test = CATALOGUE[2]
+    found = proved_alike(opened(*test), opened(*test), True, True, 5_000)
+    assert not found.complete
+    assert found.states == 5_001
+
+
+def test_large_proofs_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "FEW", 100)
+    explorer = opened(*PROVED[1])
+    found = runs.exhaust(explorer)
+    assert explorer.walker is not None
+    assert found == exhaust(opened(*PROVED[1]))
+    small = LearnedMachine(lost_wakeup())
+    assert runs.exhaust(small).violation is not None
+
+
 def test_what_is_shipped_was_made_from_this_source() -> None:
     folder = files("emulator.explore.compiled")
     source = b"".join(
-        folder.joinpath(name).read_bytes() for name in ("graph.c", "twister.c", "strategies.c", "search.c")
+        folder.joinpath(name).read_bytes()
+        for name in ("graph.c", "twister.c", "strategies.c", "runs.c", "exhaustive.c")
     )
     assert folder.joinpath("walker.source").read_text().strip() == sha256(source).hexdigest(), (
         "the C files have changed: run emulator/explore/compiled/build"

@@ -92,6 +92,7 @@ static void put(struct table *t, u32 a, u32 b, u32 x, u32 y, u32 z)
 struct node {
 	u32 first, count; /* its options */
 	u32 flags;
+	u32 ample; /* the option that may be taken before everything else, NOTHING if there is none */
 };
 
 #define DEAD 1u
@@ -101,7 +102,7 @@ struct option {
 	u32 action; /* NOTHING: the CPU's own business */
 	u32 cpu, agent, walks;
 	u32 cached;   /* of a walk: the answer that the walker has already, NOTHING if none */
-	u32 to, event, broken; /* of its own business: where it leads, once learnt; `to` is NOTHING until then */
+	u32 to, event, broken; /* of its own business: where it leads and what rule breaks; NOTHING until learnt */
 };
 
 #define FALSY 1u /* lowest bit of the number of an answer */
@@ -109,10 +110,10 @@ struct option {
 static struct node *nodes;
 static struct option *options;
 static u32 node_count, node_room, option_count, option_room;
-static struct table shared_edges; /* (shared, action) -> answer or NOTHING if not enabled, next, broken */
-static struct table successors;   /* (option, answer) -> node, event, broken */
-static struct table clock_edges;  /* (clock, event) -> next, broken */
-static struct table verdicts;     /* (number, of what) -> broken */
+static struct table shared_edges; /* (shared, action) -> answer or NOTHING if not enabled, next, rule */
+static struct table successors;   /* (option, answer) -> node, event, rule */
+static struct table clock_edges;  /* (clock, event) -> next, rule */
+static struct table verdicts;     /* (number, of what) -> rule */
 
 static u32 *in; /* what Python hands over */
 static u32 in_room;
@@ -127,18 +128,57 @@ static u32 lacking[2 * MOST_OPTIONS];
 static u32 lacks;
 
 enum { OF_SHARED, OF_CLOCKS, OF_DEADLOCK };
-enum { DONE, LACKS_SHARED, LACKS_OWN, LACKS_ANSWERED, LACKS_CLOCK, LACKS_VERDICT, BROKEN, LOOK };
+enum {
+	DONE, LACKS_SHARED, LACKS_OWN, LACKS_ANSWERED, LACKS_CLOCK, LACKS_VERDICT, LACKS_TOUCHED,
+	BROKEN, LOOK, FULL
+};
 
 static void copy(void *to, const void *from, u32 bytes)
 {
 	__builtin_memcpy(to, from, bytes);
 }
 
-static void forget_search(void);
+static u32 *grown(u32 *old, u32 used, u32 *have, u32 wanted)
+{
+	if (wanted <= *have)
+		return old;
+	*have = wanted * 2 < 1024 ? 1024 : wanted * 2;
+	u32 *fresh = (u32 *)take(*have * 4);
+	copy(fresh, old, used * 4);
+	return fresh;
+}
+
+/*
+ * What transitions touch, as `dependence.py` has it: a length, and that many words of what is changed and of
+ * what is met. Bits of keys that do not count yet are in the first half of `closed_mask`.
+ */
+#define MOST_MASK 2048u /* words */
+static u32 *masks, mask_words, mask_room;
+static u32 *mask_at, masks_made, mask_at_room;
+static u32 closed_mask;
+static struct table touched;   /* (option, answer) -> mask */
+#define ASKED 0xfffffffeu      /* in the place of an answer: what decides whether it is possible */
+#define OWN_ANSWER 0xfffffffdu /* where nothing is asked */
+static u32 *reached, reached_room; /* of each node: mask of all that its CPU may still touch */
+
+static u32 *path, length, path_room; /* options that have been taken */
+
+EXPORT(path_at) u32 *path_at(void) { return path; }
+
+static void note(u32 option)
+{
+	path = grown(path, length, &path_room, length + 1);
+	path[length++] = option;
+}
+
+static void forget_runs(void);
+static void forget_states(void);
 
 EXPORT(forget) void forget(u32 count)
 {
-	forget_search();
+	forget_runs();
+	forget_states();
+	path_room = 0;
 	at_end = ((u32)&__heap_base + 15u) & ~15u;
 	node_count = option_count = 0;
 	node_room = 1024;
@@ -149,6 +189,8 @@ EXPORT(forget) void forget(u32 count)
 	make(&successors, 4096);
 	make(&clock_edges, 4096);
 	make(&verdicts, 1024);
+	make(&touched, 1024);
+	mask_words = mask_room = masks_made = mask_at_room = reached_room = 0;
 	in = 0;
 	in_room = 0;
 	cpus = count;
@@ -163,11 +205,7 @@ EXPORT(room) u32 *room(u32 words)
 	return in;
 }
 
-/* A report to Python is words: see `go_on`. */
-static u32 report[16 + 2 * MOST_OPTIONS];
-EXPORT(report_at) u32 *report_at(void) { return report; }
-
-enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT };
+enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED };
 
 static u32 *add_node(u32 *p)
 {
@@ -177,9 +215,11 @@ static u32 *add_node(u32 *p)
 		copy(nodes, old, node_room * (u32)sizeof(struct node));
 		node_room *= 2;
 	}
-	u32 cpu = p[0], flags = p[1], many = p[2];
-	p += 3;
-	nodes[node_count++] = (struct node){option_count, many, flags};
+	u32 cpu = p[0], flags = p[1], first = p[2], many = p[3];
+	p += 4;
+	if (first != NOTHING)
+		first += option_count;
+	nodes[node_count++] = (struct node){option_count, many, flags, first};
 	while (many--) {
 		if (option_count == option_room) {
 			struct option *old = options;
@@ -195,11 +235,13 @@ static u32 *add_node(u32 *p)
 }
 
 /*
- * What Python has learnt, `words` of it in `in`. NODE: CPU, flags, number of options, of each action, agent,
+ * What Python has learnt, `words` of it in `in`. NODE: CPU, flags, the ample option, number of options, of each action, agent,
  * walks, cached. SHARED: shared, action, answer, next, broken. OWN: option, node, event, broken. ANSWERED:
  * option, answer, node, event, broken. CLOCK: clock, event, next, broken. VERDICT: number, of what, broken.
+ * MASK, the next one: length, what is changed, what is met. TOUCHED: option, answer, mask. REACHED: node, mask.
+ * CLOSED: mask.
  */
-EXPORT(learn) void learn(u32 words)
+static void learn(u32 words)
 {
 	for (u32 *p = in, *end = in + words; p < end;) {
 		switch (*p++) {
@@ -230,6 +272,28 @@ EXPORT(learn) void learn(u32 words)
 			put(&verdicts, p[0], p[1], p[2], 0, 0);
 			p += 3;
 			break;
+		case MASK: {
+			u32 size = 1 + 2 * *p;
+			masks = grown(masks, mask_words, &mask_room, mask_words + size);
+			mask_at = grown(mask_at, masks_made, &mask_at_room, masks_made + 1);
+			copy(masks + mask_words, p, size * 4);
+			mask_at[masks_made++] = mask_words;
+			mask_words += size;
+			p += size;
+			break;
+		}
+		case TOUCHED:
+			put(&touched, p[0], p[1], p[2], 0, 0);
+			p += 3;
+			break;
+		case REACHED:
+			reached = grown(reached, reached_room, &reached_room, p[0] + 1);
+			reached[p[0]] = p[1];
+			p += 2;
+			break;
+		case CLOSED:
+			closed_mask = *p++;
+			break;
 		default:
 			__builtin_trap();
 		}
@@ -245,6 +309,31 @@ EXPORT(start_at) void start_at(u32 of_shared, u32 of_clocks)
 	first_clocks = of_clocks;
 }
 
+/*
+ * What goes to and fro is words in memory, as a call with numbers takes Python three times as long. `report`
+ * begins with how many words Python has put into `in`; then comes, from here, what ended the search, the
+ * number of what lacks, the option that was being taken (if that lacks something), what is shared, the clocks
+ * and the nodes of the state it was taken in.
+ */
+static u32 report[32 + MOST_CPUS + 2 * MOST_OPTIONS];
+EXPORT(report_at) u32 *report_at(void) { return report; }
+static u32 being_taken;
+
+static u32 *tell(u32 code)
+{
+	if (code == DONE || code >= BROKEN)
+		lacks = 0;
+	report[0] = 0;
+	report[1] = code;
+	report[2] = lacks;
+	report[3] = being_taken;
+	report[4] = shared;
+	report[5] = clocks;
+	copy(report + 6, now, cpus * 4);
+	copy(report + 6 + cpus, lacking, lacks * 8);
+	return report + 6 + cpus + 2 * lacks;
+}
+
 static void reset(void)
 {
 	for (u32 i = 0; i < cpus; i++)
@@ -253,77 +342,95 @@ static void reset(void)
 	clocks = first_clocks;
 }
 
+/* Whether option `o` can happen now: if so it goes into `found`. What is not known yet is noted as lacking. */
+static void offer(u32 o, u32 *found, u32 *n)
+{
+	struct option *option = &options[o];
+	if (option->action != NOTHING) {
+		struct entry *edge = find(&shared_edges, shared, option->action);
+		if (!edge) {
+			lacking[2 * lacks] = shared;
+			lacking[2 * lacks++ + 1] = option->action;
+			return;
+		}
+		if (edge->x == NOTHING)
+			return;
+		if (option->walks && (edge->x & FALSY || edge->x == option->cached))
+			return;
+	}
+	found[(*n)++] = o;
+}
+
+/* LearnedMachine.options(cpu), behind the `n` in `found`. */
+static u32 options_of(u32 cpu, u32 *found, u32 n)
+{
+	struct node *node = &nodes[now[cpu]];
+	for (u32 o = node->first; o < node->first + node->count; o++)
+		offer(o, found, &n);
+	return n;
+}
+
 /* LearnedMachine.options: everything that can happen next into `found`; their number, -1 if edges lack. */
 static i32 options_now(u32 *found)
 {
 	u32 n = 0;
 	lacks = 0;
-	for (u32 c = 0; c < cpus; c++) {
-		struct node *node = &nodes[now[c]];
-		for (u32 o = node->first; o < node->first + node->count; o++) {
-			struct option *option = &options[o];
-			if (option->action != NOTHING) {
-				struct entry *edge = find(&shared_edges, shared, option->action);
-				if (!edge) {
-					lacking[2 * lacks] = shared;
-					lacking[2 * lacks++ + 1] = option->action;
-					continue;
-				}
-				if (edge->x == NOTHING)
-					continue;
-				if (option->walks && (edge->x & FALSY || edge->x == option->cached))
-					continue;
-			}
-			found[n++] = o;
-		}
-	}
+	for (u32 c = 0; c < cpus; c++)
+		n = options_of(c, found, n);
 	return lacks ? -1 : (i32)n;
 }
 
-/* LearnedMachine.take: DONE, BROKEN, or what lacks; then nothing has happened. */
-static int take_option(u32 o)
+static int lack(int code, u32 a, u32 b)
+{
+	lacks = 1;
+	lacking[0] = a;
+	lacking[1] = b;
+	return code;
+}
+
+/* LearnedMachine.take: DONE, BROKEN with the rule, or what lacks; then nothing has happened. */
+static int take_option(u32 o, u32 *rule)
 {
 	struct option *option = &options[o];
-	u32 to, event, broken, next = shared, after = clocks;
-	lacks = 1;
-	lacking[0] = o;
+	being_taken = o;
+	u32 to, event, broken, first = 0, next = shared, after = clocks;
 	if (option->action == NOTHING) {
 		if (option->to == NOTHING)
-			return LACKS_OWN;
+			return lack(LACKS_OWN, o, 0);
 		to = option->to;
 		event = option->event;
 		broken = option->broken;
 	} else {
 		struct entry *edge = find(&shared_edges, shared, option->action);
-		lacking[1] = edge->x;
-		next = edge->y;
 		struct entry *way = find(&successors, o, edge->x);
 		if (!way)
-			return LACKS_ANSWERED;
+			return lack(LACKS_ANSWERED, o, edge->x);
+		first = edge->z;
+		next = edge->y;
 		to = way->x;
 		event = way->y;
-		broken = way->z | edge->z;
+		broken = way->z;
 	}
 	if (event != NOTHING) {
 		struct entry *seen = find(&clock_edges, clocks, event);
-		lacking[0] = clocks;
-		lacking[1] = event;
 		if (!seen)
-			return LACKS_CLOCK;
+			return lack(LACKS_CLOCK, clocks, event);
 		after = seen->x;
-		broken |= seen->y;
+		if (!first)
+			first = seen->y;
 	}
 	now[option->cpu] = to;
 	shared = next;
 	clocks = after;
-	lacks = 0;
-	return broken ? BROKEN : DONE;
+	*rule = first ? first : broken;
+	return *rule ? BROKEN : DONE;
 }
 
-/* LearnedMachine.verdict, at an end: DONE, BROKEN, or what lacks. */
-static int verdict_now(void)
+/* LearnedMachine.verdict, at an end: DONE, BROKEN with the rule, or what lacks. */
+static int verdict_now(u32 *rule)
 {
 	u32 flags = IDLE;
+	*rule = 0;
 	for (u32 c = 0; c < cpus; c++) {
 		u32 own = nodes[now[c]].flags;
 		if (own & DEAD)
@@ -334,12 +441,9 @@ static int verdict_now(void)
 	u32 keys[2][2] = {{flags ? shared : 0, flags ? OF_SHARED : OF_DEADLOCK}, {clocks, OF_CLOCKS}};
 	for (u32 i = 0; i < (flags ? 2 : 1); i++) {
 		struct entry *one = find(&verdicts, keys[i][0], keys[i][1]);
-		if (!one) {
-			lacks = 1;
-			lacking[0] = keys[i][0];
-			lacking[1] = keys[i][1];
-			return LACKS_VERDICT;
-		}
+		if (!one)
+			return lack(LACKS_VERDICT, keys[i][0], keys[i][1]);
+		*rule = one->x;
 		if (one->x)
 			return BROKEN;
 	}

@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import ctypes
 import math
+import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha512
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from emulator.checks.violation import Violation
+from emulator.explore.exhaustive import Exhausted, ample, endless
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.parts import UNKNOWN, ClockNode, CpuNode, Edge, Option, SharedNode
 from emulator.explore.search import ASK_EVERY, Limits, Tally
 from emulator.explore.strategies import delay_bounded, pct, random_walk, uniform
 from emulator.explore.strategies.portfolio import Portfolio
 from emulator.explore.strategies.strategy import KINDS, WALKER, Strategy
-from emulator.hardware.cpu import Kind
+from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.progress import deadlock
 
 _NOTHING: Final = 0xFFFFFFFF
 _MOST_CPUS: Final = 64
 _MOST_OPTIONS: Final = 4096
 # Numbers that graph.c and strategies.c know.
-_NODE, _SHARED, _OWN, _ANSWERED, _CLOCK, _VERDICT = range(6)
+_NODE, _SHARED, _OWN, _ANSWERED, _CLOCK, _VERDICT, _MASK, _TOUCHED, _REACHED, _CLOSED = range(10)
 _OF_SHARED, _OF_CLOCKS, _OF_DEADLOCK = range(3)
 (
     _DONE,
@@ -37,21 +40,20 @@ _OF_SHARED, _OF_CLOCKS, _OF_DEADLOCK = range(3)
     _LACKS_ANSWERED,
     _LACKS_CLOCK,
     _LACKS_VERDICT,
+    _LACKS_TOUCHED,
     _BROKEN,
-) = range(7)
+    _LOOK,
+    _FULL,
+) = range(10)
 _RANDOM, _PCT, _UNIFORM, _DELAY = range(4)
 _DEAD, _IDLE = 1, 2
-_REPORT: Final = 7  # words of a report before what lacks
+_LACKED_WAY: Final = (_LACKS_OWN, _LACKS_ANSWERED, _LACKS_CLOCK)
+# Reports: the first words of every one, then what runs and exhaustive searches have more.
+_HEAD: Final = 6
+_RUNS: Final = struct.Struct("<IIQII")
+_SEARCHED: Final = struct.Struct("<IQQQIdII")
 
 _Member = tuple[int, int, int]
-
-
-class _Report(NamedTuple):
-    runs: int
-    cut: int
-    steps: int
-    leader: int
-    path: int
 
 
 @cache
@@ -64,9 +66,9 @@ def _module() -> Any:
     return wasmtime, engine, wasmtime.Module(engine, code)
 
 
-def walks(machine: LearnedMachine, strategy: Strategy) -> bool:
-    """Whether a Walker can do this: a strategy of ours, and not more CPUs than there is room for."""
-    return machine.cpus <= _MOST_CPUS and _members(strategy) is not None
+def walks(machine: LearnedMachine, strategy: Strategy | None = None) -> bool:
+    """Whether a Walker can do this: a strategy of ours if any, and not more CPUs than there is room for."""
+    return machine.cpus <= _MOST_CPUS and (strategy is None or _members(strategy) is not None)
 
 
 def _members(strategy: Strategy) -> tuple[_Member, ...] | None:
@@ -96,8 +98,9 @@ class Walker:
         self._store = wasmtime.Store(engine)
         exports = wasmtime.Instance(self._store, module, []).exports(self._store)
         self._memory: Any = exports["memory"]
-        self._calls = {name: exports[name] for name in ("forget", "room", "learn", "start_at", "strategy")}
+        self._calls = {name: exports[name] for name in ("forget", "room", "start_at", "strategy")}
         self._calls |= {name: exports[name] for name in ("begin_runs", "path_at", "report_at", "go_on")}
+        self._calls |= {name: exports[name] for name in ("begin_exhaustive", "exhaust_on", "open_at")}
         self._report_at = self._call("report_at")
         self._room = self._in = 0
         self._known: tuple[Any, int] = (None, -1)  # which graphs, and how much of them
@@ -119,9 +122,35 @@ class Walker:
         if count > self._room:
             self._room = max(1 << 14, 2 * count)
             self._in = self._call("room", self._room)
-        if count:
-            ctypes.memmove(self._words(self._in, count), words.buffer_info()[0], 4 * count)
+        ctypes.memmove(self._words(self._in, count), words.buffer_info()[0], 4 * count)
         return count
+
+    def _teach(self) -> None:
+        """Hand over what is new, to be learnt with the next call."""
+        count = self._hand_over(self._new)
+        self._words(self._report_at, 1)[0] = count
+
+    def _go_on(self, name: str, ahead: bool) -> tuple[int, Any]:
+        """Until the compiled side stops, or wants to be looked at: why, and where the rest of its report is.
+
+        What it lacks is learnt; with `ahead` also what it will lack next.
+        """
+        length = _HEAD + self._machine.cpus
+        go_on = self._calls[name]
+        while True:
+            go_on(self._store)
+            report = self._words(self._report_at, length + 2 * _MOST_OPTIONS)
+            _, code, lacks, taken, shared, clocks, *nodes = report[:length]
+            if not _LACKS_SHARED <= code <= _LACKS_TOUCHED:
+                return code, self._report_at + 4 * length
+            pairs = report[length : length + 2 * lacks]
+            self._new = array("I")
+            for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+                self._learn(code, first, second)
+            if code in _LACKED_WAY:
+                self._learn_ahead(self._options[taken], shared, clocks, nodes, ahead)
+            self._known = (self._machine.sharing, self._machine.edges_learnt())
+            self._teach()
 
     # --- the graphs ----------------------------------------------------------------------------
 
@@ -134,9 +163,11 @@ class Walker:
         self._call("forget", machine.cpus)
         self._room = self._in = 0
         self._nodes: dict[CpuNode, tuple[int, int]] = {}  # number, and that of its first option
+        self._node_list: list[CpuNode] = []
         self._options: list[Option] = []
         self._answers: dict[tuple[int, Any], int] = {}
         self._answer_list: list[Any] = []
+        self._rules: dict[str, int] = {}
         self._shared: dict[int, SharedNode] = {}
         self._clocks: dict[int, ClockNode] = {}
         new = self._new = array("I")
@@ -155,19 +186,26 @@ class Walker:
             for action, found in shared.edges.items():
                 self._shared_edge(shared, action, found)
             if shared.verdict is not UNKNOWN:
-                new.extend((_VERDICT, shared.number, _OF_SHARED, shared.verdict is not None))
+                new.extend((_VERDICT, shared.number, _OF_SHARED, self._rule(shared.verdict)))
         for clock in machine.watching.nodes.values():
             self._clocks[clock.number] = clock
             for event, (following, broken) in clock.edges.items():
-                new.extend((_CLOCK, clock.number, event, following.number, broken is not None))
+                new.extend((_CLOCK, clock.number, event, following.number, self._rule(broken)))
             if clock.verdict is not UNKNOWN:
-                new.extend((_VERDICT, clock.number, _OF_CLOCKS, clock.verdict is not None))
-        self._call("learn", self._hand_over(new))
+                new.extend((_VERDICT, clock.number, _OF_CLOCKS, self._rule(clock.verdict)))
+        self._teach()
+        self._call("go_on")
         nodes, shared, clocks = machine.start
         self._hand_over(array("I", [self._nodes[node][0] for node in nodes]))
         self._call("start_at", shared.number, clocks.number)
         self._new = array("I")
         self._known = known
+
+    def _rule(self, broken: Violation | None) -> int:
+        """A number for the rule, 0 if none is broken."""
+        if broken is None:
+            return 0
+        return self._rules.setdefault(broken.rule, len(self._rules) + 1)
 
     def _answer(self, action: int, answer: Any) -> int:
         # Each action has its own, as 0 and False are one to a dict, but not to a program.
@@ -183,11 +221,14 @@ class Walker:
             return known[0]
         number = len(self._nodes)
         self._nodes[node] = number, len(self._options)
+        self._node_list.append(node)
         self._options += node.options
         words = self._new
         flags = _DEAD * node.dead | _IDLE * node.idle
         cpu = node.options[0].cpu if node.options else 0
-        words.extend((_NODE, cpu, flags, len(node.options)))
+        first = ample(node, self._machine.machine.architecture.plain_orders)
+        at_first = _NOTHING if first is None else node.options.index(first)
+        words.extend((_NODE, cpu, flags, at_first, len(node.options)))
         for option in node.options:
             kind, _, at = option.transition
             cached = node.cached[at] if kind is Kind.WALK else None
@@ -212,9 +253,9 @@ class Walker:
         number = self._answer(option.action, answer)
         self._new.extend((_ANSWERED, self._at(option), number, *self._edge(edge)))
 
-    def _edge(self, edge: Edge) -> tuple[int, int, bool]:
+    def _edge(self, edge: Edge) -> tuple[int, int, int]:
         event = edge.event if edge.event >= 0 else _NOTHING
-        return self._node(edge.node), event, edge.violation is not None
+        return self._node(edge.node), event, self._rule(edge.violation)
 
     def _shared_edge(self, node: SharedNode, action: int, edge: Any) -> None:
         if edge is None:
@@ -223,43 +264,68 @@ class Walker:
         answer, following, broken = edge
         self._shared[following.number] = following
         number = self._answer(action, answer)
-        self._new.extend((_SHARED, node.number, action, number, following.number, broken is not None))
+        self._new.extend((_SHARED, node.number, action, number, following.number, self._rule(broken)))
 
-    def _learn(self, code: int, lacking: Sequence[tuple[int, int]]) -> None:
-        """Learn what the compiled side lacks."""
+    def _learn(self, code: int, first: int, second: int) -> None:
+        """Learn one thing that the compiled side lacks."""
         machine = self._machine
-        self._new = array("I")
-        for first, second in lacking:
-            if code == _LACKS_SHARED:
-                node = self._shared[first]
-                edge = node.edges.get(second, UNKNOWN)
-                self._shared_edge(
-                    node, second, machine.sharing.learn(node, second) if edge is UNKNOWN else edge
-                )
-            elif code == _LACKS_OWN:
-                option = self._options[first]
-                self._own(option, machine.edge_of(option, None))
-            elif code == _LACKS_ANSWERED:
-                option = self._options[first]
-                answer = self._answer_list[second >> 1]
-                self._answered(option, answer, machine.edge_of(option, answer))
-            elif code == _LACKS_CLOCK:
-                clock = self._clocks[first]
-                following, broken = clock.edges.get(second) or machine.watching.learn(clock, second)
-                self._clocks[following.number] = following
-                self._new.extend((_CLOCK, first, second, following.number, broken is not None))
-            else:
-                self._new.extend((_VERDICT, first, second, self._verdict(first, second)))
-        self._known = (machine.sharing, machine.edges_learnt())
+        if code == _LACKS_SHARED:
+            self._edge_of_shared(self._shared[first], second)
+        elif code == _LACKS_OWN:
+            option = self._options[first]
+            self._own(option, machine.edge_of(option, None))
+        elif code == _LACKS_ANSWERED:
+            option = self._options[first]
+            answer = self._answer_list[second >> 1]
+            self._answered(option, answer, machine.edge_of(option, answer))
+        elif code == _LACKS_CLOCK:
+            self._edge_of_clock(self._clocks[first], second)
+        else:
+            self._new.extend((_VERDICT, first, second, self._verdict(first, second)))
 
-    def _verdict(self, number: int, of: int) -> bool:
-        """Whether the end is broken, as far as `of` says."""
+    def _edge_of_shared(self, node: SharedNode, action: int) -> Any:
+        edge = self._machine.sharing.learn(node, action)
+        self._shared_edge(node, action, edge)
+        return edge
+
+    def _edge_of_clock(self, clock: ClockNode, event: int) -> tuple[ClockNode, Violation | None]:
+        following, broken = self._machine.watching.learn(clock, event)
+        self._clocks[following.number] = following
+        self._new.extend((_CLOCK, clock.number, event, following.number, self._rule(broken)))
+        return following, broken
+
+    def _learn_ahead(
+        self, option: Option, at_shared: int, at_clocks: int, at_nodes: list[int], ahead: bool
+    ) -> None:
+        """What will be asked for next, as this option is being taken: the watchers' edge, and with `ahead`
+        what is possible in the state that it leads to, if that is a new one for sure."""
+        machine = self._machine
+        shared, clocks = self._shared[at_shared], self._clocks[at_clocks]
+        answer = broken = None
+        if option.action >= 0:
+            answer, shared, broken = shared.edges[option.action]  # type: ignore[misc]
+        edge = machine.edge_of(option, answer)
+        event = edge.event
+        if event >= 0:
+            known = clocks.edges.get(event)
+            clocks, told = known or self._edge_of_clock(clocks, event)
+            broken = broken or told
+        if not ahead or broken or edge.violation:
+            return
+        for cpu, number in enumerate(at_nodes):
+            node = edge.node if cpu == option.cpu else self._node_list[number]
+            for one in node.options:
+                if one.action >= 0 and one.action not in shared.edges:
+                    self._edge_of_shared(shared, one.action)
+
+    def _verdict(self, number: int, of: int) -> int:
+        """The rule that the end breaks, as far as `of` says."""
         machine = self._machine
         if of == _OF_SHARED:
-            return machine.sharing.audit(self._shared[number]) is not None
+            return self._rule(machine.sharing.audit(self._shared[number]))
         if of == _OF_CLOCKS:
-            return machine.watching.audit(self._clocks[number]) is not None
-        return machine.machine.heed.of(deadlock([])) is not None
+            return self._rule(machine.watching.audit(self._clocks[number]))
+        return self._rule(machine.machine.heed.of(deadlock([])))
 
     # --- runs ----------------------------------------------------------------------------------
 
@@ -279,17 +345,18 @@ class Walker:
             runs = range(first, min(first + ASK_EVERY, last))
             words = self._hand_over(_seeds(seed, runs))
             self._call("begin_runs", len(runs), words, limits.steps)
-            code, report = self._go_on()
-            tally.schedules += report.runs
-            tally.steps += report.steps
-            tally.cut += report.cut
+            code, at = self._go_on("go_on", True)
+            done, cut, steps, leader, length = _RUNS.unpack(self._words(at, _RUNS.size // 4))
+            tally.schedules += done
+            tally.steps += steps
+            tally.cut += cut
             if code == _BROKEN:
-                self._repeat(report.path)
+                self._repeat(length)
                 tally.violation = machine.violation
                 tally.schedule = tuple(machine.path)
-                tally.run = first + report.runs - 1
+                tally.run = first + done - 1
                 if type(strategy) is Portfolio:
-                    tally.strategy = f"{strategy.name}/{strategy.members[report.leader].name}"
+                    tally.strategy = f"{strategy.name}/{strategy.members[leader].name}"
                 break
             machine.settle()
         return tally
@@ -303,18 +370,6 @@ class Walker:
         shares = random_walk.WALK_ACCEPTED, uniform.LEAST_WALKER
         self._call("strategy", len(members), type(strategy) is Portfolio, *shares)
 
-    def _go_on(self) -> tuple[int, _Report]:
-        """Runs until they are done or a rule breaks; what ended them."""
-        words = 0
-        while True:
-            code = self._call("go_on", words)
-            runs, cut, low, high, leader, path, lacks = self._words(self._report_at, _REPORT)
-            if code in (_DONE, _BROKEN):
-                return code, _Report(runs, cut, low | high << 32, leader, path)
-            pairs = self._words(self._report_at + 4 * _REPORT, 2 * lacks)
-            self._learn(code, list(zip(pairs[::2], pairs[1::2], strict=True)))
-            words = self._hand_over(self._new)
-
     def _repeat(self, length: int) -> None:
         """Take the path of the run that broke a rule, so that the machine stands where it ended."""
         machine = self._machine
@@ -325,6 +380,48 @@ class Walker:
             machine.take(self._options[number])
         if machine.violation is None:
             machine.finish()
+
+    # --- every interleaving --------------------------------------------------------------------
+
+    def exhaust(self, stop: Callable[[], bool], max_states: int, reduce: bool, all_rules: bool) -> Exhausted:
+        """As `exhaustive.exhaust`."""
+        machine = self._machine
+        machine.reset()
+        self._load()
+        self._call("begin_exhaustive", int(reduce), all_rules, max_states)
+        while True:
+            code, at = self._go_on("exhaust_on", False)
+            if code != _LOOK or stop():
+                break
+        machine.settle()
+        return self._exhausted(at, code == _DONE, all_rules)
+
+    def _exhausted(self, at: int, to_the_end: bool, all_rules: bool) -> Exhausted:
+        report = _SEARCHED.unpack(self._words(at, _SEARCHED.size // 4))
+        states, steps, schedules, rules, first, total, length, words = report
+        found = Exhausted(states=states, steps=steps, schedules=schedules)
+        found.rules = {rule for rule, number in self._rules.items() if rules >> number - 1 & 1}
+        if first:
+            self._repeat(length)
+            found.violation, found.schedule = self._machine.violation, tuple(self._machine.path)
+        found.complete = to_the_end and (not first or all_rules)
+        found.saved = max(0, int(total) - schedules)
+        if found.complete:
+            found.endless, found.endless_schedule = endless(self._open_ended(words))
+        return found
+
+    def _open_ended(self, words: int) -> dict[int, tuple[list[int], tuple[Transition, ...]]]:
+        left = list(self._words(self._call("open_at"), words)) if words else []
+        found = {}
+        at = 0
+        while at < len(left):
+            state, count = left[at : at + 2]
+            following = left[at + 2 : at + 2 + count]
+            at += 2 + count
+            way = left[at + 1 : at + 1 + left[at]]
+            at += 1 + len(way)
+            found[state] = following, tuple([self._options[number].transition for number in way])
+        return found
 
 
 def _seeds(seed: int, runs: range) -> array[int]:

@@ -2,22 +2,16 @@
  * Runs of a strategy (`search.py`), one after another, until a rule breaks, something has to be learnt, or
  * it is time to look whether to stop. A run that was left for learning goes on where it was.
  */
-#include "graph.c"
-#include "twister.c"
-#include "strategies.c"
-
 static u32 *keys, *key; /* the runs' seeds: length, then that many words; the next run's */
 static u32 key_room;
-static u32 runs_left, running, most_steps, left, length;
+static u32 runs_left, running, most_steps, left;
 static u32 chosen; /* an option whose edges are still being learnt */
 static u64 steps;
 static u32 cut, runs;
-static u32 *path;
-static u32 path_room;
 
-static void forget_search(void)
+static void forget_runs(void)
 {
-	key_room = path_room = pool_room = 0;
+	key_room = pool_room = 0;
 	running = runs_left = 0;
 }
 
@@ -35,19 +29,6 @@ EXPORT(begin_runs) void begin_runs(u32 count, u32 words, u32 steps_of_a_run)
 	running = 0;
 	steps = 0;
 	cut = runs = 0;
-}
-
-EXPORT(path_at) u32 *path_at(void) { return path; }
-
-static void note(u32 option)
-{
-	if (length == path_room) {
-		u32 *old = path;
-		path = (u32 *)take((path_room + 1024) * 2 * 4);
-		copy(path, old, length * 4);
-		path_room = (path_room + 1024) * 2;
-	}
-	path[length++] = option;
 }
 
 static void over(void)
@@ -79,7 +60,8 @@ static int search(void)
 				if (n < 0)
 					return LACKS_SHARED;
 				if (!n) {
-					int verdict = verdict_now();
+					u32 rule;
+					int verdict = verdict_now(&rule);
 					if (verdict == LACKS_VERDICT)
 						return verdict;
 					over();
@@ -95,7 +77,8 @@ static int search(void)
 				left--;
 				chosen = choose(found, (u32)n);
 			}
-			int taken = take_option(chosen);
+			u32 rule;
+			int taken = take_option(chosen, &rule);
 			if (taken != DONE && taken != BROKEN)
 				return taken;
 			note(chosen);
@@ -109,21 +92,14 @@ static int search(void)
 	return DONE;
 }
 
-/*
- * First learn `words` that are in `in`. Returns what ended it, and reports: runs, runs cut, steps (two
- * words), the leader, the length of the path, the number of what lacks and that.
- */
-EXPORT(go_on) int go_on(u32 words)
+/* First learn what is in `in`. Then reports: runs, runs cut, steps (two words), the leader, length of the path. */
+EXPORT(go_on) void go_on(void)
 {
-	learn(words);
-	int code = search();
-	report[0] = runs;
-	report[1] = cut;
-	report[2] = (u32)steps;
-	report[3] = (u32)(steps >> 32);
-	report[4] = leader;
-	report[5] = length;
-	report[6] = lacks;
-	copy(report + 7, lacking, lacks * 8);
-	return code;
+	learn(report[0]);
+	u32 *more = tell((u32)search());
+	more[0] = runs;
+	more[1] = cut;
+	copy(more + 2, &steps, 8);
+	more[4] = leader;
+	more[5] = length;
 }

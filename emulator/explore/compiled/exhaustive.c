@@ -1,0 +1,536 @@
+/*
+ * Every interleaving, each state once: the search of `exhaustive.py`, state for state.
+ *
+ * A state is the numbers of its nodes, compared in full. Executions are counted in doubles, as there, in the
+ * same order.
+ */
+
+/* --- states ------------------------------------------------------------------------------------- */
+
+#define CHUNK 4096u /* states */
+#define MOST_CHUNKS (1u << 16)
+
+static u32 *chunks[MOST_CHUNKS];
+static u64 *slots; /* hash table: 0 free, else the hash (upper half), and the number of a state and one */
+static u32 slot_mask, state_count, state_words, chunks_made;
+
+static u32 *state_of(u32 number)
+{
+	return chunks[number / CHUNK] + (number % CHUNK) * state_words;
+}
+
+/* Behind the nodes, what is shared and the clocks: executions from here to the end, ON_PATH while unknown. */
+#define ON_PATH -1.0
+
+static double executions_of(u32 number)
+{
+	double value;
+	copy(&value, state_of(number) + state_words - 2, sizeof value);
+	return value;
+}
+
+static void executed(u32 number, double value)
+{
+	copy(state_of(number) + state_words - 2, &value, sizeof value);
+}
+
+static u32 hash_now(void)
+{
+	u64 h = (u64)shared << 32 | clocks;
+	h *= 0x9e3779b97f4a7c15ull;
+	for (u32 c = 0; c < cpus; c++) {
+		h ^= now[c];
+		h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9ull;
+	}
+	return (u32)(h ^ (h >> 32));
+}
+
+static int is_now(const u32 *s)
+{
+	for (u32 c = 0; c < cpus; c++)
+		if (s[c] != now[c])
+			return 0;
+	return s[cpus] == shared && s[cpus + 1] == clocks;
+}
+
+static void go_to(u32 number)
+{
+	const u32 *s = state_of(number);
+	for (u32 c = 0; c < cpus; c++)
+		now[c] = s[c];
+	shared = s[cpus];
+	clocks = s[cpus + 1];
+}
+
+/* The number of the state that the machine is in, NOTHING if it has not been met. */
+static u32 known_now(void)
+{
+	u32 h = hash_now();
+	for (u32 i = h & slot_mask; slots[i]; i = (i + 1) & slot_mask)
+		if ((u32)(slots[i] >> 32) == h && is_now(state_of((u32)slots[i] - 1)))
+			return (u32)slots[i] - 1;
+	return NOTHING;
+}
+
+static void put_slot(u32 h, u32 number)
+{
+	u32 i = h & slot_mask;
+	while (slots[i])
+		i = (i + 1) & slot_mask;
+	slots[i] = (u64)h << 32 | (number + 1);
+}
+
+static u32 add_now(void)
+{
+	if (state_count * 2 > slot_mask) {
+		u64 *old = slots;
+		u32 size = (slot_mask + 1) * 2;
+		slots = (u64 *)take(size * 8);
+		__builtin_memset(slots, 0, (__SIZE_TYPE__)size * 8);
+		slot_mask = size - 1;
+		for (u32 i = 0; i < size / 2; i++)
+			if (old[i])
+				put_slot((u32)(old[i] >> 32), (u32)old[i] - 1);
+	}
+	if (state_count == chunks_made * CHUNK)
+		chunks[chunks_made++] = (u32 *)take(CHUNK * state_words * 4);
+	u32 number = state_count++, *s = state_of(number);
+	copy(s, now, cpus * 4);
+	s[cpus] = shared;
+	s[cpus + 1] = clocks;
+	executed(number, ON_PATH);
+	put_slot(hash_now(), number);
+	return number;
+}
+
+/* --- the way from the start to where the search is ----------------------------------------------- */
+
+struct level {
+	u32 state, first, count, at; /* its options are `first` and on of `ways` */
+	u32 narrowed, following;     /* following: a list of states that lead on, as far as none is known to end */
+	double executions;
+};
+
+static struct level *levels;
+static u32 level_count, level_room;
+static u32 *ways, way_count, way_room;
+
+struct link {
+	u32 state, next;
+};
+static struct link *links;
+static u32 link_count, link_room, link_free;
+
+/* States with no executions when they were left: state, its following, length of the way there, the way. */
+static u32 *open, open_count, open_room;
+
+static u64 most_states;
+static u64 transitions, ways_ended;
+static u32 reductions, all_rules_wanted, violated;
+static u64 rules;
+enum { BEGINNING, ENTERING, STEPPING, ARRIVED, WIDENING, OVER };
+#define LOOK_EVERY 65536u
+static u32 phase;
+
+static void follow(struct level *level, u32 state)
+{
+	u32 at = link_free;
+	if (at)
+		link_free = links[at].next;
+	else {
+		if (link_count == link_room) {
+			struct link *old = links;
+			links = (struct link *)take((link_room + 512) * 2 * (u32)sizeof(struct link));
+			copy(links, old, link_count * (u32)sizeof(struct link));
+			link_room = (link_room + 512) * 2;
+		}
+		if (!link_count)
+			link_count = 1; /* 0 ends a list */
+		at = link_count++;
+	}
+	links[at] = (struct link){state, level->following};
+	level->following = at;
+}
+
+static void forget_states(void)
+{
+	chunks_made = 0;
+	slots = 0;
+	slot_mask = 0;
+	level_room = way_room = open_room = link_room = 0;
+}
+
+/* A search from the start. What an earlier one has taken of memory is used again. */
+EXPORT(begin_exhaustive) void begin_exhaustive(u32 by, u32 all_rules, u32 states)
+{
+	reductions = by;
+	all_rules_wanted = all_rules;
+	most_states = states;
+	state_count = 0;
+	state_words = cpus + 4 + (cpus & 1);
+	if (!slots) {
+		slot_mask = 4095;
+		slots = (u64 *)take((slot_mask + 1) * 8);
+	}
+	__builtin_memset(slots, 0, ((__SIZE_TYPE__)slot_mask + 1) * 8);
+	level_count = way_count = open_count = 0;
+	link_count = link_free = 0;
+	transitions = ways_ended = 0;
+	violated = 0;
+	rules = 0;
+	length = 0;
+	reset();
+	phase = BEGINNING;
+}
+
+/* --- what may go first -------------------------------------------------------------------------- */
+
+static int lacks_what;
+
+static u32 met[2][MOST_MASK]; /* what the chosen touch: changed, met */
+static u32 met_length;
+
+static void join(u32 mask)
+{
+	const u32 *m = masks + mask_at[mask];
+	for (u32 i = met_length; i < m[0]; i++)
+		met[0][i] = met[1][i] = 0;
+	if (met_length < m[0])
+		met_length = m[0];
+	for (u32 i = 0; i < m[0]; i++) {
+		met[0][i] |= m[1 + i];
+		met[1][i] |= m[1 + m[0] + i];
+	}
+}
+
+static int meets(u32 mask)
+{
+	const u32 *m = masks + mask_at[mask], *closed = masks + mask_at[closed_mask];
+	u32 n = m[0] < met_length ? m[0] : met_length;
+	for (u32 i = 0; i < n; i++) {
+		u32 both = (met[0][i] & m[1 + m[0] + i]) | (m[1 + i] & met[1][i]);
+		if (i < closed[0])
+			both &= ~closed[1 + i];
+		if (both)
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * PersistentSets._offered: options of one CPU that are possible now, behind the `n` in `found`; what they and
+ * all that the CPU's state offers touch is joined. The number of all, -1 if something lacks.
+ */
+static i32 offered(u32 c, u32 *found, u32 n)
+{
+	struct node *node = &nodes[now[c]];
+	u32 from = n;
+	lacks = 0;
+	n = options_of(c, found, n);
+	if (lacks) {
+		lacks_what = LACKS_SHARED;
+		return -1;
+	}
+	for (u32 o = node->first; o < node->first + node->count; o++) {
+		struct entry *asked = find(&touched, o, ASKED);
+		if (asked)
+			join(asked->x);
+	}
+	for (u32 i = from; i < n; i++) {
+		struct option *option = &options[found[i]];
+		u32 answer = OWN_ANSWER;
+		if (option->action != NOTHING)
+			answer = find(&shared_edges, shared, option->action)->x;
+		struct entry *done = find(&touched, found[i], answer);
+		if (!done) {
+			lacks_what = lack(LACKS_TOUCHED, found[i], answer);
+			return -1;
+		}
+		join(done->x);
+	}
+	return (i32)n;
+}
+
+/* PersistentSets._closed: their options into `found`; 0 if that would be everybody, -1 if something lacks. */
+static i32 closed_set(u32 cpu, u32 *found)
+{
+	u64 everybody = cpus == 64 ? ~0ull : (1ull << cpus) - 1, chosen = 1ull << cpu, ahead = chosen;
+	i32 n = 0;
+	met_length = 0;
+	while (ahead) {
+		u32 c = 63 - (u32)__builtin_clzll(ahead);
+		ahead &= ~(1ull << c);
+		n = offered(c, found, (u32)n);
+		if (n < 0)
+			return -1;
+		for (u32 other = 0; other < cpus; other++) {
+			if (chosen >> other & 1 || nodes[now[other]].flags & DEAD)
+				continue;
+			if (meets(reached[now[other]])) {
+				chosen |= 1ull << other;
+				ahead |= 1ull << other;
+				if (chosen == everybody)
+					return 0;
+			}
+		}
+	}
+	return n;
+}
+
+/* PersistentSets.first: how many options may go first and alone, 0 for none, -1 if something lacks. */
+static i32 persistent(u32 *found)
+{
+	static u32 others[MOST_OPTIONS];
+	i32 best = 0;
+	for (u32 c = 0; c < cpus; c++) {
+		if (!nodes[now[c]].count)
+			continue;
+		i32 n = closed_set(c, others);
+		if (n < 0)
+			return -1;
+		if (n && (!best || n < best)) {
+			best = n;
+			copy(found, others, (u32)n * 4);
+			if (n == 1)
+				break;
+		}
+	}
+	return best;
+}
+
+/* --- the search --------------------------------------------------------------------------------- */
+
+enum { BY_AMPLE = 1, BY_PERSISTENT = 2 };
+
+/* Note a broken rule; whether to stop. The last option taken is the one before `at`. */
+static int judge(u32 rule)
+{
+	if (!rule)
+		return 0;
+	rules |= 1ull << (rule - 1);
+	if (!violated) {
+		violated = rule;
+		length = 0;
+		for (u32 i = 0; i < level_count; i++)
+			note(ways[levels[i].first + levels[i].at - 1]);
+	}
+	return !all_rules_wanted;
+}
+
+/* Into the state that the machine is in, a new one: DONE, BROKEN to stop, or what lacks. */
+static int enter(void)
+{
+	static u32 found[MOST_OPTIONS];
+	i32 n = 0;
+	u32 narrowed = 0;
+	if (reductions & BY_AMPLE)
+		for (u32 c = 0; c < cpus && !n; c++)
+			if (nodes[now[c]].ample != NOTHING) {
+				found[0] = nodes[now[c]].ample;
+				n = 1;
+				narrowed = 1;
+			}
+	if (!n && reductions & BY_PERSISTENT) {
+		n = persistent(found);
+		if (n < 0)
+			return lacks_what;
+		narrowed = n > 0;
+	}
+	if (!n) {
+		n = options_now(found);
+		if (n < 0)
+			return LACKS_SHARED;
+	}
+	if (!n) {
+		u32 rule = 0;
+		int verdict = verdict_now(&rule);
+		if (verdict == LACKS_VERDICT)
+			return verdict;
+		executed(add_now(), 1.0);
+		ways_ended++;
+		return judge(rule) ? BROKEN : DONE;
+	}
+	if (level_count == level_room) {
+		struct level *old = levels;
+		levels = (struct level *)take((level_room + 512) * 2 * (u32)sizeof(struct level));
+		copy(levels, old, level_count * (u32)sizeof(struct level));
+		level_room = (level_room + 512) * 2;
+	}
+	ways = grown(ways, way_count, &way_room, way_count + (u32)n + MOST_OPTIONS);
+	copy(ways + way_count, found, (u32)n * 4);
+	levels[level_count++] = (struct level){add_now(), way_count, (u32)n, 0, narrowed, 0, 0.0};
+	way_count += (u32)n;
+	return DONE;
+}
+
+/* All options of the top level, those taken first: 0 if edges lack. The machine is in its state. */
+static int widen(struct level *level)
+{
+	static u32 found[MOST_OPTIONS];
+	if (!level->narrowed)
+		return 1;
+	go_to(level->state);
+	i32 n = options_now(found);
+	if (n < 0)
+		return 0;
+	level->narrowed = 0;
+	u32 taken = level->at;
+	level->count = taken;
+	for (i32 i = 0; i < n; i++) {
+		u32 known = 0;
+		for (u32 j = 0; j < taken; j++)
+			known |= ways[level->first + j] == found[i];
+		if (!known)
+			ways[level->first + level->count++] = found[i];
+	}
+	way_count = level->first + level->count;
+	ways = grown(ways, way_count, &way_room, way_count + MOST_OPTIONS);
+	return 1;
+}
+
+static void left_open(struct level *level)
+{
+	u32 count = 0;
+	for (u32 at = level->following; at; at = links[at].next)
+		count++;
+	u32 words = 3 + count + level_count;
+	open = grown(open, open_count, &open_room, open_count + words);
+	u32 *p = open + open_count;
+	*p++ = level->state;
+	*p++ = count;
+	/* Last first: `exhaustive.py` keeps the order, but asks only whether any of them ends. */
+	for (u32 at = level->following; at; at = links[at].next)
+		*p++ = links[at].state;
+	*p++ = level_count;
+	for (u32 i = 0; i < level_count; i++)
+		*p++ = ways[levels[i].first + levels[i].at - 1];
+	open_count += words;
+}
+
+static void leave(void)
+{
+	struct level *level = &levels[--level_count];
+	way_count = level->first;
+	executed(level->state, level->executions);
+	if (level->executions == 0.0)
+		left_open(level);
+	while (level->following) {
+		u32 at = level->following;
+		level->following = links[at].next;
+		links[at].next = link_free;
+		link_free = at;
+	}
+	if (level_count)
+		levels[level_count - 1].executions += level->executions;
+}
+
+static u32 pending_rule, pending_first;
+
+/* On to the end, a broken rule, or what lacks. */
+static int exhaust(void)
+{
+	for (;;) {
+		struct level *level = level_count ? &levels[level_count - 1] : 0;
+		int code;
+		switch (phase) {
+		case BEGINNING:
+		case ENTERING: {
+			u32 parent = level_count;
+			code = enter();
+			if (code != DONE && code != BROKEN)
+				return code;
+			u32 beginning = phase == BEGINNING, entered = state_count - 1;
+			phase = code == BROKEN ? OVER : STEPPING;
+			if (code == BROKEN)
+				return BROKEN;
+			if (beginning)
+				break;
+			level = &levels[parent - 1];
+			if (pending_first)
+				follow(level, entered);
+			if (level_count == parent) /* the end of a run */
+				level->executions += 1;
+			break;
+		}
+		case STEPPING:
+			if (!level)
+				return DONE;
+			if (level->at == level->count) {
+				leave();
+				break;
+			}
+			go_to(level->state);
+			code = take_option(ways[level->first + level->at], &pending_rule);
+			if (code != DONE && code != BROKEN)
+				return code;
+			level->at++;
+			transitions++;
+			phase = ARRIVED;
+			if (state_count > most_states) {
+				phase = OVER;
+				return FULL;
+			}
+			if (transitions % LOOK_EVERY == 0)
+				return LOOK;
+			break;
+		case ARRIVED: {
+			if (pending_rule) {
+				ways_ended++;
+				level->executions += 1;
+				if (judge(pending_rule)) {
+					phase = OVER;
+					return BROKEN;
+				}
+				phase = WIDENING;
+				break;
+			}
+			pending_first = level->executions == 0.0;
+			u32 known = known_now();
+			if (known == NOTHING) {
+				phase = ENTERING;
+				break;
+			}
+			if (pending_first)
+				follow(level, known);
+			ways_ended++;
+			double executions = executions_of(known);
+			if (executions == ON_PATH) {
+				phase = WIDENING;
+				break;
+			}
+			level->executions += executions;
+			phase = STEPPING;
+			break;
+		}
+		case WIDENING:
+			if (!widen(level))
+				return LACKS_SHARED;
+			phase = STEPPING;
+			break;
+		default:
+			return DONE;
+		}
+	}
+}
+
+/*
+ * First learn what is in `in`. Then reports: states, transitions and ways that ended (two words each), the
+ * rules that broke (two), the first of them, executions from the start (a double), the length of the way to
+ * the first violation, words of `open`.
+ */
+EXPORT(exhaust_on) void exhaust_on(void)
+{
+	learn(report[0]);
+	u32 *more = tell((u32)exhaust());
+	double total = state_count ? executions_of(0) : 0.0;
+	more[0] = state_count;
+	copy(more + 1, &transitions, 8);
+	copy(more + 3, &ways_ended, 8);
+	copy(more + 5, &rules, 8);
+	more[7] = violated;
+	copy(more + 8, &total, 8);
+	more[10] = length;
+	more[11] = open_count;
+}
+
+EXPORT(open_at) u32 *open_at(void) { return open; }

@@ -1,0 +1,6 @@
+/* All of it: one module, made by `build`. */
+#include "graph.c"
+#include "twister.c"
+#include "strategies.c"
+#include "runs.c"
+#include "exhaustive.c"

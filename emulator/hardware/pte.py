@@ -8,6 +8,8 @@ entries, include/linux/swapops.h) use bits that the hardware ignores when PRESEN
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 PAGE_SHIFT = 12
 PMD_ORDER = 9
 ZERO_PFN = 0  # my_zero_pfn: the frame that anonymous pages share which have only been read
@@ -59,6 +61,14 @@ def frame_of(pte: int, vpn: int, hpage_order: int) -> int:
 def ptl(mm: int, vpn: int) -> str:
     """Name of the lock over the page-table page that holds this entry (pte_lockptr)."""
     return f"ptl.{mm}.{vpn >> PMD_ORDER:x}"
+
+
+def page_tables(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Pages [start, end) cut at the borders of page-table pages (pmd_addr_end), each part under one `ptl`."""
+    while start < end:
+        stop = min(end, (start >> PMD_ORDER) + 1 << PMD_ORDER)
+        yield start, stop
+        start = stop
 
 
 def pte_present(pte: int) -> bool:

@@ -27,12 +27,33 @@ async def do_mmap(
     return inserted
 
 
-async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
-    """do_vmi_munmap, unmap_region: give up pages [start, end); how many of them were mapped.
+async def mmap_region(
+    cpu: PerCpu, mm: int, start: int, end: int, flags: int, file: int = 0, pgoff: int = 0
+) -> int:
+    """mmap_region, as for MAP_FIXED: an area over pages [start, end) in place of what is there.
 
-    The lock is held until the frames are back, so that no new area takes the range over before.
+    Returns how many pages were mapped before.
     """
     await Lock(mmap_lock(mm))
+    freed = await do_vmi_munmap(cpu, mm, start, end)
+    await VmaInsert(mm, start, end, flags, file, pgoff)
+    await Unlock(mmap_lock(mm))
+    return freed
+
+
+async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
+    """munmap: give up pages [start, end); how many of them were mapped."""
+    await Lock(mmap_lock(mm))
+    freed = await do_vmi_munmap(cpu, mm, start, end)
+    await Unlock(mmap_lock(mm))
+    return freed
+
+
+async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
+    """do_vmi_munmap, unmap_region: as do_munmap, whose lock the caller holds.
+
+    It is held until the frames are back, so that no new area takes the range over before.
+    """
     # __split_vma
     await split_huge_pmd_if_needed(cpu, mm, start)
     await split_huge_pmd_if_needed(cpu, mm, end)
@@ -43,5 +64,4 @@ async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
         freed = await unmap_vmas(cpu, tlb, areas)
         await free_pgtables(tlb, areas[0].start, areas[-1].end)
         await tlb_finish_mmu(cpu, tlb)
-    await Unlock(mmap_lock(mm))
     return freed

@@ -12,12 +12,22 @@ from emulator.hardware.operations import (
     FolioClearFlag,
     FolioMapping,
     FolioPut,
+    FolioRefcount,
+    FolioRmap,
     FolioTestFlag,
+    GetPte,
+    Load,
+    Lock,
+    Series,
+    Unlock,
     WritePage,
+    XchgPte,
 )
-from emulator.kernel.percpu import PerCpu
-from emulator.kernel.rmap import try_to_unmap, try_to_unmap_flush
-from emulator.memory.folios import PG_DIRTY
+from emulator.hardware.pte import pte_accessible, pte_dirty, pte_pfn, pte_present, ptl
+from emulator.kernel.percpu import PerCpu, cpumask_word
+from emulator.kernel.rmap import set_tlb_ubc_flush_pending, try_to_unmap, try_to_unmap_flush
+from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE
 
 # Isolation's reference and the page cache's: nobody else uses the folio.
 FREEZABLE = 2
@@ -31,22 +41,26 @@ async def pageout(cpu: PerCpu, pfn: int, file: int, pgoff: int) -> None:
     cpu.count("nr_vmscan_write")
 
 
-async def shrink_file_folios(cpu: PerCpu, folios: list[int]) -> list[int]:
+async def shrink_file_folios(cpu: PerCpu, folios: list[int], writes: bool = True) -> list[int]:
     """shrink_folio_list of isolated folios that nobody has used lately; those that stay, still isolated.
 
-    Anonymous folios stay, as there is no swap. Left out: kswapd leaves dirty folios to the flusher threads
-    until it meets them a second time (PG_reclaim).
+    Anonymous folios stay, as there is no swap, but for those of MADV_FREE that were not written since. Who
+    `writes` is kswapd when it meets dirty folios a second time (PG_reclaim); others leave them to the flusher
+    threads, unmapped.
     """
     kept: list[int] = []
     freed: list[int] = []
     for pfn in folios:
         slot = await FolioMapping(pfn)
         if not slot:
-            kept.append(pfn)
+            (freed if await discard_lazyfree(cpu, pfn) else kept).append(pfn)
             continue
         file, pgoff = slot
         await try_to_unmap(cpu, pfn)
         if await FolioTestFlag(pfn, PG_DIRTY):
+            if not writes:
+                kept.append(pfn)
+                continue
             await cpu.policy.flush_before_io(cpu)
             await pageout(cpu, pfn, file, pgoff)
         # __remove_mapping: unless somebody has taken a reference or made it dirty again.
@@ -56,3 +70,31 @@ async def shrink_file_folios(cpu: PerCpu, folios: list[int]) -> list[int]:
         await FolioPut(pfn)
     cpu.count("pgsteal_file", len(freed))
     return kept
+
+
+async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
+    """try_to_unmap of an isolated folio that MADV_FREE has marked: whether it is mapped nowhere and may go.
+
+    Its content goes with it. If it was written since, or somebody uses it, it stays an ordinary one.
+    """
+    if not await FolioTestFlag(pfn, PG_LAZYFREE):
+        return False
+    for mm, vpn in await FolioRmap(pfn):
+        lock = ptl(mm, vpn)
+        _, mask, entry = await Series((Lock(lock), Load(cpumask_word(mm)), GetPte(mm, vpn)))
+        if pte_present(entry) and pte_pfn(entry) == pfn:
+            # Walkers may still set bits: what counts is what was there when it was cleared.
+            entry = await XchgPte(mm, vpn, 0)
+            if mask & ~cpu.bit:
+                await set_tlb_ubc_flush_pending(cpu, mm, entry)
+            elif pte_accessible(entry):
+                await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
+            # One reference for this mapping, one for each other, and the caller's.
+            if pte_dirty(entry) or await FolioRefcount(pfn) != len(await FolioRmap(pfn)) + 2:
+                await XchgPte(mm, vpn, entry)
+                await Series((FolioClearFlag(pfn, PG_LAZYFREE), Unlock(lock)))
+                return False
+            await FolioPut(pfn)
+        await Unlock(lock)
+    cpu.count("pglazyfreed")
+    return not await FolioRmap(pfn)

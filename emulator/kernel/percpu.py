@@ -64,8 +64,9 @@ class KernelParameters:
     CPU has a list of free pages, and any may get what another has just freed. `memory_scale`: how many times
     the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
     With `forbids_zeropage` (mm_forbids_zeropage) a read of anonymous memory gets a page of its own.
-    `version` names the kernel whose ways these are (`emulator.kernel.versions`). Without `pcid` there is one
-    address-space number, and every switch to another mm drops everything.
+    With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. `version` names the kernel whose ways
+    these are (`emulator.kernel.versions`). Without `pcid` there is one address-space number, and every switch to
+    another mm drops everything.
     """
 
     cpus: int
@@ -86,6 +87,7 @@ class KernelParameters:
     per_cpu_pages: bool = True
     memory_scale: int = 1
     forbids_zeropage: bool = False
+    pageout_clears_young: bool = True
     version: str = DEFAULT
     pcid: bool = True
 

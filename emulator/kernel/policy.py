@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from emulator.hardware.operations import AtomicAdd, Operation
 from emulator.hardware.pte import pte_dirty
 from emulator.kernel.rmap import try_to_unmap_flush_dirty
-from emulator.kernel.tlb import flush_tlb_mm, flush_tlb_mm_range
+from emulator.kernel.tlb import flush_tlb_mm, flush_tlb_mm_range, flush_tlb_range
 
 if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu, Task, TlbUbc
@@ -136,6 +136,14 @@ class Policy:
         """The entries of pages [start, end) grant less than before or are elsewhere, and their pages stay:
         the flush before the page-table lock is dropped (ptep_clear_flush), or at the end."""
         await flush_tlb_mm_range(cpu, mm, start, end, freed_tables, stride)
+
+    async def flush_moved(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """move_ptes: what was mapped at pages [start, end) is elsewhere, and both page tables are still
+        locked."""
+        await flush_tlb_range(cpu, mm, start, end)
+
+    async def move_unlocked(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """move_ptes has dropped the locks: from here on others find what was moved."""
 
     # --- local flushes -------------------------------------------------------------------------------
 

@@ -58,6 +58,14 @@ TLB_FLUSH_BATCH_FLUSHED_SHIFT = 32
 TLB_FLUSH_BATCH_PENDING_MASK = (1 << TLB_FLUSH_BATCH_FLUSHED_SHIFT) - 1
 
 
+def i_mmap_lock(file: int) -> str:
+    """address_space->i_mmap_rwsem: no mapping of the file moves while its mappings are walked.
+
+    Migration and reclaim do without here: what they have missed still holds a reference.
+    """
+    return f"i_mmap_rwsem.{file}"
+
+
 class MigrationEntry(NamedTuple):
     """Where a migration entry was left, and the entry itself."""
 

@@ -15,7 +15,7 @@ from emulator.hardware.operations import (
     TestAndClearYoung,
     Unlock,
 )
-from emulator.hardware.pte import PMD_ORDER, RW, ZERO_PFN, pte_pfn, pte_present, ptl
+from emulator.hardware.pte import RW, ZERO_PFN, page_tables, pte_pfn, pte_present, ptl
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.tlb import TLB_FLUSH_ALL
@@ -35,10 +35,8 @@ async def clear_refs_write(cpu: PerCpu, mm: int, start: int, end: int, what: int
     await Lock(mmap_lock(mm))
     if what == CLEAR_REFS_SOFT_DIRTY:
         await AtomicAdd(tlb_flush_pending_word(mm), 1)
-    while start < end:
-        stop = min((start >> PMD_ORDER) + 1 << PMD_ORDER, end)
-        await clear_refs_pte_range(mm, start, stop, what)
-        start = stop
+    for first, last in page_tables(start, end):
+        await clear_refs_pte_range(mm, first, last, what)
     if what == CLEAR_REFS_SOFT_DIRTY:
         await cpu.policy.flush_changed(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
         await AtomicAdd(tlb_flush_pending_word(mm), -1)

@@ -26,15 +26,8 @@ from emulator.hardware.pte import DIRTY, RW, is_migration_entry, pte_pfn, pte_pr
 from emulator.kernel.memory import folio_lock
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pgtable_generic import ptep_clear_flush
+from emulator.kernel.rmap import i_mmap_lock
 from emulator.memory.folios import PG_DIRTY
-
-
-def i_mmap_lock(file: int) -> str:
-    """address_space->i_mmap_rwsem: where the file is mapped does not change while its mappings are walked.
-
-    Migration and reclaim do without here: what they have missed still holds a reference.
-    """
-    return f"i_mmap_rwsem.{file}"
 
 
 async def filemap_write_and_wait_range(cpu: PerCpu, file: int, start: int, end: int) -> int:

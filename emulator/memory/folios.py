@@ -23,6 +23,7 @@ PG_PRIVATE_2 = 1 << 1
 PG_PRIVATE_3 = 1 << 2
 PG_DIRTY = 1 << 3
 PG_REFERENCED = 1 << 4
+PG_LAZYFREE = 1 << 5  # an anonymous folio without PG_swapbacked: MADV_FREE
 
 USED_FREE: Final = "use of a free folio"
 FREED_MAPPED: Final = "freed while mapped"
@@ -332,7 +333,7 @@ class Folios:
             return False
         if src.refcount != 1 + (src.mapping is not None) + operation.extra:
             return False
-        dst.flags |= src.flags & (PG_DIRTY | PG_REFERENCED)
+        dst.flags |= src.flags & (PG_DIRTY | PG_REFERENCED | PG_LAZYFREE)
         if src.mapping is not None:
             self.page_cache[src.mapping] = dst.pfn
             dst.mapping, src.mapping = src.mapping, None
@@ -345,7 +346,7 @@ class Folios:
         for pfn in range(folio.pfn + 1, folio.pfn + (1 << folio.order)):
             tail = self.folios[pfn] = Folio(pfn, 0, folio.node)
             tail.refcount = folio.refcount
-            tail.flags = folio.flags & (PG_DIRTY | PG_REFERENCED)
+            tail.flags = folio.flags & (PG_DIRTY | PG_REFERENCED | PG_LAZYFREE)
         folio.order = 0
 
     # --- LRU lists: the oldest page first ------------------------------------------------------------

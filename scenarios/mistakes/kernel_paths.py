@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.tlb import flush_tlb_range
 from emulator.policies.immediate import Immediate
 
 
@@ -16,6 +17,23 @@ class ForkWithoutFlush(Immediate):
 
     async def after_fork(self, cpu: PerCpu, mm: int) -> None:
         """Relies on the entries alone."""
+
+
+class MremapFlushLate(Immediate):
+    """mm/mremap.c, move_ptes: `flush_tlb_range` before the page-table locks are dropped, since eb66ae030829
+    (v4.19; CVE-2018-18281). Here after, as it was.
+
+    In between others find the page at its new address, and flush for that one only.
+    """
+
+    name = "mistake:mremap-flush-late"
+
+    async def flush_moved(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """Leaves it for later."""
+
+    async def move_unlocked(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """Is late."""
+        await flush_tlb_range(cpu, mm, start, end)
 
 
 class PageoutWithoutFlush(Immediate):

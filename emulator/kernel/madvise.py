@@ -1,0 +1,193 @@
+"""Advice about memory (mm/madvise.c, v6.6): give pages up, now or when memory is short, or call them cold.
+
+What is called cold or free goes on being mapped: its entries lose accessed and dirty bits, and one flush at
+the end of the gather makes CPUs set them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from emulator.hardware.operations import (
+    CmpxchgPte,
+    FindVma,
+    FolioClearFlag,
+    FolioIsolateLru,
+    FolioPutbackLru,
+    FolioRmap,
+    FolioSetFlag,
+    Lock,
+    MappedRange,
+    Series,
+    Unlock,
+)
+from emulator.hardware.pte import (
+    ACCESSED,
+    DIRTY,
+    ZERO_PFN,
+    page_tables,
+    pte_huge,
+    pte_pfn,
+    pte_present,
+    ptl,
+)
+from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu, zap_page_range_single
+from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.pageout import shrink_file_folios
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.rmap import flush_tlb_batched_pending
+from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE, PG_REFERENCED
+from emulator.memory.page_table import HugePageSplit, Vma
+
+Advice = Callable[[PerCpu, int, Vma, int, int], Awaitable[object]]
+"""What is done to pages [start, end) of one area of an mm."""
+
+
+async def do_madvise(cpu: PerCpu, mm: int, start: int, end: int, advice: Advice) -> bool:
+    """do_madvise over pages [start, end), `advice` being one of those below.
+
+    False (-ENOMEM) if a part of the range is in no area; the rest is done all the same.
+    """
+    # For reading in the kernel, which keeps mmap, munmap and mprotect out as well.
+    await Lock(mmap_lock(mm))
+    whole = True
+    while start < end:
+        found = await FindVma(mm, start)
+        if found:
+            vma = Vma(*found)
+            stop = min(vma.end, end)
+            await advice(cpu, mm, vma, start, stop)
+        else:
+            whole = False
+            stop = start + 1
+        start = stop
+    await Unlock(mmap_lock(mm))
+    return whole
+
+
+async def madvise_dontneed(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:
+    """madvise_dontneed_single_vma (MADV_DONTNEED): the pages go, the area stays; how many were mapped."""
+    return await zap_page_range_single(cpu, mm, vma, start, end)
+
+
+async def madvise_free(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:
+    """madvise_free_single_vma (MADV_FREE): anonymous pages may be dropped once memory is short; how many.
+
+    Unless they are written again. A CPU sets the dirty bit of an entry once and then goes by what it has
+    cached: only the flush makes that bit mean "written since".
+    """
+    if vma.file:
+        # -EINVAL
+        return 0
+    tlb = await tlb_gather_mmu(mm)
+    marked = 0
+    for first, last in page_tables(start, end):
+        marked += len(await madvise_free_pte_range(cpu, tlb, first, last))
+    await tlb_finish_mmu(cpu, tlb)
+    cpu.count("pglazyfree", marked)
+    return marked
+
+
+async def madvise_cold(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:
+    """madvise_cold (MADV_COLD): the pages count as unused for long and are inactive; how many."""
+    tlb = await tlb_gather_mmu(mm)
+    cold = 0
+    for first, last in page_tables(start, end):
+        folios = await madvise_cold_or_pageout_pte_range(cpu, tlb, first, last, True)
+        for pfn in folios:
+            # folio_deactivate
+            await FolioPutbackLru(pfn, False)
+        cold += len(folios)
+    await tlb_finish_mmu(cpu, tlb)
+    return cold
+
+
+async def madvise_pageout(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:
+    """madvise_pageout (MADV_PAGEOUT): reclaim the pages now; how many were freed.
+
+    With one flush for what reclaim unmaps. Dirty pages of files are unmapped, but written by the flusher
+    threads, and anonymous ones stay, as there is no swap. Before v6.10 accessed bits go first, which is one
+    more flush.
+    """
+    tlb = await tlb_gather_mmu(mm)
+    freed = 0
+    for first, last in page_tables(start, end):
+        clears = cpu.parameters.pageout_clears_young
+        folios = await madvise_cold_or_pageout_pte_range(cpu, tlb, first, last, clears)
+        # reclaim_pages
+        kept = await shrink_file_folios(cpu, folios, writes=False)
+        for pfn in kept:
+            await FolioPutbackLru(pfn, True)
+        freed += len(folios) - len(kept)
+    await tlb_finish_mmu(cpu, tlb)
+    return freed
+
+
+async def madvise_free_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: int) -> list[int]:
+    """madvise_free_pte_range: pages [start, end) of one page table, under its lock; the frames marked.
+
+    A page that is mapped elsewhere as well is left alone.
+    """
+    marked = []
+    lock = ptl(tlb.mm, start)
+    for vpn, entry in await _lock_table(cpu, tlb.mm, start, end):
+        pfn = pte_pfn(entry)
+        if not pte_present(entry) or pfn == ZERO_PFN or len(await FolioRmap(pfn)) != 1:
+            continue
+        await FolioClearFlag(pfn, PG_DIRTY)
+        await _clear_bits(tlb, vpn, entry, ACCESSED | DIRTY)
+        # folio_mark_lazyfree
+        await Series((FolioClearFlag(pfn, PG_REFERENCED), FolioSetFlag(pfn, PG_LAZYFREE)))
+        marked.append(pfn)
+    await Unlock(lock)
+    return marked
+
+
+async def madvise_cold_or_pageout_pte_range(
+    cpu: PerCpu, tlb: MmuGather, start: int, end: int, clear_young: bool
+) -> list[int]:
+    """madvise_cold_or_pageout_pte_range: pages [start, end) of one page table, under its lock; their frames,
+    which are isolated from the LRU lists.
+
+    A page that is mapped elsewhere as well is left alone.
+    """
+    isolated = []
+    lock = ptl(tlb.mm, start)
+    for vpn, entry in await _lock_table(cpu, tlb.mm, start, end):
+        pfn = pte_pfn(entry)
+        if not pte_present(entry) or pfn == ZERO_PFN or len(await FolioRmap(pfn)) != 1:
+            continue
+        if clear_young:
+            await _clear_bits(tlb, vpn, entry, ACCESSED)
+        await FolioClearFlag(pfn, PG_REFERENCED)
+        if await FolioIsolateLru(pfn):
+            isolated.append(pfn)
+    await Unlock(lock)
+    return isolated
+
+
+async def _lock_table(cpu: PerCpu, mm: int, start: int, end: int) -> tuple[tuple[int, int], ...]:
+    """pte_offset_map_lock, and the flush that is owed for what was unmapped before; what is mapped.
+
+    Raises HugePageSplit for huge pages, of which the kernel takes whole ones as they are and splits others.
+    """
+    await Lock(ptl(mm, start))
+    mapped = await MappedRange(mm, start, end)
+    if any(pte_huge(entry) for _, entry in mapped):
+        raise HugePageSplit(
+            f"advice about pages {start:#x} to {end - 1:#x} of mm {mm}, with huge ones: left out"
+        )
+    await flush_tlb_batched_pending(cpu, mm)
+    return mapped
+
+
+async def _clear_bits(tlb: MmuGather, vpn: int, entry: int, bits: int) -> None:
+    """ptep_get_and_clear_full and set_pte_at without these bits; flushed for if there were any."""
+    if not entry & bits:
+        return
+    while True:
+        seen = await CmpxchgPte(tlb.mm, vpn, entry, entry & ~bits)
+        if seen == entry:
+            break
+        entry = seen
+    tlb.adjust_range(vpn, 1, 1)

@@ -1,0 +1,118 @@
+"""Moving pages to another address (mm/mremap.c, v6.6): entry by entry, under the locks of both page tables.
+
+Who finds a page at its new address may unmap and free it there, and flushes that address only. So the old one
+is flushed for before the locks are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from emulator.hardware.operations import (
+    FindVma,
+    Lock,
+    MappedRange,
+    Series,
+    Unlock,
+    VmaInsert,
+    VmaProtect,
+    VmaRemove,
+    XchgPte,
+)
+from emulator.hardware.pte import PMD_ORDER, pte_huge, pte_present, ptl
+from emulator.kernel.mmap import do_vmi_munmap
+from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.rmap import flush_tlb_batched_pending, i_mmap_lock
+from emulator.memory.page_table import VM_ACCESS_FLAGS, HugePageSplit, Vma
+
+
+async def mremap_to(cpu: PerCpu, mm: int, old: int, new: int, pages: int) -> bool:
+    """mremap with MREMAP_MAYMOVE | MREMAP_FIXED and one size: pages from `old` on move to `new`.
+
+    What was at `new` is gone. False (-EINVAL, -EFAULT) if the two overlap, or no single area holds the old
+    range.
+    """
+    if abs(old - new) < pages:
+        return False
+    await Lock(mmap_lock(mm))
+    await do_vmi_munmap(cpu, mm, new, new + pages)
+    found = await FindVma(mm, old)
+    fits = bool(found) and Vma(*found).end >= old + pages
+    if fits:
+        await move_vma(cpu, mm, Vma(*found).part(old, old + pages), new)
+    await Unlock(mmap_lock(mm))
+    return fits
+
+
+async def move_vma(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
+    """move_vma: the area and its pages to `new`, then what is left of the page tables.
+
+    Both areas are locked until the pages have moved, and faults wait. Here, where faults do not take that
+    lock, they are refused meanwhile: the old area goes first, and the new one begins without any permission.
+    """
+    end = vma.end
+    moved = vma._replace(start=new, end=new + end - vma.start)
+    await VmaRemove(mm, vma.start, end)
+    await VmaInsert(mm, *moved._replace(flags=vma.flags & ~VM_ACCESS_FLAGS))
+    await move_page_tables(cpu, mm, vma, new)
+    await VmaProtect(mm, moved.start, moved.end, moved.flags)
+    # do_vmi_munmap of the old range, where nothing is mapped any more.
+    tlb = await tlb_gather_mmu(mm)
+    await free_pgtables(tlb, vma.start, end)
+    await tlb_finish_mmu(cpu, tlb)
+
+
+async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
+    """move_page_tables: all that is mapped in the area, as much at a time as lies in one page table on both
+    sides.
+
+    Where that is a whole one, the kernel moves the table (move_normal_pmd), with a flush of the same range;
+    here its entries move one by one, and as nobody may use either address meanwhile that is the same.
+    """
+    # take_rmap_locks: spared where the walk over the mappings comes to the new area after the old one, so
+    # that it finds the page at one of them. Here a walk knows beforehand where it will go.
+    lock = i_mmap_lock(vma.file)
+    if vma.file:
+        await Lock(lock)
+    for start, end in _extents(vma, new):
+        await move_ptes(cpu, mm, start, end, new - vma.start)
+    if vma.file:
+        await Unlock(lock)
+
+
+def _extents(vma: Vma, new: int) -> Iterator[tuple[int, int]]:
+    """get_extent: the area's pages, cut where a page table begins at either address."""
+    start = vma.start
+    size = 1 << PMD_ORDER
+    while start < vma.end:
+        moved = start - vma.start + new
+        stop = min(vma.end, start + size - start % size, start + size - moved % size)
+        yield start, stop
+        start = stop
+
+
+async def move_ptes(cpu: PerCpu, mm: int, start: int, end: int, by: int) -> None:
+    """move_ptes, move_huge_pmd: the entries of pages [start, end) to addresses `by` pages further.
+
+    Both locks matter until the flush is done (since eb66ae030829, v4.19): the old one against who
+    write-protects the page for writeback, the new one against who takes it away from there. A migration entry
+    moves like any. Raises HugePageSplit for a huge page that does not fit where it is to go.
+    """
+    locks = dict.fromkeys((ptl(mm, start), ptl(mm, start + by)))
+    await Series(tuple(Lock(lock) for lock in locks))
+    mapped = await MappedRange(mm, start, end)
+    await flush_tlb_batched_pending(cpu, mm)
+    force_flush = False
+    for vpn, entry in mapped:
+        if pte_huge(entry) and by % cpu.parameters.hpage_nr:
+            raise HugePageSplit(f"mremap of the huge page at {vpn:#x} of mm {mm} by {by} pages: left out")
+        old = await XchgPte(mm, vpn, 0)
+        await XchgPte(mm, vpn + by, old)
+        force_flush = force_flush or pte_present(old)
+    if force_flush:
+        await cpu.policy.flush_moved(cpu, mm, start, end)
+    await Series(tuple(Unlock(lock) for lock in reversed(locks)))
+    if force_flush:
+        await cpu.policy.move_unlocked(cpu, mm, start, end)

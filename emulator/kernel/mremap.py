@@ -20,6 +20,7 @@ from emulator.hardware.operations import (
     XchgPte,
 )
 from emulator.hardware.pte import PMD_ORDER, pte_huge, pte_present, ptl
+from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmap import do_vmi_munmap
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mprotect import mmap_lock
@@ -53,6 +54,9 @@ async def move_vma(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
     lock, they are refused meanwhile: the old area goes first, and the new one begins without any permission.
     """
     end = vma.end
+    # __split_vma
+    await split_huge_pmd_if_needed(cpu, mm, vma.start)
+    await split_huge_pmd_if_needed(cpu, mm, end)
     moved = vma._replace(start=new, end=new + end - vma.start)
     await VmaRemove(mm, vma.start, end)
     await VmaInsert(mm, *moved._replace(flags=vma.flags & ~VM_ACCESS_FLAGS))

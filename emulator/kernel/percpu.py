@@ -65,8 +65,8 @@ class KernelParameters:
     the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
     With `forbids_zeropage` (mm_forbids_zeropage) a read of anonymous memory gets a page of its own.
     With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. `version` names the kernel whose ways
-    these are (`emulator.kernel.versions`). Without `pcid` there is one address-space number, and every switch to
-    another mm drops everything.
+    these are (`emulator.kernel.versions`). Without `pcid` there is one address-space number, and every switch
+    to another mm drops everything.
     """
 
     cpus: int

@@ -16,5 +16,8 @@ VERSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
         "migrate_batched": False,
     },
     "6.6": {},
-    "6.12": {},
+    "6.12": {
+        # v6.10: MADV_PAGEOUT ignores references instead of clearing them.
+        "pageout_clears_young": False,
+    },
 }

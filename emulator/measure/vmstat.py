@@ -46,7 +46,6 @@ KERNEL_COUNTERS: Final[Mapping[str, str]] = {
     "pgsteal_file": "per page of a file that reclaim freed (shrink_folio_list)",
     "pglazyfree": "per page that MADV_FREE marked (folio_mark_lazyfree)",
     "pglazyfreed": "per such page that reclaim dropped (try_to_unmap_one)",
-    "nr_written": "per page of a file that msync wrote out (write_cache_pages)",
 }
 """Counters that /proc/vmstat has, in the order of reports, each with the place where it ticks.
 
@@ -61,7 +60,6 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "migrc_given_up": "v9: per unmap that met a flush under way and was not put off",
     "tlb_flush_on_task_switch": "per flush on switching address spaces (tracepoint tlb_flush, reason 0)",
     "kswapd_wakeups": "per wake-up of a sleeping kswapd",
-    "ksm_pages_merged": "per page that shares an equal one's frame (replace_page)",
     "numa_scans": "per scan of the NUMA balancer (task_numa_work)",
     "thp_wp_faults": "per write fault on a huge page (do_huge_pmd_wp_page)",
     "numa_writable": "per hint fault that gave the write permission back (do_numa_page)",

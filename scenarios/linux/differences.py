@@ -18,12 +18,6 @@ class Difference(NamedTuple):
 
 
 KNOWN: Final = (
-    Difference("dirty pages are written out, each after a flush", ("pageout_file_dirty_*",), OTHERS),
-    Difference(
-        "MADV_PAGEOUT flushes for the accessed bits that it clears (before v6.10)",
-        ("pageout_file_*",),
-        kernels=("6.1", "6.6"),
-    ),
     Difference(
         "the scanner leaves a single thread's local pages alone", ("numa_scan_*",), ("k0",), ("6.6", "6.12")
     ),

@@ -1,4 +1,4 @@
-"""Entries that lose their write permission while their pages stay: msync(2), soft-dirty tracking."""
+"""msync(2) and soft-dirty tracking: entries lose their write permission, and their pages stay."""
 
 from __future__ import annotations
 

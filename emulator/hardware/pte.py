@@ -19,6 +19,7 @@ RW = 1 << 1
 # The entry's area is PROT_NONE, so it stays inaccessible wherever it moves. Linux asks the area, which is
 # at hand in every walk; a hint for NUMA balancing does not have it.
 NOACCESS = 1 << 3
+UFFD_WP = 1 << 4  # write-protected by userfaultfd: a write waits until it is not
 ACCESSED = 1 << 5
 DIRTY = 1 << 6
 PSE = 1 << 7

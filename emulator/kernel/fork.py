@@ -24,6 +24,7 @@ from emulator.hardware.pte import (
     MIGRATION_COPIED,
     MIGRATION_WRITE,
     RW,
+    UFFD_WP,
     ZERO_PFN,
     is_migration_entry,
     pte_pfn,
@@ -31,7 +32,7 @@ from emulator.hardware.pte import (
 )
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
-from emulator.memory.page_table import VM_SHARED, Vma
+from emulator.memory.page_table import VM_SHARED, VM_UFFD_WP, Vma
 
 
 async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int], ...]) -> None:
@@ -47,7 +48,7 @@ async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int
             if not found:
                 break
             vma = Vma(*found)
-            await VmaInsert(child, *vma)
+            await VmaInsert(child, *vma._replace(flags=vma.flags & ~VM_UFFD_WP))
             if not vma.flags & VM_SHARED:
                 await copy_page_range(cpu, mm, child, vma)
             at = vma.end
@@ -80,7 +81,7 @@ async def copy_nonpresent_pte(mm: int, child: int, vpn: int, entry: int) -> None
     """
     shared = entry & ~(MIGRATION_WRITE | EXCLUSIVE) | MIGRATION_COPIED
     await CmpxchgPte(mm, vpn, entry, shared)
-    await SetPte(child, vpn, shared)
+    await SetPte(child, vpn, shared & ~UFFD_WP)
 
 
 async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> None:
@@ -97,4 +98,4 @@ async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> None:
         if seen == entry:
             break
         entry = seen
-    await SetPte(child, vpn, shared & ~ACCESSED)
+    await SetPte(child, vpn, shared & ~(ACCESSED | UFFD_WP))

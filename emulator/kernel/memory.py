@@ -34,6 +34,7 @@ from emulator.hardware.pte import (
     PROTNONE,
     PSE,
     RW,
+    UFFD_WP,
     ZERO_PFN,
     is_migration_entry,
     mk_pte,
@@ -86,6 +87,9 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
     elif pte_protnone(pte):
         # do_huge_pmd_numa_page does the same to a PMD.
         await do_numa_page(cpu, mm, vpn, pte, vma)
+    elif write and pte & UFFD_WP:
+        # handle_userfault: until the monitor has taken the protection back.
+        await WaitPte(mm, vpn, pte)
     elif write and not pte & RW and pte & PSE:
         await do_huge_pmd_wp_page(cpu, mm, vpn, pte)
     elif write and not pte & RW:

@@ -24,6 +24,7 @@ from emulator.hardware.pte import (
     PROTNONE,
     PSE,
     RW,
+    UFFD_WP,
     is_migration_entry,
     pte_pages,
     pte_pfn,
@@ -95,7 +96,7 @@ def can_change_pte_writable(flags: int, entry: int) -> bool:
 
     Everything else stays read-only, and the first write faults.
     """
-    if not flags & VM_WRITE:
+    if not flags & VM_WRITE or entry & UFFD_WP:
         return False
     return entry & DIRTY != 0 if flags & VM_SHARED else entry & EXCLUSIVE != 0
 

@@ -33,6 +33,7 @@ from emulator.hardware.pte import (
     PROTNONE,
     PSE,
     RW,
+    UFFD_WP,
     is_migration_entry,
     make_migration_entry,
     mk_pte,
@@ -191,7 +192,7 @@ async def remove_migration_ptes(cpu: PerCpu, left: list[MigrationEntry], pfn: in
 async def remove_migration_pte(cpu: PerCpu, mm: int, vpn: int, entry: int, pfn: int) -> int:
     """remove_migration_pte of one mapping; what was there."""
     # mk_pte with vm_page_prot: what was only a NUMA hint is accessible again.
-    flags = (PROTNONE if entry & NOACCESS else PRESENT) | entry & (EXCLUSIVE | PSE | NOACCESS)
+    flags = (PROTNONE if entry & NOACCESS else PRESENT) | entry & (EXCLUSIVE | PSE | NOACCESS | UFFD_WP)
     if entry & MIGRATION_WRITE:
         flags |= RW
     if cpu.parameters.migration_entry_ad:

@@ -42,6 +42,7 @@ VM_READ = 1 << 0
 VM_WRITE = 1 << 1
 VM_EXEC = 1 << 2
 VM_SHARED = 1 << 3
+VM_UFFD_WP = 1 << 12
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 
 # Above the tables of entries: PMDs, each maps 2**9 of those, and PUDs. Nothing frees what is above them.

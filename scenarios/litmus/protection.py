@@ -6,13 +6,17 @@ an entry and relies on its own flush before it goes on.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from emulator.hardware.operations import Load, SmpRmb, SmpWmb, Store, Translate
 from emulator.kernel.ksm import try_to_merge_two_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.task_mmu import CLEAR_REFS_SOFT_DIRTY, clear_refs_write
 from emulator.kernel.user import user_read, user_write
+from emulator.kernel.userfaultfd import mwriteprotect_range
 from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.machine.litmus import MM, Forbidden, Litmus, Setup
+from emulator.memory.page_table import VM_UFFD_WP
 from scenarios.litmus.answers import DEFERRED, RECEIVED, STALE, never, postings_never, sometimes
 from scenarios.litmus.pageout import LOST, WRITTEN_OUT
 from scenarios.litmus.starts import FILE, FLAG, OTHER, PAGE, file_page, pages
@@ -23,6 +27,7 @@ MERGED = "ksm_pages_merged"
 COPIED = "pgcow"
 CLEARED = "litmus.cleared"
 TRACKED = "litmus_tracked"
+TRACKING = "write not noticed"
 # The flush of a single page leaves no note, so a later flush interrupts once more for nothing.
 FRUGAL = False
 
@@ -65,7 +70,7 @@ async def _is_tracked(cpu: PerCpu) -> None:
     await SmpRmb()
     writes = await Translate(PAGE, True)
     if cleared and writes:
-        raise Forbidden("soft-dirty", "tracking has begun, but a write goes through without a fault")
+        raise Forbidden(TRACKING, "tracking has begun, but a write goes through without a fault")
     if cleared:
         cpu.count(TRACKED)
 
@@ -83,9 +88,29 @@ CLEAR_REFS = Litmus(
     expected=(
         never("immediate", RECEIVED, TRACKED),
         *postings_never(RECEIVED, TRACKED),
-        sometimes("mistake:protect-without-flush", "soft-dirty", "grace period: flush owed at the end"),
+        sometimes("mistake:protect-without-flush", TRACKING, "grace period: flush owed at the end"),
     ),
     frugal=FRUGAL,
+)
+
+_protects_and_tells = in_order(
+    call(mwriteprotect_range, MM, PAGE, PAGE + 1, True), SmpWmb(), Store(CLEARED, 1)
+)
+
+
+def _registered(setup: Setup) -> None:
+    pages(PAGE, written=True)(setup)
+    areas = setup.memory.page_tables.mm(MM).areas
+    areas[:] = [area._replace(flags=area.flags | VM_UFFD_WP) for area in areas]
+
+
+# As above, with a flush of the range.
+UFFD_PROTECT = replace(
+    CLEAR_REFS,
+    name="uffd-write-protected",
+    question="userfaultfd has write-protected a page: does a write still go through without a fault?",
+    programs=(_protects_and_tells, _is_tracked),
+    setup=_registered,
 )
 
 # CPU 0 merges two equal pages      CPU 1 has the first writable and dirty

@@ -64,12 +64,23 @@ async def shrink_file_folios(cpu: PerCpu, folios: list[int], writes: bool = True
             await cpu.policy.flush_before_io(cpu)
             await pageout(cpu, pfn, file, pgoff)
         # __remove_mapping: unless somebody has taken a reference or made it dirty again.
-        (freed if await FilemapRemove(file, pgoff, pfn, FREEZABLE) else kept).append(pfn)
-    await try_to_unmap_flush(cpu)
-    for pfn in freed:
-        await FolioPut(pfn)
-    cpu.count("pgsteal_file", len(freed))
+        if not await FilemapRemove(file, pgoff, pfn, FREEZABLE):
+            kept.append(pfn)
+            continue
+        freed.append(pfn)
+        if len(freed) == cpu.parameters.reclaim_free_batch:
+            await _flush_and_free(cpu, freed)
+    await _flush_and_free(cpu, freed)
     return kept
+
+
+async def _flush_and_free(cpu: PerCpu, folios: list[int]) -> None:
+    """Nobody may use the frames any more: then they go, and the list is empty."""
+    await try_to_unmap_flush(cpu)
+    for pfn in folios:
+        await FolioPut(pfn)
+    cpu.count("pgsteal_file", len(folios))
+    folios.clear()
 
 
 async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:

@@ -64,7 +64,8 @@ class KernelParameters:
     CPU has a list of free pages, and any may get what another has just freed. `memory_scale`: how many times
     the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
     With `forbids_zeropage` (mm_forbids_zeropage) a read of anonymous memory gets a page of its own.
-    With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. `version` names the kernel whose ways
+    With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. Reclaim flushes for and frees
+    `reclaim_free_batch` folios at once, 0 for all of its list. `version` names the kernel whose ways
     these are (`emulator.kernel.versions`). Without `pcid` there is one address-space number, and every switch
     to another mm drops everything.
     """
@@ -88,6 +89,7 @@ class KernelParameters:
     memory_scale: int = 1
     forbids_zeropage: bool = False
     pageout_clears_young: bool = True
+    reclaim_free_batch: int = 0
     version: str = DEFAULT
     pcid: bool = True
 

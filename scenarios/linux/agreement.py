@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from emulator.memory.page_table import HugePageSplit
 from scenarios.linux.cases import Case, Counted, Counts
-from scenarios.linux.differences import KNOWN, Difference
+from scenarios.linux.differences import KNOWN, Difference, reason_not_modelled
 from scenarios.linux.operation import Operation, find
 from scenarios.linux.testbed import CONFIGURATIONS, Testbed
 
@@ -60,7 +60,7 @@ def verdict(case: Case, known: dict[str, Operation], kernel: str, pcid: bool) ->
     found = find(case.operation, known)
     missing = ""
     if found is None:
-        missing = f"no program for {case.operation}"
+        missing = reason_not_modelled(case.operation) or f"no program for {case.operation}"
     elif case.configuration not in CONFIGURATIONS:
         missing = f"no configuration {case.configuration}"
     if found is None or missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 ALL: Final = ("k0", "s1", "s3", "l3", "mix")
@@ -27,3 +28,19 @@ KNOWN: Final = (
     Difference("ksmd's CPU had left the process before it began", ("ksm_8",), ("k0",), ("6.1",)),
     Difference("the flushes for the other process are missing", ("move_shared_8",), ("s1",), ("6.1",)),
 )
+
+NOT_MODELLED: Final = {
+    "uffd_*": "there is no userfaultfd",
+    "ksm_*": "ksmd calls, in its own time, and not a thread of the process",
+    "switch_*": "how often the scheduler switches among many processes is its own",
+    "numa_scan_shared_tmpfs_*": "the scan is another thread's than that of CPU 0",
+}
+"""Operations without a program, and why."""
+
+
+def reason_not_modelled(operation: str) -> str:
+    """Why the operation has no program; empty if that is not known."""
+    for name, reason in NOT_MODELLED.items():
+        if fnmatchcase(operation, name):
+            return reason
+    return ""

@@ -15,6 +15,11 @@ def recorded_kernels() -> list[str]:
     return sorted((path.stem for path in FOLDER.glob("*.tsv")), key=lambda name: [*map(int, name.split("."))])
 
 
+def path_of(kernel: str) -> Path:
+    """Where the recording of a version is, or would be."""
+    return FOLDER / f"{kernel}.tsv"
+
+
 def recording_of(kernel: str) -> Recording:
     """The recording of a version."""
-    return read_recording(FOLDER / f"{kernel}.tsv")
+    return read_recording(path_of(kernel))

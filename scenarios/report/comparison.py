@@ -27,8 +27,8 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
     console = plain_console(file)
     runs = document["runs"]
     console.print(
-        f"{document['scenario']}: {document['engine']} engine, {document['arch']}, "
-        f"{document['cpus']} CPUs, seed {document['seed']}"
+        f"{document['scenario']}: {document['engine']} engine, kernel {document['kernel']}, "
+        f"{document['arch']}, {document['cpus']} CPUs, seed {document['seed']}"
     )
     settings = document.get("live_settings")
     if settings:

@@ -16,8 +16,8 @@ def print_sweep(document: SweepDocument, file: TextIO) -> None:
     """
     console = plain_console(file)
     console.print(
-        f"{document['scenario']}: timed engine, {document['arch']}, {document['cpus']} CPUs, "
-        f"seed {document['seed']}, unless varied"
+        f"{document['scenario']}: timed engine, kernel {document['kernel']}, {document['arch']}, "
+        f"{document['cpus']} CPUs, seed {document['seed']}, unless varied"
     )
     console.print()
     figures = ("elapsed", "to first", "in shootdowns", "remote flushes", "received", "round trip p50", "p99")

@@ -72,12 +72,14 @@ class Run(Measured):
 class Document(TypedDict):
     """The whole result of `migrc run`, in the order and with the keys of its JSON form.
 
-    `costs`: the cost model of a timed run; `live_settings`: what the workload sets for live runs only;
+    `kernel` is the version whose ways the kernel has. `costs`: the cost model of a timed run;
+    `live_settings`: what the workload sets for live runs only;
     `interrupted`: Ctrl-C came, `runs` are those that had ended.
     """
 
     scenario: str
     engine: str
+    kernel: str
     arch: str
     cpus: int
     seed: int
@@ -90,7 +92,13 @@ class Document(TypedDict):
 def document_of(subject: Subject, engine: str) -> Document:
     """The document before anything has run; the subject's policy does not matter."""
     return Document(
-        scenario=subject.name, engine=engine, arch=subject.arch, cpus=subject.cpus, seed=subject.seed, runs=[]
+        scenario=subject.name,
+        engine=engine,
+        kernel=subject.workload.kernel.version,
+        arch=subject.arch,
+        cpus=subject.cpus,
+        seed=subject.seed,
+        runs=[],
     )
 
 

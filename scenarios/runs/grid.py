@@ -59,6 +59,7 @@ class SweepDocument(TypedDict):
 
     scenario: str
     engine: str
+    kernel: str
     arch: str
     cpus: int
     seed: int

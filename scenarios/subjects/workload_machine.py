@@ -57,7 +57,8 @@ def build_machine(
         1 << kernel.hpage_order,  # The fast tier begins where a huge page may (frame 1 without).
         memory_scale=memory.divided_by,
         forbids_zeropage=True,  # Programs have written what they read; here nobody fills the heaps first.
-        **kernel.model_dump(),
+        # What the file leaves open is the version's.
+        **kernel.model_dump(include=kernel.model_fields_set),
     )
     shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))
     return ScenarioMachine(user, ARCHITECTURES[architecture], parameters, tiers, shape, policy)

@@ -9,10 +9,14 @@ from pathlib import Path
 import click
 
 from emulator.kernel.versions import DEFAULT, VERSIONS
+from scenarios.disk import file_problems, whole_file
 from scenarios.linux.agreement import Verdict, verdicts
-from scenarios.linux.cases import Recording, read_recording
+from scenarios.linux.cases import Recording, read_recording, written
 from scenarios.linux.operations import OPERATIONS
-from scenarios.linux.shipped import recorded_kernels, recording_of
+from scenarios.linux.recorder import booted
+from scenarios.linux.recorder.plan import OPERATIONS as PLANNED
+from scenarios.linux.recorder.plan import planned
+from scenarios.linux.shipped import path_of, recorded_kernels, recording_of
 from scenarios.report.beside_linux import document, print_agreement
 from scenarios.report.console import print_json
 from scenarios.usage import UsageProblem, did_you_mean
@@ -38,17 +42,43 @@ def compare() -> None:
     help="Recorded cases, instead of the shipped ones.",
 )
 @click.option("--operation", metavar="GLOB", default="*", help="Only these operations, such as 'munmap_*'.")
+@click.option(
+    "--record",
+    is_flag=True,
+    help="First record the version under QEMU: in place of the shipped recording, or as --cases.",
+)
+@click.option(
+    "--packages",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="For --record: where the kernel's package is; without it apt is asked.",
+)
+@click.option(
+    "--runs", type=click.IntRange(1, 100), default=3, show_default=True, help="Of each case to record."
+)
 @options.json_
 @options.quiet
 @click.option("-v", "--verbose", is_flag=True, help="What was counted in every case.")
 def linux(
-    kernel: str | None, cases: Path | None, operation: str, as_json: bool, quiet: bool, verbose: bool
+    kernel: str | None,
+    cases: Path | None,
+    operation: str,
+    record: bool,
+    packages: Path | None,
+    runs: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> int:
     """Run recorded operations on memory and compare what was flushed with what Linux flushed.
 
     Without --kernel every recorded version is compared. Exit code 1 if something differs that is not known to
     differ, or does not although it is.
     """
+    if record:
+        _record(kernel, cases, operation, packages, runs, quiet)
+    elif packages is not None:
+        raise UsageProblem("--packages: only for --record")
     unexpected = False
     documents = []
     for version, recording, label in _recordings(kernel, cases):
@@ -76,6 +106,27 @@ def linux(
     if as_json:
         print_json(documents[0] if len(documents) == 1 else {"kernels": documents})
     return exits.VIOLATION if unexpected else 0
+
+
+def _record(
+    kernel: str | None, cases: Path | None, operation: str, packages: Path | None, runs: int, quiet: bool
+) -> None:
+    """Record the planned cases of a version and keep them."""
+    if kernel is None:
+        raise UsageProblem("--record: of which version? --kernel says so")
+    plan = [one for one in planned() if fnmatchcase(one[0], operation)]
+    if not plan:
+        raise UsageProblem(f"--operation {operation}: none is planned; {did_you_mean(operation, PLANNED)}")
+    if cases is None and len(plan) < len([*planned()]):
+        raise UsageProblem("--operation: the shipped recording has all of them; --cases FILE for some")
+    path = cases or path_of(kernel)
+    with bars(quiet) as news:
+        whole = len(plan) * runs
+        recording = booted.record(
+            kernel, plan, runs, packages, lambda done: news.show("record", done / whole, f"{done} of {whole}")
+        )
+    with file_problems(f"{path}: cannot be written", "another FILE"), whole_file(path) as file:
+        file.write(written(recording).encode())
 
 
 def _recordings(kernel: str | None, cases: Path | None) -> list[tuple[str, Recording, str]]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 
 from emulator.hardware.ordering import ARCHITECTURES
+from emulator.kernel.versions import VERSIONS
 from emulator.policies.catalogue import canonical
 from scenarios.report.console import DOCUMENT
 from scenarios.subjects.policies import policy_factory
@@ -151,13 +152,41 @@ json_ = click.option(
     help="Print one JSON document instead of text.",
 )
 quiet = click.option("--quiet", is_flag=True, help="No progress on standard error.")
-overrides = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="SECTION.KEY=VALUE",
-    help="Replace a value of the workload; repeatable.",
-)
+_VERSION: Final = "scenarios.version"
+
+
+def _kernel(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """`--kernel` is short for a `--set`, before or after all others."""
+    if value is not None:
+        setting = context.meta[_VERSION] = f'kernel.version="{value}"'
+        if "overrides" in context.params:
+            context.params["overrides"] += (setting,)
+
+
+def _set(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return (*values, context.meta[_VERSION]) if _VERSION in context.meta else values
+
+
+def overrides(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """`--set`, repeatable, and `--kernel`."""
+    version = click.option(
+        "--kernel",
+        type=click.Choice(tuple(VERSIONS)),
+        expose_value=False,
+        callback=_kernel,
+        help="Which version of Linux the kernel does as (kernel.version of the workload).",
+    )
+    settings = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        callback=_set,
+        help="Replace a value of the workload; repeatable.",
+    )
+    return settings(version(verb))
+
+
 address = click.option(
     "--address",
     metavar="HOST:PORT",

@@ -81,9 +81,11 @@ def sweep(
                         news.line(f"migrc: {done} of {len(points)}: {name}: {elapsed}")
         except KeyboardInterrupt:
             interrupted = True
+        workload = load_workload(whole.scenario, whole.overrides)
         document = SweepDocument(
-            scenario=load_workload(whole.scenario, whole.overrides).name,
+            scenario=workload.name,
             engine="timed",
+            kernel=workload.kernel.version,
             arch=whole.arch,
             cpus=whole.cpus,
             seed=whole.seed,

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, PrivateAttr, create_model, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from emulator.hardware.pte import PMD_ORDER
 from emulator.kernel import percpu
 from emulator.kernel.boot import UserSpace
+from emulator.kernel.versions import DEFAULT
 from emulator.measure import costs as model
 from scenarios.disk import Plain
 from scenarios.usage import UsageProblem
@@ -79,6 +80,7 @@ _KERNEL: Final[dict[str, tuple[int, int]]] = {
     "migration_entry_ad": (False, True),
     "sched_slice_batches": (1, 10**6),
     "hpage_order": (0, PMD_ORDER),
+    "pcid": (False, True),
 }
 
 
@@ -92,8 +94,12 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
     Flushing more than `tlb_single_page_flush_ceiling` pages flushes everything. `migration_entry_ad`:
     migration entries keep the accessed and dirty bits (since v6.1). Reclaim gives way to the threads of its
     CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory
-    gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none.
+    gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none. Without `pcid` every
+    switch to another address space drops everything. `version`: which kernel's ways these are, where no key
+    says otherwise (emulator/kernel/versions.py).
     """
+
+    version: Literal["6.1", "6.6", "6.12"] = DEFAULT
 
 
 class Threads(Plain):

@@ -20,7 +20,7 @@ ACCESSES = "threads.accesses=15000"
 
 def runs_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     document = json.loads(done.stdout)
-    assert list(document) == ["scenario", "engine", "arch", "cpus", "seed", "runs"]
+    assert list(document) == ["scenario", "engine", "kernel", "arch", "cpus", "seed", "runs"]
     runs: list[dict[str, Any]] = document["runs"]
     return runs
 

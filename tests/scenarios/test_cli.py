@@ -59,6 +59,7 @@ class Engine:
         document = {
             "scenario": subjects[0].name,
             "engine": "live",
+            "kernel": "6.6",
             "arch": subjects[0].arch,
             "cpus": subjects[0].cpus,
             "seed": subjects[0].seed,
@@ -98,7 +99,7 @@ def test_json_is_one_document_on_standard_output(engine: Engine, capsys: pytest.
 def test_the_report_goes_to_standard_output(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("run", "tiering", "--policy", "migrc:rfc2", "--quiet") == 0
     out, err = capsys.readouterr()
-    assert out.startswith("tiering: live engine, x86, 4 CPUs, seed 0\n")
+    assert out.startswith("tiering: live engine, kernel 6.6, x86, 4 CPUs, seed 0\n")
     assert "TLB shootdowns (migrc:rfc2)" in out
     assert err == ""
 

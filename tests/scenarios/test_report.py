@@ -60,7 +60,15 @@ def document_of(*violations: object) -> tuple[Document, dict[str, dict[str, Hist
         run_of("migrc", 3, pictures["migrc"], list(violations)),
     ]
     return (
-        {"scenario": "tiering", "engine": "live", "arch": "x86", "cpus": 4, "seed": 7, "runs": runs},
+        {
+            "scenario": "tiering",
+            "engine": "live",
+            "kernel": "6.6",
+            "arch": "x86",
+            "cpus": 4,
+            "seed": 7,
+            "runs": runs,
+        },
         pictures,
     )
 
@@ -89,7 +97,7 @@ def test_what_is_set_for_live_runs_is_said() -> None:
 def test_nothing_is_drawn_of_no_runs() -> None:
     document, _ = document_of()
     document["runs"] = []
-    assert report_of(document, {}) == "tiering: live engine, x86, 4 CPUs, seed 7\n"
+    assert report_of(document, {}) == "tiering: live engine, kernel 6.6, x86, 4 CPUs, seed 7\n"
 
 
 def test_away_from_a_terminal_there_are_no_escapes_and_no_trailing_padding() -> None:

@@ -22,7 +22,9 @@ def _advise(advice: Advice) -> Step:
     return step
 
 
-DONTNEED = Operation("dontneed_N", _advise(madvise_dontneed))
+dontneed = _advise(madvise_dontneed)
+
+DONTNEED = Operation("dontneed_N", dontneed)
 FREE = Operation("madv_free_N", _advise(madvise_free))
 COLD = Operation("madv_cold_N", _advise(madvise_cold))
 PAGEOUT_CLEAN = Operation("pageout_file_clean_N", _advise(madvise_pageout), shared_file, read_pages)

@@ -17,6 +17,7 @@ from scenarios.linux.areas import (
     write_pages,
 )
 from scenarios.linux.operation import Operation
+from scenarios.linux.operations.madvise import dontneed
 from scenarios.linux.operations.mprotect import inaccessible, read_only
 from scenarios.linux.operations.munmap import munmap
 
@@ -68,4 +69,5 @@ NONE = Operation("move_none_N", move_pages, prepare=inaccessible)
 SHARED = Operation("move_shared_N", move_pages, _shared, elsewhere=_shared)
 THEN_RO = Operation("moved_then_ro_N", read_only, _with_others, _write_both, _move_others)
 THEN_MUNMAP = Operation("moved_then_munmap_N", munmap, _with_others, _write_both, _move_others)
+THEN_DONTNEED = Operation("moved_then_dontneed_N", dontneed, _with_others, _write_both, _move_others)
 THEN_WRITE = Operation("moved_then_write_N", write_pages, _with_others, _write_both, _move_others)

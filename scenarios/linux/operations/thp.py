@@ -50,6 +50,15 @@ async def _dontneed(cpu: PerCpu, pages: int) -> None:
     await zap_page_range_single(cpu, MM, area, HUGE, HUGE + pages * SIZE)
 
 
+async def _read_only_part(cpu: PerCpu, pages: int) -> None:
+    await do_mprotect_pkey(cpu, MM, HUGE + 16, HUGE + 24, PROT_READ)
+
+
+async def _dontneed_part(cpu: PerCpu, pages: int) -> None:
+    area = Vma(*await FindVma(MM, HUGE))
+    await zap_page_range_single(cpu, MM, area, HUGE + 16, HUGE + 24)
+
+
 async def _small(cpu: PerCpu, pages: int) -> None:
     """Small pages, because a page table was left where there had been a huge one."""
     await _huge(cpu, 1)
@@ -79,5 +88,7 @@ MUNMAP = Operation("thp_munmap", _munmap, _huge, _write_huge, settings=THP)
 MUNMAP_PART = Operation("thp_munmap_part", _munmap_part, _huge, _write_huge, settings=THP)
 MPROTECT_RO = Operation("thp_mprotect_ro", _read_only, _huge, _write_huge, settings=THP)
 DONTNEED = Operation("thp_dontneed", _dontneed, _huge, _write_huge, settings=THP)
+MPROTECT_PART = Operation("thp_mprotect_part", _read_only_part, _huge, _write_huge, settings=THP)
+DONTNEED_PART = Operation("thp_dontneed_part", _dontneed_part, _huge, _write_huge, settings=THP)
 COLLAPSE = Operation("thp_collapse", _collapse, _small, _write_small, settings=THP)
 MOVE = Operation("thp_move_N", _move, _huge, _write_huge, settings=THP)

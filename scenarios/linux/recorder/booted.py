@@ -1,0 +1,102 @@
+"""Boots a kernel under QEMU, lets the guest run cases several times, and keeps what most runs agree on."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from scenarios.linux.cases import Recording
+from scenarios.linux.recorder.initial_files import initial_file_system, kernel_package, unpacked
+from scenarios.linux.recorder.traced import BrokenTrace, majority, read_trace
+from scenarios.usage import UsageProblem
+
+QEMU: Final = "qemu-system-x86_64"
+_NODES: Final = ("896M", "384M")
+_APPEND: Final = (
+    # no_timer_check: a starved guest panics otherwise. Four levels of page tables, as most machines have.
+    "console=ttyS0 quiet panic=-1 no_timer_check no5lvl mitigations=off nowatchdog nokaslr "
+    "cgroup_disable=pressure workqueue.power_efficient=0"
+)
+
+
+def record(
+    version: str,
+    cases: Sequence[tuple[str, str]],
+    runs: int,
+    packages: Path | None,
+    look: Callable[[int], None] = lambda done: None,
+) -> Recording:
+    """Record cases (operation, configuration) on Linux `version`; `look` is told how many have run.
+
+    Raises UsageProblem if something that is needed is missing, or if the guest dies.
+    """
+    if shutil.which(QEMU) is None:
+        raise UsageProblem(f"--record: no {QEMU} here; docs/linux.md says what to install")
+    with TemporaryDirectory(prefix="migrc-record-") as folder:
+        scratch = Path(folder)
+        kernel = unpacked(kernel_package(version, packages, scratch), scratch)
+        archive = initial_file_system(kernel, [*cases] * runs, scratch)
+        console, trace = scratch / "console", scratch / "trace"
+        process = subprocess.Popen(_command(kernel.image, archive, console, trace), stdin=subprocess.DEVNULL)
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                look(_lines(trace, b"DONE "))
+        finally:
+            process.kill()
+            process.wait()
+        try:
+            with open(trace, errors="replace") as lines:
+                found, lost = majority(read_trace(lines))
+        except (BrokenTrace, OSError) as problem:
+            last = _last_line(console)
+            raise UsageProblem(f"--record: {problem}; its console's last line: {last}") from None
+    if lost:
+        names = ", ".join(" ".join(key) for key in lost[:8])
+        raise UsageProblem(f"--record: {len(lost)} cases failed in every run: {names}")
+    about = {
+        "kernel": kernel.release,
+        "date": datetime.date.today().isoformat(),
+        "machine": f"x86-64, QEMU TCG, thread=single, no5lvl; {runs} runs",
+        "pcid": "no",
+        "cpus": "4",
+        "nodes": f"2 ({_NODES[0]} with the CPUs, {_NODES[1]} without)",
+    }
+    return Recording(kernel.release, False, about, tuple(found))
+
+
+def _command(image: Path, archive: Path, console: Path, trace: Path) -> list[str]:
+    nodes = []
+    for number, size in enumerate(_NODES):
+        nodes += ["-object", f"memory-backend-ram,id=node{number},size={size}"]
+        nodes += ["-numa", f"node,nodeid={number},memdev=node{number}" + ("" if number else ",cpus=0-3")]
+    memory = sum(int(size.removesuffix("M")) for size in _NODES)
+    # One thread for all CPUs: with several, CPUs that spin take minutes an operation.
+    machine = ["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "4", "-m", f"{memory}M", *nodes]
+    lines = ["-serial", f"file:{console}", "-serial", f"file:{trace}"]
+    quiet = ["-nodefaults", "-display", "none", "-no-reboot"]
+    boot = ["-kernel", str(image), "-initrd", str(archive), "-append", _APPEND]
+    nice = ["nice", "-n", "10"] if os.name == "posix" else []
+    return [*nice, QEMU, *machine, *quiet, *lines, *boot]
+
+
+def _lines(path: Path, beginning: bytes) -> int:
+    try:
+        return path.read_bytes().count(b"\n" + beginning)
+    except OSError:
+        return 0
+
+
+def _last_line(console: Path) -> str:
+    try:
+        text = console.read_text(errors="replace").strip()
+    except OSError:
+        return "none"
+    return (text.split("\n")[-1] or "none")[-200:]

@@ -1,0 +1,77 @@
+"""The version of the kernel is a setting of a workload: a profile that single keys go before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+
+from emulator.kernel.percpu import KernelParameters
+from emulator.kernel.versions import DEFAULT, VERSIONS
+from emulator.machine.builder import parameters_of
+from emulator.memory.folios import Tier
+from emulator.memory.zone import Watermarks
+from emulator.policies.immediate import Immediate
+from scenarios.subjects.workload_machine import build_machine
+from scenarios.workloads.settings import Kernel
+from scenarios.workloads.workload_file import load_workload
+
+Migrc = Callable[..., int]
+TIERS = (Tier(64, Watermarks(0, 0, 0)), Tier(64, Watermarks(0, 0, 0)))
+SMALL = (
+    *("--set", "threads.accesses=50000", "--set", "threads.table_pages=3072"),
+    *("--set", "threads.hot_share=0.2", "--cpus", "2", "--policy", "immediate", "--quiet"),
+)
+
+
+def parameters(*overrides: str) -> KernelParameters:
+    workload = load_workload("tiering", overrides)
+    user = workload.user_space(2, 0, None)
+    return build_machine(workload, 2, "x86", Immediate, user).parameters
+
+
+def test_every_version_sets_parameters_that_there_are() -> None:
+    names = {field.name for field in fields(KernelParameters)}
+    assert DEFAULT in VERSIONS and not VERSIONS[DEFAULT]
+    for version, settings in VERSIONS.items():
+        assert set(settings) <= names
+        made = parameters_of(1, TIERS, version=version)
+        assert made.version == version
+        assert {key: getattr(made, key) for key in settings} == settings
+    assert set(get_args(Kernel.model_fields["version"].annotation)) == set(VERSIONS)
+
+
+def test_a_workload_has_its_versions_ways_unless_it_says_otherwise() -> None:
+    assert parameters().version == "6.6" and parameters().migrate_batched
+    old = parameters('kernel.version="6.1"')
+    assert old.version == "6.1" and not old.migrate_batched and old.pcid
+    mixed = parameters('kernel.version="6.1"', "kernel.migrate_batched=true", "kernel.pcid=false")
+    assert mixed.version == "6.1" and mixed.migrate_batched and not mixed.pcid
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--kernel", "6.1"),
+        ("--kernel", "6.1", "--set", "threads.write_share=0.1"),
+        ("--set", "threads.write_share=0.1", "--kernel", "6.1"),
+        ("--set", 'kernel.version="6.1"'),
+    ],
+)
+def test_the_option_is_a_setting_and_reports_name_it(
+    options: tuple[str, ...], migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert migrc("run", "tiering", "--engine", "timed", *SMALL, *options, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["kernel"] == "6.1"
+    vmstat = document["runs"][0]["vmstat"]
+    # Page by page: a migration flushes for no whole TLB.
+    assert vmstat["nr_tlb_remote_flush"] > vmstat["pgdemote_kswapd"] > 0
+
+
+def test_a_version_that_is_not_known_is_refused(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrc("run", "tiering", "--engine", "timed", "--set", 'kernel.version="2.6"') == 2
+    assert "--set kernel.version: '2.6' is not possible; '6.1', '6.6' or '6.12'" in capsys.readouterr().err

@@ -23,7 +23,7 @@ Migrc = Callable[..., int]
 # A fork while CPU 1 spins, CPU 2 runs another process and CPU 3 is lazy.
 FORK = """\
 [000] .....           34: tracing_mark_write: op
-[000] .....           35: ranged: (flush_tlb_mm_range+0x0/0x1) start=0x0 end=0xffffffffffffffff stride=0 tables=1
+[000] .....        35: ranged: (flush_tlb_mm_range+0x0/0x1) start=0x0 end=0xffffffffffffffff stride=0 tables=1
 [000] ...1.           36: tlb_flush: pages:-1 reason:remote ipi send (4)
 [000] d..2.           37: asked: (flush_tlb_func+0x0/0x1f0) by=0
 [000] d..2.           38: tlb_flush: pages:-1 reason:local mm shootdown (3)
@@ -33,9 +33,9 @@ FORK = """\
 [003] d.h1.           42: switched: (switch_mm_irqs_off+0x0/0x470) next=0xffffffff82b5a740 task=0x0
 [003] d.h1.           43: tlb_flush: pages:-1 reason:flush on task switch (0)
 [000] .....           44: tracing_mark_write: wake
-[002] d..2.           45: switched: (switch_mm_irqs_off+0x0/0x470) next=0xffff8880003f00 task=0xffff888004b820c0
+[002] d..2.           45: switched: (switch_mm_irqs_off+0x0/0x470) next=0xffff88800000 task=0xffff888004b820c0
 [002] d..2.           46: tlb_flush: pages:-1 reason:flush on task switch (0)
-[003] d..2.           47: switched: (switch_mm_irqs_off+0x0/0x470) next=0xffff8880003f00 task=0xffff8880089d0000
+[003] d..2.           47: switched: (switch_mm_irqs_off+0x0/0x470) next=0xffff88800000 task=0xffff8880089d0000
 [003] d..2.           48: tlb_flush: pages:-1 reason:flush on task switch (0)
 [000] .....           49: tracing_mark_write: end
 """.splitlines()

@@ -61,9 +61,8 @@ class Configuration(NamedTuple):
 
 CONFIGURATIONS: Final[dict[str, Configuration]] = {
     "k0": Configuration(),
-    "s1": Configuration(spins=(1,)),
-    "s3": Configuration(spins=(1, 2, 3)),
-    "l3": Configuration(sleeps=(1, 2, 3)),
+    **{f"s{last}": Configuration(spins=tuple(range(1, last + 1))) for last in range(1, CPUS)},
+    **{f"l{last}": Configuration(sleeps=tuple(range(1, last + 1))) for last in range(1, CPUS)},
     "mix": Configuration(spins=(1,), sleeps=(2, 3), other=(2,)),
 }
 

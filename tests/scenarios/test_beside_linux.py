@@ -73,6 +73,20 @@ def test_a_version_is_a_profile_of_the_machine() -> None:
     assert each.calls == {"1": 4} and each.recv == {"1": {"1": 4}}
 
 
+def test_reclaim_frees_in_batches_since_v6_10() -> None:
+    assert counted("pageout_file_clean_40", "s1", "6.12").calls == {"batch": 2}
+    assert counted("pageout_file_clean_40", "s1", "6.6").calls["batch"] == 1
+
+
+@pytest.mark.parametrize(("configuration", "cpus"), [("s2", ["1", "2"]), ("s1", ["1"])])
+def test_as_many_threads_spin_as_the_configuration_says(configuration: str, cpus: list[str]) -> None:
+    assert [*counted("mprotect_ro_1", configuration).recv] == cpus
+
+
+def test_as_many_threads_sleep_as_the_configuration_says() -> None:
+    assert counted("mprotect_ro_1", "l2").switch == {"wake1": 1, "wake2": 1}
+
+
 def test_another_process_may_call() -> None:
     remote = counted("move_remote_4", "s1")
     assert remote.recv == {"1": {"full": 1}} and not remote.local

@@ -96,7 +96,7 @@ static void *helper(void *argument)
 
 static void start_threads(const char *configuration)
 {
-	int last = !strcmp(configuration, "k0") ? 0 : !strcmp(configuration, "s1") ? 1 : 3;
+	int last = !strcmp(configuration, "mix") ? 3 : configuration[1] - '0';
 
 	for (int cpu = 1; cpu <= last; cpu++) {
 		struct thread *thread = &threads[thread_count++];

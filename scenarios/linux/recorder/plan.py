@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from scenarios.linux.testbed import CONFIGURATIONS
-
 OPERATIONS: Final = (
     "nothing",
     *(f"munmap_{pages}" for pages in (1, 2, 8, 33, 34, 512, 600, 2048)),
@@ -44,8 +42,11 @@ ONLY: Final[dict[str, tuple[str, ...]]] = {
 """Operations that make sense in some configurations only."""
 
 
+CONFIGURATIONS: Final = ("k0", "s1", "s3", "l3", "mix")
+
+
 def planned() -> Iterator[tuple[str, str]]:
     """Operation and configuration, in the order of recordings."""
     for operation in OPERATIONS:
-        for configuration in ONLY.get(operation, tuple(CONFIGURATIONS)):
+        for configuration in ONLY.get(operation, CONFIGURATIONS):
             yield operation, configuration

@@ -246,11 +246,11 @@ class Coherence(Check):
                 self._movers[operation.pfn + page] = cpu
                 self._moved.pop(operation.pfn + page, None)
 
-    def _exchanged(self, cpu: int, operation: ops.XchgPte, answer: int) -> None:
+    def _exchanged(self, cpu: int, operation: ops.XchgPte | ops.ZapPte, answer: int) -> None:
         if not operation.pte and answer:
             self._gone(operation, answer)
 
-    def _gone(self, change: ops.XchgPte | ops.CmpxchgPte, entry: int) -> None:
+    def _gone(self, change: ops.XchgPte | ops.ZapPte | ops.CmpxchgPte, entry: int) -> None:
         for page in range(pte_pages(entry, self._hpage_order)):
             self._cleared[change.mm, change.vpn + page] = pte_pfn(entry) + page
 

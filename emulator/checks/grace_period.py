@@ -298,7 +298,7 @@ class GracePeriod(Watcher):
         else:
             self._entries.pop((operation.mm, operation.vpn), None)
 
-    def _exchange(self, cpu: int, operation: ops.XchgPte, answer: int) -> None:
+    def _exchange(self, cpu: int, operation: ops.XchgPte | ops.ZapPte, answer: int) -> None:
         self._changed(cpu, operation, answer, operation.pte)
 
     def _compare(self, cpu: int, operation: ops.CmpxchgPte, answer: int) -> None:

@@ -11,9 +11,10 @@ from emulator.hardware.operations import (
     CmpxchgPte,
     FindVma,
     FolioGet,
-    GetPte,
     Lock,
     MappedRange,
+    PmdRange,
+    Series,
     SetPte,
     Unlock,
     VmaInsert,
@@ -57,20 +58,21 @@ async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int
 
 
 async def copy_page_range(cpu: PerCpu, mm: int, child: int, vma: Vma) -> None:
-    """copy_page_range, copy_pte_range: every entry of a private area, under the page-table lock.
+    """copy_page_range, copy_pte_range: every entry of a private area, table by table under its lock.
 
     Shared areas are left to the child's faults (vma_needs_copy). So would be private ones of files that
     nobody has written to; which they are is not kept here, and they are copied.
     """
-    for vpn, _ in await MappedRange(mm, vma.start, vma.end):
-        lock = ptl(mm, vpn)
-        await Lock(lock)
-        entry = await GetPte(mm, vpn)
-        if is_migration_entry(entry):
-            cpu.count("fork_migration_entries")
-            await copy_nonpresent_pte(mm, child, vpn, entry)
-        elif entry:
-            await copy_present_pte(mm, child, vpn, entry)
+    for first, _ in await PmdRange(mm, vma.start, vma.end):
+        lock = ptl(mm, first)
+        asked = MappedRange(mm, max(first, vma.start), min(first + cpu.parameters.table_pages, vma.end))
+        _, mapped = await Series((Lock(lock), asked))
+        for vpn, entry in mapped:
+            if is_migration_entry(entry):
+                cpu.count("fork_migration_entries")
+                await copy_nonpresent_pte(mm, child, vpn, entry)
+            else:
+                await copy_present_pte(mm, child, vpn, entry)
         await Unlock(lock)
 
 

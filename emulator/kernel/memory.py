@@ -1,7 +1,9 @@
 """Page faults (mm/memory.c, v6.6): demand paging, copy-on-write, NUMA hints.
 
-A fault looks at the entry without a lock, prepares, and replaces the entry only if it still is what
-it was (pte_same under the page-table lock); otherwise it drops its work and the access is retried.
+A fault looks at the entry without a lock, takes the page-table lock, looks again (pte_same), and decides
+under it; what takes long is done without it, and then it looks again. If the entry is another by then, it
+drops its work and the access is retried. Where nothing but the entry decides, CmpxchgPte is all of that in
+one step.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from emulator.hardware.operations import (
     FilemapGet,
     FindVma,
     FolioCopy,
+    FolioGet,
     FolioMapping,
     FolioPut,
     FolioRefcount,
-    FolioTryGet,
     FolioZero,
     GetPte,
     Lock,
@@ -47,7 +49,7 @@ from emulator.kernel.migrate import folio_order, migrate_misplaced_folio
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable
 from emulator.kernel.page_alloc import alloc_pages
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.percpu import PerCpu, folio_lock
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma
 
@@ -140,14 +142,6 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
         await _map(mm, vpn, copy, writable | EXCLUSIVE)
 
 
-def folio_lock(file: int, pgoff: int) -> str:
-    """folio_lock of the folio in this page-cache slot: faults and truncation exclude each other by it.
-
-    Migration and reclaim are kept out by the reference that a fault holds.
-    """
-    return f"folio_lock.{file}.{pgoff}"
-
-
 async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:
     """filemap_fault: the page-cache frame, read in if need be, with a reference for the caller."""
     pfn = await FilemapGet(file, pgoff)
@@ -165,42 +159,50 @@ async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:
 
 
 async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:
-    """do_wp_page: a write through a read-only entry. Reuse the page if it is ours alone, else copy."""
+    """do_wp_page: a write through a read-only entry. Reuse the page if it is ours alone, else copy.
+
+    handle_pte_fault has looked again (pte_same) under the page-table lock, and do_wp_page decides under it;
+    the copy is made without it.
+    """
     pfn = pte_pfn(pte)
+    lock = ptl(mm, vpn)
+    _, seen = await Series((Lock(lock), GetPte(mm, vpn)))
+    if seen != pte:
+        await Unlock(lock)
+        return
     if pfn == ZERO_PFN:
+        await Unlock(lock)
         await wp_page_copy(cpu, mm, vpn, pte)
         return
-    # The kernel is here with the page-table lock held, and the mapping keeps the folio. Without it: a
-    # reference first, then see whether the entry still names the folio.
-    found, seen = await Series((FolioTryGet(pfn), GetPte(mm, vpn)))
-    if not found:
+    await cpu.policy.before_writable(cpu, pfn)
+    anonymous = vma.file == ANONYMOUS or pte & EXCLUSIVE
+    if vma.flags & VM_SHARED or pte & EXCLUSIVE or (anonymous and await FolioRefcount(pfn) == 1):
+        # wp_page_reuse: more rights need no flush; a CPU with the old entry faults and finds the new.
+        await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED)
+        await Unlock(lock)
         return
-    if seen == pte:
-        await cpu.policy.before_writable(cpu, pfn)
-        anonymous = vma.file == ANONYMOUS or pte & EXCLUSIVE
-        if vma.flags & VM_SHARED or pte & EXCLUSIVE or (anonymous and await FolioRefcount(pfn) == 2):
-            # wp_page_reuse: more rights need no flush; a CPU with the old entry faults and finds the new.
-            await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED)
-        else:
-            await wp_page_copy(cpu, mm, vpn, pte)
-    await FolioPut(pfn)
+    await Series((FolioGet(pfn), Unlock(lock)))
+    await wp_page_copy(cpu, mm, vpn, pte)
 
 
 async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
     """wp_page_copy: a private copy takes the page's place; no CPU may read the old page after that.
 
-    Of the zero page that is a page of zeros. Else the caller holds a reference on the old folio, so that it
-    is neither moved nor freed while it is copied.
+    Of the zero page that is a page of zeros. Else the caller's reference on the old folio, which goes here,
+    keeps it from being moved or freed while it is copied. Whether it still is the page is seen under the lock
+    (pte_same).
     """
     old = pte_pfn(pte)
     copy = await alloc_pages(cpu, 0)
     await (FolioZero(copy) if old == ZERO_PFN else FolioCopy(old, copy))
     await LruAdd(copy, False)
     lock = ptl(mm, vpn)
-    await Lock(lock)
-    if await GetPte(mm, vpn) != pte:
+    _, seen, found = await Series((Lock(lock), GetPte(mm, vpn), FindVma(mm, vpn)))
+    if seen != pte or not found or not Vma(*found).flags & VM_WRITE:
         await Unlock(lock)
         await FolioPut(copy)
+        if old != ZERO_PFN:
+            await FolioPut(old)
         return
     # ptep_clear_flush: everybody must miss before the copy can be written.
     await XchgPte(mm, vpn, 0)
@@ -209,6 +211,7 @@ async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
     await Unlock(lock)
     cpu.count("pgcow")
     if old != ZERO_PFN:
+        await FolioPut(old)
         await FolioPut(old)
 
 
@@ -225,10 +228,19 @@ async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> No
     if cpu.parameters.nid(pfn) == FAST_NODE:
         cpu.count("numa_hint_faults_local")
     elif cpu.parameters.numa_promotes:
-        # A page of a huge one whose PMD was split stays (PageCompound: goto out_map).
-        part = not pte & PSE and await folio_order(cpu, pfn)
-        if not part and await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
+        # numa_migrate_prep: a reference, while the lock and the entry keep the folio. A page of a huge one
+        # whose PMD was split stays (PageCompound: goto out_map).
+        lock = ptl(mm, vpn)
+        _, seen = await Series((Lock(lock), GetPte(mm, vpn)))
+        if seen != pte:
+            await Unlock(lock)
             return
+        if not pte & PSE and await folio_order(cpu, pfn):
+            await Unlock(lock)
+        else:
+            await Series((FolioGet(pfn), Unlock(lock)))
+            if await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
+                return
         await CmpxchgPte(mm, vpn, pte, pte & ~PROTNONE | PRESENT | ACCESSED)
         return
     restored = pte & ~PROTNONE | PRESENT | ACCESSED

@@ -154,14 +154,18 @@ async def _move(cpu: PerCpu, folio: Unmapped) -> bool:
 async def migrate_misplaced_folio(cpu: PerCpu, pfn: int, target: int) -> bool:
     """migrate_misplaced_folio: promote the folio behind a NUMA hint fault, if there is room.
 
-    Room means the high watermark (migrate_balanced_pgdat); without it kswapd is woken, which is how
-    promotion drives demotion (numamigrate_isolate_folio).
+    Room means the high watermark (migrate_balanced_pgdat); without it kswapd is woken, which is how promotion
+    drives demotion (numamigrate_isolate_folio). The caller's reference on the folio goes: isolating it has
+    taken another.
     """
     pages = 1 << await folio_order(cpu, pfn)
-    if not await zone_watermark_ok(cpu, target, pages, WMARK_HIGH):
+    isolated = False
+    if await zone_watermark_ok(cpu, target, pages, WMARK_HIGH):
+        isolated = await FolioIsolateLru(pfn)
+    else:
         await wakeup_kswapd(cpu, target)
-        return False
-    if not await FolioIsolateLru(pfn):
+    await FolioPut(pfn)
+    if not isolated:
         return False
     # folio_migrate_flags keeps PG_active. Nothing reclaims the slow tier, so what is there is inactive.
     moved, failed = await migrate_pages(cpu, [pfn], target, MR_NUMA_MISPLACED)

@@ -6,7 +6,7 @@ full; only what it has flushed for is given back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,18 +22,19 @@ from emulator.hardware.operations import (
     Lock,
     MappedRange,
     PmdRange,
+    RemoveRmap,
     Series,
     Unlock,
     VmaRemove,
-    XchgPte,
+    ZapPte,
 )
-from emulator.hardware.pte import EXCLUSIVE, PMD_ORDER, PSE, ZERO_PFN, pte_dirty, pte_pfn, pte_present, ptl
+from emulator.hardware.pte import EXCLUSIVE, PSE, ZERO_PFN, pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.huge_memory import split_huge_pmd
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_DIRTY
-from emulator.memory.page_table import Vma
+from emulator.memory.page_table import VM_SHARED, Vma
 
 # Frames that a gather holds before it has to flush: 8 on the stack and 19 pages of pointers to 510 each.
 MMU_GATHER_BUNDLE = 8
@@ -148,7 +149,7 @@ async def unmap_page_range(
     """
     zapped = 0
     for first, pmd in await PmdRange(tlb.mm, start, end):
-        last = first + (cpu.parameters.hpage_nr if cpu.parameters.hpage_order else 1 << PMD_ORDER)
+        last = first + cpu.parameters.table_pages
         if pmd and start <= first and last <= end:
             pages = await zap_huge_pmd(cpu, tlb, first, pmd)
             if pages >= 0:
@@ -179,36 +180,16 @@ async def zap_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int, pmd: int) -> int:
 async def zap_pte_range(
     cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end: int, details: ZapDetails | None
 ) -> int:
-    """zap_pte_range: clear pages [start, end) of one page table, under its lock; how many were mapped.
-
-    PROT_NONE entries map a page like any other. A migration entry holds no reference: it just goes, and
-    who left it finds it gone (remove_migration_ptes).
-    """
+    """zap_pte_range: clear pages [start, end) of one page table, under its lock; how many were mapped."""
     zapped = 0
     lock = ptl(tlb.mm, start)
     while start < end:
-        await Lock(lock)
-        mapped = await MappedRange(tlb.mm, start, end)
-        if mapped:
-            await flush_tlb_batched_pending(cpu, tlb.mm)
+        _, mapped = await Series((Lock(lock), MappedRange(tlb.mm, start, end)))
+        await flush_tlb_batched_pending(cpu, tlb.mm)
         if details is not None:
             mapped = tuple([(vpn, pte) for vpn, pte in mapped if await details.should_zap(tlb.mm, vpn, pte)])
         part = [vpn for vpn, _ in mapped[: MAX_GATHER_PAGES - len(tlb.folios)]]
-        old = await Series(tuple(XchgPte(tlb.mm, vpn, 0) for vpn in part)) if part else []
-        for vpn, pte in zip(part, old, strict=True):
-            # What stood where a migration entry is may be cached until the migration has flushed. The
-            # kernel sees to that before it clears entries (flush_tlb_batched_pending), as here if it is
-            # turned on; but here an entry may be cleared before its batch is counted. So the range's own
-            # flush covers it, which therefore is due for migration entries, too.
-            if pte:
-                tlb.adjust_range(vpn, 1, 1)
-            if not pte_present(pte):
-                continue
-            if vma.file and pte_dirty(pte) and not pte & EXCLUSIVE:
-                await FolioSetFlag(pte_pfn(pte), PG_DIRTY)
-            zapped += 1
-            if pte_pfn(pte) != ZERO_PFN:
-                tlb.folios.append(pte_pfn(pte))
+        zapped += await zap_present_ptes(cpu, tlb, vma, part)
         full = len(tlb.folios) == MAX_GATHER_PAGES
         if full:
             # force_flush: before others can come by these entries.
@@ -217,6 +198,44 @@ async def zap_pte_range(
         if full:
             await tlb_flush_mmu(cpu, tlb)
         start = part[-1] + 1 if len(part) < len(mapped) else end
+    return zapped
+
+
+async def zap_present_ptes(cpu: PerCpu, tlb: MmuGather, vma: Vma, vpns: Sequence[int]) -> int:
+    """The inner loop of zap_pte_range: clear these entries of one page table; how many mapped a page.
+
+    PROT_NONE entries map a page like any other. A migration entry holds no reference and owes no flush: it
+    just goes, and who left it finds it gone (remove_migration_ptes). Whoever leaves one flushes, or counts
+    the unmap, before the lock is dropped.
+
+    A dirty page of a file is flushed for before it leaves the reverse map, and both happen under the lock
+    (`force_flush`, tlb_flush_rmaps; since 5df397dec7c4): who cleans it or writes it out meanwhile finds that
+    it is mapped, and the last write to it comes before that.
+    """
+    if not vpns:
+        return 0
+    mm = tlb.mm
+    delay_rmap = cpu.policy.delays_rmap and bool(vma.file) and bool(vma.flags & VM_SHARED)
+    zapped = 0
+    delayed: list[tuple[int, int]] = []
+    entries = await Series(tuple([ZapPte(mm, vpn, delay_rmap) for vpn in vpns]))
+    for vpn, pte in zip(vpns, entries, strict=True):
+        if not pte_present(pte):
+            continue
+        tlb.adjust_range(vpn, 1, 1)
+        zapped += 1
+        pfn = pte_pfn(pte)
+        if pfn == ZERO_PFN:
+            continue
+        if vma.file and pte_dirty(pte) and not pte & EXCLUSIVE:
+            await FolioSetFlag(pfn, PG_DIRTY)
+        if delay_rmap and pte_dirty(pte):
+            delayed.append((vpn, pfn))
+        tlb.folios.append(pfn)
+    if delayed:
+        await tlb_flush_mmu_tlbonly(cpu, tlb)
+        for vpn, pfn in delayed:
+            await RemoveRmap(mm, vpn, pfn)
     return zapped
 
 

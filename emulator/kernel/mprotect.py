@@ -5,15 +5,17 @@ All entries of the range first, then one range flush. In between, entries and TL
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from emulator.hardware.operations import (
     CmpxchgPte,
     FindVma,
     Lock,
     MappedRange,
+    PmdRange,
     Series,
     Unlock,
     VmaProtect,
-    WaitPte,
 )
 from emulator.hardware.pte import (
     DIRTY,
@@ -29,6 +31,7 @@ from emulator.hardware.pte import (
     pte_pages,
     pte_pfn,
     pte_present,
+    ptl,
 )
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
@@ -63,25 +66,29 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     # change_pmd_range, for a part of a huge page.
     await split_huge_pmd_if_needed(cpu, mm, start)
     await split_huge_pmd_if_needed(cpu, mm, end)
-    mapped = await MappedRange(mm, start, end)
-    if mapped:
-        await flush_tlb_batched_pending(cpu, mm)
-    marked = [(vpn, entry) for vpn, entry in mapped if entry & PRESENT and nid(pte_pfn(entry)) != FAST_NODE]
-    if not marked:
-        return 0
     # Until the flush below is done, an inaccessible entry may still be cached. Whoever unmaps one meanwhile
     # has to see this (set_tlb_ubc_flush_pending).
     tlb = await tlb_gather_mmu(mm)
-    seen = await Series(
-        tuple(CmpxchgPte(mm, vpn, entry, entry & ~(PRESENT | RW) | PROTNONE) for vpn, entry in marked)
-    )
     pages = huge = 0
-    for (vpn, entry), was in zip(marked, seen, strict=True):
-        if was == entry:
-            covered = pte_pages(entry, cpu.parameters.hpage_order)
-            tlb.adjust_range(vpn, covered, covered)
-            pages += covered
-            huge += entry & PSE != 0
+    for first, pmd in await PmdRange(mm, start, end):
+        lock, mapped = await pte_offset_map_lock(cpu, mm, first, pmd, start, end)
+        marked = [
+            (vpn, entry) for vpn, entry in mapped if entry & PRESENT and nid(pte_pfn(entry)) != FAST_NODE
+        ]
+        while marked:
+            seen = await Series(tuple([CmpxchgPte(mm, vpn, old, protnone(old)) for vpn, old in marked]))
+            again = []
+            for (vpn, entry), was in zip(marked, seen, strict=True):
+                if was != entry:
+                    # A walker has set a bit meanwhile.
+                    again.append((vpn, was))
+                    continue
+                covered = pte_pages(entry, cpu.parameters.hpage_order)
+                tlb.adjust_range(vpn, covered, covered)
+                pages += covered
+                huge += entry & PSE != 0
+            marked = again
+        await Unlock(lock)
     if pages:
         cpu.count("numa_pte_updates", pages)
     if huge:
@@ -89,6 +96,28 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
         cpu.count("numa_huge_pte_updates", huge)
     await tlb_finish_mmu(cpu, tlb)
     return pages
+
+
+async def pte_offset_map_lock(
+    cpu: PerCpu, mm: int, first: int, pmd: int, start: int, end: int
+) -> tuple[str, Sequence[tuple[int, int]]]:
+    """pte_offset_map_lock, then what change_pte_range does first: the lock of the PMD's page table, held, and
+    (page, entry) of what is mapped in pages [start, end) of it.
+
+    A huge page (`pmd`, if it still is one) has no table and nothing to ask for: change_huge_pmd takes the
+    lock.
+    """
+    lock = ptl(mm, first)
+    asked = MappedRange(mm, max(first, start), min(first + cpu.parameters.table_pages, end))
+    _, mapped = await Series((Lock(lock), asked))
+    if not pmd or not mapped or not mapped[0][1] & PSE:
+        await flush_tlb_batched_pending(cpu, mm)
+    return lock, mapped
+
+
+def protnone(entry: int) -> int:
+    """pte_modify(entry, PAGE_NONE)."""
+    return entry & ~(PRESENT | RW) | PROTNONE
 
 
 def can_change_pte_writable(flags: int, entry: int) -> bool:
@@ -118,45 +147,41 @@ def pte_needs_flush(old: int, new: int) -> bool:
 async def change_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: int, flags: int) -> None:
     """change_pte_range, change_huge_pmd: give every entry of pages [start, end) the area's protection.
 
+    Table by table, each under its lock. A writable migration entry becomes readable, so its page comes back
+    read-only; nothing is flushed for it. (The kernel asks the area whether a page that comes back is
+    accessible; here the entry says so.)
+
     Whether other CPUs still read a source folio through an older translation the postings do not ask here:
     they look in the write fault (do_wp_page) only, and an entry that becomes writable here never gets there.
-    What keeps one CPU from reading the source while another already writes the
-    destination is flush_tlb_batched_pending, if it is turned on: it flushes for every unmap that was
-    counted, deferred or not. Without it, until the caller's flush, nothing does.
+    What keeps one CPU from reading the source while another already writes the destination is
+    flush_tlb_batched_pending: it flushes for every unmap that was counted, deferred or not. Without it, until
+    the caller's flush, nothing does.
     """
     mm = tlb.mm
-    mapped = await MappedRange(mm, start, end)
-    if mapped:
-        await flush_tlb_batched_pending(cpu, mm)
     accessible = flags & VM_ACCESS_FLAGS != 0
-    for vpn, entry in mapped:
-        old = entry
-        while True:
-            if is_migration_entry(old) and (old & MIGRATION_WRITE or accessible == (old & NOACCESS != 0)):
-                # The kernel makes such an entry readable, and asks the area when it becomes a mapping again.
-                # Here remove_migration_ptes resolves exactly the entry that was left, so the migration has to
-                # end first.
-                old = await WaitPte(mm, vpn, old)
-                await flush_tlb_batched_pending(cpu, mm)
-                continue
-            new = old
-            if pte_present(old):
-                # pte_modify: a NUMA hint is lost with the protection that it was made of.
-                new = old & ~(RW | PRESENT | PROTNONE | NOACCESS)
-                new |= PRESENT if accessible else PROTNONE | NOACCESS
-                if can_change_pte_writable(flags, new):
-                    await cpu.policy.mapped_writable(cpu, pte_pfn(old))
-                    new |= RW
-            seen = old if new == old else await CmpxchgPte(mm, vpn, old, new)
-            if seen == old:
-                break
-            # A walker has set a bit, or somebody else has replaced the entry.
-            if pte_pfn(seen) != pte_pfn(old):
-                await flush_tlb_batched_pending(cpu, mm)
-            old = seen
-        if pte_needs_flush(old, new):
-            pages = pte_pages(old, cpu.parameters.hpage_order)
-            tlb.adjust_range(vpn, pages, pages)
+    for first, pmd in await PmdRange(mm, start, end):
+        lock, mapped = await pte_offset_map_lock(cpu, mm, first, pmd, start, end)
+        for vpn, entry in mapped:
+            old = entry
+            while True:
+                new = old
+                if pte_present(old):
+                    # pte_modify: a NUMA hint is lost with the protection that it was made of.
+                    new = old & ~(RW | PRESENT | PROTNONE | NOACCESS)
+                    new |= PRESENT if accessible else PROTNONE | NOACCESS
+                    if can_change_pte_writable(flags, new):
+                        await cpu.policy.mapped_writable(cpu, pte_pfn(old))
+                        new |= RW
+                elif is_migration_entry(old):
+                    new = old & ~(MIGRATION_WRITE | NOACCESS) | (0 if accessible else NOACCESS)
+                seen = old if new == old else await CmpxchgPte(mm, vpn, old, new)
+                if seen == old:
+                    break
+                old = seen  # a walker has set a bit
+            if pte_needs_flush(old, new):
+                pages = pte_pages(old, cpu.parameters.hpage_order)
+                tlb.adjust_range(vpn, pages, pages)
+        await Unlock(lock)
 
 
 async def mprotect_fixup(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end: int, prot: int) -> None:

@@ -24,7 +24,7 @@ from emulator.hardware.operations import (
     XchgPte,
 )
 from emulator.hardware.pte import pte_accessible, pte_dirty, pte_pfn, pte_present, ptl
-from emulator.kernel.percpu import PerCpu, cpumask_word
+from emulator.kernel.percpu import PerCpu, cpumask_word, folio_lock
 from emulator.kernel.rmap import set_tlb_ubc_flush_pending, try_to_unmap, try_to_unmap_flush
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE
@@ -52,19 +52,12 @@ async def shrink_file_folios(cpu: PerCpu, folios: list[int], writes: bool = True
     freed: list[int] = []
     for pfn in folios:
         slot = await FolioMapping(pfn)
-        if not slot:
-            (freed if await discard_lazyfree(cpu, pfn) else kept).append(pfn)
-            continue
-        file, pgoff = slot
-        await try_to_unmap(cpu, pfn)
-        if await FolioTestFlag(pfn, PG_DIRTY):
-            if not writes:
-                kept.append(pfn)
-                continue
-            await cpu.policy.flush_before_io(cpu)
-            await pageout(cpu, pfn, file, pgoff)
-        # __remove_mapping: unless somebody has taken a reference or made it dirty again.
-        if not await FilemapRemove(file, pgoff, pfn, FREEZABLE):
+        if slot:
+            file, pgoff = slot
+            gone = await _pageout_locked(cpu, pfn, file, pgoff, writes)
+        else:
+            gone = await discard_lazyfree(cpu, pfn)
+        if not gone:
             kept.append(pfn)
             continue
         freed.append(pfn)
@@ -109,3 +102,22 @@ async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
         await Unlock(lock)
     cpu.count("pglazyfreed")
     return not await FolioRmap(pfn)
+
+
+async def _pageout_locked(cpu: PerCpu, pfn: int, file: int, pgoff: int, writes: bool) -> bool:
+    """What shrink_folio_list does with the folio's lock held, so that no fault maps it meanwhile: unmap,
+    write out, take out of the page cache; whether it is to be freed. (The kernel leaves one whose lock is
+    taken.)
+    """
+    lock = folio_lock(file, pgoff)
+    _, slot = await Series((Lock(lock), FolioMapping(pfn)))
+    gone = False
+    # What is still mapped, somebody is about to flush for (nr_unmap_fail): another time.
+    if slot == (file, pgoff) and await try_to_unmap(cpu, pfn):
+        if writes and await FolioTestFlag(pfn, PG_DIRTY):
+            await cpu.policy.flush_before_io(cpu)
+            await pageout(cpu, pfn, file, pgoff)
+        # __remove_mapping: unless somebody has taken a reference or made it dirty again.
+        gone = await FilemapRemove(file, pgoff, pfn, FREEZABLE)
+    await Unlock(lock)
+    return gone

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from emulator.hardware.cpu import Context, Program
+from emulator.hardware.pte import PMD_ORDER
 from emulator.kernel.versions import DEFAULT
 from emulator.memory.zone import Watermarks
 
@@ -43,6 +44,15 @@ def tlb_flush_batched_word(mm: int) -> str:
     return f"tlb_flush_batched.{mm}"
 
 
+def folio_lock(file: int, pgoff: int) -> str:
+    """folio_lock of the folio in this page-cache slot: faults, truncation and reclaim exclude each other by
+    it.
+
+    Migration is kept out by the reference that a fault holds.
+    """
+    return f"folio_lock.{file}.{pgoff}"
+
+
 def is_lazy_word(cpu: int) -> str:
     """cpu_tlbstate_shared.is_lazy of a CPU."""
     return f"is_lazy.{cpu}"
@@ -52,9 +62,9 @@ def is_lazy_word(cpu: int) -> str:
 class KernelParameters:
     """Tunables, under the kernel's names. Sizes in pages, `watermarks` and `starts` by node.
 
-    `starts` holds each node's first frame and, last, the frame after the end of memory. `tlb_flush_batched`
-    turns on what mainline always has: mprotect, the NUMA scanner and munmap flush the whole mm first if a
-    batch that was unmapped since may not have been flushed for (flush_tlb_batched_pending). Without
+    `starts` holds each node's first frame and, last, the frame after the end of memory. Without
+    `tlb_flush_batched` those who change entries do not ask for what others have unmapped, as before v4.13
+    (3ea277194daa: flush_tlb_batched_pending). Without
     `numa_promotes` no page is hot enough for a hint fault to promote it (should_numa_migrate_memory).
     Without `migrate_batched` a migration flushes for each page by itself, as kernels before v6.3 do.
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
@@ -81,7 +91,7 @@ class KernelParameters:
     numa_scan_period_accesses: int = 5_000
     numa_promotes: bool = True
     migration_entry_ad: bool = True
-    tlb_flush_batched: bool = False
+    tlb_flush_batched: bool = True
     sched_slice_batches: int = 8
     hpage_order: int = 0
     thp_batched_flush: bool = False
@@ -102,6 +112,11 @@ class KernelParameters:
     def hpage_nr(self) -> int:
         """HPAGE_PMD_NR; 1 without huge pages."""
         return 1 << self.hpage_order
+
+    @property
+    def table_pages(self) -> int:
+        """PTRS_PER_PTE: pages that one page table maps, which is what a huge page has."""
+        return 1 << (self.hpage_order or PMD_ORDER)
 
     def hpage_head(self, vpn: int) -> int:
         """The page & HPAGE_PMD_MASK: first page of what a PMD would map."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emulator.hardware.operations import AtomicAdd, Operation
+from emulator.hardware.operations import AtomicAdd, Operation, Unlock
 from emulator.hardware.pte import pte_dirty
 from emulator.kernel.rmap import try_to_unmap_flush_dirty
 from emulator.kernel.tlb import flush_tlb_mm, flush_tlb_mm_range, flush_tlb_range
@@ -121,6 +121,9 @@ class Policy:
         """dup_mmap has write-protected the parent's entries: flush_tlb_mm, before the child can run."""
         await flush_tlb_mm(cpu, mm)
 
+    delays_rmap: ClassVar[bool] = True
+    """tlb_delay_rmap: munmap flushes for a dirty page of a file before that leaves the reverse map."""
+
     async def flush_zapped(
         self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
     ) -> None:
@@ -144,6 +147,12 @@ class Policy:
 
     async def move_unlocked(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
         """move_ptes has dropped the locks: from here on others find what was moved."""
+
+    async def flush_collected(self, cpu: PerCpu, mm: int, start: int, end: int, lock: str) -> None:
+        """migrate_vma_collect_pmd has left migration entries in [start, end): flush, then give the page-table
+        lock back."""
+        await flush_tlb_mm_range(cpu, mm, start, end)
+        await Unlock(lock)
 
     # --- local flushes -------------------------------------------------------------------------------
 

@@ -19,9 +19,12 @@ from emulator.hardware.operations import (
     FolioSetFlag,
     GetPte,
     Load,
+    Lock,
     Series,
     TestAndClearYoung,
     TryToMigratePte,
+    Unlock,
+    XchgPte,
 )
 from emulator.hardware.pte import (
     ACCESSED,
@@ -42,6 +45,7 @@ from emulator.hardware.pte import (
     pte_pages,
     pte_pfn,
     pte_present,
+    ptl,
 )
 from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word, tlb_flush_pending_word
 from emulator.kernel.tlb import (
@@ -76,7 +80,7 @@ class MigrationEntry(NamedTuple):
 
 
 async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
-    """set_tlb_ubc_flush_pending: note the flush owed for an unmapped entry.
+    """set_tlb_ubc_flush_pending: note the flush owed for an unmapped entry, under its page-table lock.
 
     An inaccessible entry (PROT_NONE) cannot be cached and owes nothing (4d4b6d66db63), unless the flush
     of whoever made it inaccessible is still to come (arch/x86/include/asm/pgtable.h: pte_accessible).
@@ -94,15 +98,14 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
 
 
 async def flush_tlb_batched_pending(cpu: PerCpu, mm: int) -> None:
-    """flush_tlb_batched_pending: flush the whole mm if an unmap batch may still owe it a flush.
+    """flush_tlb_batched_pending (mm/rmap.c): flush the whole mm if an unmap batch may still owe it a flush.
 
-    Called before entries are changed by those who decide from an entry what is to be flushed. Nobody tells
-    the mm when a batch has been flushed, so the first caller after any unmap flushes, whoever was there
-    before; that is also why a flush which a policy puts off is made up for here.
-
-    The kernel unmaps, counts and looks under the page-table lock. Without it a migration entry can be there
-    before it is counted, but not the entry that replaces it: callers look after they have read the entries
-    that they are going to change.
+    Whoever decides from entries what is to be flushed asks first, once for every page table, whatever it
+    holds, and with its lock held: zap_pte_range, change_pte_range (the NUMA scanner as well), move_ptes,
+    madvise_cold_or_pageout_pte_range, madvise_free_pte_range. An unmap is counted under the same lock, so
+    that who finds an entry gone finds it counted. Nobody tells the mm when a batch has been flushed, so the
+    first caller after any unmap flushes, whoever was there before; that is also why a flush which a policy
+    puts off is made up for here.
     """
     if not cpu.parameters.tlb_flush_batched:
         return
@@ -117,7 +120,18 @@ async def flush_tlb_batched_pending(cpu: PerCpu, mm: int) -> None:
 
 
 async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[MigrationEntry]:
-    """try_to_migrate: replace every mapping of the folio by a migration entry.
+    """try_to_migrate: replace every mapping of the folio by a migration entry."""
+    left = []
+    for mm, vpn in await FolioRmap(pfn):
+        old = await try_to_migrate_one(cpu, mm, vpn, pfn, split)
+        if old:
+            left.append(MigrationEntry(mm, vpn, make_migration_entry(old)))
+    return left
+
+
+async def try_to_migrate_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, split: bool) -> int:
+    """try_to_migrate_one: one mapping, under its page-table lock; what it was, 0 if it was none of the
+    folio's.
 
     The flush is put off to the end of the batch only where another CPU takes part in it; an mm that
     runs here alone is flushed page by page at once (should_defer_flush), and every mm before v6.3
@@ -125,46 +139,58 @@ async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[Mig
     set_pmd_migration_entry clears by pmdp_invalidate, which flushes the range. No policy is asked there, nor
     by __split_huge_pmd_locked, which does the same (`split`).
     """
-    left = []
-    for mm, vpn in await FolioRmap(pfn):
-        mask, old = await Series((Load(cpumask_word(mm)), TryToMigratePte(mm, vpn, pfn)))
-        if not old:
-            continue
-        pages = pte_pages(old, cpu.parameters.hpage_order)
-        if old & PSE and (split or not cpu.parameters.thp_batched_flush):
-            await flush_tlb_range(cpu, mm, vpn, vpn + pages)
-        elif mask & ~cpu.bit and cpu.parameters.migrate_batched:
-            await set_tlb_ubc_flush_pending(cpu, mm, old)
-        elif pte_accessible(old):
-            await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
-        await FolioPut(pfn)
-        left.append(MigrationEntry(mm, vpn, make_migration_entry(old)))
-    return left
+    lock = ptl(mm, vpn)
+    old: int
+    _, mask, old = await Series((Lock(lock), Load(cpumask_word(mm)), TryToMigratePte(mm, vpn, pfn)))
+    if not old:
+        await Unlock(lock)
+        return 0
+    pages = pte_pages(old, cpu.parameters.hpage_order)
+    if old & PSE and (split or not cpu.parameters.thp_batched_flush):
+        await flush_tlb_range(cpu, mm, vpn, vpn + pages)
+    elif mask & ~cpu.bit and cpu.parameters.migrate_batched:
+        await set_tlb_ubc_flush_pending(cpu, mm, old)
+    elif pte_accessible(old):
+        await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
+    await Series((FolioPut(pfn), Unlock(lock)))
+    return old
 
 
-async def try_to_unmap(cpu: PerCpu, pfn: int) -> None:
-    """try_to_unmap of a folio in the page cache, with TTU_BATCH_FLUSH: clear every mapping.
+async def try_to_unmap(cpu: PerCpu, pfn: int) -> bool:
+    """try_to_unmap of a folio in the page cache, with TTU_BATCH_FLUSH; whether it is mapped nowhere after
+    that.
 
-    What the entries knew of being written goes to the folio. As in try_to_migrate the flush is put off where
-    another CPU takes part; a writable entry that is cached may be written through until then.
+    It may still be: munmap keeps the reverse mapping of a dirty page until it has flushed (zap_pte_range).
     """
-    for mm, vpn in await FolioRmap(pfn):
-        mask, entry = await Series((Load(cpumask_word(mm)), GetPte(mm, vpn)))
-        seen = 0
-        while seen != entry and pte_present(entry) and pte_pfn(entry) == pfn:
-            # Walkers may still set bits: what counts is what was there when it was cleared.
-            seen = await CmpxchgPte(mm, vpn, entry, 0)
-            if seen != entry:
-                entry, seen = seen, 0
-        if not seen:
-            continue
-        if mask & ~cpu.bit:
-            await set_tlb_ubc_flush_pending(cpu, mm, entry)
-        elif pte_accessible(entry):
-            await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
-        if pte_dirty(entry):
-            await FolioSetFlag(pfn, PG_DIRTY)
-        await FolioPut(pfn)
+    mappings = await FolioRmap(pfn)
+    for mm, vpn in mappings:
+        await try_to_unmap_one(cpu, mm, vpn, pfn)
+    return not mappings or not await FolioRmap(pfn)
+
+
+async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
+    """try_to_unmap_one: clear one mapping of the folio, if it is one, under its page-table lock.
+
+    What the entry knew of being written goes to the folio. As in try_to_migrate_one the flush is put off
+    where another CPU takes part; a writable entry that is cached may be written through until then.
+    """
+    lock = ptl(mm, vpn)
+    # page_vma_mapped_walk looks before it takes the lock, and again after that.
+    if not pte_present(await GetPte(mm, vpn)):
+        return
+    _, mask, entry = await Series((Lock(lock), Load(cpumask_word(mm)), GetPte(mm, vpn)))
+    if not pte_present(entry) or pte_pfn(entry) != pfn:
+        await Unlock(lock)
+        return
+    # Walkers may still set bits: what counts is what was there when it was cleared.
+    entry = await XchgPte(mm, vpn, 0)
+    if mask & ~cpu.bit:
+        await set_tlb_ubc_flush_pending(cpu, mm, entry)
+    elif pte_accessible(entry):
+        await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
+    if pte_dirty(entry):
+        await FolioSetFlag(pfn, PG_DIRTY)
+    await Series((FolioPut(pfn), Unlock(lock)))
 
 
 async def remove_migration_ptes(cpu: PerCpu, left: list[MigrationEntry], pfn: int) -> None:

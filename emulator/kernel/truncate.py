@@ -12,14 +12,19 @@ from emulator.hardware.operations import (
     FolioPut,
     GetPte,
     Lock,
+    Series,
     Unlock,
     WaitPte,
-    XchgPte,
 )
 from emulator.hardware.pte import is_migration_entry, pte_pfn, ptl
-from emulator.kernel.memory import folio_lock
-from emulator.kernel.mmu_gather import ZapDetails, tlb_finish_mmu, tlb_gather_mmu, zap_page_range_single
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.mmu_gather import (
+    ZapDetails,
+    tlb_finish_mmu,
+    tlb_gather_mmu,
+    zap_page_range_single,
+    zap_present_ptes,
+)
+from emulator.kernel.percpu import PerCpu, folio_lock
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.memory.page_table import VM_SHARED, Vma
 
@@ -75,14 +80,14 @@ async def truncate_inode_folio(cpu: PerCpu, file: int, i_mmap: Mappings, pgoff: 
     # Mapped or not: where the kernel would have waited for a migration to give up the folio's lock, that is
     # found by its entries.
     for mm, first in i_mmap:
-        await unmap_mapping_folio(cpu, mm, first + pgoff, pfn)
+        await unmap_mapping_folio(cpu, file, mm, first + pgoff, pfn)
     removed = await FilemapRemove(file, pgoff, pfn, 0)
     await Unlock(lock)
     await FolioPut(pfn)
     return removed
 
 
-async def unmap_mapping_folio(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
+async def unmap_mapping_folio(cpu: PerCpu, file: int, mm: int, vpn: int, pfn: int) -> None:
     """unmap_mapping_folio, zap_page_range_single: clear one mapping of the folio, if it is one, and flush.
 
     A migration holds the folio's lock from before it unmaps until everything is mapped again, so truncation
@@ -91,16 +96,13 @@ async def unmap_mapping_folio(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
     tlb = await tlb_gather_mmu(mm)
     lock = ptl(mm, vpn)
     while True:
-        await Lock(lock)
-        entry = await GetPte(mm, vpn)
+        _, entry = await Series((Lock(lock), GetPte(mm, vpn)))
         await flush_tlb_batched_pending(cpu, mm)
         if not is_migration_entry(entry):
             break
         await Unlock(lock)
         await WaitPte(mm, vpn, entry)
     if entry and pte_pfn(entry) == pfn:
-        await XchgPte(mm, vpn, 0)
-        tlb.adjust_range(vpn, 1, 1)
-        tlb.folios.append(pfn)
+        await zap_present_ptes(cpu, tlb, Vma(vpn, vpn + 1, VM_SHARED, file), [vpn])
     await Unlock(lock)
     await tlb_finish_mmu(cpu, tlb)

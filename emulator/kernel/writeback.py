@@ -23,8 +23,7 @@ from emulator.hardware.operations import (
     XchgPte,
 )
 from emulator.hardware.pte import DIRTY, RW, is_migration_entry, pte_pfn, pte_present, ptl
-from emulator.kernel.memory import folio_lock
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.percpu import PerCpu, folio_lock
 from emulator.kernel.pgtable_generic import ptep_clear_flush
 from emulator.kernel.rmap import i_mmap_lock
 from emulator.memory.folios import PG_DIRTY

@@ -21,6 +21,7 @@ from emulator.hardware.operations.places import pte
 from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
+    MIGRATION,
     PAGE_SHIFT,
     PMD_ORDER,
     PRESENT,
@@ -287,6 +288,19 @@ class PageTables:
             return BLOCKED
         return self._replace(operation.mm, operation.vpn, operation.pte)
 
+    def _zap(self, cpu: int, operation: ops.ZapPte) -> Any:
+        mm, vpn, delay_rmap = operation
+        if self.locked_out(cpu, mm, vpn):
+            return BLOCKED
+        old = self._replace(mm, vpn, 0)
+        if delay_rmap and old & DIRTY and old & (PRESENT | PROTNONE):
+            self.folios.folios[old >> PAGE_SHIFT].rmap[mm, vpn] = 0
+        return old
+
+    def _remove_rmap(self, cpu: int, operation: ops.RemoveRmap) -> None:
+        mm, vpn, pfn = operation
+        self.folios.folios[pfn].rmap.pop((mm, vpn))
+
     def _cmpxchg(self, cpu: int, operation: ops.CmpxchgPte) -> Any:
         if self.locked_out(cpu, operation.mm, operation.vpn):
             return BLOCKED
@@ -294,6 +308,11 @@ class PageTables:
         if not seen and not operation.old and not self._find_vma(cpu, ops.FindVma(*operation[:2])):
             # A fault holds its area's lock until here, and munmap waits for it: no area, no mapping.
             return -1
+        if operation.new & RW and not operation.old & (RW | MIGRATION):
+            # Nor does it give a right that mprotect has taken away meanwhile.
+            area = self._find_vma(cpu, ops.FindVma(*operation[:2]))
+            if area and not Vma(*area).flags & VM_WRITE:
+                return -1
         if not seen and not operation.old and operation.new & PSE:
             seen = self._obstacle(operation.mm, operation.vpn)
         if seen == operation.old:
@@ -313,7 +332,9 @@ class PageTables:
         entry = self.entry(operation.mm, operation.vpn)
         return BLOCKED if entry == operation.pte else entry
 
-    def _test_and_clear_young(self, cpu: int, operation: ops.TestAndClearYoung) -> bool:
+    def _test_and_clear_young(self, cpu: int, operation: ops.TestAndClearYoung) -> Any:
+        if self.locked_out(cpu, operation.mm, operation.vpn):
+            return BLOCKED
         entry = self.entry(operation.mm, operation.vpn)
         if not entry & (PRESENT | PROTNONE) or not entry & ACCESSED:
             return False

@@ -28,7 +28,8 @@ LOST = "a write is lost"
 WRITTEN_OUT = "grace period: written out while writable"
 
 
-async def _reclaim(cpu: PerCpu, pfn: int) -> None:
+async def reclaim(cpu: PerCpu, pfn: int) -> None:
+    """A program: reclaim this page of a file."""
     if not await FolioIsolateLru(pfn):
         return
     for kept in await shrink_file_folios(cpu, [pfn]):
@@ -54,7 +55,7 @@ async def _writer(cpu: PerCpu) -> None:
 DIRTY_PAGEOUT = Litmus(
     name="pageout-dirty",
     question="A dirty page of a file is written out and reclaimed: is a write through a cached entry lost?",
-    programs=(call(_reclaim, 1), _writer),
+    programs=(call(reclaim, 1), _writer),
     setup=file_page(written=True, stored=True),
     expected=(
         never("immediate", RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
@@ -67,7 +68,7 @@ DIRTY_PAGEOUT = Litmus(
 
 async def _moves_and_reclaims(cpu: PerCpu) -> None:
     if await move(cpu, 1):
-        await _reclaim(cpu, 3)
+        await reclaim(cpu, 3)
 
 
 async def _reader(cpu: PerCpu) -> None:
@@ -128,7 +129,7 @@ async def _told_and_reads(cpu: PerCpu) -> None:
 REFILLED = Litmus(
     name="reclaim-refill",
     question="A clean page's slot is refilled before reclaim has flushed: may the new page be written?",
-    programs=(call(_reclaim, 1), _writes_and_tells, _told_and_reads),
+    programs=(call(reclaim, 1), _writes_and_tells, _told_and_reads),
     setup=_clean_page_and_flag,
     expected=(
         sometimes("immediate", MADE_WRITABLE, "message passing"),

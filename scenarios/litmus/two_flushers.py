@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import AtomicAdd, FolioPut, FolioZero, Store, WaitFor
+from emulator.hardware.operations import (
+    AtomicAdd,
+    FolioIsolateLru,
+    FolioPut,
+    FolioZero,
+    GetPte,
+    Store,
+    WaitFor,
+)
+from emulator.hardware.pte import pte_pfn
+from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mmzone import get_page_from_freelist
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_write
-from emulator.machine.litmus import FAST, SLOW, Litmus, Setup
+from emulator.machine.litmus import FAST, MM, SLOW, Litmus, Setup
 from scenarios.litmus.answers import (
     DEFERRED,
     FLUSHES,
@@ -18,16 +29,32 @@ from scenarios.litmus.answers import (
     postings_never,
     sometimes,
 )
-from scenarios.litmus.starts import AREA_PAGES, OTHER, PAGE, VERSION, cached_page
+from scenarios.litmus.starts import AREA_PAGES, OTHER, PAGE, VERSION
 from scenarios.litmus.steps import MOVED, call, in_order, move, mover, read, reader
+
+FAR = PAGE + 512  # in another page table than PAGE
 
 
 async def _drain(cpu: PerCpu) -> None:
     await cpu.policy.drain(cpu)
 
 
-# The page is pending before either write begins; from there on nobody waits for anybody.
-# CPU 0 writes                      CPU 1 writes                  CPU 2 has the source cached
+def _two_tables(setup: Setup) -> None:
+    for vpn in (PAGE, FAR):
+        setup.area(vpn, 1)
+        setup.page(vpn, version=VERSION, cached=range(setup.cpus))
+
+
+async def _moves_both(cpu: PerCpu) -> None:
+    folios = [pte_pfn(await GetPte(MM, vpn)) for vpn in (PAGE, FAR)]
+    for pfn in folios:
+        await FolioIsolateLru(pfn)
+    await migrate_pages(cpu, folios, SLOW, MR_NUMA_MISPLACED)
+
+
+# Two pages of two page tables: a fault looks and flushes under the lock of its own. Both are pending before
+# either write begins; from there on nobody waits for anybody.
+# CPU 0 writes the far page         CPU 1 writes the page         CPU 2 has its source cached
 # fault: pending, take the list
 #                                   fault: list is empty
 #                                   entry = writable, write 12
@@ -37,11 +64,11 @@ EMPTY_IS_NOT_DONE = Litmus(
     name="empty-is-not-done",
     question="Does an empty list mean that the flush which emptied it is done?",
     programs=(
-        in_order(mover, Store(MOVED, 1), call(user_write, PAGE, 11)),
+        in_order(call(_moves_both), Store(MOVED, 1), call(user_write, FAR, 11)),
         in_order(WaitFor(MOVED, 1), call(user_write, PAGE, 12)),
         reader,
     ),
-    setup=cached_page,
+    setup=_two_tables,
     expected=(
         sometimes("migrc:v3"),
         sometimes("migrc:rfc2"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from emulator.hardware.operations import Unlock
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.tlb import flush_tlb_range
+from emulator.kernel.tlb import flush_tlb_mm_range, flush_tlb_range
 from emulator.policies.immediate import Immediate
 
 
@@ -76,3 +77,30 @@ class ZapWithoutFlush(Immediate):
         self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
     ) -> None:
         """Takes cleared entries for unused ones."""
+
+
+class RmapBeforeFlush(Immediate):
+    """mm/memory.c, zap_pte_range before 5df397dec7c4: a dirty page of a file left the reverse map as
+    soon as its entry was cleared, and was flushed for later.
+
+    Whoever writes it out meanwhile finds that it is mapped nowhere, and a CPU that has the entry cached goes
+    on writing after that.
+    """
+
+    name = "mistake:rmap-before-flush"
+    delays_rmap = False
+
+
+class CollectsWithoutFlush(Immediate):
+    """mm/migrate_device.c, migrate_vma_collect_pmd before 60bae7370896: it dropped the page-table
+    lock, then flushed.
+
+    Who comes between finds a migration entry, which asks for no flush, and believes that the page is gone.
+    """
+
+    name = "mistake:migrate-vma-flush-after-unlock"
+
+    async def flush_collected(self, cpu: PerCpu, mm: int, start: int, end: int, lock: str) -> None:
+        """The other way round."""
+        await Unlock(lock)
+        await flush_tlb_mm_range(cpu, mm, start, end)

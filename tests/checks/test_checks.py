@@ -46,6 +46,7 @@ from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
 from emulator.memory.folios import PG_PRIVATE_3, Folio, Tier
 from emulator.memory.memory import Memory
+from emulator.memory.page_table import VM_WRITE
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3
@@ -477,7 +478,7 @@ def test_a_write_to_what_has_left_the_page_cache_is_missed_by_the_next_reader() 
         check.observe(0, operation, answer)
         return answer
 
-    memory.execute(0, VmaInsert(1, SHARED, SHARED + 1, 0, 7, 0))
+    memory.execute(0, VmaInsert(1, SHARED, SHARED + 1, VM_WRITE, 7, 0))
     pfn = step(AllocPages(0, 0, 0, 0))
     step(FolioZero(pfn))
     assert step(FilemapAdd(7, 0, pfn)) == -1

@@ -222,7 +222,7 @@ def test_fork_while_moving_as_it_was_found() -> None:
     """The child takes its copy between the copy of the migration and the check of references."""
     machine = LitmusMachine(LITMUS["fork-while-moving"], ARCHITECTURES["sc"], POLICIES["migrc:v3"])
     explorer = Referee(machine)
-    assert replay(explorer, parse_schedule("0*7 1*13 i0 0*8 1*14 0*12 2*35 0*4 1*2")) is None
+    assert replay(explorer, parse_schedule("0*6 1*21 i0 0*7 1*4 0*17 2*41 0*8 1*3")) is None
 
 
 # --- a child that reads a stale frame indeed ----------------------------------------------------------

@@ -26,7 +26,7 @@ from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
 from tests.checks.grace_lab import watch
-from tests.kernel.small_machine import HEAP, SmallMachine, Thread, after, demote, mark
+from tests.kernel.small_machine import FILE, HEAP, SmallMachine, Thread, after, demote, mark
 
 
 def test_marked_but_not_yet_hung() -> None:
@@ -60,11 +60,13 @@ def test_marked_but_not_yet_hung() -> None:
 
 @pytest.mark.parametrize("policy", ["migrc:v3", "migrc:rfc2"])
 def test_an_empty_list_does_not_mean_that_the_flush_is_done(policy: str) -> None:
+    """Two pages of two page tables: the fault on each holds its own lock."""
+
     async def both(cpu: PerCpu) -> None:
         await after("cached")
-        assert await demote(cpu, HEAP) == 1
+        assert await demote(cpu, HEAP, FILE) == 2
         await mark("demoted")
-        await user_write(cpu, HEAP, 55)
+        await user_write(cpu, FILE, 55)
 
     async def writer(cpu: PerCpu) -> None:
         await after("demoted")
@@ -73,6 +75,7 @@ def test_an_empty_list_does_not_mean_that_the_flush_is_done(policy: str) -> None
 
     async def reader(cpu: PerCpu) -> None:
         await user_read(cpu, HEAP)
+        await user_read(cpu, FILE)
         await mark("cached")
         await after("written")
 

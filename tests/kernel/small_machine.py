@@ -24,7 +24,7 @@ from emulator.hardware.operations import (
     WaitFor,
 )
 from emulator.hardware.ordering import ARCHITECTURES
-from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present
+from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_present, ptl
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import BOOTED, FIRST_USER_PID, THREADS_DONE, add_kswapd, shutdown
 from emulator.kernel.migrate import migrate_pages
@@ -194,6 +194,10 @@ class SmallMachine:
     def marked(self, name: str) -> Callable[[], bool]:
         """Condition for `drive`: some program has got to `mark(name)`."""
         return lambda: bool(self.memory.words.values.get(f"test.{name}"))
+
+    def moving(self, vpn: int) -> Callable[[], bool]:
+        """Condition for `drive`: the page's entry is a migration entry, and its lock is free."""
+        return lambda: is_migration_entry(self.entry(vpn)) and ptl(1, vpn) not in self.memory.words.holders
 
     def at(self, cpu: int, kind: type[Any]) -> Callable[[], bool]:
         """Condition for `drive`: the CPU's next operation is of this kind."""

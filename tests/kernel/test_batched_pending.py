@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 
-from emulator.hardware.operations import AtomicCmpxchg, Load, ReadFrame, SendIpi
-from emulator.hardware.pte import pte_pfn, pte_protnone, pte_write
+from emulator.hardware.operations import AtomicCmpxchg, Load, Operation, ReadFrame, SendIpi
+from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_protnone, pte_write, ptl
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mprotect import PROT_NONE, PROT_READ, READ_WRITE, change_prot_numa, do_mprotect_pkey
@@ -96,17 +97,67 @@ def test_all_who_change_entries_look_first() -> None:
     assert not beside_another(body).run().violations
 
 
-def test_ranges_in_which_nothing_is_mapped_are_left_alone() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        partial(do_mprotect_pkey, prot=PROT_READ),
+        change_prot_numa,
+        do_munmap,
+    ],
+)
+def test_they_look_whatever_the_page_table_holds(change: Callable[..., Awaitable[object]]) -> None:
+    """zap_pte_range, change_pte_range (v6.6): `flush_tlb_batched_pending(mm)` comes before the first entry is
+    looked at. Reclaim may have emptied the range a moment ago, and its CPU not have flushed yet."""
+
     async def body(cpu: PerCpu) -> None:
         await demote(cpu, HEAP)
         before = cpu.vmstat["nr_tlb_remote_flush"]
-        await do_mprotect_pkey(cpu, 1, HEAP + 8, HEAP + 9, PROT_READ)
-        await change_prot_numa(cpu, 1, FILE, FILE + 4)
-        await do_munmap(cpu, 1, FILE, FILE + 4)
-        assert cpu.vmstat["nr_tlb_remote_flush"] == before
-        assert await batched() == (1, 0)
+        await change(cpu, 1, HEAP + 8, HEAP + 9)
+        assert cpu.vmstat["nr_tlb_remote_flush"] == before + 1
+        assert await batched() == (1, 1)
 
     assert not beside_another(body).run().violations
+
+
+def test_each_page_table_is_asked_about_under_its_own_lock() -> None:
+    """pte_offset_map_lock (v6.6, USE_SPLIT_PTE_PTLOCKS): 512 entries have one lock."""
+    held: list[set[str]] = []
+
+    async def body(cpu: PerCpu) -> None:
+        await user_read(cpu, HEAP)
+        await user_read(cpu, SHARED)
+        await do_munmap(cpu, 1, HEAP, SHARED + 1)
+
+    def watched(cpu: int, operation: Operation) -> object:
+        if operation == Load(tlb_flush_batched_word(1)):
+            held.append(set(machine.memory.words.holders))
+        return execute(cpu, operation)
+
+    machine = beside_another(body)
+    execute = machine.memory.execute
+    machine.memory.execute = watched  # type: ignore[method-assign]
+    assert not machine.run().violations
+    assert [locks & {ptl(1, HEAP), ptl(1, SHARED)} for locks in held[:2]] == [
+        {ptl(1, HEAP)},
+        {ptl(1, SHARED)},
+    ]
+
+
+def test_reclaim_counts_its_unmap_before_it_drops_the_lock() -> None:
+    """try_to_unmap_one, try_to_migrate_one (v6.6): set_tlb_ubc_flush_pending between ptep_get_and_clear and
+    the
+    end of page_vma_mapped_walk's lock. Who waits for the lock and finds the entry gone finds it counted."""
+
+    async def body(cpu: PerCpu) -> None:
+        await demote(cpu, HEAP)
+
+    machine = beside_another(body)
+    machine.drive(1, machine.marked("cached"))
+    machine.drive(0, lambda: is_migration_entry(machine.entry(HEAP)))
+    assert machine.memory.words.holders == {ptl(1, HEAP): 0}
+    machine.drive(0, lambda: not machine.memory.words.holders)
+    assert machine.memory.words.values[tlb_flush_batched_word(1)] == 1
+    assert not machine.run().violations
 
 
 def test_what_is_unmapped_during_the_flush_is_not_lost() -> None:

@@ -176,7 +176,7 @@ def test_a_page_under_migration_arrives_on_both_sides(architecture: str, policy:
         policy=POLICIES[policy],
         architecture=architecture,
     )
-    machine.drive(2, lambda: is_migration_entry(machine.entry(HEAP)))
+    machine.drive(2, machine.moving(HEAP))
     machine.memory.words.values["test.moving"] = 1
     machine.drive(0, machine.marked("copied"))
     machine.drive(2, lambda: not is_migration_entry(machine.entry(HEAP, CHILD)))
@@ -201,7 +201,7 @@ def test_a_page_under_migration_arrives_at_the_child_when_the_parent_has_unmappe
         assert await user_read(cpu, HEAP) == 5
 
     machine = SmallMachine(Thread(0, parent), Thread(2, mover), child(reads), cpus=3, policy=POLICIES[policy])
-    machine.drive(2, lambda: is_migration_entry(machine.entry(HEAP)))
+    machine.drive(2, machine.moving(HEAP))
     machine.memory.words.values["test.moving"] = 1
     machine.drive(0, machine.marked("unmapped"))
     assert not machine.run(seed=1).violations

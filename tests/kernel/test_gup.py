@@ -7,7 +7,7 @@ import random
 import pytest
 
 from emulator.hardware.operations import FolioRefcount
-from emulator.hardware.pte import is_migration_entry, pte_pfn, pte_write
+from emulator.hardware.pte import pte_pfn, pte_write
 from emulator.kernel.gup import get_user_pages, kernel_read, kernel_write, unpin_user_page
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.mprotect import change_prot_numa
@@ -144,7 +144,7 @@ def test_a_page_under_migration_is_waited_for() -> None:
 
     machine = SmallMachine(Thread(0, mover), Thread(1, pinner))
     machine.drive(1, machine.marked("written"))
-    machine.drive(0, lambda: is_migration_entry(machine.entry(HEAP)))
+    machine.drive(0, machine.moving(HEAP))
     machine.memory.words.values["test.moving"] = 1
     assert not machine.run().violations
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from emulator.hardware.operations import GetPte, WaitFor
-from emulator.hardware.pte import is_migration_entry, pte_protnone
+from emulator.hardware.pte import pte_protnone
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.mmap import do_mmap, do_munmap
 from emulator.kernel.mprotect import change_prot_numa
@@ -118,7 +118,7 @@ def test_a_page_under_migration_is_unmapped_and_its_range_used_again(
     )  # fmt: skip
     machine.drive(1, machine.at(1, WaitFor))
     machine.drive(2, machine.marked("cached"))
-    machine.drive(0, lambda: is_migration_entry(machine.entry(HEAP)))
+    machine.drive(0, machine.moving(HEAP))
     machine.memory.words.values["test.moving"] = 1
     machine.drive(1, machine.marked("written"))
     machine.run()

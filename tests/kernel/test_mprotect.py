@@ -15,7 +15,6 @@ from emulator.hardware.pte import (
     PRESENT,
     PROTNONE,
     RW,
-    is_migration_entry,
     make_migration_entry,
     mk_pte,
     pte_pfn,
@@ -270,7 +269,7 @@ def test_a_writable_entry_under_migration_is_waited_for() -> None:
 
     machine = SmallMachine(Thread(0, mover), Thread(1, protector))
     machine.drive(1, machine.marked("written"))
-    machine.drive(0, lambda: is_migration_entry(machine.entry(HEAP)))
+    machine.drive(0, machine.moving(HEAP))
     machine.memory.words.values["test.moving"] = 1
     machine.run()
     assert not machine.violations

@@ -11,7 +11,7 @@ import pytest
 
 from emulator.checks.coherence import FREE, OVERWRITTEN
 from emulator.hardware.operations import AllocPages, FolioIsolateLru, FolioTestFlag, GetPte, ReadFrame
-from emulator.hardware.pte import is_migration_entry, pte_pfn
+from emulator.hardware.pte import pte_pfn
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED, Policy
@@ -97,7 +97,7 @@ def test_turned_off_in_the_middle_of_a_batch(
     )  # fmt: skip
     machine.drive(2, machine.marked("cached"))
     machine.drive(3, machine.marked("bystander"))
-    machine.drive(0, lambda: is_migration_entry(machine.entry(HEAP)))
+    machine.drive(0, machine.moving(HEAP))
     machine.drive(0, machine.at(0, AllocPages))
     machine.memory.words.values["test.moving"] = 1
     machine.drive(1, machine.marked("off"))

@@ -117,7 +117,7 @@ class SplitHugePage(Answers[bool]):
     refs: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, reads(rmap), Price.RMAP, Answer.VALUE)
+@Row(Where.MEMORY, Order.LOCKED, reads(rmap), Price.RMAP, Answer.VALUE, carries=(rmap,))
 class FolioRmap(Answers[tuple[tuple[int, int], ...]]):
     """rmap_walk: every (mm, vpn) whose entry names the folio."""
 

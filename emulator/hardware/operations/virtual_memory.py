@@ -56,6 +56,35 @@ class XchgPte(Answers[int]):
 @Row(
     Where.MEMORY,
     Order.LOCKED,
+    writes(pte),
+    Price.ENTRY,
+    Answer.ENTRY,
+    carries=(pte, page_table_lock),
+    waits=page_table_lock,
+)
+class ZapPte(Answers[int]):
+    """ptep_get_and_clear_full as zap_pte_range uses it, then page_remove_rmap; the old entry. With
+    `delay_rmap` a dirty page stays in its folio's reverse map (folio_mapped) until
+    RemoveRmap. Not enabled while another CPU holds the page-table lock."""
+
+    mm: int
+    vpn: int
+    delay_rmap: bool
+    pte = 0  # what is there afterwards, as with XchgPte
+
+
+@Row(Where.MEMORY, Order.LOCKED, writes(rmap), Price.FOLIO, carries=(rmap,))
+class RemoveRmap(Answers[None]):
+    """page_remove_rmap of a mapping that ZapPte has left in the folio's reverse map (tlb_flush_rmaps)."""
+
+    mm: int
+    vpn: int
+    pfn: int
+
+
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
     writes(pte, rmap_of_old, rmap_of_new),
     Price.ENTRY,
     Answer.ENTRY,
@@ -65,7 +94,9 @@ class XchgPte(Answers[int]):
 class CmpxchgPte(Answers[int]):
     """Under the page-table lock: replace the entry if it still is `old` (pte_same); the entry seen.
 
-    -1 where an empty entry (`old` 0) is no longer inside any area."""
+    -1 where an empty entry (`old` 0) is no longer inside any area, or its area may not be written any more
+    and
+    `new` gives that right: a fault holds the area's lock until here."""
 
     mm: int
     vpn: int
@@ -135,9 +166,18 @@ class WaitPte(Answers[int]):
     pte: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(pte), Price.ENTRY, Answer.VALUE, carries=(pte, page_table_lock))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(pte),
+    Price.ENTRY,
+    Answer.VALUE,
+    carries=(pte, page_table_lock),
+    waits=page_table_lock,
+)
 class TestAndClearYoung(Answers[bool]):
-    """ptep_test_and_clear_young; false for a non-present entry. x86 does not flush for it."""
+    """ptep_test_and_clear_young under the page-table lock; false for a non-present entry. x86 does not flush
+    for it."""
 
     mm: int
     vpn: int

@@ -50,8 +50,7 @@ def mmap_lock(mm: int) -> str:
     """mm->mmap_lock, as far as mmap, munmap and mprotect exclude each other by it.
 
     Page faults do not take it here: they install an entry only where the one they looked at still is, and
-    none where there is no area any more. A fault that has seen its area writable may still install a
-    writable entry after mprotect has been there: programs must not write to what they are protecting.
+    none where there is no area any more, nor a right that the area has lost meanwhile (CmpxchgPte).
     """
     return f"mmap_lock.{mm}"
 

@@ -19,7 +19,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
-from tests.kernel.small_machine import HEAP, SmallMachine, Thread, after, demote, mark
+from tests.kernel.small_machine import FILE, HEAP, SmallMachine, Thread, after, demote, mark
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
 
@@ -81,18 +81,23 @@ def test_v3_marked_but_not_yet_hung(architecture: str) -> None:
 @PROCESSORS
 @pytest.mark.parametrize("policy", ["migrc:v3", "migrc:rfc2"])
 def test_an_empty_list_does_not_mean_that_the_flush_is_done(policy: str, architecture: str) -> None:
-    """One writer has taken the list and is about to flush; another finds it empty and goes on.
+    """One writer has taken the list and is about to flush; another finds it empty and goes on. (Two pages of
+    two page tables: a fault holds the lock of its own while it flushes.)
 
     CPU 0                     CPU 1 writes                      CPU 2 has the source cached
-    writes: take the list
+    writes another page:
+    take the list
                               nothing pending: write
                                                                 read src
     send the IPIs
     """
 
     async def both(cpu: PerCpu) -> None:
-        await demoter(cpu)
-        await user_write(cpu, HEAP, 55)
+        await user_read(cpu, FILE)
+        await after("cached")
+        assert await demote(cpu, HEAP, FILE) == 2
+        await mark("demoted")
+        await user_write(cpu, FILE, 55)
 
     machine = SmallMachine(
         Thread(0, both), Thread(1, writer), Thread(2, reader), cpus=3, architecture=architecture,

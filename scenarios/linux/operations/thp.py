@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emulator.hardware.operations import FindVma, FolioIsolateLru, FolioPutbackLru, GetPte
 from emulator.hardware.pte import PMD_ORDER, pte_pfn
+from emulator.kernel.fork import dup_mmap
 from emulator.kernel.khugepaged import collapse_huge_page
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mmap import do_munmap
@@ -12,7 +13,7 @@ from emulator.kernel.mprotect import PROT_READ, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_write
 from emulator.memory.page_table import Vma
-from scenarios.linux.areas import MM, map_pages, write_pages
+from scenarios.linux.areas import CHILD, MM, map_pages, write_pages
 from scenarios.linux.operation import Operation
 
 HUGE = 1 << 18
@@ -59,6 +60,14 @@ async def _dontneed_part(cpu: PerCpu, pages: int) -> None:
     await zap_page_range_single(cpu, MM, area, HUGE + 16, HUGE + 24)
 
 
+async def _fork(cpu: PerCpu, pages: int) -> None:
+    await dup_mmap(cpu, MM, CHILD, ((HUGE, HUGE + SIZE),))
+
+
+async def _write_one(cpu: PerCpu, pages: int) -> None:
+    await user_write(cpu, HUGE + 16, cpu.new_version())
+
+
 async def _small(cpu: PerCpu, pages: int) -> None:
     """Small pages, because a page table was left where there had been a huge one."""
     await _huge(cpu, 1)
@@ -90,5 +99,6 @@ MPROTECT_RO = Operation("thp_mprotect_ro", _read_only, _huge, _write_huge, setti
 DONTNEED = Operation("thp_dontneed", _dontneed, _huge, _write_huge, settings=THP)
 MPROTECT_PART = Operation("thp_mprotect_part", _read_only_part, _huge, _write_huge, settings=THP)
 DONTNEED_PART = Operation("thp_dontneed_part", _dontneed_part, _huge, _write_huge, settings=THP)
+COW_PARENT = Operation("thp_cow_parent", _write_one, _huge, _write_huge, prepare=_fork, settings=THP)
 COLLAPSE = Operation("thp_collapse", _collapse, _small, _write_small, settings=THP)
 MOVE = Operation("thp_move_N", _move, _huge, _write_huge, settings=THP)

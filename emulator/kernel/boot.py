@@ -15,6 +15,7 @@ from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.mmzone import FAST_NODE, KSWAPD_STOPPED, KSWAPD_WAITING, kswapd_pid
 from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu, Task
 from emulator.kernel.sched import (
+    THREADS_DONE,
     call_on,
     cpu_startup_entry,
     kthread_stop_ipi,
@@ -27,7 +28,6 @@ from emulator.kernel.vmscan import kswapd
 from emulator.memory.page_table import Vma
 
 BOOTED = "booted"
-THREADS_DONE = "threads_done"
 THREADS_READY = "threads_ready"
 FIRST_USER_PID = 100
 

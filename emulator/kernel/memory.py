@@ -44,6 +44,7 @@ from emulator.hardware.pte import (
     pte_protnone,
     ptl,
 )
+from emulator.kernel.fair import should_numa_migrate_memory, task_numa_fault
 from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page
 from emulator.kernel.migrate import folio_order, migrate_misplaced_folio
 from emulator.kernel.mmzone import FAST_NODE
@@ -227,7 +228,7 @@ async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> No
     pfn = pte_pfn(pte)
     if cpu.parameters.nid(pfn) == FAST_NODE:
         cpu.count("numa_hint_faults_local")
-    elif cpu.parameters.numa_promotes:
+    elif await should_numa_migrate_memory(cpu, pfn):
         # numa_migrate_prep: a reference, while the lock and the entry keep the folio. A page of a huge one
         # whose PMD was split stays (PageCompound: goto out_map).
         lock = ptl(mm, vpn)
@@ -240,6 +241,7 @@ async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> No
         else:
             await Series((FolioGet(pfn), Unlock(lock)))
             if await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
+                await task_numa_fault(cpu, mm, vma.end - vma.start)
                 return
         await CmpxchgPte(mm, vpn, pte, pte & ~PROTNONE | PRESENT | ACCESSED)
         return

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from emulator.hardware.operations import (
     CmpxchgPte,
     FindVma,
+    FolioXchgAccessTime,
     Lock,
     MappedRange,
     PmdRange,
@@ -74,6 +75,9 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
         marked = [
             (vpn, entry) for vpn, entry in mapped if entry & PRESENT and nid(pte_pfn(entry)) != FAST_NODE
         ]
+        if marked and cpu.parameters.numa_scan_pages:
+            # folio_use_access_time: when a page was made inaccessible says how hot it is at the next access.
+            await FolioXchgAccessTime(tuple([pte_pfn(entry) for _, entry in marked]), cpu.now)
         while marked:
             seen = await Series(tuple([CmpxchgPte(mm, vpn, old, protnone(old)) for vpn, old in marked]))
             again = []

@@ -65,7 +65,10 @@ class KernelParameters:
     `starts` holds each node's first frame and, last, the frame after the end of memory. Without
     `tlb_flush_batched` those who change entries do not ask for what others have unmapped, as before v4.13
     (3ea277194daa: flush_tlb_batched_pending). Without
-    `numa_promotes` no page is hot enough for a hint fault to promote it (should_numa_migrate_memory).
+    `numa_promotes` no page is hot enough for a hint fault to promote it (should_numa_migrate_memory). Else
+    what is used within `numa_hot_threshold_accesses` of the scan is, 0 for a scan period, and no more than
+    `numa_promote_rate_pages` are a period. A scan period may become `numa_scan_period_max_accesses` long, 0
+    for sixty times the first.
     Without `migrate_batched` a migration flushes for each page by itself, as kernels before v6.3 do.
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
     is milliseconds, a batch tens of microseconds. A PMD maps 2**hpage_order pages, 9 on x86; 0 turns huge
@@ -89,6 +92,9 @@ class KernelParameters:
     tlb_single_page_flush_ceiling: int = 33
     numa_scan_pages: int = 256
     numa_scan_period_accesses: int = 5_000
+    numa_scan_period_max_accesses: int = 0
+    numa_hot_threshold_accesses: int = 0
+    numa_promote_rate_pages: int = 1 << 24
     numa_promotes: bool = True
     migration_entry_ad: bool = True
     tlb_flush_batched: bool = True
@@ -107,6 +113,16 @@ class KernelParameters:
     def all_cpus(self) -> int:
         """cpu_possible_mask."""
         return (1 << self.cpus) - 1
+
+    @property
+    def numa_hot_threshold(self) -> int:
+        """numa_balancing_hot_threshold, in accesses: hot_threshold_ms is as long as the first scan period."""
+        return self.numa_hot_threshold_accesses or self.numa_scan_period_accesses
+
+    @property
+    def numa_scan_period_max(self) -> int:
+        """numa_balancing_scan_period_max, in accesses: 60,000 ms, where the first is 1,000."""
+        return self.numa_scan_period_max_accesses or 60 * self.numa_scan_period_accesses
 
     @property
     def hpage_nr(self) -> int:
@@ -213,8 +229,16 @@ class PerCpu:
         self.accesses = 0
         self.sampled_hits = 0
         self.reclaim_batches = 0
+        self.loop_time = -1  # how far a loop that threads share has come, if they are in one
+        self.numa_scan_period = parameters.numa_scan_period_accesses
         self.numa_scan_at = parameters.numa_scan_period_accesses
+        self.numa_scan_seq = 0
         self._versions = 0
+
+    @property
+    def now(self) -> int:
+        """This CPU's time, in accesses of a thread."""
+        return self.accesses if self.loop_time < 0 else self.loop_time
 
     def count(self, counter: str, delta: int = 1) -> None:
         """count_vm_events on this CPU."""

@@ -6,6 +6,8 @@ lazily on the last one, an idle CPU halts until somebody interrupts it.
 
 from __future__ import annotations
 
+from typing import Final
+
 from emulator.hardware.cpu import Program
 from emulator.hardware.operations import (
     Halt,
@@ -20,6 +22,9 @@ from emulator.hardware.operations import (
 from emulator.kernel.percpu import INIT_MM, PerCpu, Task
 from emulator.kernel.smp import IpiFunction, ipi_function
 from emulator.kernel.tlb import enter_lazy_tlb, switch_mm_irqs_off
+
+THREADS_DONE: Final = "threads_done"
+"""How many user threads are through with their accesses."""
 
 
 @ipi_function

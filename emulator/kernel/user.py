@@ -83,11 +83,10 @@ async def run_accesses(
     chunks: Iterable[Sequence[int]],
     sampling: Sampling,
     numa_areas: tuple[tuple[int, int], ...],
-    now: int | None = None,
 ) -> None:
     """One thread's user mode: chunks of accesses, each `vpn << 1 | is_write`, one after another.
 
-    `numa_areas` are what the NUMA scanner may mark. It is paced by the CPU's accesses, or it is `now` for it.
+    `numa_areas` are what the NUMA scanner may mark.
     """
     mm = cpu.tlbstate.loaded_mm
     for accesses in chunks:
@@ -115,7 +114,7 @@ async def run_accesses(
                     await user_write(cpu, access >> 1, cpu.new_version())
                 else:
                     await user_read(cpu, access >> 1)
-        await task_numa_work(cpu, mm, numa_areas, cpu.accesses if now is None else now)
+        await task_numa_work(cpu, mm, numa_areas, cpu.now)
         await cond_resched(cpu)
 
 
@@ -125,4 +124,5 @@ async def run_parallel_for(
     """One thread's share of a loop, whatever that comes to."""
     counter = f"parallel_for.{cpu.tlbstate.loaded_mm}"
     while (part := await AtomicAdd(counter, 1) - 1) < loop.parts:
-        await run_accesses(cpu, loop.accesses(part), sampling, numa_areas, part * loop.accesses_each)
+        cpu.loop_time = part * loop.accesses_each
+        await run_accesses(cpu, loop.accesses(part), sampling, numa_areas)

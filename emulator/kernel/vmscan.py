@@ -7,7 +7,7 @@ SWAP_CLUSTER_MAX, which is also the size of the unmap batches that flush.
 from __future__ import annotations
 
 from math import isqrt
-from typing import Final
+from typing import Final, NamedTuple
 
 from emulator.hardware.operations import (
     AtomicAdd,
@@ -17,6 +17,7 @@ from emulator.hardware.operations import (
     FolioSetFlag,
     FolioTestFlag,
     IsolateLru,
+    Load,
     NrLru,
     SmpMb,
     Store,
@@ -33,12 +34,13 @@ from emulator.kernel.mmzone import (
 from emulator.kernel.percpu import PerCpu, Task
 from emulator.kernel.policy import MR_DEMOTION
 from emulator.kernel.rmap import folio_referenced
-from emulator.kernel.sched import cond_resched, schedule
+from emulator.kernel.sched import THREADS_DONE, cond_resched, schedule, wake_up_process
 from emulator.memory.folios import PG_REFERENCED
 
 SLOW_NODE = 1
 MAX_RECLAIM_RETRIES = 16
 DEF_PRIORITY = 12  # the first pass looks at 1/4096 of a list
+PRIORITY_BITS: Final = 4
 
 _GIB: Final = 1 << 18  # in pages
 
@@ -113,12 +115,16 @@ async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int) -> int:
 
 async def shrink_node(cpu: PerCpu, node: int, priority: int, nr_to_reclaim: int) -> int:
     """shrink_node, shrink_lruvec: one pass over 1/2^priority of both lists, a cluster at a time, until
-    `nr_to_reclaim` pages went; pages demoted."""
+    `nr_to_reclaim` pages went; pages demoted.
+
+    The share is that of lists as long as on the machine that is meant, as clusters are not divided either.
+    """
     cluster = cpu.parameters.swap_cluster_max
     active, inactive = await NrLru(node)
     may_deactivate = inactive_is_low(cpu, active, inactive)
-    active >>= priority
-    inactive >>= priority
+    scale = cpu.parameters.memory_scale
+    active = min(active, active * scale >> priority)
+    inactive = min(inactive, inactive * scale >> priority)
     demoted = 0
     while inactive and demoted < nr_to_reclaim:
         if active:
@@ -160,16 +166,23 @@ async def pgdat_balanced(cpu: PerCpu, node: int) -> bool:
     return await zone_watermark_ok(cpu, node, 0, WMARK_PROMO)
 
 
-async def balance_pgdat(cpu: PerCpu, node: int) -> int:
-    """balance_pgdat: scan more and more of the lists until the node is balanced; pages demoted.
+class Balance(NamedTuple):
+    """How far kswapd has come: pages demoted, and the priority of the next pass, 0 if there is none."""
+
+    demoted: int
+    priority: int
+
+
+async def balance_pgdat(cpu: PerCpu, node: int, priority: int) -> Balance:
+    """balance_pgdat: scan more and more of the lists until the node is balanced.
 
     A pass that demotes nothing, or does not get through what it was to reclaim, is followed by one over twice
-    as much.
+    as much. It breaks off where its time slice is over and others wait for this CPU.
     """
     cluster = cpu.parameters.swap_cluster_max
     nr_to_reclaim = max(cpu.parameters.watermarks[node].high, cluster)
+    slice_end = cpu.reclaim_batches + cpu.parameters.sched_slice_batches
     total = 0
-    priority = DEF_PRIORITY
     while priority >= 1 and not await pgdat_balanced(cpu, node):
         # kswapd_age_node
         active, inactive = await NrLru(node)
@@ -181,7 +194,9 @@ async def balance_pgdat(cpu: PerCpu, node: int) -> int:
         if demoted < nr_to_reclaim:
             priority -= 1
         await end_of_batch(cpu)
-    return total
+        if cpu.runqueue and cpu.reclaim_batches >= slice_end:
+            return Balance(total, priority)
+    return Balance(total, 0)
 
 
 async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
@@ -189,30 +204,45 @@ async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
     ends it.
 
     A task that goes from CPU to CPU is one task for each CPU here, all asleep but for one: whoever takes the
-    word that says that kswapd sleeps wakes the one of his CPU.
+    word that says that kswapd sleeps wakes the one of his CPU. Where others wait for the CPU, it goes on on
+    the next one: with more tasks than CPUs, load_balance keeps moving them around.
     """
     assert task.pid == kswapd_pid(node)
     waiting = f"{KSWAPD_WAITING}.{node}"
-    failures = 0
+    progress = f"kswapd_progress.{node}"  # of which there is one for all CPUs: failures, then the priority
+    failures, priority = 0, DEF_PRIORITY
     while not task.should_stop:
         if failures < MAX_RECLAIM_RETRIES and not await pgdat_balanced(cpu, node):
-            failures = 0 if await balance_pgdat(cpu, node) else failures + 1
-            continue
-        # prepare_to_wait: from here on a waker makes the task runnable again. Announcing it before
-        # looking once more is what keeps a wake-up from being lost between the look and the sleep.
-        task.runnable = False
-        await Store(waiting, 1)
-        await SmpMb()
-        if (
-            failures < MAX_RECLAIM_RETRIES
-            and not await pgdat_balanced(cpu, node)
-            and await AtomicXchg(waiting, 0)
-        ):
-            task.runnable = True
-            continue
+            demoted, priority = await balance_pgdat(cpu, node, priority)
+            if demoted:
+                failures = 0
+            elif not priority:
+                failures += 1
+            priority = priority or DEF_PRIORITY
+            # A thread that waits for others to end does not give way here, so nobody is sent to its CPU.
+            if not cpu.runqueue or cpu.parameters.cpus == 1 or await Load(THREADS_DONE):
+                continue
+            await Store(progress, failures << PRIORITY_BITS | priority)
+            task.runnable = False
+            await wake_up_process(cpu, (cpu.number + 1) % cpu.parameters.cpus, task.pid)
+        else:
+            # prepare_to_wait: from here on a waker makes the task runnable again. Announcing it before
+            # looking once more is what keeps a wake-up from being lost between the look and the sleep.
+            task.runnable = False
+            await Store(progress, DEF_PRIORITY)
+            await Store(waiting, 1)
+            await SmpMb()
+            if (
+                failures < MAX_RECLAIM_RETRIES
+                and not await pgdat_balanced(cpu, node)
+                and await AtomicXchg(waiting, 0)
+            ):
+                task.runnable = True
+                continue
         if task.should_stop:
             task.runnable = True
             break
         await schedule(cpu)
-        failures = 0
+        found = await Load(progress)
+        failures, priority = found >> PRIORITY_BITS, found & (1 << PRIORITY_BITS) - 1
     await AtomicAdd(KSWAPD_STOPPED, 1)

@@ -19,6 +19,7 @@ KERNEL_COUNTERS: Final[Mapping[str, str]] = {
     "pgdemote_kswapd": "per page that kswapd moved to the slow tier (demote_folio_list)",
     "pgdemote_direct": "per page that direct reclaim moved to the slow tier (demote_folio_list)",
     "pgpromote_success": "per page that a hint fault moved to the fast tier (migrate_misplaced_folio)",
+    "pgpromote_candidate": "per page that a hint fault found hot (numa_promotion_rate_limit)",
     "numa_pages_migrated": "per page that a hint fault moved to another node (migrate_misplaced_folio)",
     "numa_hint_faults": "per fault on a PROT_NONE entry (do_numa_page)",
     "numa_hint_faults_local": "those of them whose page is in the fast tier already",

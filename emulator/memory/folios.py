@@ -64,11 +64,22 @@ class Folio:
     mapping: tuple[int, int] | None = None  # (file, page offset) while in the page cache
     lru: bool | None = None  # None: not on a list; else whether that list is the active one
     rmap: dict[tuple[int, int], int] = field(default_factory=dict)  # (mm, vpn) -> entry naming this folio
+    access_time: int = 0  # when the NUMA scanner was there, or the fault after it
 
     def state(self) -> tuple[Any, ...]:
         """All fields as a hashable value."""
         rmap = tuple(self.rmap.items())
-        return (self.pfn, self.order, self.node, self.refcount, self.flags, self.mapping, self.lru, rmap)
+        return (
+            self.pfn,
+            self.order,
+            self.node,
+            self.refcount,
+            self.flags,
+            self.mapping,
+            self.lru,
+            rmap,
+            self.access_time,
+        )
 
     @classmethod
     def restored(cls, state: tuple[Any, ...]) -> Folio:
@@ -257,6 +268,14 @@ class Folios:
         folio = self._folio(operation.pfn, "clear_bit")
         if folio is not None:
             folio.flags &= ~operation.flag
+
+    def _xchg_access_time(self, cpu: int, operation: ops.FolioXchgAccessTime) -> int:
+        before = 0
+        for pfn in reversed(operation.pfns):
+            folio = self.folios.get(pfn)
+            if folio is not None:
+                before, folio.access_time = folio.access_time, operation.time
+        return before
 
     def _order(self, cpu: int, operation: ops.FolioOrder) -> int:
         folio = self.folio_of(operation.pfn)

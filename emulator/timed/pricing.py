@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.hardware.operations import TABLE, FolioCopy, FolioZero, MappedRange, Order, SplitHugePage, Where
+from emulator.hardware.operations import (
+    TABLE,
+    FolioCopy,
+    FolioXchgAccessTime,
+    FolioZero,
+    MappedRange,
+    Order,
+    SplitHugePage,
+    Where,
+)
 from emulator.hardware.operations.table import Price as PriceClass
 from emulator.hardware.pte import PSE
 from emulator.measure.costs import LINE_ENTRIES, Costs
@@ -69,11 +78,15 @@ def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], in
     def split(cpu: int, operation: SplitHugePage, answer: bool) -> int:
         return (costs.folio_ns + entry) << memory.page_tables.hpage_order if answer else costs.folio_ns
 
+    def each(cpu: int, operation: FolioXchgAccessTime, answer: int) -> int:
+        return costs.folio_ns * len(operation.pfns)
+
     prices: dict[PriceClass, int | Price] = {
         PriceClass.LINE: change,
         PriceClass.ENTRY: entry,
         PriceClass.SCAN: scan,
         PriceClass.FOLIO: costs.folio_ns,
+        PriceClass.FOLIOS: each,
         PriceClass.SPLIT: split,
         PriceClass.RMAP: costs.rmap_ns,
         PriceClass.ALLOCATE: costs.allocate_ns,

@@ -73,10 +73,12 @@ class Tlb(Plain):
 _KERNEL: Final[dict[str, tuple[int, int]]] = {
     "numa_scan_pages": (0, MAX_PAGES),
     "numa_scan_period_accesses": (1, 10**12),
+    "numa_scan_period_max_accesses": (0, 10**12),
+    "numa_hot_threshold_accesses": (0, 10**12),
+    "numa_promote_rate_pages": (1, 10**12),
     "swap_cluster_max": (1, 4096),
     "tlb_single_page_flush_ceiling": (0, MAX_PAGES),
     "migrate_batch": (1, 4096),
-    "migrate_batched": (False, True),
     "migration_entry_ad": (False, True),
     "sched_slice_batches": (1, 10**6),
     "hpage_order": (0, PMD_ORDER),
@@ -89,14 +91,18 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
 
     `numa_scan_pages` entries are made PROT_NONE by each scan (0: no scans), one scan every
     `numa_scan_period_accesses` accesses of a thread, whichever thread of the process gets there first.
-    `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch. Without
-    `migrate_batched` every page is flushed for by itself, as before v6.3, and no policy is asked.
+    A page is promoted if it is used within `numa_hot_threshold_accesses` of the scan; 0, as in a kernel at
+    first, for a scan period. The threshold adapts, up to twice of that, once in
+    `numa_scan_period_max_accesses` (0: 60 periods), and no more than `numa_promote_rate_pages` are promoted
+    in a period.
+    `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch.
     Flushing more than `tlb_single_page_flush_ceiling` pages flushes everything. `migration_entry_ad`:
     migration entries keep the accessed and dirty bits (since v6.1). Reclaim gives way to the threads of its
     CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory
     gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none. Without `pcid` every
     switch to another address space drops everything. `version`: which kernel's ways these are, where no key
-    says otherwise (emulator/kernel/versions.py).
+    says otherwise (emulator/kernel/versions.py). With 6.1 migration flushes for each page by itself, and
+    no policy is asked.
     """
 
     version: Literal["6.1", "6.6", "6.12"] = DEFAULT

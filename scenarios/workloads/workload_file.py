@@ -31,7 +31,12 @@ _SINGLE: Final = ("name", "description", "kind", "scale")
 # and so does what the fast tier keeps free, which is there for batches.
 _SCALED: Final = {
     "memory": ("fast_pages", "slow_pages"),
-    "kernel": ("numa_scan_pages", "numa_scan_period_accesses"),
+    "kernel": (
+        "numa_scan_pages",
+        "numa_scan_period_accesses",
+        "numa_scan_period_max_accesses",
+        "numa_hot_threshold_accesses",
+    ),
     "threads": ("accesses", "table_pages", "heap_pages", "hot_pages", "drift_every", "drift_pages"),
 }
 

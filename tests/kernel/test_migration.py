@@ -151,8 +151,8 @@ def test_kswapd_wakes_where_its_waker_runs() -> None:
     """One at a time: whoever demotes is the waker's CPU, and no other is interrupted for it."""
 
     async def body(cpu: PerCpu) -> None:
-        if cpu.number:
-            await after("done0")
+        while cpu.number and not await Load("test.done0"):
+            await cond_resched(cpu)
         for page in range(12):
             await user_read(cpu, (FILE, HEAP)[cpu.number] + page)
         await wakeup_kswapd(cpu, 0)

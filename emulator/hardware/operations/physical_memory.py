@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emulator.hardware.operations.places import (
     Place,
+    access_times,
     any_lru,
     destination_frame,
     destination_references,
@@ -97,6 +98,20 @@ class FolioClearFlag(Answers[None]):
 
     pfn: int
     flag: int
+
+
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(access_times),
+    Price.FOLIOS,
+    Answer.VALUE,
+)
+class FolioXchgAccessTime(Answers[int]):
+    """folio_xchg_access_time of each folio: when the scanner marked it or it was used; what the first had."""
+
+    pfns: tuple[int, ...]
+    time: int
 
 
 @Row(Where.MEMORY, Order.LOAD, reads(references), Price.FOLIO, Answer.VALUE)

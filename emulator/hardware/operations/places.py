@@ -69,6 +69,7 @@ references = _key("the folio's references", lambda one: ("references", one.pfn))
 source_references = _key("the source's references", lambda one: ("references", one.src))
 destination_references = _key("the destination's references", lambda one: ("references", one.dst))
 flags = _key("the folio's flags", lambda one: ("flags", one.pfn))
+access_times = _key("the folios' access times", lambda one: ("access_times",))
 zone = _key("the node's zone", lambda one: ("zone", one.node))
 # Both under one lock (lruvec->lru_lock).
 node_lru = _key("the node's LRU lists", lambda one: ("lru", one.node))

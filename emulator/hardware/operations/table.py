@@ -88,6 +88,7 @@ class Price(Enum):
     ENTRY = "a page-table access"
     SCAN = "a page-table access for each line of entries"
     FOLIO = "touching a folio"
+    FOLIOS = "touching every folio"
     SPLIT = "touching a folio and an entry for each page"
     RMAP = "a walk of the reverse map"
     ALLOCATE = "an allocation"

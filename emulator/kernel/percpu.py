@@ -229,16 +229,11 @@ class PerCpu:
         self.accesses = 0
         self.sampled_hits = 0
         self.reclaim_batches = 0
-        self.loop_time = -1  # how far a loop that threads share has come, if they are in one
+        self.now = 0  # the time for NUMA balancing: when the thread's current chunk of accesses began
         self.numa_scan_period = parameters.numa_scan_period_accesses
         self.numa_scan_at = parameters.numa_scan_period_accesses
         self.numa_scan_seq = 0
         self._versions = 0
-
-    @property
-    def now(self) -> int:
-        """This CPU's time, in accesses of a thread."""
-        return self.accesses if self.loop_time < 0 else self.loop_time
 
     def count(self, counter: str, delta: int = 1) -> None:
         """count_vm_events on this CPU."""

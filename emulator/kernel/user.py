@@ -83,13 +83,15 @@ async def run_accesses(
     chunks: Iterable[Sequence[int]],
     sampling: Sampling,
     numa_areas: tuple[tuple[int, int], ...],
+    now: int | None = None,
 ) -> None:
     """One thread's user mode: chunks of accesses, each `vpn << 1 | is_write`, one after another.
 
-    `numa_areas` are what the NUMA scanner may mark.
+    `numa_areas` are what the NUMA scanner may mark. It is paced by the CPU's accesses, or it is `now` for it.
     """
     mm = cpu.tlbstate.loaded_mm
     for accesses in chunks:
+        cpu.now = cpu.accesses if now is None else now
         at = 0
         end = len(accesses)
         while at < end:
@@ -114,7 +116,7 @@ async def run_accesses(
                     await user_write(cpu, access >> 1, cpu.new_version())
                 else:
                     await user_read(cpu, access >> 1)
-        await task_numa_work(cpu, mm, numa_areas, cpu.now)
+        await task_numa_work(cpu, mm, numa_areas, cpu.accesses if now is None else now)
         await cond_resched(cpu)
 
 
@@ -124,5 +126,4 @@ async def run_parallel_for(
     """One thread's share of a loop, whatever that comes to."""
     counter = f"parallel_for.{cpu.tlbstate.loaded_mm}"
     while (part := await AtomicAdd(counter, 1) - 1) < loop.parts:
-        cpu.loop_time = part * loop.accesses_each
-        await run_accesses(cpu, loop.accesses(part), sampling, numa_areas)
+        await run_accesses(cpu, loop.accesses(part), sampling, numa_areas, part * loop.accesses_each)

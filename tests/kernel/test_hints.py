@@ -61,11 +61,11 @@ def latencies(threshold: int, rate: int = 1 << 24) -> list[int]:
         for page in pages:
             await user_write(cpu, page, 1)
         await demote(cpu, *pages)
-        cpu.accesses = 1000
+        cpu.now = 1000
         await change_prot_numa(cpu, 1, HEAP, HEAP + 8)
         for page in pages:
             assert await user_read(cpu, page) == 1
-            cpu.accesses += 10
+            cpu.now += 10
 
     machine = SmallMachine(
         Thread(0, body),
@@ -95,7 +95,7 @@ def thresholds(rate: int, times: int) -> list[int]:
 
     async def body(cpu: PerCpu) -> None:
         for _ in range(times):
-            cpu.accesses += 301
+            cpu.now += 301
             await Store(PGPROMOTE_CANDIDATE, await Load(PGPROMOTE_CANDIDATE) + 100)
             await numa_promotion_adjust_threshold(cpu)
             found.append(await Load(NBP_THRESHOLD))

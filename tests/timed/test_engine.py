@@ -198,7 +198,8 @@ def test_a_mistake_is_seen(watched: bool) -> None:
     )
     result = engine_for(workload, "mistake:interrupt-to-nobody", 4, watched=watched).run()
     rules = {violation.rule for violation in result.violations}
-    stale = {"read of a frame that is not the page's", "mapped without the page's content"}
+    # Whether what was freed is in use again when it is read is chance.
+    stale = {"read of a frame that is not the page's", "access to a free frame"}
     assert rules & ({"grace period: frame reused"} if watched else stale)
 
 

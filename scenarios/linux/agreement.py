@@ -70,7 +70,7 @@ def verdict(case: Case, known: dict[str, Operation], kernel: str, pcid: bool) ->
     except HugePageSplit as problem:
         return Verdict(case, None, (), Outcome.NOT_MODELLED, str(problem))
     differs = differing(ours, case.counted)
-    expected = known_difference(case, kernel, KNOWN)
+    expected = known_difference(case, kernel, pcid, KNOWN)
     alike, runs = case.agreed
     if differs and alike * 2 <= runs:
         outcome, expected = Outcome.UNSTEADY, None
@@ -102,11 +102,14 @@ def compared(counted: Counted) -> Counted:
     return counted._replace(switch=woken)
 
 
-def known_difference(case: Case, kernel: str, differences: Sequence[Difference]) -> Difference | None:
+def known_difference(
+    case: Case, kernel: str, pcid: bool, differences: Sequence[Difference]
+) -> Difference | None:
     """The entry of the list that names this case, if one does."""
     for one in differences:
         if (
             kernel in one.kernels
+            and one.pcid in (None, pcid)
             and any(fnmatchcase(case.operation, name) for name in one.operations)
             and case.configuration in one.configurations
         ):

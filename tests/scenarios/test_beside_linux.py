@@ -12,7 +12,7 @@ from scenarios.linux import agreement
 from scenarios.linux.agreement import Outcome, Verdict, verdict
 from scenarios.linux.areas import nothing
 from scenarios.linux.cases import COLUMNS, Case, Counted, parse_recording
-from scenarios.linux.differences import KNOWN, Difference
+from scenarios.linux.differences import KNOWN, Difference, reason_not_modelled
 from scenarios.linux.operation import Operation, find
 from scenarios.linux.operations import OPERATIONS
 from scenarios.linux.testbed import CONFIGURATIONS, Testbed
@@ -122,6 +122,10 @@ def test_what_is_known_to_differ_has_to(monkeypatch: pytest.MonkeyPatch) -> None
     gone = judged(READ_ONLY[1])
     assert (gone.outcome, gone.expected, gone.reason) == (Outcome.GONE, False, "for a reason")
     assert judged(READ_ONLY[2]).outcome is Outcome.EQUAL
+    monkeypatch.setattr(agreement, "KNOWN", (known._replace(pcid=False),))
+    assert judged(READ_ONLY[1]).outcome is Outcome.EQUAL
+    assert judged(READ_ONLY[1], pcid=False).outcome is Outcome.GONE
+    monkeypatch.setattr(agreement, "KNOWN", (known,))
     assert judged(READ_ONLY[1], "6.1").outcome is Outcome.EQUAL
     differs = judged(READ_ONLY[1].replace("\t1\t", "\t2\t"))
     assert (differs.outcome, differs.expected) == (Outcome.KNOWN, True)
@@ -144,6 +148,11 @@ def test_a_program_that_gets_nowhere_is_an_error() -> None:
     assert found is not None
     with pytest.raises(RuntimeError, match="stuck does not come to its end"):
         Testbed(found, "k0", "6.12", True).run()
+
+
+def test_what_is_said_not_to_be_modelled_has_no_program() -> None:
+    assert not [name for name in OPERATIONS if reason_not_modelled(name)]
+    assert reason_not_modelled("switch_7") and not reason_not_modelled("munmap_8")
 
 
 def test_known_differences_are_of_operations_that_there_are() -> None:

@@ -33,7 +33,6 @@ KNOWN: Final = (
 )
 
 NOT_MODELLED: Final = {
-    "uffd_*": "there is no userfaultfd",
     "switch_*": "how often the scheduler switches among many processes is its own",
     "numa_scan_shared_tmpfs_*": "the scan is another thread's than that of CPU 0",
 }

@@ -6,7 +6,14 @@ set_pmd_migration_entry flushes at once, so that no posting ever defers for such
 
 from __future__ import annotations
 
-from emulator.hardware.operations import FolioIsolateLru, FolioPut, FolioPutbackLru, FolioZero, GetPte
+from emulator.hardware.operations import (
+    FolioGet,
+    FolioIsolateLru,
+    FolioPut,
+    FolioPutbackLru,
+    FolioZero,
+    GetPte,
+)
 from emulator.hardware.pte import PSE, frame_of
 from emulator.kernel.migrate import migrate_misplaced_folio, migrate_pages
 from emulator.kernel.mprotect import change_prot_numa
@@ -159,6 +166,7 @@ def _one_small_page_to_promote(setup: Setup) -> None:
 
 async def _promoter(cpu: PerCpu) -> None:
     await move(cpu, HEAD_FRAME)
+    await FolioGet(SLOW_FRAME)  # numa_migrate_prep
     if not await migrate_misplaced_folio(cpu, SLOW_FRAME, FAST):
         raise Forbidden(REFUSED, "two pages are free or a flush would free them, and the high watermark is 1")
 

@@ -33,7 +33,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, SLOW, Forbidden, Litmus, Setup
 from emulator.memory.page_table import Vma
 from scenarios.litmus.answers import RECEIVED, never, sometimes
-from scenarios.litmus.pageout import KEPT, RECLAIMED, WRITTEN, WRITTEN_OUT, reclaim
+from scenarios.litmus.pageout import KEPT, LOST, RECLAIMED, WRITTEN, WRITTEN_OUT, reclaim
 from scenarios.litmus.starts import FLAG, PAGE, VERSION, file_page, pages
 from scenarios.litmus.steps import call, in_order
 
@@ -92,6 +92,13 @@ async def _protects_and_reads(cpu: PerCpu, flush_first: bool) -> None:
     await FolioPut(1)
 
 
+async def _keeps_what_it_writes(cpu: PerCpu) -> None:
+    await user_write(cpu, PAGE, 13)
+    version = await user_read(cpu, PAGE)
+    if version == VERSION:
+        raise Forbidden(LOST, f"read version {version} after writing 13")
+
+
 # CPU 0                             CPU 1 writes                  CPU 2 has the page writable
 # lock, entry read-only
 #                                   fault: wait for the lock
@@ -104,7 +111,7 @@ WRITE_PROTECTED = Litmus(
     programs=(
         call(_protects_and_reads, True),
         call(user_write, PAGE, 12),
-        call(user_write, PAGE, 13),
+        _keeps_what_it_writes,
     ),
     setup=pages(PAGE, cached=(2,), written=True),
     expected=(never("immediate", RECEIVED, COPIED),),

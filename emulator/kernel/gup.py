@@ -7,10 +7,9 @@ long as there are more references than the mappings account for.
 from __future__ import annotations
 
 from emulator.hardware.operations import FolioPut, FolioTryGet, GetPte, ReadFrame, WriteFrame
-from emulator.hardware.pte import PRESENT, PSE, RW, pte_pfn
+from emulator.hardware.pte import PRESENT, RW, frame_of
 from emulator.kernel.memory import handle_mm_fault
 from emulator.kernel.percpu import PerCpu
-from emulator.memory.page_table import HugePageSplit
 
 
 async def get_user_pages(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
@@ -24,9 +23,8 @@ async def get_user_pages(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
         if not pte & PRESENT or (write and not pte & RW):
             await handle_mm_fault(cpu, mm, vpn, write)
             continue
-        if pte & PSE:
-            raise HugePageSplit(f"get_user_pages of {vpn:#x} in a huge page of mm {mm}: left out")
-        pfn = pte_pfn(pte)
+        # gup_huge_pmd: the reference is the whole folio's.
+        pfn = frame_of(pte, vpn, cpu.parameters.hpage_order)
         if not await FolioTryGet(pfn):
             continue
         # Without the page-table lock the page may have been unmapped before the reference was there: then

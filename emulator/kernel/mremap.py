@@ -12,6 +12,7 @@ from emulator.hardware.operations import (
     FindVma,
     Lock,
     MappedRange,
+    PmdRange,
     Series,
     Unlock,
     VmaInsert,
@@ -19,14 +20,14 @@ from emulator.hardware.operations import (
     VmaRemove,
     XchgPte,
 )
-from emulator.hardware.pte import PMD_ORDER, pte_huge, pte_present, ptl
-from emulator.kernel.huge_memory import split_huge_pmd_if_needed
+from emulator.hardware.pte import PMD_ORDER, pte_present, ptl
+from emulator.kernel.huge_memory import split_huge_pmd, split_huge_pmd_if_needed
 from emulator.kernel.mmap import do_vmi_munmap
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import flush_tlb_batched_pending, i_mmap_lock
-from emulator.memory.page_table import VM_ACCESS_FLAGS, HugePageSplit, Vma
+from emulator.memory.page_table import VM_ACCESS_FLAGS, Vma
 
 
 async def mremap_to(cpu: PerCpu, mm: int, old: int, new: int, pages: int) -> bool:
@@ -80,8 +81,14 @@ async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
     lock = i_mmap_lock(vma.file)
     if vma.file:
         await Lock(lock)
+    by = new - vma.start
+    if by % cpu.parameters.hpage_nr:
+        # No PMD at the new address maps what one at the old does.
+        for first, pmd in await PmdRange(mm, vma.start, vma.end):
+            if pmd:
+                await split_huge_pmd(cpu, mm, first)
     for start, end in _extents(vma, new):
-        await move_ptes(cpu, mm, start, end, new - vma.start)
+        await move_ptes(cpu, mm, start, end, by)
     if vma.file:
         await Unlock(lock)
 
@@ -102,16 +109,14 @@ async def move_ptes(cpu: PerCpu, mm: int, start: int, end: int, by: int) -> None
 
     Both locks matter until the flush is done (since eb66ae030829, v4.19): the old one against who
     write-protects the page for writeback, the new one against who takes it away from there. A migration entry
-    moves like any. Raises HugePageSplit for a huge page that does not fit where it is to go.
+    moves like any.
     """
     locks = dict.fromkeys((ptl(mm, start), ptl(mm, start + by)))
     await Series(tuple(Lock(lock) for lock in locks))
     mapped = await MappedRange(mm, start, end)
     await flush_tlb_batched_pending(cpu, mm)
     force_flush = False
-    for vpn, entry in mapped:
-        if pte_huge(entry) and by % cpu.parameters.hpage_nr:
-            raise HugePageSplit(f"mremap of the huge page at {vpn:#x} of mm {mm} by {by} pages: left out")
+    for vpn, _ in mapped:
         old = await XchgPte(mm, vpn, 0)
         await XchgPte(mm, vpn + by, old)
         force_flush = force_flush or pte_present(old)

@@ -42,7 +42,7 @@ from emulator.hardware.pte import (
     pte_protnone,
 )
 from emulator.hardware.tlb import Tlb
-from emulator.kernel.gup import get_user_pages
+from emulator.kernel.gup import get_user_pages, kernel_read, unpin_user_page
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.mprotect import PROT_READ, READ_WRITE, change_prot_numa, do_mprotect_pkey
@@ -52,7 +52,7 @@ from emulator.kernel.sched import cond_resched
 from emulator.kernel.user import user_read, user_write
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
-from emulator.memory.page_table import VM_READ, VM_WRITE, HugePageSplit, Vma
+from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import POLICIES
 from emulator.policies.migrc import pending_word
@@ -237,13 +237,20 @@ def test_mprotect_munmap_and_exit_of_the_whole() -> None:
     run(body)
 
 
-def test_a_pin_inside_it_is_left_out() -> None:
+def test_a_pin_of_one_page_holds_the_whole() -> None:
     async def body(cpu: PerCpu) -> None:
-        await user_write(cpu, HEAP, 1)
-        await get_user_pages(cpu, MM, TAIL, True)
+        await user_write(cpu, TAIL, 3)
+        free = await NrFree(0)
+        pfn = await get_user_pages(cpu, MM, TAIL, True)
+        assert pfn == pte_pfn(await GetPte(MM, HEAP)) + 1
+        assert await kernel_read(MM, TAIL, pfn) == 3
+        assert await demote(cpu, HEAP) == 0
+        await do_munmap(cpu, MM, HEAP, HEAP + 2)
+        assert await NrFree(0) == free
+        await unpin_user_page(pfn)
+        assert await NrFree(0) == free + 2
 
-    with pytest.raises(HugePageSplit):
-        run(body)
+    run(body)
 
 
 def test_a_huge_entry_goes_only_where_nothing_is_and_an_area_is() -> None:

@@ -13,6 +13,7 @@ from emulator.kernel.fork import dup_mmap
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mmu_gather import zap_page_range_single
 from emulator.kernel.mprotect import PROT_READ, change_prot_numa, do_mprotect_pkey
+from emulator.kernel.mremap import mremap_to
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
@@ -86,6 +87,19 @@ def test_a_part_of_it_splits_the_pmd_in_place(part: Callable[[PerCpu], Any], spl
 
     done = run(body)
     assert pte_huge(done.entry(HEAP + 2)) or not done.entry(HEAP + 2)
+
+
+@pytest.mark.parametrize(("by", "splits"), [(0x1000, 0), (0x1001, 1)])
+def test_it_moves_whole_where_a_pmd_fits_and_page_by_page_elsewhere(by: int, splits: int) -> None:
+    async def body(cpu: PerCpu) -> None:
+        await user_write(cpu, TAIL, 4)
+        assert await mremap_to(cpu, MM, HEAP, HEAP + by, 2)
+        assert pte_huge(await GetPte(MM, HEAP + by)) == (not splits)
+        assert await user_read(cpu, TAIL + by) == 4
+        assert cpu.counted("thp_split_pmd") == splits
+        await do_munmap(cpu, MM, HEAP + by, HEAP + by + 2)
+
+    run(body)
 
 
 def test_the_folio_stays_until_its_last_page_is_unmapped() -> None:

@@ -6,8 +6,11 @@ a reference dropped from a free folio) is reported here as well. What a policy m
 
 from __future__ import annotations
 
-from emulator.checks.onlooker import Check
+from typing import Any
+
+from emulator.checks.onlooker import APART, Check, Meeting
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
+from emulator.hardware.operations import Operation
 from emulator.hardware.pte import is_migration_entry
 from emulator.kernel.policy import Policy
 from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE, PG_REFERENCED
@@ -36,6 +39,10 @@ class Accounting(Check):
         self.found += 1
         if len(self.violations) < MAX_KEPT:
             self.violations.append(Violation(rule=rule, cpu=-1, text=text))
+
+    def meets(self, cpu: int, operation: Operation, answer: Any) -> Meeting:
+        """It looks at nothing but the end. Of several faults the order alone is told."""
+        return APART
 
     def finish(self) -> None:
         """Audit the final state."""

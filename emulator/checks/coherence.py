@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.checks.onlooker import Check
+from emulator.checks.onlooker import APART, Check, Meeting
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware import operations as ops
 from emulator.hardware.operations import Operation, handlers_of
+from emulator.hardware.operations.places import ANY, Key
 from emulator.hardware.pte import ZERO_PFN, frame_of, is_migration_entry, pte_pages, pte_pfn, pte_present
 from emulator.memory.memory import Memory
 
@@ -26,6 +27,10 @@ FILL = "translation filled from a free frame"
 CONTENT = "mapped without the page's content"
 CACHE = "read of a version that the file page does not have"
 SPLIT = "page cache left behind by a migration"
+
+# What it keeps, as keys of `meets`: which frame got what it holds from where, as one whole; files' versions.
+_ORIGINS: Key = ("origins",)
+_VERSIONS: Key = ("file versions",)
 
 
 class Coherence(Check):
@@ -62,6 +67,42 @@ class Coherence(Check):
         handler = self._handlers.get(type(operation))
         if handler is not None:
             handler(cpu, operation, answer)
+
+    def meets(self, cpu: int, operation: Any, answer: Any) -> Meeting:
+        """An access looks at the mapping of its page, at the frames' contents and where these came from."""
+        kind = type(operation)
+        if kind not in self._handlers:
+            return APART
+        if kind is ops.Walk:
+            frame = frame_of(answer, operation.vpn, self._hpage_order) if answer else 0
+            return Meeting((("free", frame),)) if answer else APART
+        if kind is ops.ReadFrame or kind is ops.WriteFrame:
+            pfn, where = operation.pfn, ("mapping", operation.mm, operation.vpn)
+            looks = (where, _ORIGINS, *((of, pfn) for of in ("free", "moved", "cached")))
+            if kind is ops.ReadFrame:
+                return Meeting((*looks, ("frame", ANY), _VERSIONS))
+            return Meeting(looks, (("frame", pfn), _VERSIONS))
+        if kind is ops.AllocPages:
+            if answer < 0:
+                return APART
+            frames = range(answer, answer + (1 << operation.order))
+            return Meeting((), (_ORIGINS, *((of, pfn) for pfn in frames for of in ("moved", "cached"))))
+        if kind is ops.FolioZero:
+            return Meeting((("free", operation.pfn),), (_ORIGINS, ("moved", operation.pfn)))
+        if kind is ops.FolioCopy:
+            return Meeting((), (_ORIGINS, ("moved", operation.src), ("moved", operation.dst)))
+        if kind is ops.TryToMigratePte:
+            return Meeting((), (("moved", operation.pfn),)) if answer else APART
+        if kind in (ops.XchgPte, ops.ZapPte, ops.SetPte, ops.CmpxchgPte):
+            new = operation.new if kind is ops.CmpxchgPte else operation.pte
+            looks = (_ORIGINS,)
+            if kind is ops.CmpxchgPte and is_migration_entry(operation.old):
+                looks += tuple([(of, pte_pfn(operation.old)) for of in ("frame", "free", "cached")])
+                looks += (("frame", pte_pfn(new)),)
+            return Meeting(looks, (("moved", pte_pfn(new)),) if pte_present(new) else ())
+        if kind is ops.FilemapAdd or kind is ops.FilemapRemove:
+            return Meeting((("cached", ANY),), (_ORIGINS, _VERSIONS))
+        raise NotImplementedError(f"what {kind.__name__} meets in Coherence")
 
     def results(self) -> dict[str, Any]:
         """Figures for the report."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.checks.grace_period import GracePeriod
-from emulator.checks.onlooker import Watcher
+from emulator.checks.grace_period import RETIRED, GracePeriod
+from emulator.checks.onlooker import APART, Meeting, Watcher
 from emulator.checks.violation import MAX_KEPT, Violation
 from emulator.hardware.cpu import Transition
 from emulator.hardware.operations import Operation, SendIpi
@@ -38,12 +38,15 @@ class Frugality(Watcher):
         self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
     ) -> None:
         """One transition, as an engine tells its watchers."""
-        if (
-            isinstance(operation, SendIpi)
-            and operation.function == flush_tlb_func.__name__
-            and FlushTlbInfo(*operation.arguments).mm == ANY_MM
-        ):
+        if isinstance(operation, SendIpi) and _asks_for_a_batch(operation):
             self._asked(transition.cpu, operation.targets)
+
+    def meets(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> Meeting:
+        """It looks at all that is retired, and at what the asking CPU knows."""
+        asks = isinstance(operation, SendIpi) and _asks_for_a_batch(operation)
+        return Meeting((RETIRED,)) if asks else APART
 
     def _asked(self, cpu: int, targets: tuple[int, ...]) -> None:
         facts = self._grace.facts
@@ -63,3 +66,7 @@ class Frugality(Watcher):
                     f"CPU {target} is interrupted, but has already dropped the old translation of page{pages}"
                 )
                 self.violations.append(Violation(rule=NEEDLESS, cpu=cpu, text=text))
+
+
+def _asks_for_a_batch(call: SendIpi) -> bool:
+    return call.function == flush_tlb_func.__name__ and FlushTlbInfo(*call.arguments).mm == ANY_MM

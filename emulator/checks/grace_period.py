@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from emulator.checks.happens_before import SILENT, HappensBefore
-from emulator.checks.onlooker import Watcher
+from emulator.checks.onlooker import APART, Meeting, Watcher, closed
 from emulator.checks.retirements import NONE, OWN, READ, TLB_GEN, WRITE, Retired, Retirements
 from emulator.checks.sides import Sides
 from emulator.checks.violation import MAX_KEPT, Violation
 from emulator.hardware import operations as ops
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import TABLE, Operation, Order, handlers_of
+from emulator.hardware.operations.places import Key
 from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
@@ -52,6 +53,16 @@ class Suspicious(NamedTuple):
 NEVER_MATTER = frozenset(
     kind for kind in SILENT if TABLE[kind].order not in (Order.TLB, Order.WALK, Order.STORE)
 )
+
+
+# What it keeps, as keys of `meets`: the retired translations as one whole; who holds which, where CPUs begin
+# to use an mm; and which pages are shared, where there are several mms.
+RETIRED: Key = ("retired",)
+_JOINS: Key = closed("CPUs join an mm")
+_SEVERAL: Key = closed("several mms")
+_HEARS = Meeting((_JOINS,))
+# Of these, others hear only what their CPU publishes later.
+_MARK_THEIR_OWN = frozenset({ops.FlushTlb, ops.FlushTlbOne, ops.LoadCr3})
 
 
 def _as_stored_over(entry: int) -> int:
@@ -88,6 +99,7 @@ class GracePeriod(Watcher):
         self.before = HappensBefore(cpus, plain_orders, nid, TLB_GEN)
         self.facts = Retirements(cpus, self.before, masks, hpage_order)
         self._cpus = cpus
+        self._masks = masks
         # Set where transitions are numbered: reports then name them.
         self.sides: Sides | None = None
         self._entries = {
@@ -114,6 +126,34 @@ class GracePeriod(Watcher):
         self.before.happened(transition, operation, issued, answer, event)
         if self.facts.retired:
             self.facts.forget()
+
+    def meets(self, transition: Transition, operation: Any, issued: bool, answer: Any) -> Meeting:
+        """What is retired, reused or copied meets in the list of the retired. Knowledge travels by what
+        carries it, and those are keys of memory's.
+
+        A flush or context load marks only what its own CPU has heard of, and others cannot tell when, before
+        they hear of that. Only a CPU that begins to use an mm becomes a holder of what is retired already and
+        not forgotten yet, which depends on what all CPUs know.
+        """
+        kind = type(operation)
+        if kind in NEVER_MATTER:
+            return APART
+        if transition.kind is not Kind.STEP or kind not in self._handlers or kind in _MARK_THEIR_OWN:
+            return _HEARS
+        one = len(self._masks) == 1 and getattr(operation, "mm", None) in (None, *self._masks)
+        several = () if one else (_SEVERAL,)
+        if kind is ops.Walk:
+            return Meeting((_SEVERAL,), (), several) if answer else APART
+        if kind is ops.Load:
+            return Meeting((), (_JOINS,)) if operation.word.startswith(TLB_GEN) else _HEARS
+        if kind is ops.AtomicOr or kind is ops.AtomicAnd or kind is ops.Store:
+            if not self.facts.tells_users(operation.word):
+                return _HEARS
+            return Meeting((_JOINS,), (RETIRED,), (_JOINS,))
+        nothing = (kind is ops.AllocPages and answer < 0) or (kind is ops.TryToMigratePte and not answer)
+        if nothing or kind is ops.FilemapRemove:  # which notes the slot alone
+            return _HEARS
+        return Meeting((_JOINS,), (RETIRED, _SEVERAL), several)
 
     # --- reuses ------------------------------------------------------------------------------------
 

@@ -6,11 +6,42 @@ Both are there to be derived from: what a check does not look at, remember or re
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Transition
 from emulator.hardware.operations import TABLE, Operation
+from emulator.hardware.operations.places import Key
+
+
+class Meeting(NamedTuple):
+    """What an onlooker looks up and changes for one operation, as keys, as of `Touches`.
+
+    Two operations of different CPUs whose order it can tell, or whose order would show in its `state()`, meet
+    at one of them. Keys of memory's may be named as well: then it looks there. A key made by `closed` counts
+    only on machines where some operation `opens` it.
+    """
+
+    reads: tuple[Key, ...] = ()
+    writes: tuple[Key, ...] = ()
+    opens: tuple[Key, ...] = ()
+
+
+_CLOSED: Final = "closed"
+
+
+def closed(name: str) -> Key:
+    """A key for what only some machines do."""
+    return (_CLOSED, name)
+
+
+def is_closed(key: Key) -> bool:
+    """Whether `closed` made it."""
+    return bool(key[0] == _CLOSED)
+
+
+APART: Final = Meeting()
+"""It cannot tell the order of this operation and what other CPUs do."""
 
 
 class Check:
@@ -21,6 +52,11 @@ class Check:
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         """One operation has been carried out."""
+
+    def meets(self, cpu: int, operation: Operation, answer: Any) -> Meeting | None:
+        """What it looks up and changes for an operation. None, of any: nobody knows, so that a search leaves
+        out no order of what different CPUs do. Who overrides `observe` overrides this too."""
+        return None
 
     def finish(self) -> None:
         """The run is over."""
@@ -66,6 +102,12 @@ class Watcher:
     ) -> None:
         """One transition, as a `Listener` is told of it."""
 
+    def meets(
+        self, transition: Transition, operation: Operation | None, issued: bool, answer: Any
+    ) -> Meeting | None:
+        """As of a `Check`."""
+        return None
+
     def finish(self) -> None:
         """The machine has come to rest and owes nothing any more: judge that."""
 
@@ -80,3 +122,8 @@ class Watcher:
 def ignored(watchers: Sequence[Watcher]) -> frozenset[type[Any]]:
     """Classes of operations that make no difference to any of them; without watchers, of what there is."""
     return frozenset((*TABLE, type(None))).intersection(*(watcher.ignores for watcher in watchers))
+
+
+def says_what_it_meets(onlooker: Check | Watcher) -> bool:
+    """Its own class says what it meets: what a base class says need not hold for what is overridden."""
+    return "meets" in vars(type(onlooker))

@@ -176,6 +176,10 @@ class Retirements:
         self._joining[cpu] = 0
         self._drop(cpu, mm, anyway=True)
 
+    def tells_users(self, word: str) -> bool:
+        """It says which CPUs use an mm."""
+        return word.startswith(_CPUMASK) or word in self._lazy_words
+
     def _or(self, cpu: int, operation: ops.AtomicOr, answer: int) -> None:
         if operation.word.startswith(_CPUMASK) and operation.mask >> cpu & 1:
             self._joining[cpu] = int(operation.word[len(_CPUMASK) :])

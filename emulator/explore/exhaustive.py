@@ -11,23 +11,22 @@ a way end at a broken rule and others be asked for, the last choice is widened t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from emulator.checks.violation import Violation
 from emulator.explore.garbage import rare_collection
-from emulator.explore.learned import LearnedMachine, Snapshot
+from emulator.explore.learned import LearnedMachine, Snapshot, state_key
+from emulator.explore.learning import learn
 from emulator.explore.parts import CpuNode, Option
+from emulator.explore.persistent import PersistentSets
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import TABLE
 from emulator.hardware.operations.table import Alone
 
 _ASKED_EVERY = 1024
 _ALONE = {kind: row.alone for kind, row in TABLE.items()}
-# Where a plain store publishes what its CPU knew at the last barrier, it matters to happens-before whether a
-# handler ran before that barrier.
-_ALONE_PUBLISHED = _ALONE | {kind: Alone.UNWALKED for kind, one in _ALONE.items() if one is Alone.PUBLISHING}
-_ALONE |= {kind: Alone.ALWAYS for kind, one in _ALONE.items() if one is Alone.PUBLISHING}
 
 
 @dataclass(slots=True)
@@ -53,30 +52,21 @@ class Exhausted:
     rules: set[str] = field(default_factory=set)
     endless: int = 0
     endless_schedule: tuple[Transition, ...] = ()
+    rounds: int = 1
 
 
-def state_key(snapshot: Snapshot) -> int:
-    """A number that two snapshots of one machine share only if they are the same state."""
-    nodes, shared, clocks = snapshot
-    key = shared.number << 32 | clocks.number
-    for node in nodes:
-        key = key << 24 | node.number & 0xFFFFFF
-    return key
-
-
-def ample(node: CpuNode, plain_orders: bool) -> Option | None:
+def ample(node: CpuNode) -> Option | None:
     """The transition of this CPU state that may be taken before everything else, if there is one.
 
-    `plain_orders` as in `Architecture`.
+    Not where the CPU can be interrupted: what a handler leaves in its CPU's kernel, or makes known to it, its
+    program sees at the very next line.
     """
     step = None
-    interruptible = walks = False
+    walks = False
     for option in node.options:
         kind = option.transition.kind
         if kind is Kind.STEP:
             step = option
-        elif kind is Kind.INTERRUPT:
-            interruptible = True
         elif kind is Kind.WALK:
             walks = True
         else:
@@ -86,11 +76,7 @@ def ample(node: CpuNode, plain_orders: bool) -> Option | None:
     operation, issued = step.operation
     if issued:
         return None
-    alone = (_ALONE if plain_orders else _ALONE_PUBLISHED)[type(operation)]
-    if alone is Alone.ALWAYS:
-        return step
-    if interruptible:
-        return None
+    alone = _ALONE[type(operation)]
     return step if alone is Alone.UNINTERRUPTED or (alone is Alone.UNWALKED and not walks) else None
 
 
@@ -107,12 +93,30 @@ class _Level:
     following: list[int] = field(default_factory=list)  # states that lead on, as far as none is known to end
 
 
+AMPLE: Final = "ample"
+PERSISTENT: Final = "persistent"
+REDUCTIONS: Final = (AMPLE, PERSISTENT)
+
+
+Reduce = bool | Collection[str]
+"""Names of reductions; all of them or none if it is a truth value."""
+
+
+def reductions(reduce: Reduce) -> Collection[str]:
+    """Their names. ValueError if there is none of a name."""
+    if isinstance(reduce, bool):
+        return REDUCTIONS if reduce else ()
+    if unknown := set(reduce).difference(REDUCTIONS):
+        raise ValueError(f"no reduction is called {min(unknown)!r}; there are {', '.join(REDUCTIONS)}")
+    return reduce
+
+
 @rare_collection()
 def exhaust(
     machine: LearnedMachine,
     stop: Callable[[], bool] = lambda: False,
     max_states: int = 20_000_000,
-    reduce: bool = True,
+    reduce: Reduce = True,
     all_rules: bool = False,
 ) -> Exhausted:
     """Search every interleaving until the first violation, until `stop` says so, or to the end.
@@ -121,111 +125,160 @@ def exhaust(
     Memory grows by about 150 bytes a state. The machine's learnt states are used and added to.
     """
     machine.reset()
-    plain_orders = machine.machine.architecture.plain_orders
-    found = Exhausted()
-    choices: dict[int, Option | None] = {}
-    executions: dict[int, float] = {}  # state -> executions from it to the end; too many for an exact count
-    # States with none when they were left: what they lead to, and the way there.
-    open_ended: dict[int, tuple[list[int], tuple[Transition, ...]]] = {}
-    on_path: set[int] = set()
-    levels: list[_Level] = []
+    names = reductions(reduce)
+    sets = PersistentSets(machine) if PERSISTENT in names and machine.dependence.declared else None
+    rules: set[str] = set()
+    steps = rounds = 0
+    if sets is not None:
+        choose = _Search(machine, sets, AMPLE in names, all_rules).choose
+        learning = learn(machine, sets, choose, stop, max_states, all_rules)
+        steps = learning.steps
+        if not learning.complete:
+            machine.settle()
+            broken = learning.violation
+            seen = Exhausted(0, steps, learning.states, violation=broken, schedule=learning.schedule)
+            seen.rules = {broken.rule} if broken is not None else set()
+            return seen
+        machine.restart()
+    while True:
+        rounds += 1
+        found = _Search(machine, sets, AMPLE in names, all_rules).run(stop, max_states)
+        found.rounds = rounds
+        found.rules = rules = rules | found.rules
+        found.steps = steps = steps + found.steps
+        # Were not all known that CPUs can reach, what was left out for that has to be looked at again.
+        if sets is None or not found.complete or sets.look():
+            return found
+        machine.restart()
 
-    def options_of(snapshot: Snapshot) -> tuple[list[Option], bool]:
-        if reduce:
+
+class _Search:
+    """One depth-first search."""
+
+    def __init__(
+        self, machine: LearnedMachine, sets: PersistentSets | None, ample_first: bool, all_rules: bool
+    ) -> None:
+        self._machine = machine
+        self._sets = sets
+        self._ample_first = ample_first
+        self._all_rules = all_rules
+        self._found = Exhausted()
+        self._choices: dict[int, Option | None] = {}
+        # State -> executions from it to the end; too many for an exact count.
+        self._executions: dict[int, float] = {}
+        self._on_path: set[int] = set()
+        self._levels: list[_Level] = []
+
+    def choose(self, snapshot: Snapshot) -> tuple[list[Option], int]:
+        """What is followed in a state. The second says which: of all (0), of one that concerns its CPU alone
+        (-1), or the mask of CPUs whose transitions meet nothing of the others'."""
+        if self._ample_first:
+            choices = self._choices
             for node in snapshot[0]:
                 first = choices.get(id(node), choices)
                 if first is choices:
-                    first = choices[id(node)] = ample(node, plain_orders)
+                    first = choices[id(node)] = ample(node)
                 if first is not None:
-                    return [first], True  # type: ignore[list-item]
-        machine.resume(snapshot)
-        return machine.options(), False
+                    return [first], -1  # type: ignore[list-item]
+        if self._sets is not None:
+            chosen = self._sets.first(snapshot)
+            if chosen[1]:
+                return chosen
+        self._machine.resume(snapshot)
+        return self._machine.options(), 0
 
-    def judge(broken: Violation | None) -> bool:
+    def _judge(self, broken: Violation | None) -> bool:
         """Note a violation; whether to stop."""
         if broken is None:
             return False
+        found = self._found
         found.rules.add(broken.rule)
         if found.violation is None:
             found.violation = broken
-            found.schedule = tuple([level.options[level.at - 1].transition for level in levels])
-        return not all_rules
+            found.schedule = tuple([level.options[level.at - 1].transition for level in self._levels])
+        return not self._all_rules
 
-    def widen(level: _Level) -> None:
+    def _widen(self, level: _Level) -> None:
         """The way ends here, or leads back to itself: what was put off must not be put off for ever."""
         if level.narrowed:
             level.narrowed = False
-            taken = level.options[0]
-            machine.resume(level.snapshot)
-            level.options = [taken, *[other for other in machine.options() if other is not taken]]
+            taken = level.options[: level.at]
+            self._machine.resume(level.snapshot)
+            level.options = [*taken, *[other for other in self._machine.options() if other not in taken]]
 
-    def enter(snapshot: Snapshot, key: int) -> bool:
+    def _enter(self, snapshot: Snapshot, key: int) -> bool:
         """Go into a new state; whether to stop."""
-        options, narrowed = options_of(snapshot)
+        options, narrowed = self.choose(snapshot)
         if not options:
-            found.schedules += 1
-            executions[key] = 1.0
-            machine.resume(snapshot)
-            return judge(machine.verdict())
-        levels.append(_Level(key, snapshot, options, narrowed))
-        on_path.add(key)
+            self._found.schedules += 1
+            self._executions[key] = 1.0
+            self._machine.resume(snapshot)
+            return self._judge(self._machine.verdict())
+        self._levels.append(_Level(key, snapshot, options, narrowed != 0))
+        self._on_path.add(key)
         return False
 
-    start = machine.snapshot()
-    if enter(start, state_key(start)):
-        return found
-    while levels:
-        level = levels[-1]
-        if level.at == len(level.options):
-            levels.pop()
-            on_path.discard(level.key)
-            executions[level.key] = level.executions
-            if not level.executions:
-                way = tuple([above.options[above.at - 1].transition for above in levels])
-                open_ended[level.key] = level.following, way
-            if levels:
-                levels[-1].executions += level.executions
-            continue
-        machine.resume(level.snapshot)
-        machine.violation = None
-        machine.path = []
-        option = level.options[level.at]
-        level.at += 1
-        machine.take(option)
-        found.steps += 1
-        if len(executions) + len(levels) > max_states or (found.steps % _ASKED_EVERY == 0 and stop()):
-            break
-        if machine.violation is not None:
-            found.schedules += 1
-            level.executions += 1
-            if judge(machine.violation):
+    def run(self, stop: Callable[[], bool], max_states: int) -> Exhausted:
+        """From the start, until a violation, `stop`, or the end."""
+        machine, found, executions, levels = self._machine, self._found, self._executions, self._levels
+        on_path = self._on_path
+        # States with no executions when they were left: what they lead to, and the way there.
+        open_ended: dict[int, tuple[list[int], tuple[Transition, ...]]] = {}
+        start = machine.snapshot()
+        if self._enter(start, state_key(start)):
+            return found
+        while levels:
+            level = levels[-1]
+            if level.at == len(level.options):
+                levels.pop()
+                on_path.discard(level.key)
+                executions[level.key] = level.executions
+                if not level.executions:
+                    way = tuple([above.options[above.at - 1].transition for above in levels])
+                    open_ended[level.key] = level.following, way
+                if levels:
+                    levels[-1].executions += level.executions
+                continue
+            machine.resume(level.snapshot)
+            machine.violation = None
+            machine.path = []
+            option = level.options[level.at]
+            level.at += 1
+            machine.take(option)
+            found.steps += 1
+            if len(executions) + len(levels) > max_states or (found.steps % _ASKED_EVERY == 0 and stop()):
                 break
-            widen(level)
-            continue
-        snapshot = machine.snapshot()
-        key = state_key(snapshot)
-        if not level.executions:
-            level.following.append(key)
-        known = executions.get(key)
-        if known is not None:
-            found.schedules += 1
-            level.executions += known
-        elif key in on_path:
-            found.schedules += 1
-            widen(level)
-        elif enter(snapshot, key):
-            break
-        elif executions.get(key) is not None:
-            level.executions += 1
-    else:
-        found.complete = found.violation is None or all_rules
-    machine.settle()
-    if found.complete:
-        found.endless, found.endless_schedule = endless(open_ended)
-    found.states = len(executions) + len(levels)
-    total = executions.get(state_key(start), 0)
-    found.saved = max(0, int(total) - found.schedules)
-    return found
+            if machine.violation is not None:
+                found.schedules += 1
+                level.executions += 1
+                if self._judge(machine.violation):
+                    break
+                self._widen(level)
+                continue
+            snapshot = machine.snapshot()
+            key = state_key(snapshot)
+            if not level.executions:
+                level.following.append(key)
+            known = executions.get(key)
+            if known is not None:
+                found.schedules += 1
+                level.executions += known
+            elif key in on_path:
+                found.schedules += 1
+                self._widen(level)
+            elif self._enter(snapshot, key):
+                break
+            elif executions.get(key) is not None:
+                level.executions += 1
+        else:
+            found.complete = found.violation is None or self._all_rules
+        machine.settle()
+        if found.complete:
+            found.endless, found.endless_schedule = endless(open_ended)
+        found.states = len(executions) + len(levels)
+        total = executions.get(state_key(start), 0)
+        found.saved = max(0, int(total) - found.schedules)
+        return found
 
 
 def endless(

@@ -7,10 +7,12 @@ is replayed there.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from emulator.checks.onlooker import ignored
 from emulator.checks.violation import Violation
+from emulator.explore.dependence import Dependence
 from emulator.explore.explorer import nearest
 from emulator.explore.parts import (
     UNKNOWN,
@@ -32,6 +34,22 @@ from emulator.machine.progress import deadlock
 _NO_EVENT = -1
 
 Snapshot = tuple[tuple[CpuNode, ...], SharedNode, ClockNode]
+
+
+_DIGIT: Final = 32
+
+
+def state_key(snapshot: Snapshot) -> int:
+    """A number that two snapshots of one machine share only if they are the same state: nothing is hashed.
+
+    Its digits are the numbers of the nodes, below 2**32 as no memory holds more of them; that of a program
+    which has raised is -1.
+    """
+    nodes, shared, clocks = snapshot
+    key = shared.number << _DIGIT | clocks.number
+    for node in nodes:
+        key = key << _DIGIT | node.number + 1
+    return key
 
 
 class LearnedMachine:
@@ -61,6 +79,8 @@ class LearnedMachine:
         ]
         watchers = self.machine.watchers()
         self._ignored = ignored(watchers)
+        order = self.machine.parameters.hpage_order
+        self.dependence = Dependence(self.sharing.checks, watchers, order)
         self.watching = ClockLearner(watchers, self._event_list, self.machine.drains)
         self.start: Snapshot = (
             tuple([learner.start for learner in self.learners]),
@@ -88,6 +108,10 @@ class LearnedMachine:
         self.settle()
         if self.learnt() > self._forget_beyond:
             self._forget()
+        self.restart()
+
+    def restart(self) -> None:
+        """Back to the start, with all that has been learnt."""
         self.resume(self.start)
         self.path = []
         self.violation = None
@@ -116,6 +140,26 @@ class LearnedMachine:
             else:
                 option.successors[answer] = edge
         return edge
+
+    def nodes_of(self, cpu: int) -> list[CpuNode]:
+        """All known states of a CPU, by number."""
+        return self.learners[cpu].by_number
+
+    def states(self) -> Callable[[int], Snapshot]:
+        """A function that answers the state of this key, of those there are now."""
+        shared = list(self.sharing.nodes.values())
+        clocks = list(self.watching.nodes.values())
+        learners = self.learners
+        digits = range((len(learners) - 1) * _DIGIT, -1, -_DIGIT)
+        mask = (1 << _DIGIT) - 1
+
+        def state(key: int) -> Snapshot:
+            numbers = zip(learners, [(key >> digit & mask) - 1 for digit in digits], strict=True)
+            nodes = tuple([one.by_number[at] if at >= 0 else one.dead for one, at in numbers])
+            rest = key >> len(learners) * _DIGIT
+            return nodes, shared[rest >> _DIGIT], clocks[rest & mask]
+
+        return state
 
     def settle(self) -> None:
         """Nothing more is asked for now. Raises SharedState if programs have changed what they share."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from emulator.checks.onlooker import Check, Watcher
 from emulator.checks.violation import Violation
@@ -39,6 +39,24 @@ class NotDeterministic(Exception):
     """A program did something else the second time, with the same answers; the message says where."""
 
 
+class Touched(NamedTuple):
+    """`changed`: what it may change. `met`: what it must not have changed under it."""
+
+    changed: int = 0
+    met: int = 0
+
+    def meets(self, other: Touched) -> int:
+        """Not 0 if their order can be told."""
+        return self.changed & other.met | other.changed & self.met
+
+    def and_also(self, other: Touched) -> Touched:
+        """Both together."""
+        return Touched(self.changed | other.changed, self.met | other.met)
+
+
+NOTHING = Touched()
+
+
 @dataclass(slots=True, eq=False)
 class Edge:
     """What a CPU does with one answer: its next state, and what the watchers are told."""
@@ -53,7 +71,7 @@ class Option:
     """One transition that a CPU's state allows, if what is shared lets it.
 
     `agent` numbers who acts: a CPU's program, its interrupts, its window, its walker. `action` numbers
-    what is asked of what is shared, -1 if nothing.
+    what is asked of what is shared, -1 if nothing. `asked` and, by answer, `touched` are `dependence`'s.
     """
 
     node: CpuNode
@@ -64,6 +82,12 @@ class Option:
     operation: tuple[Operation | None, bool]  # and whether it only goes into the window
     successors: dict[Any, Edge] = field(default_factory=dict)
     alone: Edge | None = None
+    asked: Touched | None = None
+    touched: dict[Any, Touched] = field(default_factory=dict)
+
+    def edges(self) -> list[tuple[Any, Edge]]:
+        """What is known of it: answers, and what follows."""
+        return [(None, self.alone)] if self.alone is not None else list(self.successors.items())
 
 
 @dataclass(slots=True, eq=False)
@@ -121,8 +145,9 @@ class CpuLearner:
         self._surroundings = surroundings
         self.nodes: dict[Any, CpuNode] = {}
         self.edges_learnt = 0
+        self.by_number: list[CpuNode] = []
         self._heed = machine.heed
-        self._dead = CpuNode(-1, None, None, None, dead=True)
+        self.dead = CpuNode(-1, None, None, None, dead=True)
         self._boot()
         self.start = self._live_node = self._node(None, None)
 
@@ -138,6 +163,7 @@ class CpuLearner:
         if node is not None:
             return node
         node = self.nodes[key] = CpuNode(len(self.nodes), key, parent, label)
+        self.by_number.append(node)
         node.options = tuple([self._option(node, cpu, choice) for choice in cpu.choices()])
         node.cached = {vpn: cpu.tlb.peek(cpu.pcid, vpn) for vpn in cpu.speculated}
         node.idle = at_end(cpu) and not cpu.window.pending
@@ -164,12 +190,12 @@ class CpuLearner:
         try:
             self._cpu.take(option.transition, answer)
         except Exception as error:
-            self._live_node = self._dead
+            self._live_node = self.dead
             broken = broken_by_program(self._number, error)
             if broken is None:
                 raise
             self._surroundings.check(self._program)
-            return Edge(self._dead, event, self._heed.of(broken))
+            return Edge(self.dead, event, self._heed.of(broken))
         self._surroundings.check(self._program)
         self._reached.update(self._kernel.vmstat)
         node = self._live_node = self._node(option.node, (option.transition, answer))
@@ -203,8 +229,8 @@ class SharedLearner:
         self._actions: dict[Any, int] = {}
         self._action_list: list[tuple[int, Operation | TakeCalls]] = []
         memory = machine.memory()
-        self._checks: Sequence[Check] = machine.checks(memory)
-        self._shared = Shared(memory, machine.cpus, self._checks)
+        self.checks: Sequence[Check] = machine.checks(memory)
+        self._shared = Shared(memory, machine.cpus, self.checks)
         self._parts: dict[Any, Any] = {}
         self.nodes: dict[Any, SharedNode] = {}
         self.edges_learnt = 0
@@ -244,7 +270,7 @@ class SharedLearner:
             return None
         answer = self._shared.execute(cpu, operation)
         assert answer is not BLOCKED
-        broken = _found(self._checks)
+        broken = _found(self.checks)
         following = self._live_node = self._node()
         edge = node.edges[action] = (answer, following, broken)
         return edge
@@ -254,9 +280,9 @@ class SharedLearner:
         if node.verdict is UNKNOWN:
             self._shared.restore(node.state)
             self._live_node = node
-            for check in self._checks:
+            for check in self.checks:
                 check.finish()
-            node.verdict = _found(self._checks)
+            node.verdict = _found(self.checks)
             self._live_node = None  # they may have changed
         verdict: Violation | None = node.verdict
         return verdict

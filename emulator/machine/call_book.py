@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.hardware.cpu import IpiRequest
-from emulator.hardware.operations import AckIpi, SendIpi
+from emulator.hardware.cpu import IpiRequest, TakeCalls
+from emulator.hardware.operations import AckIpi, SendIpi, WaitAcks
+from emulator.hardware.operations.places import Key
 
 
 class UnknownCall(Exception):
@@ -66,6 +67,20 @@ class CallBook:
     def acknowledged(self, sender: int, number: int) -> bool:
         """No acknowledgement of this request is missing."""
         return (sender, number) not in self._missing
+
+    @staticmethod
+    def touches(cpu: int, operation: Any) -> tuple[tuple[Key, ...], tuple[Key, ...], tuple[Key, ...]]:
+        """What an operation on calls reads, writes and adds to, as of `Touches`: queues by target, missing
+        acknowledgements by call."""
+        if isinstance(operation, SendIpi):
+            return (), tuple([("calls", target) for target in operation.targets]), ()
+        if isinstance(operation, AckIpi):
+            return (), (), (("ack", operation.sender, operation.request),)
+        if isinstance(operation, TakeCalls):
+            return (), (("calls", operation.cpu),), ()
+        if isinstance(operation, WaitAcks):
+            return (("ack", cpu, operation.request),), (), ()
+        raise TypeError(f"{type(operation).__name__} is about no call")
 
     def quiet(self) -> bool:
         """No call is queued anywhere."""

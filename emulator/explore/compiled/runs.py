@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from emulator.explore.compiled.walker import Walker, walks
-from emulator.explore.exhaustive import Exhausted
+from emulator.explore.exhaustive import Exhausted, Reduce, reductions
 from emulator.explore.exhaustive import exhaust as exhaust_in_python
 from emulator.explore.explorer import Explorer
 from emulator.explore.garbage import rare_collection
@@ -43,7 +43,7 @@ def exhaust(
     machine: LearnedMachine,
     stop: Callable[[], bool] = lambda: False,
     max_states: int = 20_000_000,
-    reduce: bool = True,
+    reduce: Reduce = True,
     all_rules: bool = False,
 ) -> Exhausted:
     """As `exhaustive.exhaust`; memory grows by about 60 bytes a state of four CPUs."""
@@ -53,7 +53,7 @@ def exhaust(
             return few
         walker = _walker(machine)
         if walker is not None:
-            return walker.exhaust(stop, max_states, reduce, all_rules)
+            return walker.exhaust(stop, max_states, reductions(reduce), all_rules)
     return exhaust_in_python(machine, stop, max_states, reduce, all_rules)
 
 

@@ -10,16 +10,26 @@ import ctypes
 import math
 import struct
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from hashlib import sha512
 from importlib.resources import files
 from typing import Any, Final
 
 from emulator.checks.violation import Violation
-from emulator.explore.exhaustive import Exhausted, ample, endless
+from emulator.explore.exhaustive import AMPLE, PERSISTENT, Exhausted, ample, endless
 from emulator.explore.learned import LearnedMachine
-from emulator.explore.parts import UNKNOWN, ClockNode, CpuNode, Edge, Option, SharedNode
+from emulator.explore.parts import (
+    NOTHING,
+    UNKNOWN,
+    ClockNode,
+    CpuNode,
+    Edge,
+    Option,
+    SharedNode,
+    Touched,
+)
+from emulator.explore.persistent import PersistentSets
 from emulator.explore.search import ASK_EVERY, Limits, Tally
 from emulator.explore.strategies import delay_bounded, pct, random_walk, uniform
 from emulator.explore.strategies.portfolio import Portfolio
@@ -47,6 +57,8 @@ _OF_SHARED, _OF_CLOCKS, _OF_DEADLOCK = range(3)
 ) = range(10)
 _RANDOM, _PCT, _UNIFORM, _DELAY = range(4)
 _DEAD, _IDLE = 1, 2
+_BY_AMPLE, _BY_PERSISTENT = 1, 2
+_ASKED, _OWN_ANSWER = 0xFFFFFFFE, 0xFFFFFFFD
 _LACKED_WAY: Final = (_LACKS_OWN, _LACKS_ANSWERED, _LACKS_CLOCK)
 # Reports: the first words of every one, then what runs and exhaustive searches have more.
 _HEAD: Final = 6
@@ -103,7 +115,8 @@ class Walker:
         self._calls |= {name: exports[name] for name in ("begin_exhaustive", "exhaust_on", "open_at")}
         self._report_at = self._call("report_at")
         self._room = self._in = 0
-        self._known: tuple[Any, int] = (None, -1)  # which graphs, and how much of them
+        self._known: tuple[Any, ...] = ()  # which graphs, how much of them, and for which reductions
+        self._sets: PersistentSets | None = None
 
     # --- the boundary --------------------------------------------------------------------------
 
@@ -149,7 +162,7 @@ class Walker:
                 self._learn(code, first, second)
             if code in _LACKED_WAY:
                 self._learn_ahead(self._options[taken], shared, clocks, nodes, ahead)
-            self._known = (self._machine.sharing, self._machine.edges_learnt())
+            self._known = (self._machine.sharing, self._machine.edges_learnt(), self._sets)
             self._teach()
 
     # --- the graphs ----------------------------------------------------------------------------
@@ -157,7 +170,7 @@ class Walker:
     def _load(self) -> None:
         """Hand over what has been learnt elsewhere since the last time."""
         machine = self._machine
-        known = (machine.sharing, machine.edges_learnt())
+        known = (machine.sharing, machine.edges_learnt(), self._sets)
         if known == self._known:
             return
         self._call("forget", machine.cpus)
@@ -168,6 +181,7 @@ class Walker:
         self._answers: dict[tuple[int, Any], int] = {}
         self._answer_list: list[Any] = []
         self._rules: dict[str, int] = {}
+        self._masks: dict[Touched, int] = {}
         self._shared: dict[int, SharedNode] = {}
         self._clocks: dict[int, ClockNode] = {}
         new = self._new = array("I")
@@ -226,9 +240,10 @@ class Walker:
         words = self._new
         flags = _DEAD * node.dead | _IDLE * node.idle
         cpu = node.options[0].cpu if node.options else 0
-        first = ample(node, self._machine.machine.architecture.plain_orders)
+        first = ample(node)
         at_first = _NOTHING if first is None else node.options.index(first)
         words.extend((_NODE, cpu, flags, at_first, len(node.options)))
+        first_option = len(self._options) - len(node.options)
         for option in node.options:
             kind, _, at = option.transition
             cached = node.cached[at] if kind is Kind.WALK else None
@@ -240,7 +255,31 @@ class Walker:
                     _NOTHING if cached is None else self._answer(option.action, cached),
                 )
             )
+        if self._sets is not None:
+            for at, option in enumerate(node.options, first_option):
+                self._touched(at, _ASKED, self._sets.dependence.asked(option))
+            self._reached(node, number)
         return number
+
+    def _mask(self, touched: Touched) -> int:
+        """The number of what is touched; handed over once."""
+        number = self._masks.get(touched)
+        if number is None:
+            number = self._masks[touched] = len(self._masks)
+            length = -(-max(touched).bit_length() // 32)
+            self._new.extend((_MASK, length))
+            for half in touched:
+                self._new.frombytes(half.to_bytes(4 * length, "little"))
+        return number
+
+    def _touched(self, option: int, answer: int, touched: Touched) -> None:
+        mask = self._mask(touched)
+        self._new.extend((_TOUCHED, option, answer, mask))
+
+    def _reached(self, node: CpuNode, number: int) -> None:
+        assert self._sets is not None
+        mask = self._mask(self._sets.reachable(node.options[0].cpu, node) if node.options else NOTHING)
+        self._new.extend((_REACHED, number, mask))
 
     def _at(self, option: Option) -> int:
         node = option.node
@@ -280,6 +319,10 @@ class Walker:
             self._answered(option, answer, machine.edge_of(option, answer))
         elif code == _LACKS_CLOCK:
             self._edge_of_clock(self._clocks[first], second)
+        elif code == _LACKS_TOUCHED:
+            assert self._sets is not None
+            answer = None if second == _OWN_ANSWER else self._answer_list[second >> 1]
+            self._touched(first, second, self._sets.dependence.done(self._options[first], answer))
         else:
             self._new.extend((_VERDICT, first, second, self._verdict(first, second)))
 
@@ -383,18 +426,47 @@ class Walker:
 
     # --- every interleaving --------------------------------------------------------------------
 
-    def exhaust(self, stop: Callable[[], bool], max_states: int, reduce: bool, all_rules: bool) -> Exhausted:
-        """As `exhaustive.exhaust`."""
+    def exhaust(
+        self, stop: Callable[[], bool], max_states: int, names: Collection[str], all_rules: bool
+    ) -> Exhausted:
+        """As `exhaustive.exhaust`, but begins anew where that mends: to search again is cheap here."""
         machine = self._machine
         machine.reset()
-        self._load()
-        self._call("begin_exhaustive", int(reduce), all_rules, max_states)
-        while True:
-            code, at = self._go_on("exhaust_on", False)
-            if code != _LOOK or stop():
-                break
-        machine.settle()
-        return self._exhausted(at, code == _DONE, all_rules)
+        declared = machine.dependence.declared
+        sets = self._sets = PersistentSets(machine) if PERSISTENT in names and declared else None
+        by = _BY_AMPLE * (AMPLE in names) | _BY_PERSISTENT * (sets is not None)
+        rules: set[str] = set()
+        steps = rounds = 0
+        try:
+            while True:
+                rounds += 1
+                self._load()
+                self._call("begin_exhaustive", by, all_rules, max_states)
+                if sets is not None:
+                    self._rely_on(sets)
+                while True:
+                    code, at = self._go_on("exhaust_on", False)
+                    if code != _LOOK or stop():
+                        break
+                machine.settle()
+                found = self._exhausted(at, code == _DONE, all_rules)
+                found.rounds = rounds
+                found.rules = rules = rules | found.rules
+                found.steps = steps = steps + found.steps
+                if sets is None or not found.complete or sets.look():
+                    return found
+        finally:
+            self._sets = None
+
+    def _rely_on(self, sets: PersistentSets) -> None:
+        """Hand over what CPUs can reach, with the next call."""
+        self._new = array("I")
+        for node, (number, _) in self._nodes.items():
+            self._reached(node, number)
+        bits = max((changed | met for changed, met in self._masks), default=0)
+        mask = self._mask(Touched(~sets.counting & (1 << bits.bit_length()) - 1))
+        self._new.extend((_CLOSED, mask))
+        self._teach()
 
     def _exhausted(self, at: int, to_the_end: bool, all_rules: bool) -> Exhausted:
         report = _SEARCHED.unpack(self._words(at, _SEARCHED.size // 4))

@@ -4,26 +4,53 @@ from __future__ import annotations
 
 from emulator.hardware.operations.places import (
     Place,
+    Touches,
     access_times,
+    all_referenced,
+    allocated,
+    any_freeness,
     any_lru,
+    any_mapping,
+    any_pte,
+    any_rmap,
+    any_slot,
+    cached,
+    destination_cached,
+    destination_flags,
     destination_frame,
+    destination_freeness,
     destination_references,
     flags,
     frame,
+    freeness,
+    maybe_freed,
     node_lru,
     reads,
+    referenced,
     references,
     rmap,
     slot,
+    source_cached,
+    source_flags,
     source_frame,
+    source_freeness,
     source_references,
+    split,
     writes,
     zone,
 )
 from emulator.hardware.operations.table import Answer, Answers, Order, Price, Row, Where
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(zone), Price.ALLOCATE, Answer.FRAME, carries=(zone,))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(zone),
+    Price.ALLOCATE,
+    Answer.FRAME,
+    carries=(zone,),
+    touches=Touches(writes=(zone,), outcome=allocated),
+)
 class AllocPages(Answers[int]):
     """rmqueue if the watermark holds with `extra_free` pages counted as free, from the CPU's page list if
     there are some: head frame (reference count 1), or -1."""
@@ -62,7 +89,14 @@ class FolioTryGet(Answers[bool]):
     pfn: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(references),
+    Price.FOLIO,
+    carries=(references,),
+    touches=Touches(writes=(references,), outcome=maybe_freed),
+)
 class FolioPut(Answers[None]):
     """folio_put: frees the folio, to the CPU's page list if CPUs have some, when the count reaches 0."""
 
@@ -106,6 +140,7 @@ class FolioClearFlag(Answers[None]):
     writes(access_times),
     Price.FOLIOS,
     Answer.VALUE,
+    touches=Touches((any_freeness,), (access_times,)),
 )
 class FolioXchgAccessTime(Answers[int]):
     """folio_xchg_access_time of each folio: when the scanner marked it or it was used; what the first had."""
@@ -121,7 +156,15 @@ class FolioOrder(Answers[int]):
     pfn: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(references), Price.SPLIT, Answer.VALUE, carries=(references,))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(references),
+    Price.SPLIT,
+    Answer.VALUE,
+    carries=(references,),
+    touches=Touches(writes=(references, flags, freeness, any_pte, any_mapping, any_rmap), outcome=split),
+)
 class SplitHugePage(Answers[bool]):
     """folio_ref_freeze and __split_huge_page: false if the huge folio has not `refs` references or is mapped.
 
@@ -139,7 +182,13 @@ class FolioRmap(Answers[tuple[tuple[int, int], ...]]):
     pfn: int
 
 
-@Row(Where.MEMORY, Order.STORE, Place(reads=(source_frame,), writes=(destination_frame,)), Price.COPY)
+@Row(
+    Where.MEMORY,
+    Order.STORE,
+    Place(reads=(source_frame,), writes=(destination_frame,)),
+    Price.COPY,
+    touches=Touches((source_frame, source_freeness, destination_freeness), (destination_frame,)),
+)
 class FolioCopy(Answers[None]):
     """folio_copy: the content version goes along."""
 
@@ -155,14 +204,22 @@ class PagesIdentical(Answers[bool]):
     dst: int
 
 
-@Row(Where.MEMORY, Order.STORE, writes(frame), Price.ZERO)
+@Row(Where.MEMORY, Order.STORE, writes(frame), Price.ZERO, touches=Touches((freeness,), (frame,)))
 class FolioZero(Answers[None]):
     """clear_highpage: content version 0."""
 
     pfn: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(slot), Price.FOLIO, Answer.VALUE, carries=(slot,))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(slot),
+    Price.FOLIO,
+    Answer.VALUE,
+    carries=(slot,),
+    touches=Touches(writes=(slot,), outcome=referenced),
+)
 class FilemapGet(Answers[int]):
     """filemap_get_folio: the cached frame with a reference taken, or -1."""
 
@@ -170,7 +227,15 @@ class FilemapGet(Answers[int]):
     pgoff: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(slot, references), Price.FOLIO, Answer.VALUE, carries=(slot,))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(slot, references),
+    Price.FOLIO,
+    Answer.VALUE,
+    carries=(slot,),
+    touches=Touches((freeness,), (slot, references, frame, cached), outcome=referenced),
+)
 class FilemapAdd(Answers[int]):
     """filemap_add_folio: -1, or the frame that was there first (with a reference taken). The cache
     holds a reference. What the file has there is read in the same step: the folio stays locked until then."""
@@ -203,6 +268,7 @@ class WritePage(Answers[None]):
     Price.FOLIO,
     Answer.VALUE,
     carries=(slot, references),
+    touches=Touches(writes=(slot, references, flags, cached), outcome=maybe_freed),
 )
 class FilemapRemove(Answers[bool]):
     """Take a folio out of its page-cache slot, if it still is in it; the cache's reference goes.
@@ -223,6 +289,17 @@ class FilemapRemove(Answers[bool]):
     Price.FOLIO,
     Answer.VALUE,
     carries=(source_references, destination_references),
+    touches=Touches(
+        (source_flags,),
+        (
+            source_references,
+            destination_references,
+            destination_flags,
+            source_cached,
+            destination_cached,
+            any_slot,
+        ),
+    ),
 )
 class FolioMigrateMapping(Answers[bool]):
     """folio_migrate_mapping: false if the source has other references than the isolating one, its page
@@ -233,7 +310,7 @@ class FolioMigrateMapping(Answers[bool]):
     extra: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO)
+@Row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO, touches=Touches(writes=(any_lru, references)))
 class LruAdd(Answers[None]):
     """folio_add_lru."""
 
@@ -241,7 +318,15 @@ class LruAdd(Answers[None]):
     active: bool
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(any_lru), Price.FOLIO, Answer.VALUE, carries=(node_lru,))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(any_lru),
+    Price.FOLIO,
+    Answer.VALUE,
+    carries=(node_lru,),
+    touches=Touches(writes=(any_lru,), outcome=all_referenced),
+)
 class IsolateLru(Answers[tuple[int, ...]]):
     """isolate_lru_folios: oldest first, until they have `nr` pages; a reference taken on each."""
 
@@ -259,7 +344,14 @@ class FolioIsolateLru(Answers[bool]):
     pfn: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(any_lru, references), Price.FOLIO, carries=(references,))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(any_lru, references),
+    Price.FOLIO,
+    carries=(references,),
+    touches=Touches(writes=(any_lru, references), outcome=maybe_freed),
+)
 class FolioPutbackLru(Answers[None]):
     """folio_putback_lru: back on a list, the reference dropped."""
 

@@ -6,13 +6,16 @@ Every function here finds one in an operation, () if there is none, and its docs
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
-from emulator.hardware.pte import pte_pfn, ptl
+from emulator.hardware.pte import RW, pte_pfn, ptl
 
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Key]
+
+ANY: Final = None
+"""As the last part of a key: it meets all keys that begin alike."""
 
 
 class Place(NamedTuple):
@@ -24,6 +27,21 @@ class Place(NamedTuple):
     reads: tuple[KeyOf, ...] = ()
     writes: tuple[KeyOf, ...] = ()
     why: str = ""
+
+
+class Touches(NamedTuple):
+    """All that decides what an operation answers and does, and all that it may change, as keys.
+
+    Two operations of different CPUs that touch no common key, or both only read it, can change places:
+    same answers, same state. So it may be said too coarsely, never too finely. `adds`: changes that can
+    change places with others of their kind; who reads or writes it meets them. `outcome`: keys that it
+    changed besides, told by its answer.
+    """
+
+    reads: tuple[KeyOf, ...] = ()
+    writes: tuple[KeyOf, ...] = ()
+    adds: tuple[KeyOf, ...] = ()
+    outcome: Callable[[Any, Any], tuple[Key, ...]] | None = None
 
 
 def reads(*keys: KeyOf) -> Place:
@@ -77,3 +95,61 @@ any_lru = _key("the LRU lists", lambda one: ("lru",))  # a frame does not say wh
 slot = _key("the page-cache slot", lambda one: ("cache", one.file, one.pgoff))
 calls = _key("the call queues", lambda one: ("calls",))
 acknowledgement = _key("the call's acknowledgements", lambda one: ("ack", one.sender, one.request))
+
+# What only `Touches` speak of.
+freeness = _key("whether the frame is free", lambda one: ("free", one.pfn))
+source_freeness = _key("whether the source is free", lambda one: ("free", one.src))
+source_flags = _key("the source's flags", lambda one: ("flags", one.src))
+destination_flags = _key("the destination's flags", lambda one: ("flags", one.dst))
+written_through = _key("the entry, if it is written through", lambda one: pte(one) if one.write else ())
+areas_if_asked = _key(
+    "the mm's areas, if the entry has to be empty or becomes writable",
+    lambda one: areas(one) if not one.old or one.new & RW else (),
+)
+cached = _key("which slot the folio is in", lambda one: ("cached", one.pfn))
+source_cached = _key("which slot the source is in", lambda one: ("cached", one.src))
+destination_cached = _key("which slot the destination is in", lambda one: ("cached", one.dst))
+destination_freeness = _key("whether the destination is free", lambda one: ("free", one.dst))
+mapping = _key("the frame that the entry names", lambda one: ("mapping", one.mm, one.vpn))
+references_of_entry = _key(
+    "the references of the folio that the entry names", lambda one: ("references", pte_pfn(one.pte))
+)
+any_mapping = _key("the frames that the entries name", lambda one: ("mapping", ANY))
+any_freeness = _key("which frames are free", lambda one: ("free", ANY))
+any_pte = _key("the entries", lambda one: ("pte", ANY))
+any_rmap = _key("the folios' mappings", lambda one: ("rmap", ANY))
+any_slot = _key("the page-cache slots", lambda one: ("cache", ANY))
+
+
+def allocated(operation: Any, answer: int) -> tuple[Key, ...]:
+    """All of the folio that was allocated."""
+    return _whole(range(answer, answer + (1 << operation.order))) if answer >= 0 else ()
+
+
+def maybe_freed(operation: Any, answer: bool) -> tuple[Key, ...]:
+    """All of the folio whose last reference may have been dropped, and where it went."""
+    return (*_whole((operation.pfn,)), ("zone", ANY), ("lru",)) if answer else ()
+
+
+def split(operation: Any, answer: bool) -> tuple[Key, ...]:
+    """All of the folio, and of those that were made of it."""
+    return (*(("references", ANY), ("flags", ANY), ("free", ANY)),) if answer else ()
+
+
+def referenced(operation: Any, answer: int) -> tuple[Key, ...]:
+    """The folio that was found, with a reference taken."""
+    return (("references", answer),) if answer >= 0 else ()
+
+
+def all_referenced(operation: Any, answer: tuple[int, ...]) -> tuple[Key, ...]:
+    """The folios that were found."""
+    return tuple([("references", pfn) for pfn in answer])
+
+
+def old_mapping(operation: Any, answer: int) -> tuple[Key, ...]:
+    """The mappings of the folio that the old entry named."""
+    return (("rmap", pte_pfn(answer)),) if answer > 0 else ()
+
+
+def _whole(frames: Iterable[int]) -> tuple[Key, ...]:
+    return tuple([(of, pfn) for pfn in frames for of in ("references", "flags", "rmap", "free")])

@@ -11,22 +11,22 @@ from emulator.hardware.operations.table import Alone, Answer, Answers, Operation
 _OWN = nowhere("it concerns this CPU alone")
 
 
-@Row(Where.CPU, Order.MB, _OWN, Price.INSTRUCTION, alone=Alone.PUBLISHING)
+@Row(Where.CPU, Order.MB, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class SmpMb(Answers[None]):
     """smp_mb."""
 
 
-@Row(Where.CPU, Order.RMB, _OWN, Price.INSTRUCTION, alone=Alone.PUBLISHING)
+@Row(Where.CPU, Order.RMB, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class SmpRmb(Answers[None]):
     """smp_rmb."""
 
 
-@Row(Where.CPU, Order.WMB, _OWN, Price.INSTRUCTION, alone=Alone.PUBLISHING)
+@Row(Where.CPU, Order.WMB, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class SmpWmb(Answers[None]):
     """smp_wmb."""
 
 
-@Row(Where.CPU, Order.AFTER_ATOMIC, _OWN, Price.INSTRUCTION, alone=Alone.PUBLISHING)
+@Row(Where.CPU, Order.AFTER_ATOMIC, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class SmpMbAfterAtomic(Answers[None]):
     """smp_mb__after_atomic: orders only after an atomic read-modify-write."""
 
@@ -80,7 +80,7 @@ class Touch(Answers[int]):
     stop: int
 
 
-@Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.ALWAYS)
+@Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class Cycle(Answers[None]):
     """cpu_relax or cond_resched's point: nothing happens, but others may run."""
 
@@ -157,7 +157,7 @@ class BeginLoad(Answers[int]):
     _OWN,
     Price.INSTRUCTION,
     Answer.VALUE,
-    alone=Alone.ALWAYS,
+    alone=Alone.UNINTERRUPTED,
     notation="uses the load: {1}",
 )
 class EndLoad(Answers[int]):

@@ -24,7 +24,7 @@ from typing import (
     get_type_hints,
 )
 
-from emulator.hardware.operations.places import KeyOf, Place, page_table_lock
+from emulator.hardware.operations.places import KeyOf, Place, Touches, page_table_lock
 
 _Answer = TypeVar("_Answer")
 _Kind = TypeVar("_Kind", bound=type[Any])
@@ -116,10 +116,10 @@ class Alone(Enum):
     """When nothing that others do can meet an operation of this CPU alone, so that it may come first."""
 
     NEVER = auto()
-    ALWAYS = auto()  # it changes nothing but what its own program knows
-    UNINTERRUPTED = auto()  # while no interrupt can come between: it changes the interrupt flag
+    UNINTERRUPTED = (
+        auto()
+    )  # while no interrupt can come between: its program may see whether the handler has run
     UNWALKED = auto()  # while besides no walk can come between: it is about the TLB
-    PUBLISHING = auto()  # a barrier: UNWALKED where plain stores publish no more than it covered, else ALWAYS
 
 
 class Row(NamedTuple):
@@ -131,7 +131,7 @@ class Row(NamedTuple):
     be not enabled. `second_half` of an instruction: no interrupt comes before it. `release`: a store that
     publishes all that came before it, and adds to what is there. `user_access`: what comes after it may
     overtake it. `notation`: how drawings say it, formatted with the operation and its answer; empty for
-    name and fields.
+    name and fields. `touches`: all that it reads and changes where that is more than its place.
     """
 
     where: Where
@@ -147,9 +147,15 @@ class Row(NamedTuple):
     user_access: bool = False
     alone: Alone = Alone.NEVER
     notation: str = ""
+    touches: Touches | None = None
 
     def __call__(self, kind: _Kind) -> _Kind:
-        """The class is an operation, a tuple of the fields that it names, and this is its row."""
+        """The class is an operation, a tuple of the fields that it names, and this is its row.
+
+        TypeError if nothing says what it touches, though it is carried out where all CPUs meet.
+        """
+        if self.where is Where.MEMORY and not any(self.footprint):
+            raise TypeError(f"{kind.__name__} is an operation of memory, but does not say what it touches")
         fields = namedtuple(kind.__name__, kind.__annotations__)  # type: ignore[misc]
         own = {name: value for name, value in vars(kind).items() if name != "__dict__"}
         made = cast(_Kind, type(kind.__name__, kind.__bases__, {**vars(fields), **own}))
@@ -160,6 +166,18 @@ class Row(NamedTuple):
     def answers(self) -> bool:
         """The program learns something."""
         return self.answer is not Answer.NOTHING
+
+    @property
+    def footprint(self) -> Touches:
+        """What it touches of memory: its place, what it waits for and what carries knowledge included."""
+        reads, writes, adds, outcome = self.touches or Touches(self.place.reads, self.place.writes)
+        if self.waits is not None:
+            reads += (self.waits,)
+        if self.order is Order.LOAD:
+            reads += self.carries
+        else:
+            writes += self.carries
+        return Touches(reads, writes, adds, outcome)
 
     @property
     def same_for_all(self) -> bool:

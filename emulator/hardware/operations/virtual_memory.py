@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from emulator.hardware.operations.places import (
+    Touches,
+    any_pte,
+    any_rmap,
     areas,
+    areas_if_asked,
     entry_range,
     frame,
+    mapping,
+    old_mapping,
     page_table_lock,
     pte,
     reads,
+    references_of_entry,
     rmap,
     rmap_of_entry,
     rmap_of_new,
     rmap_of_old,
     writes,
+    written_through,
 )
 from emulator.hardware.operations.table import Answer, Answers, Order, Price, Row, Where
 
@@ -26,7 +34,15 @@ class GetPte(Answers[int]):
     vpn: int
 
 
-@Row(Where.MEMORY, Order.STORE, writes(pte, rmap_of_entry), Price.ENTRY, carries=(pte,), location=pte)
+@Row(
+    Where.MEMORY,
+    Order.STORE,
+    writes(pte, rmap_of_entry),
+    Price.ENTRY,
+    carries=(pte,),
+    location=pte,
+    touches=Touches(writes=(pte, mapping, any_rmap)),
+)
 class SetPte(Answers[None]):
     """set_pte_at: a plain store."""
 
@@ -43,6 +59,7 @@ class SetPte(Answers[None]):
     Answer.ENTRY,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
+    touches=Touches(writes=(pte, mapping, rmap_of_entry), outcome=old_mapping),
 )
 class XchgPte(Answers[int]):
     """ptep_get_and_clear when `pte` is 0; the old entry. Not enabled while another CPU holds the
@@ -61,6 +78,7 @@ class XchgPte(Answers[int]):
     Answer.ENTRY,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
+    touches=Touches(writes=(pte, mapping), outcome=old_mapping),
 )
 class ZapPte(Answers[int]):
     """ptep_get_and_clear_full as zap_pte_range uses it, then page_remove_rmap; the old entry. With
@@ -90,6 +108,7 @@ class RemoveRmap(Answers[None]):
     Answer.ENTRY,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
+    touches=Touches((areas_if_asked,), (pte, mapping, rmap_of_old, rmap_of_new)),
 )
 class CmpxchgPte(Answers[int]):
     """Under the page-table lock: replace the entry if it still is `old` (pte_same); the entry seen.
@@ -112,6 +131,7 @@ class CmpxchgPte(Answers[int]):
     Answer.ENTRY,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
+    touches=Touches(writes=(pte, mapping, rmap)),
 )
 class TryToMigratePte(Answers[int]):
     """One step of try_to_migrate_one under the page-table lock: if the entry maps `pfn`, clear it and
@@ -130,6 +150,7 @@ class TryToMigratePte(Answers[int]):
     Price.SPLIT,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
+    touches=Touches(writes=(pte, mapping, rmap_of_entry, references_of_entry)),
 )
 class PopulatePmd(Answers[None]):
     """The end of __split_huge_pmd_locked: a page table with an entry for each page of the huge one at `vpn`,
@@ -147,6 +168,7 @@ class PopulatePmd(Answers[None]):
     Price.SPLIT,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
+    touches=Touches(writes=(pte, mapping, any_rmap)),
 )
 class CollapsePmd(Answers[None]):
     """The end of collapse_huge_page: the entries of the pages from `vpn` on and their table are gone, the PMD
@@ -223,7 +245,15 @@ class VmaProtect(Answers[int]):
     flags: int
 
 
-@Row(Where.MEMORY, Order.LOAD, reads(areas), Price.SCAN, Answer.VALUE, carries=(entry_range,))
+@Row(
+    Where.MEMORY,
+    Order.LOAD,
+    reads(areas),
+    Price.SCAN,
+    Answer.VALUE,
+    carries=(entry_range,),
+    touches=Touches((any_pte,)),
+)
 class MappedRange(Answers[tuple[tuple[int, int], ...]]):
     """(vpn, entry) of the non-empty entries in [start, end): the walk over a range's page tables."""
 
@@ -232,7 +262,15 @@ class MappedRange(Answers[tuple[tuple[int, int], ...]]):
     end: int
 
 
-@Row(Where.MEMORY, Order.LOAD, reads(areas), Price.ENTRY, Answer.VALUE, carries=(entry_range,))
+@Row(
+    Where.MEMORY,
+    Order.LOAD,
+    reads(areas),
+    Price.ENTRY,
+    Answer.VALUE,
+    carries=(entry_range,),
+    touches=Touches((any_pte,)),
+)
 class PmdRange(Answers[tuple[tuple[int, int], ...]]):
     """pmd_offset over pages [start, end): (first page, entry) of the PMDs that are not none; the entry is 0
     for one that holds a page table, however empty."""
@@ -242,7 +280,15 @@ class PmdRange(Answers[tuple[tuple[int, int], ...]]):
     end: int
 
 
-@Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(areas),
+    Price.FOLIO,
+    Answer.VALUE,
+    carries=(areas,),
+    touches=Touches(writes=(areas, any_pte)),
+)
 class FreePgtables(Answers[tuple[tuple[int, int], ...]]):
     """free_pgd_range over pages [start, end), where no area is any more: (first page, order) of the tables
     that are freed, small ones first; a table maps 2**order pages. Those that areas on either side use stay.
@@ -254,7 +300,15 @@ class FreePgtables(Answers[tuple[tuple[int, int], ...]]):
     end: int
 
 
-@Row(Where.MEMORY, Order.WALK, reads(pte), Price.ENGINE, Answer.ENTRY, second_half=True)
+@Row(
+    Where.MEMORY,
+    Order.WALK,
+    reads(pte),
+    Price.ENGINE,
+    Answer.ENTRY,
+    second_half=True,
+    touches=Touches(writes=(written_through,), adds=(pte,)),
+)
 class Walk(Answers[int]):
     """The page walker: sets ACCESSED (and DIRTY on a write), answers the entry, or 0 for a page fault."""
 

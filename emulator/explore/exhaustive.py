@@ -1,10 +1,11 @@
 """Every interleaving, each state once: a depth-first search over the states of a learned machine.
 
-Two reductions. *Visited states*: what can follow from a state does not depend on how it was reached, and
+Three reductions. *Visited states*: what can follow from a state does not depend on how it was reached, and
 the state includes everything that a check remembers, so a state met again is not entered again. *Ample
 sets* (Peled, "All from one, one for all", CAV 1993; Clarke et al., "State space reduction using partial
 order techniques", STTT 1999): where one CPU's next transition concerns that CPU alone, nothing that the
-others do can meet it, and no check sees its order among theirs, it is taken first and alone. Programs
+others do can meet it, and no check sees its order among theirs, it is taken first and alone. *Persistent
+sets*: where CPUs meet nothing that the others may still do, they are (see `persistent`). Programs
 end, so no transition is put off for ever; should a state be met again on the way to itself all the same, or
 a way end at a broken rule and others be asked for, the last choice is widened to all transitions.
 """
@@ -36,7 +37,9 @@ class Exhausted:
     `schedules` were walked to their end or to a known state; they stand for `schedules + saved`
     executions of the graph that was searched. `steps` counts transitions carried out, `states` distinct
     states. Not `complete` if it was stopped, or stopped itself at a violation. `endless` counts states from
-    which no run ends (only known if complete), `endless_schedule` leads to one of them.
+    which no run ends (only known if complete), `endless_schedule` leads to one of them. `rounds`: how often
+    it was searched until nothing was learnt that matters (`persistent`); `steps` and `rules` are all rounds'.
+    `reductions`: those asked for that the machine's checks allow.
     """
 
     schedules: int = 0
@@ -53,6 +56,7 @@ class Exhausted:
     endless: int = 0
     endless_schedule: tuple[Transition, ...] = ()
     rounds: int = 1
+    reductions: tuple[str, ...] = ()
 
 
 def ample(node: CpuNode) -> Option | None:
@@ -102,13 +106,12 @@ Reduce = bool | Collection[str]
 """Names of reductions; all of them or none if it is a truth value."""
 
 
-def reductions(reduce: Reduce) -> Collection[str]:
-    """Their names. ValueError if there is none of a name."""
-    if isinstance(reduce, bool):
-        return REDUCTIONS if reduce else ()
-    if unknown := set(reduce).difference(REDUCTIONS):
+def reductions(reduce: Reduce, machine: LearnedMachine) -> tuple[str, ...]:
+    """The names of those that the machine's checks allow. ValueError if there is none of a name."""
+    names = (REDUCTIONS if reduce else ()) if isinstance(reduce, bool) else tuple(reduce)
+    if unknown := set(names).difference(REDUCTIONS):
         raise ValueError(f"no reduction is called {min(unknown)!r}; there are {', '.join(REDUCTIONS)}")
-    return reduce
+    return tuple([one for one in names if one != PERSISTENT or machine.dependence.declared])
 
 
 @rare_collection()
@@ -125,8 +128,8 @@ def exhaust(
     Memory grows by about 150 bytes a state. The machine's learnt states are used and added to.
     """
     machine.reset()
-    names = reductions(reduce)
-    sets = PersistentSets(machine) if PERSISTENT in names and machine.dependence.declared else None
+    names = reductions(reduce, machine)
+    sets = PersistentSets(machine) if PERSISTENT in names else None
     rules: set[str] = set()
     steps = rounds = 0
     if sets is not None:
@@ -136,14 +139,15 @@ def exhaust(
         if not learning.complete:
             machine.settle()
             broken = learning.violation
-            seen = Exhausted(0, steps, learning.states, violation=broken, schedule=learning.schedule)
+            seen = Exhausted(learning.ended, steps, learning.states, reductions=names)
+            seen.violation, seen.schedule = broken, learning.schedule
             seen.rules = {broken.rule} if broken is not None else set()
             return seen
         machine.restart()
     while True:
         rounds += 1
         found = _Search(machine, sets, AMPLE in names, all_rules).run(stop, max_states)
-        found.rounds = rounds
+        found.rounds, found.reductions = rounds, names
         found.rules = rules = rules | found.rules
         found.steps = steps = steps + found.steps
         # Were not all known that CPUs can reach, what was left out for that has to be looked at again.

@@ -24,10 +24,12 @@ Choose = Callable[[Snapshot], tuple[list[Option], int]]
 
 
 class Learning(NamedTuple):
-    """`states` that were seen, in `steps` transitions. `violation`: what broke first, after `schedule`."""
+    """`states` that were seen, in `steps` transitions; `ended` runs came to an end. `violation`: what broke
+    first, after `schedule`."""
 
     states: int
     steps: int
+    ended: int
     complete: bool
     violation: Violation | None = None
     schedule: tuple[Transition, ...] = ()
@@ -50,13 +52,16 @@ def learn(
     """Search until nothing is learnt any more, a rule breaks (not with `all_rules`), or `stop` says so."""
     seen: dict[int, _Seen] = {}
     ahead: list[tuple[Snapshot, int, list[Option]]] = []
-    steps = 0
+    steps = ended = 0
 
     def enter(snapshot: Snapshot, key: int, parent: int, transition: Transition | None) -> None:
         options, alone = choose(snapshot)
         seen[key] = _Seen(alone, parent, transition)
         if options:
             ahead.append((snapshot, key, options))
+        else:
+            nonlocal ended
+            ended += 1
 
     def way_to(key: int) -> list[Transition]:
         found = []
@@ -77,7 +82,7 @@ def learn(
                 machine.take(option)
                 steps += 1
                 if len(seen) > max_states or (steps % _ASKED_EVERY == 0 and stop()):
-                    return Learning(len(seen), steps, False)
+                    return Learning(len(seen), steps, ended, False)
                 if machine.violation is None:
                     after = machine.snapshot()
                     after_key = state_key(after)
@@ -85,13 +90,13 @@ def learn(
                         enter(after, after_key, key, option.transition)
                 elif not all_rules:
                     schedule = (*way_to(key), option.transition)
-                    return Learning(len(seen), steps, False, machine.violation, schedule)
+                    return Learning(len(seen), steps, ended + 1, False, machine.violation, schedule)
                 elif len(options) < len(every := _every(machine, snapshot)):
                     # The run ends here, and what was put off is put off for ever.
                     ahead.append((snapshot, key, [one for one in every if one not in options]))
                     options = every
         if sets.look():
-            return Learning(len(seen), steps, True)
+            return Learning(len(seen), steps, ended, True)
         states = machine.states()
         for key, one in list(seen.items()):
             if one.alone > 0 and not sets.holds(snapshot := states(key), one.alone):

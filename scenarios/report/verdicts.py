@@ -33,15 +33,31 @@ def figures(result: Result) -> str:
     rate = result.steps / result.elapsed_s if result.elapsed_s > 0 else 0.0
     parts = (
         f"{subject.policy} on {subject.arch}, {result.strategy}",
-        "complete" if result.complete else "not complete",
+        proof(result),
         f"{result.schedules:,} schedules",
         f"{result.steps:,} steps",
         "" if result.states is None else f"{result.states:,} states",
+        f"reduced by {' and '.join(result.reductions)} sets" if result.complete and result.reductions else "",
         f"{rate:,.0f} steps/s",
         f"{result.elapsed_s:.1f} s",
         f"{result.cut:,} cut short" if result.cut else "",
     )
     return ", ".join(filter(None, parts))
+
+
+def proof(result: Result) -> str:
+    """Whether every interleaving was searched, or else how much of it."""
+    if result.complete:
+        return "complete"
+    return f"not complete ({result.seen:,} states seen)" if result.seen else "not complete"
+
+
+def unproved(results: Sequence[Result]) -> Iterable[str]:
+    """A line for each *Never* that is not proved."""
+    for result in results:
+        if result.unproved:
+            subject = result.job.subject
+            yield f"not proved: {subject.name} {subject.policy} {subject.arch}, {proof(result)}"
 
 
 def verdict(result: Result) -> str:
@@ -168,6 +184,12 @@ def as_json(result: Result) -> dict[str, Any]:
         "arch": subject.arch,
         "expected": job.expected,
         **{name: getattr(result, name) for name in _FIGURES},
+        "proof": {
+            "proved": result.complete and result.observation == "Never",
+            "states": result.seen,
+            "reductions": list(result.reductions),
+            "collision_odds": 0.0,
+        },
         "elapsed_s": round(result.elapsed_s, 6),
         "witness": witness,
         "unreached": list(result.unreached),

@@ -39,8 +39,8 @@ DETOURS: Final = 200
 SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
 MAX_STATES: Final = 20_000_000
-PROOF_STATES: Final = 150_000
-SHORTEST_SHARE: Final = 0.4
+PROOF_STATES: Final = 2_000_000
+SHORTEST_STATES: Final = 60_000
 
 OPINION_SHARE: Final = 0.1
 OPINION_RUNS: Final = 10
@@ -144,6 +144,7 @@ def _every(result: Result, explorer: LearnedMachine, settings: Settings, stop: S
     """
     alone = settings.strategy == EXHAUSTIVE
     tally = exhaust(explorer, stop, settings.states or (MAX_STATES if alone else PROOF_STATES))
+    result.seen, result.reductions = tally.states, tally.reductions
     answered = tally.complete or tally.violation is not None or tally.endless > 0
     if answered or alone:
         result.add(tally)
@@ -183,7 +184,7 @@ def _witness(
     subject = result.job.subject
     confirmed(subject, machine, result.schedule, rule)
     deadline = time.monotonic() + min(SHRINK_S, settings.seconds or SHRINK_S)
-    few = int(SHORTEST_SHARE * min(PROOF_STATES, settings.states or PROOF_STATES))
+    few = min(SHORTEST_STATES, settings.states or SHORTEST_STATES)
     try:
         # Where there are few states, a search by breadth finds the shortest there is.
         short = shortest(explorer, rule, lambda: time.monotonic() > deadline, few)

@@ -68,7 +68,8 @@ class Result:
     """What came out of one job. `reason` says why it is not `ok`, empty if it is; `error` what ended it.
 
     `violation` was found in run number `run` by `found_by`, at the end of `schedule`; a witness is made of
-    that. `reached`: the counters that runs in other processes counted.
+    that. `reached`: the counters that runs in other processes counted. `seen` states had the search of every
+    interleaving entered, with these `reductions`, whether or not that was an answer.
     """
 
     job: Job
@@ -79,6 +80,8 @@ class Result:
     states: int | None = None
     saved: int | None = None
     complete: bool = False
+    seen: int = 0
+    reductions: tuple[str, ...] = ()
     elapsed_s: float = 0.0
     unreached: tuple[str, ...] = ()
     endless: str = ""
@@ -110,6 +113,11 @@ class Result:
     def ok(self) -> bool:
         """The verdict is the expected one."""
         return not self.reason and not self.error
+
+    @property
+    def unproved(self) -> bool:
+        """No rule was seen to break, and not every interleaving was searched."""
+        return self.observation == "Never" and not self.complete and not self.error and not self.job.left_out
 
     @property
     def says_nothing(self) -> bool:

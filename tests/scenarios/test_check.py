@@ -123,6 +123,20 @@ def test_so_many_states_and_no_more(folder: Path, migrc: Migrc, capsys: Captured
     assert (none["complete"], none["schedules"]) == (False, 0) and "no run came to its end" in none["reason"]
 
 
+def test_a_never_that_is_not_proved_is_named(folder: Path, migrc: Migrc, capsys: Captured) -> None:
+    arguments = ("check", "small.py:SB", "--arch", "sc", "--schedules", "300", "--proved")
+    assert migrc(*arguments) == 0
+    assert "not proved" not in capsys.readouterr().out
+    assert migrc(*arguments, "--states", "5") == 1
+    told = capsys.readouterr().out
+    assert "not complete (6 states seen)" in told
+    assert "not proved: SB immediate sc" in told
+    assert migrc(*arguments, "--states", "5", "--json") == 1
+    out, err = capsys.readouterr()
+    proof = json.loads(out)["proof"]
+    assert (proof["proved"], proof["states"]) == (False, 6) and "not proved: SB immediate sc" in err
+
+
 RACE = """
 async def first(cpu):
     await Store("x", 1)
@@ -145,7 +159,7 @@ def test_a_proof_that_the_plain_engine_contradicts_is_no_answer(
 
     def one_schedule(machine: LearnedMachine, *rest: Any) -> Exhausted:
         options = machine.options
-        monkeypatch.setattr(machine, "options", lambda: options()[:1])
+        monkeypatch.setattr(machine, "options", lambda *cpu: options(*cpu) if cpu else options()[:1])
         return exhaust(machine, *rest)
 
     monkeypatch.setattr(check, "exhaust", one_schedule)

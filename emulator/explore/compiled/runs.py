@@ -53,7 +53,7 @@ def exhaust(
             return few
         walker = _walker(machine)
         if walker is not None:
-            return walker.exhaust(stop, max_states, reductions(reduce), all_rules)
+            return walker.exhaust(stop, max_states, reductions(reduce, machine), all_rules)
     return exhaust_in_python(machine, stop, max_states, reduce, all_rules)
 
 

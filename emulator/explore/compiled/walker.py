@@ -10,7 +10,7 @@ import ctypes
 import math
 import struct
 from array import array
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import cache
 from hashlib import sha512
 from importlib.resources import files
@@ -427,13 +427,12 @@ class Walker:
     # --- every interleaving --------------------------------------------------------------------
 
     def exhaust(
-        self, stop: Callable[[], bool], max_states: int, names: Collection[str], all_rules: bool
+        self, stop: Callable[[], bool], max_states: int, names: tuple[str, ...], all_rules: bool
     ) -> Exhausted:
         """As `exhaustive.exhaust`, but begins anew where that mends: to search again is cheap here."""
         machine = self._machine
         machine.reset()
-        declared = machine.dependence.declared
-        sets = self._sets = PersistentSets(machine) if PERSISTENT in names and declared else None
+        sets = self._sets = PersistentSets(machine) if PERSISTENT in names else None
         by = _BY_AMPLE * (AMPLE in names) | _BY_PERSISTENT * (sets is not None)
         rules: set[str] = set()
         steps = rounds = 0
@@ -450,7 +449,7 @@ class Walker:
                         break
                 machine.settle()
                 found = self._exhausted(at, code == _DONE, all_rules)
-                found.rounds = rounds
+                found.rounds, found.reductions = rounds, names
                 found.rules = rules = rules | found.rules
                 found.steps = steps = steps + found.steps
                 if sets is None or not found.complete or sets.look():

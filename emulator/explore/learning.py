@@ -52,6 +52,7 @@ def learn(
     """Search until nothing is learnt any more, a rule breaks (not with `all_rules`), or `stop` says so."""
     seen: dict[int, _Seen] = {}
     ahead: list[tuple[Snapshot, int, list[Option]]] = []
+    widened: set[int] = set()
     steps = ended = 0
 
     def enter(snapshot: Snapshot, key: int, parent: int, transition: Transition | None) -> None:
@@ -91,10 +92,10 @@ def learn(
                 elif not all_rules:
                     schedule = (*way_to(key), option.transition)
                     return Learning(len(seen), steps, ended + 1, False, machine.violation, schedule)
-                elif len(options) < len(every := _every(machine, snapshot)):
+                elif key not in widened:
                     # The run ends here, and what was put off is put off for ever.
-                    ahead.append((snapshot, key, [one for one in every if one not in options]))
-                    options = every
+                    widened.add(key)
+                    ahead.append((snapshot, key, _others(machine, snapshot, options)))
         if sets.look():
             return Learning(len(seen), steps, ended, True)
         states = machine.states()
@@ -105,6 +106,6 @@ def learn(
                 ahead.append((snapshot, key, options))
 
 
-def _every(machine: LearnedMachine, snapshot: Snapshot) -> list[Option]:
+def _others(machine: LearnedMachine, snapshot: Snapshot, options: list[Option]) -> list[Option]:
     machine.resume(snapshot)
-    return machine.options()
+    return [one for one in machine.options() if one not in options]

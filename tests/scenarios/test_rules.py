@@ -28,6 +28,7 @@ Migrc = Callable[..., int]
 MISTAKE = "mistake:no-wait-for-acknowledgements"
 REUSED = "grace period: frame reused"
 FREE = "access to a free frame"
+FOREIGN = "read of a frame that is not the page's"
 
 RAISES = """
 from emulator.hardware.operations import Load, Store
@@ -70,12 +71,14 @@ def test_behind_the_first_rule_is_another_one_and_the_witness_breaks_it(
     assert found(*subject)["witness"]["rule"] == REUSED
     for option in (("--ignore", "grace*"), ("--rule", FREE)):
         one = found(*subject, *option)
-        assert one["witness"]["rule"] == FREE
+        # Which of the rules behind it breaks first is up to the search.
+        rule = one["witness"]["rule"]
+        assert rule == FREE or (rule == FOREIGN and option[0] == "--ignore")
         assert one["rules"] + one["ignored"] == [option[1]]
         assert migrc("replay", one["file"]) == 1
-        assert f"breaks: {FREE}" in capsys.readouterr().out
+        assert f"breaks: {rule}" in capsys.readouterr().out
         assert migrc("shrink", one["file"], "--seconds", "2") == 0
-        assert f"{FREE}: " in capsys.readouterr().out
+        assert f"{rule}: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("strategy", ["random", "exhaustive"])

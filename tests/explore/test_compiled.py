@@ -204,3 +204,11 @@ def test_what_is_shipped_was_made_from_this_source() -> None:
     assert folder.joinpath("walker.source").read_text().strip() == sha256(source).hexdigest(), (
         "the C files have changed: run emulator/explore/compiled/build"
     )
+
+
+def test_a_proof_for_which_there_is_no_memory_ends_unproved() -> None:
+    walker = Walker(opened(*CATALOGUE[2]))
+    walker.limit_memory(3)
+    found = walker.exhaust(never, 200_000, (), True)
+    assert not found.complete
+    assert 0 < found.states < 105_916

@@ -124,7 +124,7 @@ static u32 link_count, link_room, link_free;
 /* States with no executions when they were left: state, its following, length of the way there, the way. */
 static u32 *open, open_count, open_room;
 
-static u64 most_states;
+static u64 most_states, most_bytes = 3900ull << 20;
 static u64 transitions, ways_ended;
 static u32 reductions, all_rules_wanted, violated;
 static u64 rules;
@@ -150,6 +150,21 @@ static void follow(struct level *level, u32 state)
 	}
 	links[at] = (struct link){state, level->following};
 	level->following = at;
+}
+
+/* Memory is 4 GiB at most, some of which is kept for what is still to be learnt. */
+EXPORT(limit_memory) void limit_memory(u32 mib)
+{
+	most_bytes = (u64)mib << 20;
+}
+
+/* Whether another state and its slot might take more than there is. */
+static int no_room(void)
+{
+	u64 more = CHUNK * state_words * 4;
+	if (state_count * 2 + 2 > slot_mask)
+		more += ((u64)slot_mask + 1) * 16;
+	return at_end + more > most_bytes;
 }
 
 static void forget_states(void)
@@ -466,7 +481,7 @@ static int exhaust(void)
 			level->at++;
 			transitions++;
 			phase = ARRIVED;
-			if (state_count > most_states) {
+			if (state_count > most_states || no_room()) {
 				phase = OVER;
 				return FULL;
 			}

@@ -113,6 +113,7 @@ class Walker:
         self._calls = {name: exports[name] for name in ("forget", "room", "start_at", "strategy")}
         self._calls |= {name: exports[name] for name in ("begin_runs", "path_at", "report_at", "go_on")}
         self._calls |= {name: exports[name] for name in ("begin_exhaustive", "exhaust_on", "open_at")}
+        self._calls["limit_memory"] = exports["limit_memory"]
         self._report_at = self._call("report_at")
         self._room = self._in = 0
         self._known: tuple[Any, ...] = ()  # which graphs, how much of them, and for which reductions
@@ -425,6 +426,10 @@ class Walker:
             machine.finish()
 
     # --- every interleaving --------------------------------------------------------------------
+
+    def limit_memory(self, mib: int) -> None:
+        """An exhaustive search ends, not complete, before it takes more; there are 4 GiB at most."""
+        self._call("limit_memory", mib)
 
     def exhaust(
         self, stop: Callable[[], bool], max_states: int, names: tuple[str, ...], all_rules: bool

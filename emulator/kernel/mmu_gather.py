@@ -90,7 +90,7 @@ async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
     if tlb.folios or freed_tables:
         await cpu.policy.flush_zapped(cpu, tlb.mm, start, end, stride, freed_tables)
     else:
-        await cpu.policy.flush_changed(cpu, tlb.mm, start, end, freed_tables, stride)
+        await cpu.policy.flush_changed(cpu, tlb.mm, start, end, stride, freed_tables)
 
 
 async def tlb_flush_mmu(cpu: PerCpu, tlb: MmuGather) -> None:

@@ -15,5 +15,5 @@ async def ptep_clear_flush(cpu: PerCpu, mm: int, vpn: int) -> int:
     """
     entry = await XchgPte(mm, vpn, 0)
     if pte_accessible(entry) or (pte_protnone(entry) and await Load(tlb_flush_pending_word(mm))):
-        await cpu.policy.flush_changed(cpu, mm, vpn, vpn + 1)
+        await cpu.policy.flush_changed(cpu, mm, vpn, vpn + 1, 1, False)
     return entry

@@ -134,7 +134,7 @@ class Policy:
         await flush_tlb_mm_range(cpu, mm, start, end, freed_tables, stride)
 
     async def flush_changed(
-        self, cpu: PerCpu, mm: int, start: int, end: int, freed_tables: bool = False, stride: int = 1
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
     ) -> None:
         """The entries of pages [start, end) grant less than before or are elsewhere, and their pages stay:
         the flush before the page-table lock is dropped (ptep_clear_flush), or at the end."""

@@ -38,7 +38,7 @@ async def clear_refs_write(cpu: PerCpu, mm: int, start: int, end: int, what: int
     for first, last in page_tables(start, end):
         await clear_refs_pte_range(mm, first, last, what)
     if what == CLEAR_REFS_SOFT_DIRTY:
-        await cpu.policy.flush_changed(cpu, mm, 0, TLB_FLUSH_ALL, freed_tables=True)
+        await cpu.policy.flush_changed(cpu, mm, 0, TLB_FLUSH_ALL, 1, True)
         await AtomicAdd(tlb_flush_pending_word(mm), -1)
     await Unlock(mmap_lock(mm))
 

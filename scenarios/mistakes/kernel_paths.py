@@ -60,7 +60,7 @@ class ProtectWithoutFlush(Immediate):
     name = "mistake:protect-without-flush"
 
     async def flush_changed(
-        self, cpu: PerCpu, mm: int, start: int, end: int, freed_tables: bool = False, stride: int = 1
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
     ) -> None:
         """Takes what entries grant for what CPUs do."""
 

@@ -26,4 +26,4 @@ async def _resolve(cpu: PerCpu, pages: int) -> None:
 
 
 PROTECT = Operation("uffd_wp_N", _protect, prepare=_register)
-RESOLVE = Operation("uffd_resolve_N", _resolve, prepare=_register_and_protect)
+RESOLVE = Operation("uffd_unwp_N", _resolve, prepare=_register_and_protect)

@@ -20,7 +20,7 @@ from emulator.hardware.operations import (
     VmaRemove,
     XchgPte,
 )
-from emulator.hardware.pte import PMD_ORDER, pte_present, ptl
+from emulator.hardware.pte import PMD_ORDER, is_migration_entry, ptl
 from emulator.kernel.huge_memory import split_huge_pmd, split_huge_pmd_if_needed
 from emulator.kernel.mmap import do_vmi_munmap
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu
@@ -116,10 +116,13 @@ async def move_ptes(cpu: PerCpu, mm: int, start: int, end: int, by: int) -> None
     mapped = await MappedRange(mm, start, end)
     await flush_tlb_batched_pending(cpu, mm)
     force_flush = False
-    for vpn, _ in mapped:
-        old = await XchgPte(mm, vpn, 0)
-        await XchgPte(mm, vpn + by, old)
-        force_flush = force_flush or pte_present(old)
+    for vpn, entry in mapped:
+        if is_migration_entry(entry):
+            # Whoever ends the migration looks for it without these locks, so it is never nowhere.
+            await Series((XchgPte(mm, vpn + by, entry), XchgPte(mm, vpn, 0)))
+        else:
+            await XchgPte(mm, vpn + by, await XchgPte(mm, vpn, 0))
+            force_flush = True
     if force_flush:
         await cpu.policy.flush_moved(cpu, mm, start, end)
     await Series(tuple(Unlock(lock) for lock in reversed(locks)))

@@ -14,12 +14,11 @@ from emulator.hardware.operations import (
     Series,
     Unlock,
     VmaProtect,
-    WaitPte,
 )
 from emulator.hardware.pte import (
+    MIGRATION_WRITE,
     RW,
     UFFD_WP,
-    is_migration_entry,
     page_tables,
     pte_huge,
     pte_pfn,
@@ -76,24 +75,12 @@ async def _change_pte_range(
     """change_pte_range with MM_CP_UFFD_WP or MM_CP_UFFD_WP_RESOLVE: one page table, under its lock."""
     mm = tlb.mm
     lock = ptl(mm, start)
-    while True:
-        _, mapped = await Series((Lock(lock), MappedRange(mm, start, end)))
-        moving = [
-            (vpn, entry)
-            for vpn, entry in mapped
-            if is_migration_entry(entry) and enable_wp != (entry & UFFD_WP != 0)
-        ]
-        if not moving:
-            break
-        # The kernel notes it in such an entry. Here the migration has to end first (see mprotect.py).
-        vpn, entry = moving[0]
-        await Unlock(lock)
-        await WaitPte(mm, vpn, entry)
+    _, mapped = await Series((Lock(lock), MappedRange(mm, start, end)))
     await flush_tlb_batched_pending(cpu, mm)
     for vpn, entry in mapped:
         if pte_huge(entry):
             raise HugePageSplit(f"write-protection of the huge page at {vpn:#x} of mm {mm}: left out")
-        if pte_present(entry) and (enable_wp or entry & UFFD_WP):
+        if enable_wp or entry & UFFD_WP:
             await _change_pte(cpu, tlb, vpn, entry, flags, enable_wp)
     await Unlock(lock)
 
@@ -101,8 +88,8 @@ async def _change_pte_range(
 async def _change_pte(cpu: PerCpu, tlb: MmuGather, vpn: int, entry: int, flags: int, enable_wp: bool) -> None:
     old = entry
     while True:
-        new = old & ~RW | UFFD_WP if enable_wp else old & ~UFFD_WP
-        if not enable_wp and can_change_pte_writable(flags, new):
+        new = old & ~(RW if pte_present(old) else MIGRATION_WRITE) | UFFD_WP if enable_wp else old & ~UFFD_WP
+        if not enable_wp and pte_present(old) and can_change_pte_writable(flags, new):
             await cpu.policy.mapped_writable(cpu, pte_pfn(old))
             new |= RW
         seen = await CmpxchgPte(tlb.mm, vpn, old, new)

@@ -108,11 +108,17 @@ async def pte_offset_map_lock(
     (page, entry) of what is mapped in pages [start, end) of it.
 
     A huge page (`pmd`, if it still is one) has no table and nothing to ask for: change_huge_pmd takes the
-    lock.
+    lock. One that has come meanwhile and is only in part in the range is left alone.
     """
     lock = ptl(mm, first)
-    asked = MappedRange(mm, max(first, start), min(first + cpu.parameters.table_pages, end))
+    last = first + cpu.parameters.table_pages
+    order = cpu.parameters.hpage_order
+    asked = MappedRange(mm, first, last) if order else MappedRange(mm, max(first, start), min(last, end))
     _, mapped = await Series((Lock(lock), asked))
+    if order:
+        mapped = tuple(
+            [one for one in mapped if start <= one[0] and one[0] + pte_pages(one[1], order) <= end]
+        )
     if not pmd or not mapped or not mapped[0][1] & PSE:
         await flush_tlb_batched_pending(cpu, mm)
     return lock, mapped

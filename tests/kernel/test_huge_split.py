@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,14 +11,19 @@ import pytest
 from emulator.hardware.operations import GetPte, NrFree
 from emulator.hardware.pte import pte_huge, pte_pfn
 from emulator.kernel.fork import dup_mmap
-from emulator.kernel.mmap import do_munmap
+from emulator.kernel.khugepaged import collapse_huge_page
+from emulator.kernel.madvise import do_madvise, madvise_dontneed
+from emulator.kernel.memory import SegmentationFault
+from emulator.kernel.mmap import do_mmap, do_munmap
 from emulator.kernel.mmu_gather import zap_page_range_single
-from emulator.kernel.mprotect import PROT_READ, change_prot_numa, do_mprotect_pkey
+from emulator.kernel.mprotect import PROT_READ, READ_WRITE, change_prot_numa, do_mprotect_pkey
 from emulator.kernel.mremap import mremap_to
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.sched import cond_resched
 from emulator.kernel.user import user_read, user_write
 from emulator.memory.page_table import VM_READ, VM_WRITE, Vma
-from tests.kernel.small_machine import HEAP, SmallMachine, Thread, demote, promote
+from emulator.policies.catalogue import POLICIES
+from tests.kernel.small_machine import HEAP, Body, SmallMachine, Thread, demote, promote
 
 TAIL = HEAP + 1
 MM = 1
@@ -147,4 +153,48 @@ def test_splits_race_with_walkers_faults_and_migrations(seed: int) -> None:
             await promote(cpu, HEAP + number // 2 * 2)
 
     done = machine(Thread(0, splits), Thread(1, uses), Thread(2, moves), cpus=3).run(seed)
+    assert not done.violations
+
+
+def _random(seed: int, name: str, actions: Sequence[str]) -> Body:
+    async def body(cpu: PerCpu) -> None:
+        rng = random.Random(f"{seed}/{name}")
+        for _ in range(12):
+            start = HEAP + rng.randrange(12)
+            end = min(start + rng.randrange(1, 6), HEAP + 16)
+            action = rng.choice(actions)
+            try:
+                if action == "read":
+                    await user_read(cpu, start)
+                elif action == "write":
+                    await user_write(cpu, start, cpu.new_version())
+                elif action == "map anew":
+                    await do_munmap(cpu, MM, start, end)
+                    await do_mmap(cpu, MM, start, end, VM_READ | VM_WRITE)
+                elif action == "protect":
+                    await do_mprotect_pkey(cpu, MM, start, end, rng.choice((PROT_READ, READ_WRITE)))
+                elif action == "drop":
+                    await do_madvise(cpu, MM, start, end, madvise_dontneed)
+                elif action == "collapse":
+                    await collapse_huge_page(cpu, MM, cpu.parameters.hpage_head(start))
+                elif action == "scan":
+                    await change_prot_numa(cpu, MM, start, end)
+                else:
+                    await (demote if action == "demote" else promote)(cpu, cpu.parameters.hpage_head(start))
+            except SegmentationFault:
+                pass
+            await cond_resched(cpu)
+
+    return body
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_to_parts_of_huge_pages(seed: int, policy: str) -> None:
+    shares = ("read", "write", "demote", "promote", "scan", "collapse")
+    bodies = [_random(seed, "a", shares)]
+    bodies += [_random(seed, name, (*shares, "map anew", "protect", "drop")) for name in "bc"]
+    threads = [Thread(cpu, body) for cpu, body in enumerate(bodies)]
+    area = Vma(HEAP, HEAP + 16, VM_READ | VM_WRITE, 0)
+    done = SmallMachine(*threads, cpus=3, policy=POLICIES[policy], hpage_order=2, areas=(area,)).run(seed)
     assert not done.violations

@@ -2,7 +2,8 @@
 
 `python benchmarks/validation.py table [--scale N] [--seed N]` puts both side by side on the timed engine
 (four minutes); `live` runs live actors beside the timed engine, both with what the workload sets for live
-runs (ten minutes); `sensitivity` shows what the reductions depend on (fifteen minutes). All print markdown.
+runs (ten minutes); `sensitivity` shows what the reductions depend on (fifteen minutes); `linux` puts what was
+recorded of a tiering program on real kernels beside the same program here (six minutes). All print markdown.
 """
 
 from __future__ import annotations
@@ -49,10 +50,34 @@ VARIED = (
     ("costs.page_slow_ns", (400, 4000)),
 )
 
+RECORDED_SCENARIO = "tiering-recorded"
+PAGES_OF_TABLE = 512
+ALL_HOT = "kernel.numa_hot_threshold_accesses=1000000000000"
+# For each table its title, the settings of the run, and what was recorded, in the order of `ratios`.
+RECORDED: tuple[tuple[str, tuple[str, ...], tuple[float | None, ...]], ...] = (
+    (
+        "6.12, hot = 1 period",
+        ('kernel.version="6.12"',),
+        (42_169, 43_703, 6_142, 18_299, 2.98, 7.1, 0.146, 0.036, 0.325, 0.0024, 0.88, 0.52, 0.70, 6.1, 0.25),
+    ),
+    (
+        "6.12, all hot",
+        ('kernel.version="6.12"', ALL_HOT),
+        (18_546, 20_145, 4_134, 11_950, 2.89, 5.2, 0.223, 0.13, 0.65, 0.019, 0.95, 0.22, 0.22, 10.0, 0.26),
+    ),
+    (
+        "6.1, all hot",
+        ('kernel.version="6.1"', ALL_HOT),
+        (14_560, 15_257, 15_652, 45_977, 2.94, 1, 1.075, None, 0.175, None, 0.74, 0.10, 0.10, 11.2, None),
+    ),
+)
 
-def run(engine: str, policies: tuple[str, ...], *settings: str, seed: int = 0) -> dict[str, Any]:
+
+def run(
+    engine: str, policies: tuple[str, ...], *settings: str, seed: int = 0, scenario: str = SCENARIO
+) -> dict[str, Any]:
     """One run of the scenario, its JSON document."""
-    command = [sys.executable, "-m", "scenarios", "run", SCENARIO, "--engine", engine, "--json"]
+    command = [sys.executable, "-m", "scenarios", "run", scenario, "--engine", engine, "--json"]
     command += ["--cpus", str(CPUS), "--seed", str(seed)]
     command += [word for policy in policies for word in ("--policy", policy)]
     command += [word for setting in settings for word in ("--set", setting)]
@@ -97,9 +122,82 @@ def table(scale: int | None, seed: int) -> None:
     print(f"| posted: lookups; ours: elapsed times {divisor} | {' | '.join(cells)} |")
 
 
+def _shipped(scenario: str) -> dict[str, Any]:
+    path = ROOT / "scenarios" / "workloads" / f"{scenario}.toml"
+    return tomllib.loads(path.read_text())
+
+
 def _shipped_scale() -> int:
-    path = ROOT / "scenarios" / "workloads" / f"{SCENARIO}.toml"
-    return int(tomllib.loads(path.read_text())["scale"])
+    return int(_shipped(SCENARIO)["scale"])
+
+
+def ratios(counts: dict[str, int], interrupts: list[int]) -> dict[str, float]:
+    """What is compared of one run; counts are multiplied by what its sizes were divided by."""
+    shipped = _shipped(RECORDED_SCENARIO)
+    scale = int(shipped["scale"])
+    tables = counts["numa_scans"] * shipped["kernel"]["numa_scan_pages"] / scale / PAGES_OF_TABLE
+    remote = counts["nr_tlb_remote_flush"]
+    demoted = counts["pgdemote_kswapd"]
+    promoted = counts["pgpromote_success"]
+    hints = counts["numa_hint_faults"]
+    flushes = counts["tlb_remote_flush_demotion"]
+    return {
+        "pgdemote_kswapd": scale * demoted,
+        "pgpromote_success": scale * promoted,
+        "nr_tlb_remote_flush": scale * remote,
+        "nr_tlb_remote_flush_received": scale * counts["nr_tlb_remote_flush_received"],
+        "received / remote": counts["nr_tlb_remote_flush_received"] / remote,
+        "pages per demotion flush": demoted / flushes,
+        "remote flushes per demoted page": remote / demoted,
+        "flushes that are not demotion's": 1 - flushes / remote,
+        "scanner's flushes per page table": counts["tlb_remote_flush_scan"] / tables,
+        "promotion's flushes per promotion": counts["tlb_remote_flush_promotion"] / promoted,
+        "hint faults per marked entry": hints / counts["numa_pte_updates"],
+        "promotions per hint fault": promoted / hints,
+        "promotions per hot page": promoted / max(1, counts["pgpromote_candidate"]),
+        "pages scanned per demoted": counts["pgscan"] / demoted,
+        "interrupts of the CPU with most": max(interrupts) / sum(interrupts),
+    }
+
+
+def linux() -> None:
+    """What real kernels did beside the same program here, and what each policy saves of it."""
+    for title, settings, recorded in RECORDED:
+        document = run("timed", POLICIES[:1], *settings, scenario=RECORDED_SCENARIO)
+        (one,) = document["runs"]
+        print(f"| {title} | recorded | ours | ratio |\n|---|---|---|---|")
+        for (name, ours), linux_did in zip(
+            ratios(one["vmstat"], one["interrupts"]["TLB"]).items(), recorded, strict=True
+        ):
+            ratio = "" if linux_did is None else f"{ours / linux_did:.2f}"
+            print(f"| {name} | {_figure(linux_did)} | {_figure(ours)} | {ratio} |")
+        print(flush=True)
+    policies = ("immediate", "migrc:rfc2", "migrc", "migrc:v9")
+    for ad in ("true", "false"):
+        runs = run("timed", policies, f"kernel.migration_entry_ad={ad}", scenario=RECORDED_SCENARIO)["runs"]
+        first = runs[0]
+        print(f"| migration_entry_ad = {ad} | remote | received | demotion's | scans' | elapsed |")
+        print("|---|---|---|---|---|---|")
+        for one in runs:
+            names = (
+                "nr_tlb_remote_flush",
+                "nr_tlb_remote_flush_received",
+                "tlb_remote_flush_demotion",
+                "tlb_remote_flush_scan",
+            )
+            cells = [f"{one['vmstat'][name]:,}" for name in names] + [f"{one['elapsed_s'] * 1e3:.1f} ms"]
+            if one is not first:
+                changes = [change(first["vmstat"][name], one["vmstat"][name]) for name in names]
+                changes.append(change(first["elapsed_s"], one["elapsed_s"], digits=1))
+                cells = [f"{cell} ({by})" for cell, by in zip(cells, changes, strict=True)]
+            print(f"| {one['policy']} | {' | '.join(cells)} |", flush=True)
+        print()
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def live() -> None:
@@ -143,7 +241,7 @@ def sensitivity() -> None:
 def main() -> None:
     """Print one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=("table", "live", "sensitivity"))
+    parser.add_argument("what", choices=("table", "live", "sensitivity", "linux"))
     parser.add_argument("--scale", type=int, help="of table; the workload's own unless given")
     parser.add_argument("--seed", type=int, default=0, help="of table")
     arguments = parser.parse_args()
@@ -151,6 +249,8 @@ def main() -> None:
         sensitivity()
     elif arguments.what == "live":
         live()
+    elif arguments.what == "linux":
+        linux()
     else:
         table(arguments.scale, arguments.seed)
 

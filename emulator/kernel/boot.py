@@ -25,7 +25,7 @@ from emulator.kernel.sched import (
 )
 from emulator.kernel.user import ParallelFor, Sampling, run_accesses, run_parallel_for
 from emulator.kernel.vmscan import kswapd
-from emulator.memory.page_table import Vma
+from emulator.memory.page_table import VM_SHARED, Vma
 
 BOOTED = "booted"
 THREADS_READY = "threads_ready"
@@ -71,6 +71,14 @@ def add_kswapd(cpu: PerCpu) -> None:
     cpu.add_task(daemon, task_program(cpu, daemon, kswapd(cpu, daemon, FAST_NODE)))
 
 
+def vma_gets_hints(cpu: PerCpu, vma: Vma) -> bool:
+    """Whether the NUMA scanner finds anything to mark in an area (change_pte_range).
+
+    Pages of a private mapping of a file are the page cache's until they are written.
+    """
+    return not vma.file or bool(vma.flags & VM_SHARED) or cpu.parameters.numa_hints_page_cache
+
+
 def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
     """The bottom program of a CPU; the CPU halts for good when it ends."""
 
@@ -89,7 +97,9 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
 
         async def run_thread(thread: Thread) -> None:
             nonlocal left
-            numa_areas = tuple(sorted((vma.start, vma.end) for vma in areas[thread.mm]))
+            numa_areas = tuple(
+                sorted((vma.start, vma.end) for vma in areas[thread.mm] if vma_gets_hints(cpu, vma))
+            )
             sampling = Sampling(user.sample_every)
             if thread.before is not None:
                 await run_accesses(cpu, thread.before(), sampling, ())

@@ -74,7 +74,9 @@ async def task_numa_work(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...
         # reset_ptenuma_scan
         await AtomicAdd(numa_scan_seq_word(mm), 1)
         offset = 0
+    before = cpu.counted("nr_tlb_remote_flush")
     offset = await _scan(cpu, mm, areas, offset)
+    cpu.count_flushes("tlb_remote_flush_scan", before)
     if not offset:
         await AtomicAdd(numa_scan_seq_word(mm), 1)
     await Store(offset_word, offset)

@@ -69,6 +69,8 @@ class KernelParameters:
     what is used within `numa_hot_threshold_accesses` of the scan is, 0 for a scan period, and no more than
     `numa_promote_rate_pages` are a period. A scan period may become `numa_scan_period_max_accesses` long, 0
     for sixty times the first.
+    Pages of the page cache that are mapped privately get hints with `numa_hints_page_cache` only: from v5.17
+    on (80d47f5de5e3) the cache's reference kept them out.
     Without `migrate_batched` a migration flushes for each page by itself, as kernels before v6.3 do.
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
     is milliseconds, a batch tens of microseconds. A PMD maps 2**hpage_order pages, 9 on x86; 0 turns huge
@@ -96,6 +98,7 @@ class KernelParameters:
     numa_hot_threshold_accesses: int = 0
     numa_promote_rate_pages: int = 1 << 24
     numa_promotes: bool = True
+    numa_hints_page_cache: bool = False
     migration_entry_ad: bool = True
     tlb_flush_batched: bool = True
     sched_slice_batches: int = 8
@@ -242,6 +245,10 @@ class PerCpu:
     def counted(self, counter: str) -> int:
         """How often this CPU has counted that."""
         return self.vmstat.get(counter, 0)
+
+    def count_flushes(self, counter: str, before: int) -> None:
+        """Add to a counter by how much this CPU's nr_tlb_remote_flush has grown since it was `before`."""
+        self.count(counter, self.counted("nr_tlb_remote_flush") - before)
 
     def count_interrupt(self) -> None:
         """This CPU's column of the TLB row in /proc/interrupts."""

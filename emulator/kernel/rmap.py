@@ -45,6 +45,7 @@ from emulator.hardware.pte import (
     pte_pages,
     pte_pfn,
     pte_present,
+    pte_write,
     ptl,
 )
 from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word, tlb_flush_pending_word
@@ -87,6 +88,13 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
     """
     if not pte_accessible(pte) and not await Load(tlb_flush_pending_word(mm)):
         return
+    cpu.count(
+        "unmap_owed_writable"
+        if pte_write(pte)
+        else "unmap_owed_dirty"
+        if pte_dirty(pte)
+        else "unmap_owed_clean"
+    )
     batch = cpu.policy.batch_for(cpu.current, pte)
     # arch_tlbbatch_add_mm: the generation first, so that a CPU which loads the mm after the mask was
     # read flushes by itself.

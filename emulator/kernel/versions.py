@@ -19,6 +19,8 @@ VERSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "6.12": {
         # v6.10: MADV_PAGEOUT ignores references instead of clearing them.
         "pageout_clears_young": False,
+        # v6.10: change_pte_range leaves out what several map (folio_likely_mapped_shared), cached or not.
+        "numa_hints_page_cache": True,
         # v6.10, bc2ff4cbc329: shrink_folio_list frees by folio_batch (PAGEVEC_SIZE), each after a flush.
         "reclaim_free_batch": 31,
     },

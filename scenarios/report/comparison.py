@@ -40,12 +40,34 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
     console.print(_totals(runs))
     _heading(console, "/proc/vmstat")
     console.print(_counters(runs))
+    for run in runs:
+        for line in _nothing_deferred(run):
+            console.print(Text(line))
     _heading(console, "/proc/interrupts")
     for line in _interrupts(runs):
         console.print(line)
     print_latencies(console, runs, pictures)
     for run in runs:
         _violations(console, run)
+
+
+def _nothing_deferred(run: Run) -> list[str]:
+    """Why a MIGRC policy has put nothing off, if so: what the flushes were owed for."""
+    counts = run["vmstat"]
+    writable, dirty, clean = (counts.get(f"unmap_owed_{kind}", 0) for kind in ("writable", "dirty", "clean"))
+    if not run["policy"].startswith("migrc") or counts.get("migrc_deferred") or not writable + dirty + clean:
+        return []
+    lines = [
+        "",
+        f"{run['policy']} put nothing off: flushes were owed for {writable:,} writable entries, "
+        f"{dirty:,} dirty and {clean:,} clean ones.",
+    ]
+    if dirty:
+        lines.append(
+            "RFC v1 and v2 put off dirty ones, v3 and v9 do not. An entry stays dirty when its page moves, "
+            "unless kernel.migration_entry_ad is false."
+        )
+    return lines
 
 
 def print_latencies(console: Console, runs: Sequence[Measured], pictures: Pictures) -> None:

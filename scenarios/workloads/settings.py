@@ -79,6 +79,7 @@ _KERNEL: Final[dict[str, tuple[int, int]]] = {
     "swap_cluster_max": (1, 4096),
     "tlb_single_page_flush_ceiling": (0, MAX_PAGES),
     "migrate_batch": (1, 4096),
+    "migrate_batched": (False, True),
     "migration_entry_ad": (False, True),
     "sched_slice_batches": (1, 10**6),
     "hpage_order": (0, PMD_ORDER),
@@ -101,8 +102,8 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
     CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory
     gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none. Without `pcid` every
     switch to another address space drops everything. `version`: which kernel's ways these are, where no key
-    says otherwise (emulator/kernel/versions.py). With 6.1 migration flushes for each page by itself, and
-    no policy is asked.
+    says otherwise (emulator/kernel/versions.py). Without `migrate_batched`, as in 6.1, migration flushes for
+    each page by itself, and no policy is asked.
     """
 
     version: Literal["6.1", "6.6", "6.12"] = DEFAULT

@@ -45,7 +45,7 @@ def test_every_version_sets_parameters_that_there_are() -> None:
 
 
 def test_a_workload_has_its_versions_ways_unless_it_says_otherwise() -> None:
-    assert parameters().version == "6.6" and parameters().migrate_batched
+    assert parameters().version == "6.12" and parameters().migrate_batched
     old = parameters('kernel.version="6.1"')
     assert old.version == "6.1" and not old.migrate_batched and old.pcid
     mixed = parameters('kernel.version="6.1"', "kernel.migrate_batched=true", "kernel.pcid=false")

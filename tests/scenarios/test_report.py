@@ -136,3 +136,16 @@ def test_many_violations_are_counted_and_the_first_shown() -> None:
     assert "violation 19" in report
     assert "violation 20" not in report
     assert "and 30 more" in report
+
+
+def test_a_policy_that_puts_nothing_off_is_explained() -> None:
+    document, pictures = document_of()
+    second = document["runs"][1]
+    for run in document["runs"]:
+        run["vmstat"] |= {"unmap_owed_writable": 3, "unmap_owed_dirty": 1234, "unmap_owed_clean": 5}
+    told = "migrc put nothing off: flushes were owed for 3 writable entries, 1,234 dirty and 5 clean ones."
+    report = report_of(document, pictures)
+    assert told in report and "kernel.migration_entry_ad" in report
+    assert "immediate put nothing off" not in report
+    second["vmstat"]["migrc_deferred"] = 1
+    assert "put nothing off" not in report_of(document, pictures)

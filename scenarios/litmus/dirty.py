@@ -54,6 +54,86 @@ WRITABLE = Litmus(
 )
 
 
+def _writable_and_clean(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, writable=True, version=VERSION, cached=(1,))
+
+
+# CPU 0                             CPU 1 has frame 1 cached, not yet written
+# demote; the destination is mapped
+# writable: a write does not fault
+# write
+#                                   read: not frame 1
+WRITABLE_CLEAN = Litmus(
+    name="writable-entry-clean",
+    question="Nobody has written through a writable entry yet: may its flush be deferred?",
+    programs=(in_order(mover, call(user_write, PAGE, 11)), reader),
+    setup=_writable_and_clean,
+    expected=(
+        never("immediate", RECEIVED),
+        *postings_never(RECEIVED),
+        sometimes("mistake:defers-what-is-clean"),
+    ),
+    fast=2,
+    slow=1,
+)
+
+
+def _mapped_twice(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    pfn = setup.page(PAGE, exclusive=False, version=VERSION, cached=(1,))
+    setup.map_again(PAGE + 1, pfn, writable=True)
+    setup.cache(1, PAGE + 1)
+
+
+# CPU 0                             CPU 1 has frame 1 cached twice, once writable
+# demote: one entry could wait, the
+# other one cannot
+#                                   write frame 1: lost, if it was copied
+# IPI, copy
+#                                   read: what was written
+ONE_OF_TWO_WRITABLE = Litmus(
+    name="one-writable-mapping",
+    question="Of two mappings of a folio one is writable: is it copied only when both are flushed?",
+    programs=(mover, in_order(call(user_write, PAGE + 1, 12), call(user_read, PAGE))),
+    setup=_mapped_twice,
+    expected=(
+        never("immediate", RECEIVED),
+        *postings_never(RECEIVED),
+        sometimes("mistake:defers-the-whole-batch"),
+    ),
+    fast=2,
+    slow=1,
+)
+
+
+def _dirty(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, dirty=True, version=VERSION, cached=(1,))
+
+
+# CPU 0                             CPU 1 has frame 1 cached, read-only and dirty
+# demote: on a list of its own, or
+# not deferred
+#                                   read
+# the end: flush what is on that list, too
+DIRTY_PENDING = Litmus(
+    name="dirty-entry-pending",
+    question="An entry is read-only and dirty, nobody writes: is its source freed in the end?",
+    programs=(mover, reader),
+    setup=_dirty,
+    expected=(
+        never("immediate", RECEIVED),
+        never("migrc:v3", RECEIVED),
+        never("migrc:rfc2", DEFERRED, RECEIVED),
+        never("migrc:v9", RECEIVED),
+        sometimes("mistake:drains-what-is-clean"),
+    ),
+    fast=2,
+    slow=1,
+)
+
+
 def _dirty_and_clean(setup: Setup) -> None:
     setup.area(PAGE, AREA_PAGES)
     setup.page(PAGE, dirty=True, version=VERSION, cached=(1,))

@@ -52,7 +52,7 @@ PUT_OFF = "flush of a huge page put off"
 REFUSED = "promotion refused"
 
 
-def _one_huge_page(setup: Setup) -> None:
+def one_huge_page(setup: Setup) -> None:
     """Frames 2 and 3, the only block of two; frame 1 is a small page's."""
     setup.area(PAGE, AREA_PAGES)
     setup.page(SMALL, version=VERSION)
@@ -92,7 +92,7 @@ AS_POSTED = Litmus(
     name="huge-copy",
     question="Is a PMD-mapped folio flushed for as soon as it is unmapped, and by every posting?",
     programs=(_mover_that_looks, call(read, TAIL)),
-    setup=_one_huge_page,
+    setup=one_huge_page,
     expected=(never("immediate", RECEIVED, REUSED), *postings_never(RECEIVED, REUSED)),
     fast=3,
     slow=2,
@@ -112,7 +112,7 @@ BATCHED_COPY = Litmus(
     name="huge-batched-copy",
     question="If the flush of a huge folio could be deferred: would its tail be reused only after the flush?",
     programs=(_mover, call(read, TAIL)),
-    setup=_one_huge_page,
+    setup=one_huge_page,
     expected=(
         never("immediate", RECEIVED, REUSED),
         *postings_never(DEFERRED, REUSED, STALE),
@@ -135,7 +135,7 @@ WRITE = Litmus(
     name="huge-write-fault",
     question="No posting looks in do_huge_pmd_wp_page: can a write there overtake a flush that it owes?",
     programs=(_moves_and_writes, call(read, TAIL)),
-    setup=_one_huge_page,
+    setup=one_huge_page,
     expected=(never("immediate", RECEIVED, WP_FAULTS), *postings_never(RECEIVED, WP_FAULTS)),
     fast=3,
     slow=2,
@@ -151,7 +151,7 @@ BATCHED_WRITE = Litmus(
     name="huge-batched-write-fault",
     question="If the flush of a huge folio could be deferred: would a write to it be found in time?",
     programs=(_moves_and_writes, call(read, TAIL)),
-    setup=_one_huge_page,
+    setup=one_huge_page,
     expected=(never("immediate", RECEIVED, WP_FAULTS), *postings_sometimes(MADE_WRITABLE)),
     fast=3,
     slow=2,
@@ -160,7 +160,7 @@ BATCHED_WRITE = Litmus(
 
 
 def _one_small_page_to_promote(setup: Setup) -> None:
-    _one_huge_page(setup)
+    one_huge_page(setup)
     assert setup.page(SLOW_SMALL, node=SLOW, version=VERSION) == SLOW_FRAME
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emulator.kernel.user import user_write
-from emulator.machine.litmus import Litmus
+from emulator.machine.litmus import FAST, SLOW, Litmus
 from scenarios.litmus.answers import (
     DEFERRED,
     MADE_WRITABLE,
@@ -15,8 +15,8 @@ from scenarios.litmus.answers import (
     postings_sometimes,
     sometimes,
 )
-from scenarios.litmus.starts import PAGE, cached_page, file_page
-from scenarios.litmus.steps import call, in_order, mover, reader
+from scenarios.litmus.starts import PAGE, cached_page, file_page, pages
+from scenarios.litmus.steps import call, in_order, move, mover, reader
 
 ELSEWHERE = 0x20
 
@@ -38,6 +38,23 @@ PENDING_WRITE = Litmus(
         *postings_never(DEFERRED, WRITE_FAULTS, STALE),
         sometimes("mistake:write-fault-forgets"),
     ),
+)
+
+# CPU 0 promotes frame 2, then       CPU 1 has frame 2 cached
+# writes: the request hangs on the
+# list of the slow node
+PROMOTED_WRITE = Litmus(
+    name="write-fault-promoted",
+    question="Does a write fault on a promoted folio flush for the node that it came from?",
+    programs=(in_order(call(move, 2, FAST), call(user_write, PAGE, 11)), reader),
+    setup=pages(PAGE, cached=(1,), node=SLOW),
+    expected=(
+        never("immediate"),
+        *postings_never(DEFERRED, WRITE_FAULTS, STALE),
+        sometimes("mistake:flushes-one-node", MADE_WRITABLE),
+    ),
+    fast=1,
+    slow=1,
 )
 
 # CPU 0 demotes                     CPU 1 writes                  CPU 2 has the source cached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emulator.kernel.percpu import PerCpu
 from emulator.policies.migrc_v9 import MigrcV9
 
 
@@ -29,3 +30,13 @@ class AddsWhileFlushing(MigrcV9):
     async def may_add(self) -> bool:
         """Always."""
         return True
+
+
+class AnyFlushClearsAll(MigrcV9):
+    """v9's rmap_flush_end takes the CPUs of the batch out of the mask. Here it empties the mask."""
+
+    name = "mistake:any-flush-clears-all"
+
+    async def unmap_flush_end(self, cpu: PerCpu, mask: int) -> None:
+        """Takes everybody for flushed."""
+        await super().unmap_flush_end(cpu, cpu.parameters.all_cpus)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import Load
+from emulator.hardware.operations import LlistDelAll, Load
+from emulator.hardware.pte import pte_dirty
 from emulator.kernel.percpu import PerCpu, Task, TlbUbc, cpumask_word
-from emulator.policies.migrc import RequestUnderConstruction
-from emulator.policies.migrc_rfc2 import MigrcRfc2, RequestPair
+from emulator.policies.migrc import Request, RequestUnderConstruction
+from emulator.policies.migrc_rfc2 import MIGRC_REQS, MigrcRfc2, RequestPair
 from emulator.policies.migrc_v3 import MigrcV3
 
 
@@ -128,3 +129,97 @@ class HungTooEarly(MigrcV3):
     async def migrate_end(self, cpu: PerCpu) -> None:
         """It hangs already."""
         cpu.current.policy_state = None
+
+
+class FailureDropsTheBatch(MigrcV3):
+    """v3, migrc_undo_folios takes back one folio. Here a failed move empties the request.
+
+    What was moved before it keeps its reference for ever.
+    """
+
+    name = "mistake:failure-drops-the-batch"
+
+    async def folio_not_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """Forgets the others."""
+        await super().folio_not_moved(cpu, src, dst)
+        request: RequestUnderConstruction | None = cpu.current.policy_state
+        if request is not None:
+            request.folios.clear()
+
+
+class MaskOfTheLastRequest(MigrcV3):
+    """v3, migrc_gather: `arch_tlbbatch_fold` for each request. Here the last one's CPUs stand."""
+
+    name = "mistake:mask-of-the-last-request"
+
+    async def take_lists(self, cpu: PerCpu, names: tuple[str, ...]) -> tuple[TlbUbc, list[int]]:
+        """Overwrites the mask."""
+        batch = TlbUbc()
+        folios: list[int] = []
+        for name in names:
+            for node in await LlistDelAll(name):
+                request = Request(*node)
+                batch.cpumask = await self.skip_flushed_cpus(cpu, request)
+                folios += request.folios
+        return batch, folios
+
+
+class SkipsByTheFirstRequest(MigrcV3):
+    """v3, arch_migrc_adj for each request. Here once for all, by the earliest generation of the lists."""
+
+    name = "mistake:skips-by-the-first-request"
+
+    async def take_lists(self, cpu: PerCpu, names: tuple[str, ...]) -> tuple[TlbUbc, list[int]]:
+        """Folds first and skips then."""
+        batch = TlbUbc()
+        folios: list[int] = []
+        first: int | None = None
+        for name in names:
+            for node in await LlistDelAll(name):
+                request = Request(*node)
+                first = request.gen if first is None or self.before(request.gen, first) else first
+                batch.cpumask |= request.cpumask
+                folios += request.folios
+        if first is not None:
+            batch.cpumask = await self.skip_flushed_cpus(cpu, Request(first, batch.cpumask, ()))
+        return batch, folios
+
+
+class DefersWhatIsClean(MigrcV3):
+    """v3, set_tlb_ubc_flush_pending: `pte_write` chooses the ordinary batch. Here only `pte_dirty` does.
+
+    The destination is mapped writable, so that nobody faults before it differs from the source.
+    """
+
+    name = "mistake:defers-what-is-clean"
+
+    def batch_for(self, task: Task, pte: int) -> TlbUbc:
+        """What nobody has written through may wait."""
+        request: RequestUnderConstruction | None = task.policy_state
+        if request is not None and not pte_dirty(pte):
+            return request.tlb_ubc_ro
+        return super().batch_for(task, pte)
+
+
+class DefersTheWholeBatch(MigrcV3):
+    """v3, can_migrc_test: nothing was added to the ordinary batch. Here one entry that may wait is enough."""
+
+    name = "mistake:defers-the-whole-batch"
+
+    async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """Puts off what the other entries owe as well."""
+        request: RequestUnderConstruction | None = cpu.current.policy_state
+        if request is not None and request.tlb_ubc_ro.nr_flush_required:
+            request.tlb_ubc_ro.fold(cpu.current.tlb_ubc)
+            request.nr_required = 0
+        await super().after_unmap(cpu, src, dst)
+
+
+class DrainsWhatIsClean(MigrcRfc2):
+    """RFC v2 keeps two lists. Here the last flush takes only that of clean entries."""
+
+    name = "mistake:drains-what-is-clean"
+
+    async def drain(self, cpu: PerCpu) -> None:
+        """Forgets the other one."""
+        await self.flush_lists(cpu, (MIGRC_REQS,))

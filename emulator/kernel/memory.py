@@ -26,7 +26,6 @@ from emulator.hardware.operations import (
     SetPte,
     Unlock,
     WaitPte,
-    XchgPte,
 )
 from emulator.hardware.pte import (
     ACCESSED,
@@ -51,7 +50,7 @@ from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu, folio_lock
-from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.kernel.pgtable_generic import ptep_clear_flush
 from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma
 
 ANONYMOUS = 0
@@ -205,9 +204,8 @@ async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
         if old != ZERO_PFN:
             await FolioPut(old)
         return
-    # ptep_clear_flush: everybody must miss before the copy can be written.
-    await XchgPte(mm, vpn, 0)
-    await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
+    # Everybody must miss before the copy can be written.
+    await ptep_clear_flush(cpu, mm, vpn)
     await SetPte(mm, vpn, mk_pte(copy, PRESENT | ACCESSED | RW | DIRTY | EXCLUSIVE))
     await Unlock(lock)
     cpu.count("pgcow")

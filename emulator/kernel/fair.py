@@ -74,7 +74,7 @@ async def task_numa_work(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...
         # reset_ptenuma_scan
         await AtomicAdd(numa_scan_seq_word(mm), 1)
         offset = 0
-    before = cpu.counted("nr_tlb_remote_flush")
+    before = cpu.remote_flushes()
     offset = await _scan(cpu, mm, areas, offset)
     cpu.count_flushes("tlb_remote_flush_scan", before)
     if not offset:

@@ -168,7 +168,7 @@ async def migrate_misplaced_folio(cpu: PerCpu, pfn: int, target: int) -> bool:
     if not isolated:
         return False
     # folio_migrate_flags keeps PG_active. Nothing reclaims the slow tier, so what is there is inactive.
-    before = cpu.counted("nr_tlb_remote_flush")
+    before = cpu.remote_flushes()
     moved, failed = await migrate_pages(cpu, [pfn], target, MR_NUMA_MISPLACED)
     cpu.count_flushes("tlb_remote_flush_promotion", before)
     for stayed in failed:

@@ -246,9 +246,13 @@ class PerCpu:
         """How often this CPU has counted that."""
         return self.vmstat.get(counter, 0)
 
+    def remote_flushes(self) -> int:
+        """How many remote flushes this CPU has begun, for `count_flushes` only."""
+        return self.counted("nr_tlb_remote_flush")
+
     def count_flushes(self, counter: str, before: int) -> None:
         """Add to a counter by how much this CPU's nr_tlb_remote_flush has grown since it was `before`."""
-        self.count(counter, self.counted("nr_tlb_remote_flush") - before)
+        self.count(counter, self.remote_flushes() - before)
 
     def count_interrupt(self) -> None:
         """This CPU's column of the TLB row in /proc/interrupts."""

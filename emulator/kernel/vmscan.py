@@ -70,7 +70,7 @@ async def shrink_active_list(cpu: PerCpu, node: int, pages: int) -> None:
 
 async def demote_folio_list(cpu: PerCpu, folios: list[int], pages: int) -> int:
     """demote_folio_list: move isolated folios of `pages` in all to the slow tier; how many of these went."""
-    before = cpu.counted("nr_tlb_remote_flush")
+    before = cpu.remote_flushes()
     _, failed = await migrate_pages(cpu, folios, SLOW_NODE, MR_DEMOTION)
     cpu.count_flushes("tlb_remote_flush_demotion", before)
     for pfn in failed:

@@ -38,6 +38,13 @@ class CountedCpu(PerCpu):
         """This CPU's column of the TLB row in /proc/interrupts."""
         self.__dict__["tlb_interrupts"] += 1
 
+    def remote_flushes(self) -> int:
+        """Always 0: what the kernel keeps of it for its reports would tell states apart that go on alike."""
+        return 0
+
+    def count_flushes(self, counter: str, before: int) -> None:
+        """Nobody reports what flushes were for."""
+
     def counted(self, counter: str) -> int:
         """How often this CPU has counted that. Raises Unasked."""
         if counter not in self.asked:

@@ -19,6 +19,7 @@ from emulator.hardware.operations import (
     PmdRange,
     PopulatePmd,
     Series,
+    SetPte,
     SplitHugePage,
     Unlock,
     WaitPte,
@@ -92,6 +93,25 @@ async def do_huge_pmd_wp_page(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> None:
     await FolioPut(pfn)
 
 
+async def pmdp_clear_bits(cpu: PerCpu, mm: int, vpn: int, pmd: int, bits: int) -> bool:
+    """What MADV_FREE and MADV_COLD do to a whole PMD, under its lock: invalid and flushed, then back without
+    `bits` (pmdp_invalidate, set_pmd_at). False if it had none of them."""
+    if not pmd & bits:
+        return False
+    pmd = await pmdp_invalidate(cpu, mm, vpn, pmd)
+    await SetPte(mm, vpn, pmd & ~bits)
+    return True
+
+
+async def pmdp_invalidate(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> int:
+    """pmdp_invalidate: present to the kernel, not to a walker (pmd_mkinvalid), and flushed; what it was."""
+    # What a walker has set meanwhile is kept.
+    while (seen := await CmpxchgPte(mm, vpn, pmd, pmd & ~PRESENT | PROTNONE)) != pmd:
+        pmd = seen
+    await flush_tlb_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
+    return pmd
+
+
 async def split_huge_pmd(cpu: PerCpu, mm: int, vpn: int) -> None:
     """__split_huge_pmd: a page table takes the PMD's place, and the folio stays as it is.
 
@@ -106,11 +126,7 @@ async def split_huge_pmd(cpu: PerCpu, mm: int, vpn: int) -> None:
         await WaitPte(mm, vpn, pmd)
         await Lock(lock)
     if pmd & PSE:
-        # pmd_mkinvalid: present to the kernel, not to a walker. What a walker has set meanwhile is kept.
-        while (seen := await CmpxchgPte(mm, vpn, pmd, pmd & ~PRESENT | PROTNONE)) != pmd:
-            pmd = seen
-        await flush_tlb_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
-        await PopulatePmd(mm, vpn, pmd)
+        await PopulatePmd(mm, vpn, await pmdp_invalidate(cpu, mm, vpn, pmd))
         cpu.count("thp_split_pmd")
     await Unlock(lock)
 

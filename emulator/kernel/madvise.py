@@ -16,8 +16,10 @@ from emulator.hardware.operations import (
     FolioPutbackLru,
     FolioRmap,
     FolioSetFlag,
+    GetPte,
     Lock,
     MappedRange,
+    PmdRange,
     Series,
     Unlock,
 )
@@ -25,19 +27,19 @@ from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
     ZERO_PFN,
-    page_tables,
     pte_huge,
     pte_pfn,
     pte_present,
     ptl,
 )
+from emulator.kernel.huge_memory import pmdp_clear_bits, split_huge_page
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu, zap_page_range_single
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE, PG_REFERENCED
-from emulator.memory.page_table import HugePageSplit, Vma
+from emulator.memory.page_table import Vma
 
 Advice = Callable[[PerCpu, int, Vma, int, int], Awaitable[object]]
 """What is done to pages [start, end) of one area of an mm."""
@@ -81,8 +83,11 @@ async def madvise_free(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> 
         return 0
     tlb = await tlb_gather_mmu(mm)
     marked = 0
-    for first, last in page_tables(start, end):
-        marked += len(await madvise_free_pte_range(cpu, tlb, first, last))
+    for first, last, whole in await _walk(cpu, mm, start, end):
+        if whole:
+            marked += await madvise_free_huge_pmd(cpu, tlb, first)
+        else:
+            marked += len(await madvise_free_pte_range(cpu, tlb, first, last))
     await tlb_finish_mmu(cpu, tlb)
     cpu.count("pglazyfree", marked)
     return marked
@@ -92,8 +97,11 @@ async def madvise_cold(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> 
     """madvise_cold (MADV_COLD): the pages count as unused for long and are inactive; how many."""
     tlb = await tlb_gather_mmu(mm)
     cold = 0
-    for first, last in page_tables(start, end):
-        folios = await madvise_cold_or_pageout_pte_range(cpu, tlb, first, last, True)
+    for first, last, whole in await _walk(cpu, mm, start, end):
+        if whole:
+            folios = await madvise_cold_or_pageout_huge_pmd(cpu, tlb, first, True)
+        else:
+            folios = await madvise_cold_or_pageout_pte_range(cpu, tlb, first, last, True)
         for pfn in folios:
             # folio_deactivate
             await FolioPutbackLru(pfn, False)
@@ -111,9 +119,12 @@ async def madvise_pageout(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) 
     """
     tlb = await tlb_gather_mmu(mm)
     freed = 0
-    for first, last in page_tables(start, end):
+    for first, last, whole in await _walk(cpu, mm, start, end):
         clears = cpu.parameters.pageout_clears_young
-        folios = await madvise_cold_or_pageout_pte_range(cpu, tlb, first, last, clears)
+        if whole:
+            folios = await madvise_cold_or_pageout_huge_pmd(cpu, tlb, first, clears)
+        else:
+            folios = await madvise_cold_or_pageout_pte_range(cpu, tlb, first, last, clears)
         # reclaim_pages
         kept = await shrink_file_folios(cpu, folios, writes=False)
         for pfn in kept:
@@ -121,6 +132,70 @@ async def madvise_pageout(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) 
         freed += len(folios) - len(kept)
     await tlb_finish_mmu(cpu, tlb)
     return freed
+
+
+async def _walk(cpu: PerCpu, mm: int, start: int, end: int) -> list[tuple[int, int, bool]]:
+    """walk_page_range: (first page, end, whether that is one huge page) of each PMD's part of [start, end).
+
+    A huge page of which only a part is meant is split, the folio as well, so that the advice is about its
+    pages; one that cannot be is left alone.
+    """
+    found = []
+    for first, pmd in await PmdRange(mm, start, end):
+        last = first + cpu.parameters.table_pages
+        whole = bool(pmd) and start <= first and last <= end
+        if not pmd or whole or await _split_folio(cpu, pte_pfn(pmd)):
+            found.append((max(first, start), min(last, end), whole))
+    return found
+
+
+async def _split_folio(cpu: PerCpu, pfn: int) -> bool:
+    """split_folio of one that is mapped here."""
+    if not await FolioIsolateLru(pfn):
+        return False
+    split = await split_huge_page(cpu, pfn)
+    for page in range(cpu.parameters.hpage_nr if split else 1):
+        await FolioPutbackLru(pfn + page, False)
+    return split
+
+
+async def _lock_pmd(mm: int, vpn: int) -> int:
+    """pmd_trans_huge_lock: the huge PMD, if it is mapped here only, else 0; the lock is held."""
+    _, pmd = await Series((Lock(ptl(mm, vpn)), GetPte(mm, vpn)))
+    mapped = pte_huge(pmd) and pte_present(pmd) and len(await FolioRmap(pte_pfn(pmd))) == 1
+    return pmd if mapped else 0
+
+
+async def madvise_free_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int) -> int:
+    """madvise_free_huge_pmd of a whole one: how many pages were marked. It is flushed for twice: when it is
+    made invalid, and with the gather."""
+    pages = cpu.parameters.hpage_nr
+    pmd = await _lock_pmd(tlb.mm, vpn)
+    if pmd:
+        pfn = pte_pfn(pmd)
+        await FolioClearFlag(pfn, PG_DIRTY)
+        if await pmdp_clear_bits(cpu, tlb.mm, vpn, pmd, ACCESSED | DIRTY):
+            tlb.adjust_range(vpn, pages, pages)
+        await Series((FolioClearFlag(pfn, PG_REFERENCED), FolioSetFlag(pfn, PG_LAZYFREE)))
+    await Unlock(ptl(tlb.mm, vpn))
+    return pages if pmd else 0
+
+
+async def madvise_cold_or_pageout_huge_pmd(
+    cpu: PerCpu, tlb: MmuGather, vpn: int, clear_young: bool
+) -> list[int]:
+    """What madvise_cold_or_pageout_pte_range does with a whole PMD: its frame, isolated, if it may be."""
+    pages = cpu.parameters.hpage_nr
+    isolated = []
+    pmd = await _lock_pmd(tlb.mm, vpn)
+    if pmd:
+        if clear_young and await pmdp_clear_bits(cpu, tlb.mm, vpn, pmd, ACCESSED):
+            tlb.adjust_range(vpn, pages, pages)
+        await FolioClearFlag(pte_pfn(pmd), PG_REFERENCED)
+        if await FolioIsolateLru(pte_pfn(pmd)):
+            isolated.append(pte_pfn(pmd))
+    await Unlock(ptl(tlb.mm, vpn))
+    return isolated
 
 
 async def madvise_free_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: int) -> list[int]:
@@ -167,16 +242,9 @@ async def madvise_cold_or_pageout_pte_range(
 
 
 async def _lock_table(cpu: PerCpu, mm: int, start: int, end: int) -> tuple[tuple[int, int], ...]:
-    """pte_offset_map_lock, and the flush that is owed for what was unmapped before; what is mapped.
-
-    Raises HugePageSplit for huge pages, of which the kernel takes whole ones as they are and splits others.
-    """
+    """pte_offset_map_lock, and the flush that is owed for what was unmapped before; what is mapped."""
     await Lock(ptl(mm, start))
     mapped = await MappedRange(mm, start, end)
-    if any(pte_huge(entry) for _, entry in mapped):
-        raise HugePageSplit(
-            f"advice about pages {start:#x} to {end - 1:#x} of mm {mm}, with huge ones: left out"
-        )
     await flush_tlb_batched_pending(cpu, mm)
     return mapped
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from emulator.hardware.operations import GetPte, NrFree
-from emulator.hardware.pte import pte_huge, pte_pfn
+from emulator.hardware.pte import ACCESSED, DIRTY, PSE, pte_huge, pte_pfn
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.khugepaged import collapse_huge_page
-from emulator.kernel.madvise import do_madvise, madvise_dontneed
+from emulator.kernel.madvise import Advice, do_madvise, madvise_cold, madvise_dontneed, madvise_free
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.mmap import do_mmap, do_munmap
 from emulator.kernel.mmu_gather import zap_page_range_single
@@ -156,6 +156,27 @@ def test_splits_race_with_walkers_faults_and_migrations(seed: int) -> None:
     assert not done.violations
 
 
+@pytest.mark.parametrize("advice", [madvise_free, madvise_cold])
+def test_advice_takes_whole_ones_as_they_are_and_splits_others(advice: Advice) -> None:
+    async def body(cpu: PerCpu) -> None:
+        await user_write(cpu, HEAP, 1)
+        await user_write(cpu, HEAP + 2, 2)
+        dropped = cpu.counted("nr_tlb_local_flush_one")
+        assert await do_madvise(cpu, MM, HEAP, HEAP + 2, advice)
+        # Two pages when it is made invalid, one PMD with the gather.
+        assert cpu.counted("nr_tlb_local_flush_one") == dropped + 3
+        entry = await GetPte(MM, HEAP)
+        assert pte_huge(entry) and not entry & ACCESSED
+        assert bool(entry & DIRTY) == (advice is madvise_cold)
+        assert await do_madvise(cpu, MM, HEAP + 2, HEAP + 3, advice)
+        assert cpu.counted("thp_split_page") == 1
+        head, tail = await GetPte(MM, HEAP + 2), await GetPte(MM, HEAP + 3)
+        assert not head & (ACCESSED | PSE) and tail & ACCESSED
+        assert await user_read(cpu, HEAP) == 1 and await user_read(cpu, HEAP + 2) == 2
+
+    run(body)
+
+
 def _random(seed: int, name: str, actions: Sequence[str]) -> Body:
     async def body(cpu: PerCpu) -> None:
         rng = random.Random(f"{seed}/{name}")
@@ -173,8 +194,9 @@ def _random(seed: int, name: str, actions: Sequence[str]) -> Body:
                     await do_mmap(cpu, MM, start, end, VM_READ | VM_WRITE)
                 elif action == "protect":
                     await do_mprotect_pkey(cpu, MM, start, end, rng.choice((PROT_READ, READ_WRITE)))
-                elif action == "drop":
-                    await do_madvise(cpu, MM, start, end, madvise_dontneed)
+                elif action == "advise":
+                    advice = rng.choice((madvise_dontneed, madvise_free, madvise_cold))
+                    await do_madvise(cpu, MM, start, end, advice)
                 elif action == "collapse":
                     await collapse_huge_page(cpu, MM, cpu.parameters.hpage_head(start))
                 elif action == "scan":
@@ -193,7 +215,7 @@ def _random(seed: int, name: str, actions: Sequence[str]) -> Body:
 def test_whatever_happens_to_parts_of_huge_pages(seed: int, policy: str) -> None:
     shares = ("read", "write", "demote", "promote", "scan", "collapse")
     bodies = [_random(seed, "a", shares)]
-    bodies += [_random(seed, name, (*shares, "map anew", "protect", "drop")) for name in "bc"]
+    bodies += [_random(seed, name, (*shares, "map anew", "protect", "advise")) for name in "bc"]
     threads = [Thread(cpu, body) for cpu, body in enumerate(bodies)]
     area = Vma(HEAP, HEAP + 16, VM_READ | VM_WRITE, 0)
     done = SmallMachine(*threads, cpus=3, policy=POLICIES[policy], hpage_order=2, areas=(area,)).run(seed)

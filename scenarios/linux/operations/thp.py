@@ -6,6 +6,7 @@ from emulator.hardware.operations import FindVma, FolioIsolateLru, FolioPutbackL
 from emulator.hardware.pte import PMD_ORDER, pte_pfn
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.khugepaged import collapse_huge_page
+from emulator.kernel.madvise import do_madvise, madvise_cold, madvise_free
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mmu_gather import zap_page_range_single
@@ -60,6 +61,14 @@ async def _dontneed_part(cpu: PerCpu, pages: int) -> None:
     await zap_page_range_single(cpu, MM, area, HUGE + 16, HUGE + 24)
 
 
+async def _free(cpu: PerCpu, pages: int) -> None:
+    await do_madvise(cpu, MM, HUGE, HUGE + pages * SIZE, madvise_free)
+
+
+async def _cold(cpu: PerCpu, pages: int) -> None:
+    await do_madvise(cpu, MM, HUGE, HUGE + pages * SIZE, madvise_cold)
+
+
 async def _fork(cpu: PerCpu, pages: int) -> None:
     await dup_mmap(cpu, MM, CHILD, ((HUGE, HUGE + SIZE),))
 
@@ -100,5 +109,7 @@ DONTNEED = Operation("thp_dontneed", _dontneed, _huge, _write_huge, settings=THP
 MPROTECT_PART = Operation("thp_mprotect_part", _read_only_part, _huge, _write_huge, settings=THP)
 DONTNEED_PART = Operation("thp_dontneed_part", _dontneed_part, _huge, _write_huge, settings=THP)
 COW_PARENT = Operation("thp_cow_parent", _write_one, _huge, _write_huge, prepare=_fork, settings=THP)
+FREE = Operation("thp_madv_free", _free, _huge, _write_huge, settings=THP)
+COLD = Operation("thp_madv_cold", _cold, _huge, _write_huge, settings=THP)
 COLLAPSE = Operation("thp_collapse", _collapse, _small, _write_small, settings=THP)
 MOVE = Operation("thp_move_N", _move, _huge, _write_huge, settings=THP)

@@ -71,8 +71,7 @@ def verdict(case: Case, known: dict[str, Operation], kernel: str, pcid: bool) ->
         return Verdict(case, None, (), Outcome.NOT_MODELLED, str(problem))
     differs = differing(ours, case.counted)
     expected = known_difference(case, kernel, pcid, KNOWN)
-    alike, runs = case.agreed
-    if differs and alike * 2 <= runs:
+    if differs and not case.steady:
         outcome, expected = Outcome.UNSTEADY, None
     elif differs:
         outcome = Outcome.KNOWN if expected else Outcome.DIFFERENT

@@ -60,6 +60,12 @@ class Case(NamedTuple):
         """Operation and configuration."""
         return self.operation, self.configuration
 
+    @property
+    def steady(self) -> bool:
+        """More than half of the runs were alike."""
+        alike, runs = self.agreed
+        return alike * 2 > runs
+
 
 class Recording(NamedTuple):
     """A file of cases: the kernel's release (`""` if it does not say), what else it says, and the cases."""

@@ -27,7 +27,8 @@ from emulator.kernel.tlb import (
     TLB_FLUSH_ALL,
 )
 from emulator.machine.builder import Machine, parameters_of
-from emulator.machine.stepper import plain_engine
+from emulator.machine.stepper import LocalEngine, plain_engine
+from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Tier
 from emulator.memory.zone import Watermarks
 from emulator.policies.immediate import Immediate
@@ -211,16 +212,25 @@ class Testbed(Machine):
         Raises RuntimeError if the programs do not come to their end.
         """
         engine = plain_engine(self)
-        while True:
-            for number in range(CPUS - 1, -1, -1):
-                if possible := engine.transitions(number):
-                    engine.take(min(possible, key=lambda one: _ORDER.index(one.kind)))
-                    break
-            else:
-                break
+        while any(_advance(engine, number) for number in range(CPUS - 1, -1, -1)):
+            pass
         if not self.log.over:
             raise RuntimeError(f"{self.operation.name} does not come to its end: {engine.deadlock().text}")
         return self.log.counted()
+
+
+def _advance(engine: LocalEngine, number: int) -> bool:
+    """Let one CPU take its next step, if it can take one."""
+    cpu = engine.cpus[number]
+    choices = cpu.choices()
+    if len(choices) > 1:
+        choices.sort(key=lambda choice: _ORDER.index(choice.transition.kind))
+    for transition, operation in choices:
+        answer = None if operation is None else engine.shared.execute(number, operation)
+        if answer is not BLOCKED:
+            cpu.take(transition, answer)
+            return True
+    return False
 
 
 async def _spins(cpu: PerCpu) -> None:

@@ -14,7 +14,8 @@ from scenarios.linux.differences import reason_not_modelled
 from scenarios.linux.operation import find
 from scenarios.linux.operations import OPERATIONS
 from scenarios.linux.recorder import booted, initial_files, plan
-from scenarios.linux.recorder.traced import BrokenTrace, count_events, majority, read_trace
+from scenarios.linux.recorder.initial_files import Kernel
+from scenarios.linux.recorder.traced import BrokenTrace, Traced, count_events, majority, read_trace
 from scenarios.linux.testbed import CONFIGURATIONS
 from scenarios.usage import UsageProblem
 
@@ -164,6 +165,26 @@ def test_what_cannot_be_recorded_is_told(
 ) -> None:
     assert migrc("compare", "linux", *options) == 2
     assert told in capsys.readouterr().err
+
+
+def test_cases_without_a_majority_are_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    booted_with: list[list[tuple[str, str]]] = []
+
+    def boot(kernel: object, cases: list[tuple[str, str]], *_: object) -> list[Traced]:
+        booted_with.append(cases)
+        sends = (1, 2) if len(booted_with) == 1 else (2, 2)
+        fork = [Traced("fork", "k0", NONE._replace(send=send)) for send in sends]
+        return fork + [Traced("nothing", "k0", NONE)] * cases.count(("nothing", "k0"))
+
+    monkeypatch.setattr(booted, "QEMU", "sh")
+    monkeypatch.setattr(booted, "kernel_package", lambda *_: tmp_path)
+    monkeypatch.setattr(booted, "unpacked", lambda *_: Kernel("6.12.1", tmp_path, b""))
+    monkeypatch.setattr(booted, "_boot", boot)
+    recording = booted.record("6.12", [("fork", "k0"), ("nothing", "k0")], 2, tmp_path)
+    assert booted_with == [[("fork", "k0"), ("nothing", "k0")] * 2, [("fork", "k0")] * 2]
+    fork, nothing = recording.cases
+    assert fork.counted.send == 2 and fork.agreed == (3, 4) and nothing.agreed == (2, 2)
+    assert recording.kernel == "6.12.1" and not recording.pcid
 
 
 def test_without_qemu_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from scenarios.linux.cases import Recording
-from scenarios.linux.recorder.initial_files import initial_file_system, kernel_package, unpacked
-from scenarios.linux.recorder.traced import BrokenTrace, majority, read_trace
+from scenarios.linux.recorder.initial_files import Kernel, initial_file_system, kernel_package, unpacked
+from scenarios.linux.recorder.traced import BrokenTrace, Traced, majority, read_trace
 from scenarios.usage import UsageProblem
 
 QEMU: Final = "qemu-system-x86_64"
+_AGAIN: Final = 2
 _NODES: Final = ("896M", "384M")
 _APPEND: Final = (
     # no_timer_check: a starved guest panics otherwise. Four levels of page tables, as most machines have.
@@ -35,32 +36,25 @@ def record(
 ) -> Recording:
     """Record cases (operation, configuration) on Linux `version`; `look` is told how many have run.
 
-    Raises UsageProblem if something that is needed is missing, or if the guest dies.
+    Cases of which no count has a majority are run again, so often as well. Raises UsageProblem if something
+    that is needed is missing, or if the guest dies.
     """
     if shutil.which(QEMU) is None:
         raise UsageProblem(f"--record: no {QEMU} here; docs/linux.md says what to install")
     with TemporaryDirectory(prefix="migrc-record-") as folder:
         scratch = Path(folder)
         kernel = unpacked(kernel_package(version, packages, scratch), scratch)
-        archive = initial_file_system(kernel, [*cases] * runs, scratch)
-        console, trace = scratch / "console", scratch / "trace"
-        process = subprocess.Popen(_command(kernel.image, archive, console, trace), stdin=subprocess.DEVNULL)
-        try:
-            while process.poll() is None:
-                time.sleep(0.5)
-                look(_lines(trace, b"DONE "))
-        finally:
-            process.kill()
-            process.wait()
-        try:
-            with open(trace, errors="replace") as lines:
-                found, lost = majority(read_trace(lines))
-        except (BrokenTrace, OSError) as problem:
-            last = _last_line(console)
-            raise UsageProblem(f"--record: {problem}; its console's last line: {last}") from None
-    if lost:
-        names = ", ".join(" ".join(key) for key in lost[:8])
-        raise UsageProblem(f"--record: {len(lost)} cases failed in every run: {names}")
+        traced: list[Traced] = []
+        left = list(cases)
+        for _ in range(1 + _AGAIN):
+            traced += _boot(kernel, left * runs, scratch, look)
+            found, lost = majority(traced)
+            if lost:
+                names = ", ".join(" ".join(key) for key in lost[:8])
+                raise UsageProblem(f"--record: {len(lost)} cases failed in every run: {names}")
+            left = [case.key for case in found if not case.steady]
+            if not left:
+                break
     about = {
         "kernel": kernel.release,
         "date": datetime.date.today().isoformat(),
@@ -70,6 +64,27 @@ def record(
         "nodes": f"2 ({_NODES[0]} with the CPUs, {_NODES[1]} without)",
     }
     return Recording(kernel.release, False, about, tuple(found))
+
+
+def _boot(
+    kernel: Kernel, cases: Sequence[tuple[str, str]], scratch: Path, look: Callable[[int], None]
+) -> list[Traced]:
+    """Let the guest run these cases, in order."""
+    archive = initial_file_system(kernel, cases, scratch)
+    console, trace = scratch / "console", scratch / "trace"
+    process = subprocess.Popen(_command(kernel.image, archive, console, trace), stdin=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            time.sleep(0.5)
+            look(_lines(trace, b"DONE "))
+    finally:
+        process.kill()
+        process.wait()
+    try:
+        with open(trace, errors="replace") as lines:
+            return list(read_trace(lines))
+    except (BrokenTrace, OSError) as problem:
+        raise UsageProblem(f"--record: {problem}; its console's last line: {_last_line(console)}") from None
 
 
 def _command(image: Path, archive: Path, console: Path, trace: Path) -> list[str]:

@@ -419,7 +419,7 @@ static const struct operation operations[] = {
 	{ "thread_exit", anonymous, write_area, nothing, nothing, A_THREAD_EXITS },
 	{ "exit", anonymous, write_area, nothing, nothing, EXITS },
 	{ "uffd_wp", anonymous, write_area, register_uffd, protect_uffd },
-	{ "uffd_resolve", anonymous, write_area, register_and_protect, unprotect_uffd },
+	{ "uffd_unwp", anonymous, write_area, register_and_protect, unprotect_uffd },
 };
 
 /* "munmap_8": the operation, and its number in `pages`, 1 if there is none. */

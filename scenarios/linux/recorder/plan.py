@@ -30,7 +30,7 @@ OPERATIONS: Final = (
     *("thp_dontneed_part", "thp_move_1", "thp_move_3", "thp_collapse"),
     *("truncate_clean_8", "truncate_dirty_8", "truncate_tmpfs_8", "truncate_private_8"),
     *("punch_clean_8", "punch_dirty_8", "punch_tmpfs_8", "msync_1", "msync_8"),
-    *("clear_young_8", "clear_refs_8", "uffd_wp_8", "uffd_wp_100", "uffd_resolve_8"),
+    *("clear_young_8", "clear_refs_8", "uffd_wp_8", "uffd_wp_100", "uffd_unwp_8"),
     *("thread_exit", "exit_8"),
 )
 

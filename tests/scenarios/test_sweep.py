@@ -75,7 +75,7 @@ def test_the_table_has_a_line_for_each(migrc: Migrc, capsys: pytest.CaptureFixtu
     assert migrc(*SWEEP) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0] == "tiering: timed engine, kernel 6.6, x86, 4 CPUs, seed 0, unless varied"
+    assert lines[0] == "tiering: timed engine, kernel 6.12, x86, 4 CPUs, seed 0, unless varied"
     assert lines[2].split()[:4] == ["cpus", "sockets", "policy", "elapsed"]
     assert [line.split()[:3] for line in lines[3:]] == [
         [cpus, sockets, "immediate"] for cpus in "23" for sockets in "12"
@@ -238,7 +238,7 @@ def test_a_timed_run_has_the_document_of_a_live_one(migrc: Migrc, capsys: pytest
 def test_the_report_shows_what_shootdowns_took(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
     assert migrc("run", "tiering", "--engine", "timed", *SMALL) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("tiering: timed engine, kernel 6.6, x86, 4 CPUs, seed 0\n")
+    assert out.startswith("tiering: timed engine, kernel 6.12, x86, 4 CPUs, seed 0\n")
     assert "time in shootdowns, of all CPUs" in out
     assert err.startswith("migrc: immediate: 8,000 accesses, ")
 

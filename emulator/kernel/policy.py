@@ -41,7 +41,7 @@ class Policy:
     description: ClassVar[str] = ""
     """What it does, in one line."""
     like: ClassVar[str] = ""
-    """The shipped policy whose expectations in litmus tests are its too; without it nothing is expected."""
+    """The shipped policy whose expectations in tests are its too; else the one that it is derived from."""
     frees_before_flush: ClassVar[bool] = False
     """The source of a migration is freed before the flush; its frame is flushed before it is used again."""
     words_at_rest: ClassVar[tuple[str, ...]] = ()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import SLOW, Litmus, Setup
-from scenarios.litmus.answers import DEFERRED, PROMOTED, RECEIVED, never, postings_never, sometimes
+from scenarios.litmus.answers import (
+    DEFERRED,
+    MADE_WRITABLE,
+    PROMOTED,
+    RECEIVED,
+    never,
+    postings_never,
+    sometimes,
+)
 from scenarios.litmus.starts import AREA_PAGES, PAGE, VERSION, pages
 from scenarios.litmus.steps import bystander, call, in_order, move, mover, reader, scanner
 
@@ -25,7 +33,7 @@ DIRTY_CACHED = Litmus(
     expected=(
         never("immediate", PROMOTED),
         never("migrc:v3", PROMOTED),
-        sometimes("migrc:rfc2"),
+        sometimes("migrc:rfc2", "grace period: copied while writable"),
     ),
     fast=2,
     slow=1,
@@ -157,8 +165,8 @@ DIRTY_LIST = Litmus(
     setup=_dirty_and_clean,
     expected=(
         never("migrc:v3", DEFERRED, RECEIVED),
-        sometimes("migrc:rfc1"),
-        sometimes("migrc:rfc2"),
+        sometimes("migrc:rfc1", MADE_WRITABLE),
+        sometimes("migrc:rfc2", MADE_WRITABLE),
         never("migrc:v9", DEFERRED, RECEIVED),
     ),
     fast=2,

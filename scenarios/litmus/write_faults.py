@@ -70,7 +70,7 @@ NOT_YET_HUNG = Litmus(
     setup=cached_page,
     expected=(
         never("immediate", RECEIVED),
-        sometimes("migrc:v3"),
+        sometimes("migrc:v3", MADE_WRITABLE),
         never("migrc:rfc2", DEFERRED, WRITE_FAULTS, STALE),
         never("migrc:v9", DEFERRED, WRITE_FAULTS, STALE),
     ),

@@ -141,7 +141,8 @@ def without_expectations(results: Sequence[Result]) -> Iterable[str]:
         missed = {name for one in mine for name in one.unreached}
         missed -= {name for one in mine for name in one.job.reached if name not in one.unreached}
         never = f"; no run of any test counted {', '.join(sorted(missed))}" if missed else ""
-        yield f"nothing is expected of {policy}, which is not `like` any policy{never}"
+        alone = "neither `like` a shipped policy nor derived from one"
+        yield f"nothing is expected of {policy}, which is {alone}{never}"
 
 
 def ktap_head(planned: int) -> Iterable[str]:

@@ -6,7 +6,7 @@ rule is bad news all the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, get_args
@@ -17,9 +17,10 @@ from emulator.explore.exhaustive import Exhausted
 from emulator.explore.search import Tally
 from emulator.hardware.cpu import Transition
 from emulator.hardware.ordering import ARCHITECTURES
+from emulator.kernel.policy import Policy
 from emulator.machine.litmus import Expectation, Observation
 from emulator.machine.progress import LIVELOCK
-from emulator.policies.catalogue import canonical
+from emulator.policies.catalogue import POLICIES, canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
 from scenarios.subjects.policies import policy_factory
@@ -140,7 +141,7 @@ def plan(
         anything = tuple(dict.fromkeys(name for one in litmus.expected for name in one.reached))
         for policy in names:
             made = policy_factory(policy)()
-            like = "" if canonical(policy) in expected else made.like
+            like = "" if canonical(policy) in expected else stands_for(made, expected)
             nothing = Expectation(policy, None, None, None, anything)
             expectation = expected.get(canonical(like or policy), nothing)
             left_out = ""
@@ -153,6 +154,18 @@ def plan(
                 for arch in _archs(archs, expectation)
             ]
     return jobs
+
+
+def stands_for(made: Policy, expected: Collection[str]) -> str:
+    """The shipped policy whose expectations count where a test says nothing of a policy; empty if none.
+
+    It is the one that the policy says to be like, else the nearest that it is derived from; where the test
+    says nothing of that one either, what that one is derived from.
+    """
+    shipped = {type(make()): canonical(name) for name, make in POLICIES.items()}
+    kind = type(POLICIES[made.like]() if made.like else made)
+    known = [shipped[one] for one in kind.__mro__ if one in shipped]
+    return next((name for name in known if name in expected), known[0] if known else "")
 
 
 def _archs(archs: Sequence[str], expectation: Expectation) -> list[str]:

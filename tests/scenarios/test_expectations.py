@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scenarios.litmus import LITMUS
+from scenarios.runs.verdict import plan
 from scenarios.subjects.programs import LitmusName
 from scenarios.verbs.stress import LITMUS_ARCHS, _litmus_subjects
 
@@ -18,6 +19,7 @@ Migrc = Callable[..., int]
 OWN = """
 from emulator.hardware.operations import Load
 from emulator.kernel.policy import Policy
+from emulator.policies.migrc_rfc1 import MigrcRfc1
 from emulator.policies.migrc_v3 import MigrcV3
 from emulator.policies.migrc_v9 import MigrcV9
 
@@ -36,6 +38,22 @@ class V9(MigrcV9):
 
 class V3(MigrcV3):
     like = "migrc:v3"
+
+
+class FromV9(MigrcV9):
+    async def migrate_begin(self, cpu, reason):
+        await super().migrate_begin(cpu, reason)
+
+    def batch_for(self, task, pte):
+        return task.tlb_ubc
+
+
+class LikeRfc1(MigrcV9):
+    like = "migrc:rfc1"
+
+
+class FromRfc1(MigrcRfc1):
+    pass
 
 
 class Fails(Policy):
@@ -86,7 +104,8 @@ def test_without_like_the_report_says_that_nothing_is_expected_and_what_was_neve
     assert "the test expects nothing here; no run counted migrc_deferred" in out
     assert "2 of which nothing is expected" in out
     last = out.splitlines()[-1]
-    assert last.startswith("nothing is expected of own.py:Mainline, which is not `like` any policy; no run")
+    assert last.startswith("nothing is expected of own.py:Mainline, which is neither `like` a shipped policy")
+    assert "; no run of any test counted" in last
     assert "migrc_deferred" in last
 
 
@@ -97,6 +116,32 @@ def test_a_policy_without_the_fault_of_the_one_that_it_is_like_is_better(checked
         if any((each.policy, each.x86) == ("migrc:v3", "Sometimes") for each in one.expected)
     )
     assert checked(name, "--policy", "own.py:V3")[0] == 0
+
+
+def test_a_policy_that_is_derived_from_a_shipped_one_is_held_to_it(checked: Callable[..., Any]) -> None:
+    code, out, _ = checked(TEST, "--policy", "own.py:FromV9")
+    assert code == 1
+    assert "UNEXPECTED: vacuous: no run counted migrc_deferred" in out and ", as of migrc:v9" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "test", "stands_for"),
+    [
+        ("LikeRfc1", TEST, "migrc:rfc1"),
+        ("LikeRfc1", "write-fault-pending", "migrc:rfc2"),
+        ("FromRfc1", "write-fault-pending", "migrc:rfc2"),
+        ("FromV9", "write-fault-pending", "migrc:v9"),
+        ("SaysSo", "write-fault-pending", "migrc:v9"),
+        ("Mainline", "write-fault-pending", ""),
+        ("V9", "generation-half-range", "migrc:v9"),
+    ],
+)
+def test_where_a_test_says_nothing_of_a_policy_the_one_that_it_comes_from_counts(
+    name: str, test: str, stands_for: str, checked: Callable[..., Any]
+) -> None:
+    (job,) = plan([LitmusName(test)], [f"own.py:{name}"], ["x86"])
+    assert job.like == stands_for
+    assert (job.expected is None) == (not stands_for or test == "generation-half-range")
 
 
 @pytest.mark.parametrize("name", ["Unknown", "Circle"])

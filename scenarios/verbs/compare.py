@@ -122,11 +122,14 @@ def _record(
     path = cases or path_of(kernel)
     with bars(quiet) as news:
         whole = len(plan) * runs
-        recording = booted.record(
+        recording, lost = booted.record(
             kernel, plan, runs, packages, lambda done: news.show("record", done / whole, f"{done} of {whole}")
         )
     with file_problems(f"{path}: cannot be written", "another FILE"), whole_file(path) as file:
         file.write(written(recording).encode())
+    if lost:
+        names = ", ".join(" ".join(key) for key in lost[:8])
+        raise UsageProblem(f"--record: {path} is without {len(lost)} cases that failed in every run: {names}")
 
 
 def _recordings(kernel: str | None, cases: Path | None) -> list[tuple[str, Recording, str]]:

@@ -174,14 +174,16 @@ def test_cases_without_a_majority_are_run_again(monkeypatch: pytest.MonkeyPatch,
         booted_with.append(cases)
         sends = (1, 2) if len(booted_with) == 1 else (2, 2)
         fork = [Traced("fork", "k0", NONE._replace(send=send)) for send in sends]
-        return fork + [Traced("nothing", "k0", NONE)] * cases.count(("nothing", "k0"))
+        failed = [Traced("exit_8", "k0", None)] * cases.count(("exit_8", "k0"))
+        return fork + failed + [Traced("nothing", "k0", NONE)] * cases.count(("nothing", "k0"))
 
     monkeypatch.setattr(booted, "QEMU", "sh")
     monkeypatch.setattr(booted, "kernel_package", lambda *_: tmp_path)
     monkeypatch.setattr(booted, "unpacked", lambda *_: Kernel("6.12.1", tmp_path, b""))
     monkeypatch.setattr(booted, "_boot", boot)
-    recording = booted.record("6.12", [("fork", "k0"), ("nothing", "k0")], 2, tmp_path)
-    assert booted_with == [[("fork", "k0"), ("nothing", "k0")] * 2, [("fork", "k0")] * 2]
+    cases = [("fork", "k0"), ("nothing", "k0"), ("exit_8", "k0")]
+    recording, lost = booted.record("6.12", cases, 2, tmp_path)
+    assert booted_with == [cases * 2, [("fork", "k0")] * 2] and lost == [("exit_8", "k0")]
     fork, nothing = recording.cases
     assert fork.counted.send == 2 and fork.agreed == (3, 4) and nothing.agreed == (2, 2)
     assert recording.kernel == "6.12.1" and not recording.pcid

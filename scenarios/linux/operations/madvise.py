@@ -11,7 +11,17 @@ from emulator.kernel.madvise import (
     madvise_pageout,
 )
 from emulator.kernel.percpu import PerCpu
-from scenarios.linux.areas import MM, START, read_pages, shared_file, write_pages, written_file
+from scenarios.linux.areas import (
+    MM,
+    START,
+    anonymous_read,
+    nothing,
+    read_pages,
+    shared_file,
+    unpopulated,
+    write_pages,
+    written_file,
+)
 from scenarios.linux.operation import Operation, Step
 
 
@@ -25,6 +35,10 @@ def _advise(advice: Advice) -> Step:
 dontneed = _advise(madvise_dontneed)
 
 DONTNEED = Operation("dontneed_N", dontneed)
+DONTNEED_ZERO = Operation("dontneed_zero_N", dontneed, anonymous_read, read_pages)
+DONTNEED_UNPOPULATED = Operation("dontneed_unpopulated_N", dontneed, unpopulated, nothing)
+DONTNEED_FILE_CLEAN = Operation("dontneed_file_clean_N", dontneed, shared_file, read_pages)
+DONTNEED_FILE_DIRTY = Operation("dontneed_file_dirty_N", dontneed, written_file, write_pages)
 FREE = Operation("madv_free_N", _advise(madvise_free))
 COLD = Operation("madv_cold_N", _advise(madvise_cold))
 PAGEOUT_CLEAN = Operation("pageout_file_clean_N", _advise(madvise_pageout), shared_file, read_pages)

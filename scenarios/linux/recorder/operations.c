@@ -232,6 +232,8 @@ int move_listed(pid_t pid, size_t count)
 
 static void list_area(void) { list_pages(AREA, pages, PAGE); own_pages(); }
 static void move(void) { expect(move_listed(0, pages), "move_pages"); }
+/* Kernels before v6.3 leave inaccessible pages where they are, and say so in their status. */
+static void try_to_move(void) { expect(move_listed(0, pages) && status[0] == -1, "move_pages"); }
 static void list_read_only(void) { list_area(); read_only(); }
 static void list_inaccessible(void) { list_area(); inaccessible(); }
 
@@ -375,6 +377,10 @@ static const struct operation operations[] = {
 	{ "mprotect_ro_zero", anonymous_read, read_area, nothing, read_only },
 	{ "mprotect_file_ro", written_file, write_area, nothing, read_only },
 	{ "dontneed", anonymous, write_area, nothing, dontneed },
+	{ "dontneed_zero", anonymous_read, read_area, nothing, dontneed },
+	{ "dontneed_unpopulated", unpopulated, nothing, nothing, dontneed },
+	{ "dontneed_file_clean", shared_file, read_area, nothing, dontneed },
+	{ "dontneed_file_dirty", written_file, write_area, nothing, dontneed },
 	{ "madv_free", anonymous, write_area, nothing, madv_free },
 	{ "madv_cold", anonymous, write_area, nothing, madv_cold },
 	{ "pageout_file_clean", shared_file, read_area, nothing, pageout },
@@ -390,11 +396,12 @@ static const struct operation operations[] = {
 	{ "shared_tmpfs_write", shared_tmpfs, read_area, nothing, write_area },
 	{ "move", anonymous, write_area, list_area, move },
 	{ "move_ro", anonymous, write_area, list_read_only, move },
-	{ "move_none", anonymous, write_area, list_inaccessible, move },
+	{ "move_none", anonymous, write_area, list_inaccessible, try_to_move },
 	{ "move_remote", anonymous, write_area, nothing, nothing, CALLED_BY_ANOTHER },
 	{ "move_shared", shared_tmpfs, read_area, list_area, move, MAPPED_ELSEWHERE },
 	{ "mbind", anonymous, write_area, nothing, bind_area },
 	{ "moved_then_ro", with_others, write_both, move_others, read_only },
+	{ "moved_then_none", with_others, write_both, move_others, inaccessible },
 	{ "moved_then_munmap", with_others, write_both, move_others, call_munmap },
 	{ "moved_then_dontneed", with_others, write_both, move_others, dontneed },
 	{ "moved_then_write", with_others, write_both, move_others, write_area },
@@ -405,6 +412,7 @@ static const struct operation operations[] = {
 	{ "thp_dontneed", map_huge, write_huge, nothing, dontneed_huge },
 	{ "thp_dontneed_part", map_huge, write_huge, nothing, dontneed_part },
 	{ "thp_move", map_huge, write_huge, list_huge, move },
+	{ "thp_cow_parent", map_huge, write_huge, fork_before, write_huge },
 	{ "thp_collapse", map_small, write_small, nothing, collapse },
 	{ "truncate_clean", shared_file, read_area, nothing, truncate_file },
 	{ "truncate_dirty", written_file, write_area, nothing, truncate_file },

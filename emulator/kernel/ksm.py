@@ -33,6 +33,7 @@ from emulator.hardware.pte import (
     pte_present,
     ptl,
 )
+from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.pgtable_generic import ptep_clear_flush
 
@@ -43,11 +44,15 @@ async def try_to_merge_two_pages(cpu: PerCpu, mm: int, vpn: int, into: int) -> b
     False if they differ, are in use otherwise, or are none that KSM takes. Which are equal is not looked for
     (the stable and the unstable tree). ksmd write-protects `into` first (set_page_stable_node).
     """
+    # For reading in the kernel, and once for each of the two.
+    await Lock(mmap_lock(mm))
+    merged = False
     kpfn = await _get_mergeable_page(mm, into)
-    if kpfn < 0:
-        return False
-    merged = bool(await write_protect_page(cpu, mm, into, kpfn)) and await _merge_one(cpu, mm, vpn, kpfn)
-    await FolioPut(kpfn)
+    if kpfn >= 0:
+        protected = await write_protect_page(cpu, mm, into, kpfn)
+        merged = bool(protected) and await _merge_one(cpu, mm, vpn, kpfn)
+        await FolioPut(kpfn)
+    await Unlock(mmap_lock(mm))
     cpu.count("ksm_pages_merged", merged)
     return merged
 

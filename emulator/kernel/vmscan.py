@@ -1,7 +1,7 @@
-"""Reclaim by demotion (mm/vmscan.c, v6.6): kswapd, aging of the LRU lists, demoting cold folios.
+"""Reclaim of the fast tier (mm/vmscan.c, v6.6): kswapd, aging of the LRU lists, demoting cold folios.
 
-The fast tier's reclaim is migration to the slow tier; there is no swap. Folios go in batches of
-SWAP_CLUSTER_MAX, which is also the size of the unmap batches that flush.
+That is migration to the slow tier and, where that has no room, dropping pages of files; there is no swap.
+Folios go in batches of SWAP_CLUSTER_MAX, which is also the size of the unmap batches that flush.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from emulator.kernel.mmzone import (
     kswapd_pid,
     zone_watermark_ok,
 )
-from emulator.kernel.percpu import PerCpu, Task
+from emulator.kernel.pageout import shrink_file_folios
+from emulator.kernel.percpu import PF_KSWAPD, PerCpu, Task
 from emulator.kernel.policy import MR_DEMOTION
 from emulator.kernel.rmap import folio_referenced
 from emulator.kernel.sched import THREADS_DONE, cond_resched, schedule, wake_up_process
@@ -68,15 +69,12 @@ async def shrink_active_list(cpu: PerCpu, node: int, pages: int) -> None:
         await FolioPutbackLru(pfn, False)
 
 
-async def demote_folio_list(cpu: PerCpu, folios: list[int], pages: int) -> int:
-    """demote_folio_list: move isolated folios of `pages` in all to the slow tier; how many of these went."""
+async def demote_folio_list(cpu: PerCpu, folios: list[int]) -> list[int]:
+    """demote_folio_list: move isolated folios to the slow tier; those that stayed, still isolated."""
     before = cpu.remote_flushes()
     _, failed = await migrate_pages(cpu, folios, SLOW_NODE, MR_DEMOTION)
     cpu.count_flushes("tlb_remote_flush_demotion", before)
-    for pfn in failed:
-        pages -= 1 << await folio_order(cpu, pfn)
-        await FolioPutbackLru(pfn, True)
-    return pages
+    return failed
 
 
 async def folio_check_references(cpu: PerCpu, pfn: int) -> str:
@@ -97,7 +95,10 @@ async def folio_check_references(cpu: PerCpu, pfn: int) -> str:
 
 
 async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int) -> int:
-    """shrink_inactive_list, shrink_folio_list: keep what was used, demote the rest; pages demoted."""
+    """shrink_inactive_list, shrink_folio_list: keep what was used, demote the rest; pages that went.
+
+    The second round is for what the slow tier has no room for: pages of files go back to their files.
+    """
     cold = []
     cold_pages = 0
     for pfn in await IsolateLru(node, False, pages):
@@ -112,12 +113,22 @@ async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int) -> int:
             await FolioPutbackLru(pfn, True)
         else:
             await FolioPutbackLru(pfn, False)
-    return await demote_folio_list(cpu, cold, cold_pages) if cold else 0
+    if not cold:
+        return 0
+    is_kswapd = cpu.current.flags & PF_KSWAPD != 0
+    failed = await demote_folio_list(cpu, cold)
+    left = sum([1 << await folio_order(cpu, pfn) for pfn in failed])
+    cpu.count("pgdemote_kswapd" if is_kswapd else "pgdemote_direct", cold_pages - left)
+    kept = await shrink_file_folios(cpu, failed, is_kswapd) if failed else []
+    for pfn in kept:
+        cold_pages -= 1 << await folio_order(cpu, pfn)
+        await FolioPutbackLru(pfn, True)
+    return cold_pages
 
 
 async def shrink_node(cpu: PerCpu, node: int, priority: int, nr_to_reclaim: int) -> int:
     """shrink_node, shrink_lruvec: one pass over 1/2^priority of both lists, a cluster at a time, until
-    `nr_to_reclaim` pages went; pages demoted.
+    `nr_to_reclaim` pages went; how many did.
 
     The share is that of lists as long as on the machine that is meant, as clusters are not divided either.
     """
@@ -150,7 +161,7 @@ async def end_of_batch(cpu: PerCpu) -> None:
 
 
 async def try_to_free_pages(cpu: PerCpu, node: int) -> int:
-    """try_to_free_pages: direct reclaim by a task that could not allocate; pages demoted."""
+    """try_to_free_pages: direct reclaim by a task that could not allocate; pages that went."""
     if node != FAST_NODE:
         return 0
     cluster = cpu.parameters.swap_cluster_max
@@ -159,7 +170,6 @@ async def try_to_free_pages(cpu: PerCpu, node: int) -> int:
         demoted += await shrink_node(cpu, node, priority, cluster)
         if demoted >= cluster:
             break
-    cpu.count("pgdemote_direct", demoted)
     return demoted
 
 
@@ -192,7 +202,6 @@ async def balance_pgdat(cpu: PerCpu, node: int, priority: int) -> Balance:
             await shrink_active_list(cpu, node, cluster)
         demoted = await shrink_node(cpu, node, priority, nr_to_reclaim)
         total += demoted
-        cpu.count("pgdemote_kswapd", demoted)
         if demoted < nr_to_reclaim:
             priority -= 1
         await end_of_batch(cpu)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import FolioIsolateLru, FolioPut, FolioZero, Store, WaitFor
+from emulator.hardware.operations import FolioIsolateLru, FolioPut, FolioPutbackLru, FolioZero, Store, WaitFor
 from emulator.kernel.mmzone import get_page_from_freelist
 from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu
 from emulator.kernel.vmscan import demote_folio_list
@@ -111,6 +111,12 @@ def _one_slow_frame(setup: Setup) -> None:
     setup.task(1, PF_KSWAPD)
 
 
+async def demote(cpu: PerCpu, pfn: int) -> None:
+    """Demote an isolated folio; it goes back to its list if it stays."""
+    for stayed in await demote_folio_list(cpu, [pfn]):
+        await FolioPutbackLru(stayed, True)
+
+
 # CPU 0                             CPU 1 is kswapd               CPU 2 has frame 3 cached
 # promote frame 3: pending
 #                                   demote frame 1; there is only
@@ -123,7 +129,7 @@ KSWAPD_TAKES = Litmus(
     question="kswapd demotes into the frame that a promotion has left pending: does it flush for it?",
     programs=(
         in_order(call(move, SLOW_FRAME, FAST), Store(MOVED, 1)),
-        in_order(WaitFor(MOVED, 1), FolioIsolateLru(1), call(demote_folio_list, [1], 1)),
+        in_order(WaitFor(MOVED, 1), FolioIsolateLru(1), call(demote, 1)),
         call(read_if_cached, OTHER),
     ),
     setup=_one_slow_frame,

@@ -49,7 +49,7 @@ def build_machine(
     memory, kernel = workload.memory, workload.kernel
     tiers = (
         Tier(memory.fast_pages, fast_watermarks(memory.fast_pages, memory.min_free_pages)),
-        Tier(memory.slow_pages, setup_per_zone_wmarks(memory.slow_pages, 1)),
+        Tier(memory.slow_pages, setup_per_zone_wmarks(memory.slow_pages, memory.slow_min_free_pages or 1)),
     )
     parameters = parameters_of(
         cpus,

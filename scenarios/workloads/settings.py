@@ -51,6 +51,7 @@ class Memory(Plain):
     """`[memory]`: the two tiers, in pages of 4 KiB.
 
     `min_free_pages` is the fast tier's min watermark; absent: computed from the tier's size as Linux does.
+    `slow_min_free_pages` is the slow tier's; absent: a page. Linux divides min_free_kbytes by size.
     The machine that is meant has `divided_by` times as much memory; `scale` sets that. How long Linux wants
     the list of inactive folios goes by real sizes.
     """
@@ -58,6 +59,7 @@ class Memory(Plain):
     fast_pages: int = Field(default=1024, ge=MIN_TIER_PAGES, le=MAX_PAGES)
     slow_pages: int = Field(default=4096, ge=MIN_TIER_PAGES, le=MAX_PAGES)
     min_free_pages: int | None = Field(default=None, ge=1, le=MAX_PAGES)
+    slow_min_free_pages: int | None = Field(default=None, ge=1, le=MAX_PAGES)
     divided_by: int = Field(default=1, ge=1, le=65536)
 
 
@@ -239,6 +241,12 @@ class Workload(Plain):
                 "memory.min_free_pages",
                 f"{memory.min_free_pages} pages of watermark leave too little of {memory.fast_pages} fast "
                 f"pages; {memory.fast_pages // 3} or fewer, or more fast_pages",
+            )
+        if memory.slow_min_free_pages is not None and 3 * memory.slow_min_free_pages > memory.slow_pages:
+            yield (
+                "memory.slow_min_free_pages",
+                f"{memory.slow_min_free_pages} pages of watermark leave too little of {memory.slow_pages} "
+                f"slow pages; {memory.slow_pages // 3} or fewer, or more slow_pages",
             )
         yield from hpage_problems(
             self.kernel.hpage_order, memory.fast_pages, memory.slow_pages, memory.min_free_pages

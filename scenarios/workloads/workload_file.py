@@ -144,11 +144,11 @@ def _scaled(workload: Workload, document: dict[str, Any]) -> dict[str, Any]:
             for key in keys
             if key in given and getattr(section, key)
         }
-        if "fast_pages" in divided and section.min_free_pages:
-            given_free = section.min_free_pages
-            kept = kept_free(setup_per_zone_wmarks(section.fast_pages, given_free))
-            usable = max(1, round((section.fast_pages - kept) / workload.scale))
-            divided["fast_pages"] = usable + kept_free(setup_per_zone_wmarks(usable, given_free))
+        for size, mark in (("fast_pages", "min_free_pages"), ("slow_pages", "slow_min_free_pages")):
+            if size in divided and (given_free := getattr(section, mark)):
+                kept = kept_free(setup_per_zone_wmarks(getattr(section, size), given_free))
+                usable = max(1, round((getattr(section, size) - kept) / workload.scale))
+                divided[size] = usable + kept_free(setup_per_zone_wmarks(usable, given_free))
         if name == "memory":
             divided["divided_by"] = workload.scale * section.divided_by
         if divided:

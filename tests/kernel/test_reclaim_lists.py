@@ -7,12 +7,12 @@ import pytest
 from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, GetPte
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.mmzone import FAST_NODE
-from emulator.kernel.percpu import KernelParameters, PerCpu
-from emulator.kernel.user import user_write
-from emulator.kernel.vmscan import inactive_is_low, shrink_node
+from emulator.kernel.percpu import PF_KSWAPD, KernelParameters, PerCpu
+from emulator.kernel.user import user_read, user_write
+from emulator.kernel.vmscan import inactive_is_low, shrink_inactive_list, shrink_node
 from emulator.memory.zone import Watermarks
 from emulator.policies.immediate import Immediate
-from tests.kernel.small_machine import HEAP, PAGES, SmallMachine, Thread
+from tests.kernel.small_machine import FILE, HEAP, PAGES, SmallMachine, Thread
 
 GIB = 1 << 18
 MARKS = Watermarks(1, 1, 1)
@@ -72,3 +72,26 @@ def test_reclaim_leaves_the_active_list_alone_while_the_other_is_long_enough(
     machine = SmallMachine(Thread(0, body), memory_scale=memory_scale)
     assert not machine.run().violations
     assert (machine.vmstat("pgdeactivate") > 0) is deactivated
+
+
+@pytest.mark.parametrize("daemon", [False, True])
+def test_pages_of_files_are_dropped_where_the_slow_tier_has_no_room(daemon: bool) -> None:
+    """Anonymous ones stay; what is read again comes from the file."""
+
+    async def body(cpu: PerCpu) -> None:
+        for page in range(4):
+            await user_read(cpu, FILE + page)
+            await user_write(cpu, HEAP + page, 7)
+        # All are young: the first look spares them.
+        assert await shrink_inactive_list(cpu, 0, 8) == 0
+        cpu.current.flags |= PF_KSWAPD if daemon else 0
+        assert await shrink_inactive_list(cpu, 0, 8) == 4
+        cpu.current.flags = 0
+        for page in range(4):
+            assert await user_read(cpu, HEAP + page) == 7
+            await user_read(cpu, FILE + page)
+
+    machine = SmallMachine(Thread(0, body), fast=32, slow=1, marks=Watermarks(1, 1, 1)).run()
+    assert not machine.violations
+    assert machine.vmstat("pgsteal_file") == 4
+    assert machine.vmstat("pgdemote_kswapd") == machine.vmstat("pgdemote_direct") == 0

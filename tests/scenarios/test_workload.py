@@ -88,9 +88,15 @@ def test_the_last_set_of_a_key_counts() -> None:
         (
             "memory.fast_pags=128",
             "--set memory.fast_pags: unknown key; "
-            "did you mean fast_pages? known: divided_by, fast_pages, min_free_pages, slow_pages",
+            "did you mean fast_pages? known: divided_by, fast_pages, min_free_pages, slow_min_free_pages, "
+            "slow_pages",
         ),
         ("memory=3", "--set memory: 3 where a section belongs; [memory] with keys"),
+        (
+            "memory.slow_min_free_pages=2000",
+            "--set memory.slow_min_free_pages: 2000 pages of watermark leave too little of 4096 slow pages; "
+            "1365 or fewer, or more slow_pages",
+        ),
         ("kind=tiring", "--set kind: 'tiring' is not possible; 'tiering', 'replay' or 'xsbench'"),
         (
             "tlb.l2_entries=1000",

@@ -133,7 +133,7 @@ def test_entry_freed_before_its_flush(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_copy_on_write_without_flush(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_memory, "flush_tlb_mm_range", nothing)
+    monkeypatch.setattr(Policy, "flush_changed", nothing)
     assert trips(coherence.OVERWRITTEN)
 
 

@@ -32,9 +32,9 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import PRESENT, RW, make_migration_entry, mk_pte
-from emulator.kernel import memory as kernel_memory
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, Litmus, LitmusMachine, Setup
 from emulator.machine.referee import Referee
@@ -265,7 +265,7 @@ def test_a_childs_stale_frame_is_still_found(monkeypatch: pytest.MonkeyPatch, fl
         return
 
     if not flushes:
-        monkeypatch.setattr(kernel_memory, "flush_tlb_mm_range", forgets)
+        monkeypatch.setattr(Policy, "flush_changed", forgets)
     machine = LitmusMachine(CHILD_WITH_TWO_THREADS, ARCHITECTURES["sc"], POLICIES["immediate"])
     # Judged by coherence alone: happens-before would speak first.
     monkeypatch.setattr(machine, "watchers", lambda memory=None: ())

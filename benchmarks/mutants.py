@@ -35,8 +35,8 @@ from queue import SimpleQueue
 from random import Random
 from typing import Any, Final, NamedTuple
 
-ROOT: Final = Path(__file__).parents[1]
-LISTS: Final = Path(__file__).with_name("mutants")
+ROOT: Final = Path(__file__).resolve().parents[1]
+LISTS: Final = ROOT / "benchmarks" / "mutants"
 RESULTS: Final = Path(tempfile.gettempdir()) / "migrc-mutants.jsonl"
 COPIED: Final = ("emulator", "actors", "scenarios", "benchmarks", "tests", "docs", "pyproject.toml")
 CPU_S: Final = 40

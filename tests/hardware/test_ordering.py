@@ -194,3 +194,15 @@ def test_handles_of_begun_loads_are_never_shared(actions: list[str]) -> None:
         handle = window.begin(Load("a")) if action == "begin" else window.keep_value(3)
         assert handle not in out
         out.add(handle)
+
+
+def test_a_cpu_sees_the_newest_of_its_own_stores() -> None:
+    window = Window(X86)
+    window.pending += [Store("a", 1), Store("b", 5), Store("a", 2)]
+    assert (window.forward(Load("a")), window.forward(Load("b")), window.forward(Load("c"))) == (2, 5, None)
+
+
+def test_a_load_does_not_overtake_an_older_one_of_the_same_place() -> None:
+    window = Window(RISCV)
+    window.begin(Load("a"))
+    assert window.holds_load_of(Load("a")) and not window.holds_load_of(Load("b"))

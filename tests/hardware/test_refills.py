@@ -136,3 +136,27 @@ def test_a_huge_entry_is_one_entry() -> None:
     tlb.flush_pcid(1, 7)
     tlb.insert(1, 600, mk_pte(512, ENTRY | PSE))
     assert (counts[DROPPED], counts[REFILLS]) == (1, 1)
+
+
+def test_what_was_lost_does_not_outlive_the_place_it_had() -> None:
+    tlb, counts = counting(TlbShape(1, 1, 2, 2))
+    old = [mk_pte(100 + vpn, ENTRY) for vpn in range(3)]
+    tlb.insert(1, 0, old[0])
+    tlb.insert(1, 1, old[1])
+    tlb.flush_pcid(1)
+    tlb.insert(1, 2, old[2])  # without the flush it would have taken the place of page 0
+    tlb.insert(1, 0, old[0])
+    assert counts[REFILLS] == 0
+    tlb.insert(1, 1, old[1])
+    assert counts[REFILLS] <= 1
+
+
+def test_a_pcid_that_has_changed_hands_stays_where_it_is() -> None:
+    tlb, counts = counting(TlbShape(1, 1, 8, 4))
+    entry = mk_pte(100, ENTRY)
+    tlb.flush_pcid(1, 1)
+    tlb.flush_pcid(1, 2)
+    tlb.insert(1, 0, entry)
+    tlb.flush_pcid(1, 2)
+    tlb.insert(1, 0, entry)
+    assert counts[REFILLS] == 1

@@ -296,3 +296,10 @@ def test_other_nonsense_is_refused_in_one_line() -> None:
         setup_per_zone_wmarks(0, 0)
     with pytest.raises(ValueError, match=r"^min_free_pages is -1, must not be negative$"):
         setup_per_zone_wmarks(8, -1)
+
+
+def test_the_largest_blocks_come_together_again() -> None:
+    zone = Zone(0, 0, 1 << MAX_ORDER, NO_MARKS)
+    assert zone.rmqueue(0) == 0
+    zone.free_one_page(0, 0)
+    assert zone.free_blocks()[MAX_ORDER] == (0,)

@@ -84,7 +84,7 @@ WHILE_MOVING = Litmus(
     name="mremap-while-moving",
     question="mremap moves a migration entry whose flush is still owed: is the old address free for others?",
     programs=(mover, _moves_and_maps_anew),
-    setup=pages(PAGE, area=1),
+    setup=pages(PAGE),  # in a page table that others use: freeing it would flush, too
     expected=(never("immediate", MOVED, MAPPED_ANEW), *postings_never(MOVED, MAPPED_ANEW)),
     frugal=FRUGAL,
     fast=2,

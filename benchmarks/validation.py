@@ -173,25 +173,23 @@ def linux() -> None:
             print(f"| {name} | {_figure(linux_did)} | {_figure(ours)} | {ratio} |")
         print(flush=True)
     policies = ("immediate", "migrc:rfc2", "migrc", "migrc:v9")
-    for ad in ("true", "false"):
-        runs = run("timed", policies, f"kernel.migration_entry_ad={ad}", scenario=RECORDED_SCENARIO)["runs"]
-        first = runs[0]
-        print(f"| migration_entry_ad = {ad} | remote | received | demotion's | scans' | elapsed |")
-        print("|---|---|---|---|---|---|")
-        for one in runs:
-            names = (
-                "nr_tlb_remote_flush",
-                "nr_tlb_remote_flush_received",
-                "tlb_remote_flush_demotion",
-                "tlb_remote_flush_scan",
-            )
-            cells = [f"{one['vmstat'][name]:,}" for name in names] + [f"{one['elapsed_s'] * 1e3:.1f} ms"]
-            if one is not first:
-                changes = [change(first["vmstat"][name], one["vmstat"][name]) for name in names]
-                changes.append(change(first["elapsed_s"], one["elapsed_s"], digits=1))
-                cells = [f"{cell} ({by})" for cell, by in zip(cells, changes, strict=True)]
-            print(f"| {one['policy']} | {' | '.join(cells)} |", flush=True)
-        print()
+    runs = run("timed", policies, scenario=RECORDED_SCENARIO)["runs"]
+    first = runs[0]
+    print("| policy | remote | received | demotion's | scans' | elapsed |")
+    print("|---|---|---|---|---|---|")
+    for one in runs:
+        names = (
+            "nr_tlb_remote_flush",
+            "nr_tlb_remote_flush_received",
+            "tlb_remote_flush_demotion",
+            "tlb_remote_flush_scan",
+        )
+        cells = [f"{one['vmstat'][name]:,}" for name in names] + [f"{one['elapsed_s'] * 1e3:.1f} ms"]
+        if one is not first:
+            changes = [change(first["vmstat"][name], one["vmstat"][name]) for name in names]
+            changes.append(change(first["elapsed_s"], one["elapsed_s"], digits=1))
+            cells = [f"{cell} ({by})" for cell, by in zip(cells, changes, strict=True)]
+        print(f"| {one['policy']} | {' | '.join(cells)} |", flush=True)
 
 
 def _figure(value: float | None) -> str:

@@ -80,7 +80,8 @@ class KernelParameters:
     the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
     With `forbids_zeropage` (mm_forbids_zeropage) a read of anonymous memory gets a page of its own.
     With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. Reclaim flushes for and frees
-    `reclaim_free_batch` folios at once, 0 for all of its list. `version` names the kernel whose ways
+    `reclaim_free_batch` folios at once, 0 for all of its list. Without `uffd_gives_write_back` userfaultfd
+    leaves entries read-only that it protects no more. `version` names the kernel whose ways
     these are (`emulator.kernel.versions`). Without `pcid` there is one address-space number, and every switch
     to another mm drops everything.
     """
@@ -109,6 +110,7 @@ class KernelParameters:
     forbids_zeropage: bool = False
     pageout_clears_young: bool = True
     reclaim_free_batch: int = 0
+    uffd_gives_write_back: bool = True
     version: str = DEFAULT
     pcid: bool = True
 

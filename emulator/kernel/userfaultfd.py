@@ -89,7 +89,8 @@ async def _change_pte(cpu: PerCpu, tlb: MmuGather, vpn: int, entry: int, flags: 
     old = entry
     while True:
         new = old & ~(RW if pte_present(old) else MIGRATION_WRITE) | UFFD_WP if enable_wp else old & ~UFFD_WP
-        if not enable_wp and pte_present(old) and can_change_pte_writable(flags, new):
+        writable = cpu.parameters.uffd_gives_write_back and not enable_wp and pte_present(old)
+        if writable and can_change_pte_writable(flags, new):
             await cpu.policy.mapped_writable(cpu, pte_pfn(old))
             new |= RW
         seen = await CmpxchgPte(tlb.mm, vpn, old, new)

@@ -26,6 +26,7 @@ KNOWN: Final = (
         "the scanner leaves a single thread's local pages alone", ("numa_scan_*",), ("k0",), ("6.6", "6.12")
     ),
     Difference("the scanner of v6.1 marks nothing here", ("numa_scan_*",), kernels=("6.1",)),
+    Difference("ext4 writes dirty pages out before it makes a hole", ("punch_dirty_*",), kernels=("6.1",)),
     # Three cases of recordings with address-space numbers that those without do not have.
     Difference("CPU 3 has caught up before it is woken", ("msync_8",), ("mix",), ("6.1",), True),
     Difference("ksmd's CPU had left the process before it began", ("ksm_8",), ("k0",), ("6.1",), True),

@@ -87,6 +87,11 @@ def test_as_many_threads_sleep_as_the_configuration_says() -> None:
     assert counted("mprotect_ro_1", "l2").switch == {"wake1": 1, "wake2": 1}
 
 
+def test_userfaultfd_gives_the_write_permission_back_since_v6_3() -> None:
+    assert counted("uffd_unwp_8", "k0", "6.6").calls == {"8": 1}
+    assert counted("uffd_unwp_8", "k0", "6.1") == NOTHING_HAPPENS
+
+
 def test_another_process_may_call() -> None:
     remote = counted("move_remote_4", "s1")
     assert remote.recv == {"1": {"full": 1}} and not remote.local

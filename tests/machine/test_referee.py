@@ -10,7 +10,9 @@ from emulator.checks.violation import Violation
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Kind, Transition
-from emulator.hardware.operations import Operation
+from emulator.hardware.operations import LocalIrqDisable, Operation, SendIpi
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.tlb import flush_everything, flush_tlb_func
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.referee import Referee, agent_of
 from tests.explore.broken_litmus import (
@@ -122,3 +124,20 @@ def test_paths_and_agents() -> None:
     explorer.reset()
     assert explorer.path == []
     assert kept == taken, "an earlier run's path is left alone"
+
+
+async def calls(cpu: PerCpu) -> None:
+    await SendIpi((1,), flush_tlb_func.__name__, flush_everything(cpu), False)
+
+
+async def deaf(cpu: PerCpu) -> None:
+    await LocalIrqDisable()
+
+
+def test_a_call_that_nobody_takes_is_no_end_though_nobody_waits_for_it() -> None:
+    for programs, rule in (((calls, deaf), "deadlock"), ((deaf, deaf), None)):
+        explorer = Referee(machine(*programs, drain=False))
+        while options := explorer.options(1) or explorer.options():
+            explorer.take(options[0])
+        explorer.finish()
+        assert (explorer.violation and explorer.violation.rule) == rule

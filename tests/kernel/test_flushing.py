@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.hardware.operations import GetPte, Load
+from emulator.hardware.operations import FlushTlb, FlushTlbOne, GetPte, Load
 from emulator.kernel.mmu_gather import zap_page_range_single
-from emulator.kernel.percpu import TLB_NR_DYN_ASIDS, PerCpu, is_lazy_word
+from emulator.kernel.percpu import TLB_NR_DYN_ASIDS, PerCpu, is_lazy_word, tlb_gen_word
 from emulator.kernel.sched import cond_resched, schedule, wait_event, wake_up_process
-from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.kernel.tlb import FlushTlbInfo, flush_tlb_func, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
+from emulator.machine.builder import parameters_of
+from emulator.memory.folios import Tier
+from emulator.memory.zone import Watermarks
+from emulator.policies.immediate import Immediate
 from tests.kernel.small_machine import AREAS, FILE, HEAP, Body, SmallMachine, Thread, after, demote, mark
 
 PROCESSORS = pytest.mark.parametrize("architecture", ["sc", "x86"])
@@ -153,3 +157,24 @@ def test_unmapping_nothing_flushes_nothing() -> None:
         assert await GetPte(1, HEAP) == 0
 
     assert not SmallMachine(Thread(0, body)).run().violations
+
+
+@pytest.mark.parametrize(
+    ("asked", "by_now", "flushed"),
+    [(2, 2, FlushTlbOne(16)), (3, 3, FlushTlb()), (2, 3, FlushTlb())],
+    ids=["the next change", "one before was missed", "one more has come"],
+)
+def test_one_range_is_flushed_only_where_it_is_all_that_was_missed(
+    asked: int, by_now: int, flushed: object
+) -> None:
+    """flush_tlb_func: `new_tlb_gen` is one more than the slot's, and nothing has changed since."""
+    tiers = (Tier(4, Watermarks(0, 0, 0)),)
+    cpu = PerCpu(0, parameters_of(2, tiers), Immediate())
+    cpu.tlbstate.loaded_mm, cpu.tlbstate.loaded_mm_asid = 1, 0
+    cpu.tlbstate.ctxs[0].mm, cpu.tlbstate.ctxs[0].tlb_gen = 1, 1
+    running = flush_tlb_func(cpu, FlushTlbInfo(1, 16, 17, asked, 1))
+    assert running.send(None) == Load(tlb_gen_word(1))
+    assert running.send(by_now) == flushed
+    with pytest.raises(StopIteration):
+        running.send(None)
+    assert cpu.tlbstate.ctxs[0].tlb_gen == by_now

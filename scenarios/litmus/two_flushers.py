@@ -182,3 +182,32 @@ NOTED_BY_ANOTHER = Litmus(
     slow=2,
     frugal=False,
 )
+
+
+def _one_written_one_read(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    setup.page(PAGE, writable=True, dirty=True, version=VERSION, cached=(1,))
+    setup.page(OTHER, version=VERSION, cached=(1,))
+
+
+# CPU 0 demotes what is written     CPU 1 demotes what is read, has both cached
+# IPI, wait
+#                                   handle the IPI
+#                                   unmap frame 2, add itself to the mask
+# take out whoever was flushed
+#                                   allocate: nothing pending, no flush
+#                                   read frame 2
+BATCH_RACES_ADD = Litmus(
+    name="batch-flush-races-add",
+    question="An ordinary flush of unmapped pages meets an unmap that is put off: is the new one remembered?",
+    programs=(mover, in_order(_adder, call(read, OTHER))),
+    setup=_one_written_one_read,
+    expected=(
+        never("immediate", REUSED),
+        *postings_never(DEFERRED, REUSED),
+        sometimes("mistake:adds-while-batches-flush"),
+    ),
+    fast=2,
+    slow=2,
+    frugal=False,
+)

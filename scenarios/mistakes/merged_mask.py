@@ -40,3 +40,13 @@ class AnyFlushClearsAll(MigrcV9):
     async def unmap_flush_end(self, cpu: PerCpu, mask: int) -> None:
         """Takes everybody for flushed."""
         await super().unmap_flush_end(cpu, cpu.parameters.all_cpus)
+
+
+class AddsWhileBatchesFlush(MigrcV9):
+    """v9's migrc_add_pending_ubc looks at both kinds of flushes under way. Here at that of the mask only."""
+
+    name = "mistake:adds-while-batches-flush"
+
+    async def may_add(self) -> bool:
+        """Whether nobody has taken the mask."""
+        return not await self.others_are_flushing()

@@ -10,11 +10,12 @@ from __future__ import annotations
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.truncate import truncate_pagecache_range
 from emulator.kernel.user import user_read, user_write
-from emulator.machine.litmus import MM, Litmus
-from scenarios.litmus.answers import DEFERRED, READ_AGAIN, STALE, never, postings_never, sometimes
+from emulator.machine.litmus import FAST, MM, Litmus, Setup
+from scenarios.litmus.answers import DEFERRED, READ_AGAIN, REUSED, STALE, never, postings_never, sometimes
 from scenarios.litmus.starts import FILE, PAGE, file_page
-from scenarios.litmus.steps import call, in_order, mover, read_if_cached
+from scenarios.litmus.steps import call, in_order, mover, read_if_cached, reuse
 
+OTHER_MM = 2
 MAPPED = ((MM, PAGE),)
 TRUNCATED = "litmus_truncated"
 # The flush of a single page leaves no note, so a later flush interrupts once more for nothing.
@@ -94,4 +95,31 @@ WHILE_FAULTING = Litmus(
         never("migrc:v9", TRUNCATED, READ_AGAIN),
     ),
     frugal=FRUGAL,
+)
+
+
+def _of_another_process(setup: Setup) -> None:
+    file_page(cached=(1,))(setup)
+    setup.load(0, OTHER_MM)
+
+
+# CPU 0 runs another process        CPU 1 has page -> frame 1 cached
+# truncate: clear the entry of mm 1;
+# IPI for that mm
+#                                   handle the IPI
+# out of the cache, free frame 1, reuse
+#                                   read: a new page
+OF_ANOTHER_PROCESS = Litmus(
+    name="truncate-by-another-process",
+    question="A page is truncated by a process that has not mapped it: is it flushed where it is mapped?",
+    programs=(in_order(call(_truncate), call(reuse, FAST)), _reads_twice),
+    setup=_of_another_process,
+    expected=(
+        never("immediate", TRUNCATED, REUSED),
+        *postings_never(TRUNCATED, REUSED),
+        sometimes("mistake:zap-flushes-the-loaded-mm"),
+    ),
+    frugal=FRUGAL,
+    fast=1,
+    slow=1,
 )

@@ -104,3 +104,15 @@ class CollectsWithoutFlush(Immediate):
         """The other way round."""
         await Unlock(lock)
         await flush_tlb_mm_range(cpu, mm, start, end)
+
+
+class ZapFlushesTheLoadedMm(Immediate):
+    """mm/mmu_gather.c, tlb_flush_mmu: `flush_tlb_mm_range(tlb->mm, ...)`. Here what the CPU itself runs."""
+
+    name = "mistake:zap-flushes-the-loaded-mm"
+
+    async def flush_zapped(
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
+    ) -> None:
+        """Takes the pages for its own."""
+        await super().flush_zapped(cpu, cpu.tlbstate.loaded_mm, start, end, stride, freed_tables)

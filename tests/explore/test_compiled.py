@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pytest
 
-from emulator.explore.compiled import runs
+from emulator.explore.compiled import graphs, runs
 from emulator.explore.compiled.walker import Walker, walks
 from emulator.explore.exhaustive import AMPLE, REDUCTIONS, Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine
@@ -212,3 +212,13 @@ def test_a_proof_for_which_there_is_no_memory_ends_unproved() -> None:
     found = walker.exhaust(never, 200_000, (), True)
     assert not found.complete
     assert 0 < found.states < 105_916
+
+
+def test_what_is_too_large_for_the_compiled_side_is_done_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "_MOST_OPTIONS", 3)
+    monkeypatch.setattr(runs, "FEW", 100)
+    test = CATALOGUE[0]
+    tally = runs.search(opened(*test), find_strategy("pct:3")(), 1, Limits(runs.WORTHWHILE), never)
+    assert tally == search(opened(*test), find_strategy("pct:3")(), 1, Limits(runs.WORTHWHILE), never)
+    found = runs.exhaust(opened(*test), reduce=(AMPLE,))
+    assert found == exhaust(opened(*test), reduce=(AMPLE,))

@@ -6,8 +6,10 @@ Choice by choice and state by state they are the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
+from emulator.explore.compiled.graphs import TooLarge
 from emulator.explore.compiled.walker import Walker, walks
 from emulator.explore.exhaustive import Exhausted, Reduce, reductions
 from emulator.explore.exhaustive import exhaust as exhaust_in_python
@@ -35,7 +37,8 @@ def search(
     if limits.schedules >= WORTHWHILE and isinstance(explorer, LearnedMachine) and walks(explorer, strategy):
         walker = _walker(explorer)
         if walker is not None:
-            return walker.search(strategy, seed, limits, stop, first_run)
+            with suppress(TooLarge):
+                return walker.search(strategy, seed, limits, stop, first_run)
     return search_in_python(explorer, strategy, seed, limits, stop, first_run)
 
 
@@ -53,7 +56,8 @@ def exhaust(
             return few
         walker = _walker(machine)
         if walker is not None:
-            return walker.exhaust(stop, max_states, reductions(reduce, machine), all_rules)
+            with suppress(TooLarge):
+                return walker.exhaust(stop, max_states, reductions(reduce, machine), all_rules)
     return exhaust_in_python(machine, stop, max_states, reduce, all_rules)
 
 

@@ -302,3 +302,16 @@ def test_what_it_calls_silent_changes_nothing() -> None:
         assert type(operation) in SILENT
         told(bits, 0, operation, 0)
     assert bits.state() == state
+
+
+@pytest.mark.parametrize("barrier", [SmpWmb(), SmpMb(), None])
+def test_a_plain_store_publishes_what_came_before_the_barrier_before_it(barrier: Operation | None) -> None:
+    bits = HappensBefore(2, False, lambda pfn: 0)
+    bits.now[0] = 1
+    if barrier is not None:
+        told(bits, 0, barrier)
+    told(bits, 0, Store("w", 1))
+    told(bits, 1, Load("w"), 1)
+    assert bits.now[1] == 0
+    told(bits, 1, SmpRmb())
+    assert bits.now[1] == (barrier is not None)

@@ -46,10 +46,21 @@ from emulator.explore.schedule import replay
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.explore.surroundings import SharedState
-from emulator.hardware.operations import LlistAdd, LlistDelAll, Load, Store
+from emulator.hardware.operations import (
+    LlistAdd,
+    LlistDelAll,
+    Load,
+    LocalIrqDisable,
+    SendIpi,
+    Store,
+    WaitAcks,
+)
+from emulator.kernel import percpu
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.tlb import flush_everything, flush_tlb_func
 from emulator.machine.counters import Unasked
 from emulator.machine.litmus import Forbidden, Litmus, Setup
+from emulator.machine.progress import WAITS_WITH_INTERRUPTS_OFF
 from emulator.machine.referee import Referee
 from tests.explore.small_litmus import machine
 
@@ -491,6 +502,12 @@ ATTACKS: dict[str, Attack] = {
     "module of a library": Attack(
         EMPTY, lambda b, v: setattr(string, "seen", v), lambda b: vars(string)["seen"], "module string"
     ),
+    "module of the kernel": Attack(
+        EMPTY,
+        lambda b, v: setattr(percpu, "seen", v),
+        lambda b: percpu.seen,  # type: ignore[attr-defined]
+        "seen of percpu.py",
+    ),
     "own module": Attack(
         EMPTY, lambda b, v: setattr(THIS, "sly", v), lambda b: vars(THIS)["sly"], "module tests.explore"
     ),
@@ -581,7 +598,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Any:
         _reset_registry(registry)
     gc.get_referents(kind_of.registry)[0].pop(Lamp, None)
     kind_of._clear_cache()  # type: ignore[attr-defined]
-    for library in (string.Template, functools.wraps, string):
+    for library in (string.Template, functools.wraps, string, percpu):
         if hasattr(library, "seen"):
             delattr(library, "seen")
     globals().pop("sly", None)
@@ -698,6 +715,29 @@ def test_a_method_of_a_list_may_wait_for_what_it_gets() -> None:
             raise Forbidden(SAW, "appended")
 
     assert outcome(Litmus("appends", "?", (appends, writes), nothing, (), drain=False)) == SAW
+
+
+def test_where_a_program_stands_is_part_of_the_state() -> None:
+    async def looks_thrice(cpu: PerCpu) -> None:
+        await Load("y")
+        await Load("y")
+        await Load("y")
+        raise Forbidden(SAW, "the end")
+
+    assert outcome(Litmus("thrice", "?", (looks_thrice,), nothing, (), drain=False)) == SAW
+
+
+def test_whether_interrupts_are_on_is_part_of_the_state() -> None:
+    async def waits(cpu: PerCpu) -> None:
+        if await Load("x"):
+            await LocalIrqDisable()
+        else:
+            await Load("z")
+        await Load("y")
+        await WaitAcks(await SendIpi((1,), flush_tlb_func.__name__, flush_everything(cpu), True))
+
+    litmus = Litmus("off", "?", (waits, writes), nothing, (), drain=False)
+    assert outcome(litmus) == WAITS_WITH_INTERRUPTS_OFF
 
 
 @pytest.mark.parametrize("strategy", ["exhaustive", "portfolio"])

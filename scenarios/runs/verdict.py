@@ -29,6 +29,7 @@ from scenarios.subjects.rules import looked
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
+MAINLINE: Final = "immediate"
 OBSERVATIONS: Final[tuple[Observation, ...]] = get_args(Observation)
 
 
@@ -160,12 +161,14 @@ def stands_for(made: Policy, expected: Collection[str]) -> str:
     """The shipped policy whose expectations count where a test says nothing of a policy; empty if none.
 
     It is the one that the policy says to be like, else the nearest that it is derived from; where the test
-    says nothing of that one either, what that one is derived from.
+    says nothing of that one either, what that one is derived from, and mainline at last.
     """
     shipped = {type(make()): canonical(name) for name, make in POLICIES.items()}
     kind = type(POLICIES[made.like]() if made.like else made)
     known = [shipped[one] for one in kind.__mro__ if one in shipped]
-    return next((name for name in known if name in expected), known[0] if known else "")
+    if not known:
+        return ""
+    return next((name for name in (*known, MAINLINE) if name in expected), known[0])
 
 
 def _archs(archs: Sequence[str], expectation: Expectation) -> list[str]:

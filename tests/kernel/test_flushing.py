@@ -8,7 +8,7 @@ from emulator.hardware.operations import FlushTlb, FlushTlbOne, GetPte, Load
 from emulator.kernel.mmu_gather import zap_page_range_single
 from emulator.kernel.percpu import TLB_NR_DYN_ASIDS, PerCpu, is_lazy_word, tlb_gen_word
 from emulator.kernel.sched import cond_resched, schedule, wait_event, wake_up_process
-from emulator.kernel.tlb import FlushTlbInfo, flush_tlb_func, flush_tlb_mm_range
+from emulator.kernel.tlb import FlushTlbInfo, _choose_new_asid, flush_tlb_func, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.builder import parameters_of
 from emulator.memory.folios import Tier
@@ -178,3 +178,13 @@ def test_one_range_is_flushed_only_where_it_is_all_that_was_missed(
     with pytest.raises(StopIteration):
         running.send(None)
     assert cpu.tlbstate.ctxs[0].tlb_gen == by_now
+
+
+def test_slots_are_taken_in_turn_and_one_that_has_missed_something_is_flushed() -> None:
+    cpu = PerCpu(0, parameters_of(2, (Tier(4, Watermarks(0, 0, 0)),)), Immediate())
+    first = cpu.tlbstate.next_asid
+    taken = [_choose_new_asid(cpu, 10 + number, 1) for number in range(TLB_NR_DYN_ASIDS + 1)]
+    assert taken == [((first + number) % TLB_NR_DYN_ASIDS, True) for number in range(TLB_NR_DYN_ASIDS + 1)]
+    cpu.tlbstate.ctxs[2].mm, cpu.tlbstate.ctxs[2].tlb_gen = 77, 3
+    assert _choose_new_asid(cpu, 77, 4) == (2, True)
+    assert _choose_new_asid(cpu, 77, 3) == (2, False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emulator.kernel.user import user_read, user_write
-from emulator.machine.litmus import SLOW, Litmus, Setup
+from emulator.machine.litmus import MM, SLOW, Litmus, Setup
 from scenarios.litmus.answers import (
     DEFERRED,
     MADE_WRITABLE,
@@ -11,10 +11,11 @@ from scenarios.litmus.answers import (
     RECEIVED,
     never,
     postings_never,
+    postings_sometimes,
     sometimes,
 )
-from scenarios.litmus.starts import AREA_PAGES, PAGE, VERSION, pages
-from scenarios.litmus.steps import bystander, call, in_order, move, mover, reader, scanner
+from scenarios.litmus.starts import AREA_PAGES, FILE, PAGE, VERSION, pages
+from scenarios.litmus.steps import bystander, call, in_order, move, mover, read_if_cached, reader, scanner
 
 OTHER_MM = 2
 
@@ -171,4 +172,34 @@ DIRTY_LIST = Litmus(
     ),
     fast=2,
     slow=2,
+)
+
+
+def _written_alone(setup: Setup) -> None:
+    """A file's page, written by mm 1, which runs on CPU 0 only, and read by mm 2 on CPU 1."""
+    setup.load(1, OTHER_MM)
+    for mm in (MM, OTHER_MM):
+        setup.area(PAGE, 1, file=FILE, shared=True, mm=mm)
+    pfn = setup.page(PAGE, writable=True, dirty=True, exclusive=False, version=VERSION, cached=(0,))
+    setup.in_page_cache(pfn, FILE, 0)
+    setup.map_again(PAGE, pfn, mm=OTHER_MM)
+    setup.cache(1, PAGE, OTHER_MM)
+
+
+# Only what is left to the batch tells the postings that a mapping is writable (nr_flush_required); that of an
+# mm which runs here alone is flushed at once and not seen.
+# CPU 0                             CPU 1 has frame 1 cached, in another mm
+# demote: its own entry, writable, is
+# flushed at once; the other one is
+# read-only: defer
+# write: the destination is writable
+#                                   read frame 1
+WRITTEN_ALONE = Litmus(
+    name="writable-where-run-alone",
+    question="A folio is writable in a process that runs here alone, only read in another: may it wait?",
+    programs=(in_order(mover, call(user_write, PAGE, 11)), call(read_if_cached, PAGE)),
+    setup=_written_alone,
+    expected=(never("immediate", RECEIVED), *postings_sometimes(MADE_WRITABLE)),
+    fast=2,
+    slow=1,
 )

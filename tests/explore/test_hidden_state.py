@@ -47,12 +47,14 @@ from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.explore.surroundings import SharedState
 from emulator.hardware.operations import (
+    FlushTlbOne,
     LlistAdd,
     LlistDelAll,
     Load,
     LocalIrqDisable,
     SendIpi,
     Store,
+    Translate,
     WaitAcks,
 )
 from emulator.kernel import percpu
@@ -65,6 +67,7 @@ from emulator.machine.referee import Referee
 from tests.explore.small_litmus import machine
 
 SAW = "it saw what it waited for"
+PAGE = 16
 REFUSALS = (Unreadable, SharedState, Outside, Unasked, NotDeterministic)
 
 
@@ -727,9 +730,10 @@ def test_where_a_program_stands_is_part_of_the_state() -> None:
     assert outcome(Litmus("thrice", "?", (looks_thrice,), nothing, (), drain=False)) == SAW
 
 
-def test_whether_interrupts_are_on_is_part_of_the_state() -> None:
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_whether_interrupts_are_on_is_part_of_the_state(wanted: int) -> None:
     async def waits(cpu: PerCpu) -> None:
-        if await Load("x"):
+        if await Load("x") == wanted:
             await LocalIrqDisable()
         else:
             await Load("z")
@@ -738,6 +742,23 @@ def test_whether_interrupts_are_on_is_part_of_the_state() -> None:
 
     litmus = Litmus("off", "?", (waits, writes), nothing, (), drain=False)
     assert outcome(litmus) == WAITS_WITH_INTERRUPTS_OFF
+
+
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_what_is_cached_is_part_of_the_state(wanted: int) -> None:
+    async def goes_by_its_tlb(cpu: PerCpu) -> None:
+        if await Load("x") == wanted:
+            await FlushTlbOne(PAGE)
+        else:
+            await FlushTlbOne(PAGE + 1)
+        await Load("y")
+        if not await Translate(PAGE, False):
+            raise Forbidden(SAW, "not cached")
+
+    def cached(start: Setup) -> None:
+        start.page(PAGE, cached=(0,))
+
+    assert outcome(Litmus("cached", "?", (goes_by_its_tlb, writes), cached, (), drain=False)) == SAW
 
 
 @pytest.mark.parametrize("strategy", ["exhaustive", "portfolio"])

@@ -11,7 +11,6 @@ from typing import Any
 from emulator.checks.onlooker import APART, Check, Meeting
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware.operations import Operation
-from emulator.hardware.pte import is_migration_entry
 from emulator.kernel.policy import Policy
 from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE, PG_REFERENCED
 from emulator.memory.memory import Memory
@@ -55,7 +54,7 @@ class Accounting(Check):
             if free + used != zone.pages:
                 self._report(LEAK, f"node {zone.node}: {free} free + {used} in use, of {zone.pages} pages")
         for _, folio in sorted(folios.folios.items()):
-            mapped = sum(1 for entry in folio.rmap.values() if not is_migration_entry(entry))
+            mapped = folio.mapcount()
             expected = mapped + (folio.mapping is not None)
             if folio.refcount != expected:
                 self._report(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from emulator.hardware import operations as ops
-from emulator.hardware.pte import ZERO_PFN
+from emulator.hardware.pte import ZERO_PFN, is_migration_entry
 from emulator.memory.per_cpu_pages import PageLists
 from emulator.memory.zone import Watermarks, Zone
 
@@ -65,6 +65,10 @@ class Folio:
     lru: bool | None = None  # None: not on a list; else whether that list is the active one
     rmap: dict[tuple[int, int], int] = field(default_factory=dict)  # (mm, vpn) -> entry naming this folio
     access_time: int = 0  # when the NUMA scanner was there, or the fault after it
+
+    def mapcount(self) -> int:
+        """folio_mapcount: the entries that map it; those of a migration under way do not."""
+        return sum(1 for entry in self.rmap.values() if not is_migration_entry(entry))
 
     def state(self) -> tuple[Any, ...]:
         """All fields as a hashable value."""
@@ -352,7 +356,7 @@ class Folios:
         dst = self._folio(operation.dst, "folio_migrate_mapping")
         if src is None or dst is None:
             return False
-        if src.refcount != 1 + (src.mapping is not None) + operation.extra:
+        if src.refcount != 1 + (src.mapping is not None) + operation.extra or src.mapcount():
             return False
         dst.flags |= src.flags & (PG_DIRTY | PG_REFERENCED | PG_LAZYFREE)
         if src.mapping is not None:

@@ -35,6 +35,7 @@ from emulator.hardware.operations.places import (
     source_frame,
     source_freeness,
     source_references,
+    source_rmap,
     split,
     writes,
     zone,
@@ -285,12 +286,12 @@ class FilemapRemove(Answers[bool]):
 @Row(
     Where.MEMORY,
     Order.LOCKED,
-    writes(source_references, destination_references),
+    Place(reads=(source_rmap,), writes=(source_references, destination_references)),
     Price.FOLIO,
     Answer.VALUE,
     carries=(source_references, destination_references),
     touches=Touches(
-        (source_flags,),
+        (source_flags, source_rmap),
         (
             source_references,
             destination_references,
@@ -303,7 +304,10 @@ class FilemapRemove(Answers[bool]):
 )
 class FolioMigrateMapping(Answers[bool]):
     """folio_migrate_mapping: false if the source has other references than the isolating one, its page
-    cache's and `extra`; else the page-cache slot, if any, and its reference go over."""
+    cache's and `extra`; else the page-cache slot, if any, and its reference go over.
+
+    False also if somebody has it mapped: then migrate_folio_unmap gives up (folio_mapped). A fork that the
+    walk of its mappings did not see can have done that here; in Linux the walk's lock lets it miss none."""
 
     src: int
     dst: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.explore.exhaustive import Exhausted, exhaust
+from emulator.explore.compiled.runs import exhaust
+from emulator.explore.exhaustive import Exhausted
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import replay
 from emulator.explore.search import Limits, Tally, search
@@ -19,7 +20,7 @@ from scenarios.runs.verdict import Job, plan
 from scenarios.subjects.programs import LitmusName
 
 RUNS = 400
-STATES = 25_000
+STATES = 6_000
 
 
 def chance(explorer: LearnedMachine) -> Tally:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from emulator.explore.exhaustive import Exhausted, exhaust
+from emulator.explore.compiled.runs import exhaust
+from emulator.explore.exhaustive import Exhausted
 from emulator.explore.learned import LearnedMachine
 from emulator.hardware.operations import FolioIsolateLru, FolioPut, FolioPutbackLru, FolioZero
 from emulator.hardware.ordering import ARCHITECTURES
@@ -29,7 +30,9 @@ def pages(setup: Setup) -> None:
             setup.cache(cpu, vpn)
 
 
-def demotes(pfn: int, then_reuses: bool = False, then_writes: int | None = None) -> Body:
+def demotes(
+    pfn: int, then_reuses: bool = False, then_writes: int | None = None, then_drains: bool = False
+) -> Body:
     async def body(cpu: PerCpu) -> None:
         if await FolioIsolateLru(pfn):
             for stayed in (await migrate_pages(cpu, [pfn], SLOW, MR_NUMA_MISPLACED))[1]:
@@ -38,6 +41,8 @@ def demotes(pfn: int, then_reuses: bool = False, then_writes: int | None = None)
             await reuses(cpu)
         if then_writes is not None:
             await user_write(cpu, PAGE + pfn - 1, then_writes)
+        if then_drains:
+            await cpu.policy.drain(cpu)
 
     return body
 
@@ -81,6 +86,8 @@ TESTS = {
         litmus("reuse elsewhere", demotes(1), reuses, reads()),
         litmus("write", demotes(1), writes(), reads()),
         litmus("two writers", demotes(1, then_writes=9), writes(), reads()),
+        # Two write faults of a page wait for each other at its page table's lock, a drain for none of them.
+        litmus("drain and writer", demotes(1, then_drains=True), writes(), reads()),
         litmus("two demotions", demotes(1, then_reuses=True), demotes(2), reads()),
         litmus("two demotions, two reuses", demotes(1, then_reuses=True), demotes(2, then_reuses=True)),
         litmus("demotion and flusher", demotes(1, then_reuses=True), drains, reads()),

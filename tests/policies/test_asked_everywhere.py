@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.explore.exhaustive import exhaust
+from emulator.explore.compiled.runs import exhaust, search
 from emulator.explore.learned import LearnedMachine
-from emulator.explore.search import Limits, search
+from emulator.explore.search import Limits
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.percpu import PerCpu

@@ -79,7 +79,7 @@ class ZeroAfterTheLast(MigrcV9):
 
 
 def test_without_waiting_for_the_flush_under_way_a_writer_is_too_early() -> None:
-    assert search(TESTS["two writers"], "sc", ForgetsTheFlushUnderWay).violation is not None
+    assert search(TESTS["drain and writer"], "sc", ForgetsTheFlushUnderWay).violation is not None
 
 
 def test_adding_during_a_flush_loses_the_new_flush() -> None:

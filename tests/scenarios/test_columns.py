@@ -76,7 +76,7 @@ def test_every_step_of_a_run_has_one_line_in_its_cpus_column(arch: str) -> None:
 
 def test_the_words_of_a_shootdown() -> None:
     words = set()
-    for seed in range(8):
+    for seed in range(40):
         for arch in ("x86", "riscv"):
             built = machine(MOVE, arch)
             words |= {step["text"] for step in draw(built, any_schedule(built, seed)).steps}

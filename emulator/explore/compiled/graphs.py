@@ -5,6 +5,7 @@ What that side (`graph.c`) does not know it reports; that is learnt here and han
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 from array import array
 from functools import cache
@@ -62,6 +63,8 @@ def _module() -> Any:
     # Imported where it is needed: a short search is over before that.
     import wasmtime
 
+    # Before the interpreter takes its modules apart: it could not be given back after that.
+    atexit.register(_module.cache_clear)
     engine = wasmtime.Engine()
     code = files(__package__).joinpath("walker.wasm").read_bytes()
     return wasmtime, engine, wasmtime.Module(engine, code)

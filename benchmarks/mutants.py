@@ -39,7 +39,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 LISTS: Final = ROOT / "benchmarks" / "mutants"
 RESULTS: Final = Path(tempfile.gettempdir()) / "migrc-mutants.jsonl"
 COPIED: Final = ("emulator", "actors", "scenarios", "benchmarks", "tests", "docs", "pyproject.toml")
-CPU_S: Final = 40
+CPU_S: Final = 120
 """Of processor time: tests that take more hang. The lists name none that takes half of it."""
 
 WALL_S: Final = 1800.0

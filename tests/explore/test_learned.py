@@ -11,7 +11,8 @@ from emulator.checks.violation import Violation
 from emulator.explore.exhaustive import REDUCTIONS, exhaust, shortest
 from emulator.explore.learned import LearnedMachine, state_key
 from emulator.hardware.cpu import Kind
-from emulator.hardware.operations import Load, SmpMb, SmpMbAfterAtomic, SmpWmb, Store
+from emulator.hardware.operations import TABLE, Load, SmpMb, SmpMbAfterAtomic, SmpWmb, Store, Where
+from emulator.hardware.operations.table import Alone
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import Forbidden, Litmus, LitmusMachine
 from emulator.machine.stepper import LocalEngine, plain_engine
@@ -220,3 +221,10 @@ def test_walks_ahead_happen_only_where_they_find_something_new() -> None:
             walked += option.transition.kind is Kind.WALK
             learned.take(option)
     assert walked
+
+
+def test_only_what_a_cpu_does_by_itself_may_be_taken_first() -> None:
+    """Nothing that memory carries out, now or out of a window, has a row that says so."""
+    first = {kind for kind, row in TABLE.items() if row.alone is not Alone.NEVER}
+    assert first
+    assert {TABLE[kind].where for kind in first} == {Where.CPU}

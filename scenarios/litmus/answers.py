@@ -18,6 +18,7 @@ PROMOTED = "numa_pages_migrated"
 READ_AGAIN = "pgmajfault"
 # Rules.
 MADE_WRITABLE = "grace period: destination made writable"
+FRAME_REUSED = "grace period: frame reused"
 FAILED = "allocation failed"
 
 

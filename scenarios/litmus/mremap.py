@@ -10,7 +10,15 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.truncate import truncate_inode_pages
 from emulator.machine.litmus import FAST, MM, Litmus
 from emulator.memory.page_table import VM_READ, VM_WRITE
-from scenarios.litmus.answers import DEFERRED, REUSED, STALE, never, postings_never, sometimes
+from scenarios.litmus.answers import (
+    DEFERRED,
+    FRAME_REUSED,
+    REUSED,
+    STALE,
+    never,
+    postings_never,
+    sometimes,
+)
 from scenarios.litmus.mappings import MAPPED_ANEW
 from scenarios.litmus.starts import FILE, PAGE, file_page, pages
 from scenarios.litmus.steps import call, in_order, mover, read_if_cached, reuse
@@ -44,7 +52,7 @@ TRUNCATE = Litmus(
     expected=(
         never("immediate", MOVED, TRUNCATED, REUSED),
         *postings_never(MOVED, TRUNCATED, REUSED),
-        sometimes("mistake:mremap-flush-late"),
+        sometimes("mistake:mremap-flush-late", FRAME_REUSED),
     ),
     frugal=FRUGAL,
     fast=1,

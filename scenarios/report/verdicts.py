@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from emulator.policies.catalogue import POLICIES
+from scenarios.history.bug import Bug
 from scenarios.mistakes import MISTAKES
 from scenarios.runs.verdict import Result
 
@@ -18,6 +19,11 @@ _FIGURES: Final = (
     *("strategy", "observation", "complete", "schedules", "steps"),
     *("ok", "reason", "cut", "states", "saved"),
 )
+
+
+def bug_title(bug: Bug) -> Iterable[str]:
+    """The line above the results of a bug."""
+    yield f"{bug.name} ({bug.reference}): {bug.title}"
 
 
 def observation(result: Result) -> str:
@@ -181,6 +187,7 @@ def as_json(result: Result) -> dict[str, Any]:
         witness |= {"steps": len(columns), "found_by": found.strategy, "columns": columns}
     return {
         "litmus": subject.name,
+        **({"bug": job.bug} if job.bug else {}),
         "policy": subject.policy,
         "arch": subject.arch,
         "expected": job.expected,

@@ -7,7 +7,7 @@ rule is bad news all the same.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -23,6 +23,7 @@ from emulator.machine.progress import LIVELOCK
 from emulator.policies.catalogue import POLICIES, canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
+from scenarios.history.bug import Bug
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, find_named
 from scenarios.subjects.rules import looked
@@ -38,7 +39,7 @@ class Job:
     """One result to find out, and what is expected of it (None: nobody said).
 
     `like`: it is expected of this policy, and so of one that says to be like it. `left_out` says why there is
-    nothing to find out.
+    nothing to find out. `bug`: the bug of the history that it is about.
     """
 
     subject: Subject
@@ -47,6 +48,7 @@ class Job:
     rules: tuple[str, ...] = ()
     like: str = ""
     left_out: str = ""
+    bug: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,24 @@ def plan(
                 _job(Subject(test, policy, arch, litmus.cpus, heed=heed), expectation, like, left_out)
                 for arch in _archs(archs, expectation)
             ]
+    return jobs
+
+
+def plan_of_history(bugs: Sequence[Bug], archs: Sequence[str], heed: Heed = ALL) -> list[Job]:
+    """The jobs for these bugs: each test with the fix and without, on the architectures that have the bug.
+
+    UsageProblem for one that cannot be checked.
+    """
+    jobs = []
+    for bug in bugs:
+        if problem := bug.problem():
+            raise UsageProblem(f"--history {bug.name}: {problem}")
+        had = [arch for arch in ARCHITECTURES if getattr(bug.expectation(bug.before), arch) is not None]
+        wanted = [arch for arch in had if arch in (archs or had)]
+        if not wanted:
+            raise UsageProblem(f"--history {bug.name}: not on {', '.join(archs)}; on {', '.join(had)}")
+        planned = plan([LitmusName(bug.test.name)], [bug.fixed, bug.before], wanted, heed)
+        jobs += [replace(job, bug=bug.name) for job in planned]
     return jobs
 
 

@@ -38,11 +38,13 @@ class LitmusName(NamedTuple):
         return f"{self.file}:{self.name}" if self.file else self.name
 
 
+@lru_cache(maxsize=1)
 def shipped() -> Mapping[str, Litmus]:
-    """The catalogue, read when somebody asks: runs of workloads do without it."""
+    """The catalogue and the tests of the history, read when somebody asks: runs of workloads do without."""
+    from scenarios.history import TESTS
     from scenarios.litmus import LITMUS
 
-    return LITMUS
+    return TESTS | LITMUS
 
 
 def litmus_named(text: str) -> list[LitmusName]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,14 +13,16 @@ import click
 
 from actors.errors import SessionError
 from emulator.explore.strategies import STRATEGIES, UnknownStrategy, find_strategy
+from scenarios.history import BUGS
+from scenarios.history.bug import Bug
 from scenarios.litmus import LITMUS
 from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.searches import EXHAUSTIVE, results
-from scenarios.runs.verdict import Job, Result, Settings, plan
+from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
 from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
-from scenarios.usage import UsageProblem
+from scenarios.usage import UsageProblem, did_you_mean
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
 
@@ -34,6 +37,11 @@ STATES_ALL: Final = 300_000
 @click.command()
 @click.argument("names", nargs=-1, metavar="NAME...")
 @options.every
+@click.option(
+    "--history",
+    is_flag=True,
+    help="Bugs that the kernel had, all or those that NAME means: before the fix a rule breaks.",
+)
 @options.policies("Instead of the policies that the test expects something of; repeatable.")
 @options.archs("Instead of the architectures that the test expects something of; repeatable.")
 @click.option(
@@ -46,7 +54,8 @@ STATES_ALL: Final = 300_000
 @click.option(
     "--schedules",
     type=options.COUNT,
-    help="Runs for each result; an exhaustive search has no such limit.  [default: 5000; 1500 with --all]",
+    help="Runs for each result; an exhaustive search has no such limit.  "
+    "[default: 5000; 1500 with --all or --history]",
 )
 @click.option(
     "--steps", type=options.COUNT, default=10_000, show_default=True, help="Steps for each run, at most."
@@ -59,7 +68,7 @@ STATES_ALL: Final = 300_000
     "--states",
     type=options.COUNT,
     help="Of a search of every interleaving, at most.  "
-    "[default: 2000000 within the portfolio, 300000 with --all; 20000000 if exhaustive]",
+    "[default: 2000000 within the portfolio, 300000 with --all or --history; 20000000 if exhaustive]",
 )
 @click.option(
     "--save",
@@ -77,6 +86,7 @@ STATES_ALL: Final = 300_000
 def check(
     names: tuple[str, ...],
     every: bool,
+    history: bool,
     policies: tuple[str, ...],
     archs: tuple[str, ...],
     rules: tuple[str, ...],
@@ -94,18 +104,23 @@ def check(
     """Search litmus tests for broken rules.
 
     NAME is a shipped test (see `migrc list`), a wildcard over them, or a .py file with tests of your own
-    (FILE.py:NAME for one of several). Exit code 1 if a verdict is not the expected one.
+    (FILE.py:NAME for one of several). With --history it is a bug's name, commit or CVE. Exit code 1 if a
+    verdict is not the expected one.
     """
     if as_json and as_ktap:
         raise UsageProblem("--json and --ktap: one or the other")
     _known_strategy(strategy)
-    tests = tests_named(names, every)
-    jobs = plan(tests, policies, archs, heed(rules, ignored, tests))
+    if history and policies:
+        raise UsageProblem("--history and --policy: a bug says itself under what its test is run")
+    bugs = bugs_named(names) if history else []
+    tests = tests_named(names, every) if every or not history else []
+    heeded = heed(rules, ignored, [*tests, *(LitmusName(bug.test.name) for bug in bugs)])
+    jobs = [*plan(tests, policies, archs, heeded), *plan_of_history(bugs, archs, heeded)]
     if all(job.left_out for job in jobs):
         raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out} (policy {jobs[0].subject.policy})")
     if schedules is None:
-        schedules = SCHEDULES_ALL if every else SCHEDULES
-    if states is None and every and strategy != EXHAUSTIVE:
+        schedules = SCHEDULES_ALL if every or history else SCHEDULES
+    if states is None and (every or history) and strategy != EXHAUSTIVE:
         states = STATES_ALL
     settings = Settings(strategy, schedules, states=states, **search)
     many = every or len(jobs) > 1
@@ -129,9 +144,11 @@ def check(
                         _echo(report.ktap(result, len(finished)))
                     elif not as_json and not _nothing_but_errors(finished):
                         for one in finished[told:]:
+                            if one.job.bug and one.job.bug != (finished[told - 1].job.bug if told else ""):
+                                _echo(report.bug_title(BUGS[one.job.bug]))
                             details = verbose or not many or not one.ok
                             _echo(report.in_words(one, details, terminal_width()))
-                        told = len(finished)
+                            told += 1
     except KeyboardInterrupt:
         interrupted = True
     errors = [result.error for result in finished if result.error]
@@ -185,6 +202,19 @@ def tests_named(names: Sequence[str], every: bool) -> list[LitmusName]:
     if not names:
         raise UsageProblem("name a litmus test, a .py file, or --all; migrc list shows what there is")
     return list(dict.fromkeys(test for name in names for test in litmus_named(name)))
+
+
+def bugs_named(names: Sequence[str]) -> list[Bug]:
+    """The bugs of the history that arguments name, all without any. UsageProblem if a name means none."""
+    found: dict[str, Bug] = {}
+    for name in names:
+        meant = {
+            bug.name: bug for bug in BUGS.values() if fnmatchcase(bug.name, name) or name in bug.known_as
+        }
+        if not meant:
+            raise UsageProblem(f"--history: no bug {name!r}; {did_you_mean(name, BUGS)}, a commit or a CVE")
+        found |= meant
+    return list((found if names else BUGS).values())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import click
 
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.policies.catalogue import POLICIES, canonical
+from scenarios.history import BUGS
 from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
 from scenarios.report.console import print_json
@@ -19,11 +20,12 @@ from scenarios.workloads.workload_file import list_workloads
 @options.json_
 @options.no_seed
 def listing(as_json: bool) -> None:
-    """Show what can be run: scenarios, litmus tests, policies, mistakes, architectures."""
+    """Show what can be run: scenarios, litmus tests, bugs, policies, mistakes, architectures."""
     workloads = list_workloads()
     rows = {
         "scenarios": {one.name: one.description for one in workloads},
         "litmus": {name: one.question for name, one in LITMUS.items()},
+        "history": {name: f"{bug.reference}: {bug.title}" for name, bug in BUGS.items()},
         "policies": described_policies(),
         "mistakes": {name: _first_line(one) for name, one in MISTAKES.items()},
         "archs": {name: one.description for name, one in ARCHITECTURES.items()},
@@ -39,6 +41,7 @@ def listing(as_json: bool) -> None:
         return
     titles = {
         "litmus": "litmus tests (migrc check)",
+        "history": "bugs that the kernel had (migrc check --history)",
         "policies": "policies (--policy)",
         "mistakes": "mistakes (--policy, to see a check bark)",
         "archs": "architectures (--arch)",

@@ -18,6 +18,7 @@ from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.ordering import Architecture
 from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.tlb import TlbShape
+from emulator.kernel.instead import make_way
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.smp import interrupt_entry
@@ -117,6 +118,7 @@ class Machine(ABC):
     def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
         """One CPU, the program that it boots, and its kernel's private data."""
         kernel = self.kernel(number)
+        make_way(type(kernel.policy))
         order = self.parameters.hpage_order or PMD_ORDER
         cpu = Cpu(number, self.architecture, self.shape, interrupt_entry(kernel), order)
         return cpu, self.program(cpu, kernel), kernel

@@ -22,6 +22,7 @@ from emulator.hardware.operations import (
     Translate,
 )
 from emulator.hardware.pte import pte_pfn
+from emulator.kernel.instead import kernel_function
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mprotect import change_prot_numa
 from emulator.kernel.page_alloc import alloc_pages
@@ -45,7 +46,7 @@ def call(
     """A program that calls one function of the kernel, or one of those below."""
 
     async def body(cpu: PerCpu) -> None:
-        await function(cpu, *arguments, **options)
+        await kernel_function(function)(cpu, *arguments, **options)
 
     return body
 

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from emulator.hardware.operations import TABLE, BeginLoad, Series
+from emulator.kernel.instead import kernels_own
 from emulator.kernel.policy import Policy
 from scenarios.subjects.modules import short_path, tree_of
 from scenarios.usage import UsageProblem
@@ -80,7 +81,7 @@ class _Reader:
         found = self._meaning(callee)
         if isinstance(found, _Function):
             return self._function_gives(found)
-        return inspect.iscoroutinefunction(found) or (isinstance(found, type) and found in TABLE)
+        return inspect.iscoroutinefunction(kernels_own(found)) or (isinstance(found, type) and found in TABLE)
 
     def _function_gives(self, function: _Function) -> bool:
         """An async function; or a plain one that hands on what another one gives."""

@@ -108,6 +108,8 @@ def _check_name(one: type, name: str, value: Any, known: list[str], own: list[ty
     bare = name.strip("_")
     if name in known or name.startswith("__") or (name != bare and bare not in known):
         return
+    if hasattr(value, "instead_of"):
+        return
     if _is_used(name, own):
         return
     close = difflib.get_close_matches(bare.lower(), known, 1, _CLOSE)

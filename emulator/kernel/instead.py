@@ -1,0 +1,162 @@
+"""The code before a fix: under one policy a method of its own where the kernel calls one of its functions.
+
+Kernel code says nothing of this. When a machine is made whose policy marks methods with `instead_of`, what
+they stand for is found behind a branch from then on, which asks the policy of the CPU that runs it; under all
+other policies it is the kernel's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import wraps
+from types import CodeType, FrameType, ModuleType
+from typing import Any, NamedTuple, TypeVar
+
+from emulator.kernel.percpu import PerCpu
+from emulator.kernel.policy import Policy
+from emulator.kernel.smp import FUNCTIONS
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Instead(NamedTuple):
+    """What a method stands for: a function of the kernel, or an operation, where `within` calls it.
+
+    None: wherever it is called.
+    """
+
+    function: Callable[..., Any]
+    within: Callable[..., Any] | None
+
+
+_BRANCHES: dict[Any, Callable[..., Any]] = {}
+_TABLES: dict[type[Policy], dict[Any, tuple[tuple[str, Instead], ...]]] = {}
+_READY: set[type[Policy]] = set()
+
+
+def instead_of(
+    function: Callable[..., Any], within: Callable[..., Any] | None = None
+) -> Callable[[Method], Method]:
+    """Decorator of a policy's method: it is called instead of `function`, whose arguments follow `self`.
+
+    With `within` only where that function of the kernel calls it; an operation needs one. In the method
+    itself the name means what it always does. TypeError for what the kernel does not have, or does not call
+    there.
+    """
+    own, place = kernels_own(function), None if within is None else kernels_own(within)
+    name = getattr(own, "__name__", repr(own))
+    if not getattr(own, "__module__", "").startswith(("emulator.kernel.", "emulator.hardware.operations.")):
+        raise TypeError(f"instead_of({name}): no function of the kernel (emulator.kernel)")
+    if place is not None and not inspect.isfunction(place):
+        raise TypeError(f"instead_of({name}, within={place!r}): within is a function of the kernel")
+    if place is None and inspect.isclass(own):
+        raise TypeError(f"instead_of({name}): within which function? All of the kernel uses it")
+    if place is not None and name not in _called(place.__code__):
+        raise TypeError(f"instead_of({name}, within={place.__name__}): it is not called there")
+
+    def mark(method: Method) -> Method:
+        if not inspect.isclass(own) and inspect.iscoroutinefunction(method) != inspect.iscoroutinefunction(
+            own
+        ):
+            raise TypeError(
+                f"{method.__qualname__}: {'' if inspect.iscoroutinefunction(own) else 'not '}async, "
+                f"as {name} is"
+            )
+        method.instead_of = Instead(own, place)  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+def kernels_own(function: Any) -> Any:
+    """The kernel's own function behind a branch; whatever else it is."""
+    return getattr(function, "kernels_own", function)
+
+
+def _called(code: CodeType) -> set[str]:
+    """The names that a function uses, in comprehensions too."""
+    inner = (one for one in code.co_consts if isinstance(one, CodeType))
+    return set(code.co_names).union(*map(_called, inner))
+
+
+def _replaced(policy: type[Policy]) -> dict[Any, tuple[tuple[str, Instead], ...]]:
+    """By function, what a policy has instead: (name of the method, where); those for one place come first."""
+    if policy in _TABLES:
+        return _TABLES[policy]
+    found: dict[Any, dict[str, Instead]] = {}
+    for kind in policy.__mro__:
+        for name, value in vars(kind).items():
+            mark = getattr(value, "instead_of", None)
+            if isinstance(mark, Instead):
+                found.setdefault(mark.function, {}).setdefault(name, mark)
+    _TABLES[policy] = {
+        function: tuple(sorted(methods.items(), key=lambda item: item[1].within is None))
+        for function, methods in found.items()
+    }
+    return _TABLES[policy]
+
+
+def make_way(policy: type[Policy]) -> None:
+    """Put a branch in front of every function that this policy has something instead of, once and for all.
+
+    Programs of tests call functions too; an operation is replaced in the kernel file that is meant only.
+    """
+    if policy in _READY:
+        return
+    _READY.add(policy)
+    for function, methods in _replaced(policy).items():
+        branch = _BRANCHES.setdefault(function, _branch(function))
+        only = (
+            {mark.within.__module__ for _, mark in methods if mark.within}
+            if inspect.isclass(function)
+            else ()
+        )
+        for module in list(sys.modules.values()):
+            names = vars(module) if isinstance(module, ModuleType) else {}
+            if not only or names.get("__name__") in only:
+                names.update({name: branch for name, value in names.items() if value is function})
+        for name, registered in FUNCTIONS.items():
+            if registered is function:
+                FUNCTIONS[name] = branch
+
+
+def kernel_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a kernel function is called by now, for those who have kept it."""
+    return _BRANCHES.get(function, function)
+
+
+def _branch(function: Any) -> Callable[..., Any]:
+    @wraps(function)
+    def branch(*arguments: Any, **named: Any) -> Any:
+        caller = sys._getframe(1)
+        policy = _policy(arguments, caller)
+        for name, mark in _replaced(type(policy)).get(function, ()) if policy is not None else ():
+            method = getattr(policy, name)
+            if caller.f_code is not inspect.unwrap(method.__func__).__code__ and (
+                mark.within is None or _is_of(caller, mark.within)
+            ):
+                return method(*arguments, **named)
+        return function(*arguments, **named)
+
+    branch.kernels_own = function  # type: ignore[attr-defined]
+    return branch
+
+
+def _policy(arguments: tuple[Any, ...], caller: FrameType | None) -> Policy | None:
+    """The policy of the CPU that runs this: the first argument, or `cpu` of the nearest caller."""
+    if arguments and isinstance(arguments[0], PerCpu):
+        return arguments[0].policy
+    while caller is not None:
+        cpu = caller.f_locals.get("cpu")
+        if isinstance(cpu, PerCpu):
+            return cpu.policy
+        caller = caller.f_back
+    return None
+
+
+def _is_of(frame: FrameType, function: Callable[..., Any]) -> bool:
+    """The frame is the function's, or of a comprehension in it."""
+    own = frame.f_code.co_qualname.partition(".<locals>")[0]
+    return own == function.__qualname__ and frame.f_globals.get("__name__") == function.__module__

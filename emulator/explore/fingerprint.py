@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
+from operator import is_
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -80,8 +81,9 @@ class Unreadable(Unsearchable):
 class Known(Protocol):
     """What all programs have in common and nobody may change: objects there are known by identity."""
 
-    def knows(self, value: Any) -> bool:
-        """It is one of these objects."""
+    @property
+    def known(self) -> Mapping[int, Any]:
+        """These objects, by identity."""
 
     def meet(self, kind: type[Any]) -> None:
         """A class that an object of a program has. Raises Unreadable if nobody else can know it."""
@@ -179,10 +181,11 @@ def _handed_on(value: Any, operation: Any) -> Any:
 class _Reader:
     """Reads values depth first; a second way to the same object is a number, so that sharing counts."""
 
-    __slots__ = ("_kept", "_known", "_seen")
+    __slots__ = ("_kept", "_known", "_of_everybody", "_seen")
 
     def __init__(self, known: Known) -> None:
         self._known = known
+        self._of_everybody = known.known
         self._seen: dict[int, int] = {}
         # Iterators are read through copies that must not be freed while their identity stands in `_seen`.
         self._kept: list[Any] = []
@@ -192,17 +195,16 @@ class _Reader:
         if kind in _QUICK:
             return value
         how, is_value = _HOW.get(kind) or _find_how(kind)
-        return (not is_value and self._again(value)) or how(self, kind, value)
-
-    def _again(self, value: Any) -> Any:
-        """A short answer for an object that was met before, or that is everybody's; else None."""
-        number = self._seen.get(id(value))
-        if number is not None:
-            return ("again", number)
-        if self._known.knows(value):
-            return ("constant", id(value))
-        self._seen[id(value)] = len(self._seen)
-        return None
+        if not is_value:
+            # A short answer for an object that was met before, or that is everybody's.
+            seen = self._seen
+            at = id(value)
+            if at in seen:
+                return ("again", seen[at])
+            if at in self._of_everybody:
+                return ("constant", at)
+            seen[at] = len(seen)
+        return how(self, kind, value)
 
     def a_bool(self, kind: type[Any], value: Any) -> Any:
         return _BOOLS[value]
@@ -214,7 +216,7 @@ class _Reader:
         return (kind, value.real.hex(), value.imag.hex())
 
     def a_tuple(self, kind: type[Any], value: Any) -> Any:
-        return (kind, *[self.read(item) for item in value])
+        return (kind, *[item if type(item) in _QUICK else self.read(item) for item in value])
 
     def constant(self, kind: type[Any], value: Any) -> Any:
         if isinstance(value, type):
@@ -231,7 +233,7 @@ class _Reader:
         return found[1]
 
     def items(self, kind: type[Any], value: Any) -> Any:
-        return (kind, *[self.read(item) for item in value])
+        return (kind, *[item if type(item) in _QUICK else self.read(item) for item in value])
 
     def deque(self, kind: type[Any], value: Any) -> Any:
         return (kind, value.maxlen, *[self.read(item) for item in value])
@@ -241,10 +243,7 @@ class _Reader:
         return (kind, value.__sizeof__(), *[self.read(item) for item in value])
 
     def mapping(self, kind: type[Any], value: Any) -> Any:
-        return (
-            kind,
-            *[(self.read(key), self._at(item, f"[{key!r:.40}]")) for key, item in value.items()],
-        )
+        return (kind, *[(self.read(key), self._at(item, f"[{key!r:.40}]")) for key, item in value.items()])
 
     def coroutine(self, kind: type[Any], value: Any) -> Any:
         return self._suspended(value, value.cr_code, value.cr_frame, value.cr_running)
@@ -285,32 +284,33 @@ class _Reader:
         return (kind, self.read(reduced[1:]))
 
     def refuse(self, kind: type[Any], value: Any) -> Any:
-        if self._known.knows(value):
+        if id(value) in self._of_everybody:
             return ("constant", id(value))
         raise Unreadable(_a(kind))
 
     def a_object(self, kind: type[Any], value: Any) -> Any:
-        self._known.meet(kind)
-        found: list[Any] = [kind]
+        if id(kind) not in self._of_everybody:
+            self._known.meet(kind)
+        return (kind, *self._fields(value))
+
+    def _fields(self, value: Any) -> list[Any]:
+        found: list[Any] = []
         for name, item in fields(value):
-            found.append((name, self._at(item, f".{name}")))
-        return tuple(found)
+            found.append(name)
+            found.append(item if type(item) in _QUICK else self._at(item, f".{name}"))
+        return found
 
     def of_number(self, kind: type[Any], value: Any) -> Any:
         """A number with attributes."""
         self._known.meet(kind)
-        return (
-            kind,
-            int.__index__(value),
-            *[(name, self._at(item, f".{name}")) for name, item in fields(value)],
-        )
+        return (kind, int.__index__(value), *self._fields(value))
 
     def of_container(self, kind: type[Any], value: Any) -> Any:
         """An object of a class of the program's own that is a list or a dict as well."""
         self._known.meet(kind)
         content = list.__iter__(value) if isinstance(value, list) else iter(dict.items(value))
         found = [self.read(item) for item in content]
-        return (kind, *found, *[(name, self._at(item, f".{name}")) for name, item in fields(value)])
+        return (kind, *found, tuple(self._fields(value)))
 
     def _at(self, item: Any, path: str) -> Any:
         try:
@@ -325,23 +325,36 @@ class _Reader:
         if running:
             raise Unreadable(f"running {value.__qualname__}")
         names = frame.f_locals
-        passed_over = [code, code, value.__name__, value.__qualname__, frame, names]
         held = []
-        for referent in gc.get_referents(value):
-            for at, other in enumerate(passed_over):
-                if referent is other:
-                    del passed_over[at]
-                    break
-            else:
-                if type(referent) is not FunctionType or referent.__code__ is not code:
-                    try:
-                        held.append(self.read(referent))
-                    except Unreadable as problem:
-                        if not problem.place:
-                            problem.under(_name_of(referent, names))
-                            problem.place = f"{_line(code, frame)}: "
-                        raise
+        for referent in _held(value, code, frame, names):
+            kind = type(referent)
+            if kind in _QUICK:
+                held.append(referent)
+            elif kind is not FunctionType or referent.__code__ is not code:
+                try:
+                    held.append(self.read(referent))
+                except Unreadable as problem:
+                    if not problem.place:
+                        problem.under(_name_of(referent, names))
+                        problem.place = f"{_line(code, frame)}: "
+                    raise
         return ("suspended", _kept(code), frame.f_lasti, tuple(sorted(names)), *held)
+
+
+def _held(value: Any, code: CodeType, frame: Any, names: dict[str, Any]) -> list[Any]:
+    """Locals and evaluation stack of a suspended coroutine or generator: all it refers to but itself."""
+    held = gc.get_referents(value)
+    own = (code, value.__name__, value.__qualname__, frame, names)
+    # In this order where frames are as in CPython 3.11 (gen_traverse, _PyFrame_Traverse).
+    if all(map(is_, held, own)) and len(held) > 6 and held[6] is code:
+        del held[6], held[:5]
+        return held
+    for other in (*own, code):
+        for at, referent in enumerate(held):
+            if referent is other:
+                del held[at]
+                break
+    return held
 
 
 def fields(value: Any) -> Iterator[tuple[str, Any]]:
@@ -350,14 +363,14 @@ def fields(value: Any) -> Iterator[tuple[str, Any]]:
     slots = _SLOTS.get(kind)
     if slots is None:
         slots = _SLOTS[kind] = tuple(
-            (name, member)
+            (name, member.__get__)
             for base in kind.__mro__
             for name, member in base.__dict__.items()
             if type(member) is MemberDescriptorType and not base.__flags__ & _IMMUTABLE_TYPE
         )
-    for name, member in slots:
+    for name, get in slots:
         try:
-            item = member.__get__(value)
+            item = get(value)
         except AttributeError:
             continue
         yield name, item
@@ -478,7 +491,7 @@ _HINTS: dict[type[Any], str] = dict.fromkeys(
     "go over a list of it",
 )
 _HOW: dict[type[Any], tuple[Callable[[_Reader, type[Any], Any], Any], bool]] = {}
-_SLOTS: dict[type[Any], tuple[tuple[str, MemberDescriptorType], ...]] = {}
+_SLOTS: dict[type[Any], tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
 _PARAMETERS: dict[int, tuple[KernelParameters, str]] = {}
 _KEPT: dict[int, Any] = {}
 _WANTED: dict[type[Any], tuple[Any, ...]] = {}

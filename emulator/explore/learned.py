@@ -89,6 +89,14 @@ class LearnedMachine:
         )
         self.reset()
 
+    def close(self) -> None:
+        """Give back what has been learnt: states refer to each other, and there are very many of them."""
+        for learner in self.learners:
+            learner.forget()
+        self.sharing.forget()
+        self.watching.forget()
+        self.walker = None
+
     def _event(self, key: Event) -> int:
         """Number of what the watchers are told; -1 if they need not be."""
         transition, operation, issued, answer = key

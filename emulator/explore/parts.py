@@ -19,6 +19,7 @@ from emulator.explore.fingerprint import fingerprint, plain
 from emulator.explore.surroundings import Surroundings
 from emulator.hardware.cpu import Choice, Cpu, TakeCalls, Transition
 from emulator.hardware.operations import Operation
+from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
 from emulator.machine.progress import at_end, broken_by_program, standing, waits_with_interrupts_off
 from emulator.machine.referee import agent_of
@@ -28,6 +29,7 @@ from emulator.memory.blocked import BLOCKED
 
 UNKNOWN: Final = object()
 _ALONE: Final = -1
+_MOST_LIVE: Final = 500  # real CPUs, about 10 kB each
 _NO_EVENT: Final = -1
 
 
@@ -125,8 +127,16 @@ class ClockNode:
     verdict: Any = UNKNOWN
 
 
+class _Live(NamedTuple):
+    """A real CPU, its kernel, and what it has booted."""
+
+    cpu: Cpu
+    kernel: PerCpu
+    program: Any
+
+
 class CpuLearner:
-    """All known states of one CPU, and one real CPU that stands at one of them."""
+    """All known states of one CPU, and real CPUs that stand at some of them."""
 
     def __init__(
         self,
@@ -148,17 +158,19 @@ class CpuLearner:
         self.by_number: list[CpuNode] = []
         self._heed = machine.heed
         self.dead = CpuNode(-1, None, None, None, dead=True)
-        self._boot()
-        self.start = self._live_node = self._node(None, None)
+        self._live: dict[CpuNode, _Live] = {}  # real CPUs by where they stand
+        first = self._boot()
+        self.start = self._node(first, None, None)
+        self._live[self.start] = first
 
-    def _boot(self) -> None:
-        self._cpu, self._kernel = boot(self._machine, self._number)
-        self._program = self._cpu.frames[0].program if self._cpu.frames else None
+    def _boot(self) -> _Live:
+        cpu, kernel = boot(self._machine, self._number)
+        return _Live(cpu, kernel, cpu.frames[0].program if cpu.frames else None)
 
-    def _node(self, parent: CpuNode | None, label: tuple[Transition, Any] | None) -> CpuNode:
-        """The node of the state that the real CPU is in."""
-        cpu = self._cpu
-        key = self._key()
+    def _node(self, live: _Live, parent: CpuNode | None, label: tuple[Transition, Any] | None) -> CpuNode:
+        """The node of the state that a real CPU is in."""
+        cpu = live.cpu
+        key = self._key(live)
         node = self.nodes.get(key)
         if node is not None:
             return node
@@ -170,8 +182,8 @@ class CpuLearner:
         node.waits = standing(cpu)
         return node
 
-    def _key(self) -> Any:
-        return fingerprint(self._cpu, self._kernel, self._surroundings)
+    def _key(self, live: _Live) -> Any:
+        return fingerprint(live.cpu, live.kernel, self._surroundings)
 
     def _option(self, node: CpuNode, cpu: Cpu, choice: Choice) -> Option:
         asked = choice.operation
@@ -180,46 +192,60 @@ class CpuLearner:
         about = cpu.about(transition)
         return Option(node, transition, self._number, agent_of(transition), action, about)
 
+    def forget(self) -> None:
+        """Take apart what refers to each other, so that nobody has to search for it (`gc`)."""
+        for node in self.by_number:
+            for option in node.options:
+                option.successors.clear()
+                option.alone = None
+            node.options = ()
+            node.parent = None
+        self.by_number.clear()
+        self.nodes.clear()
+        self._live.clear()
+
     def learn(self, option: Option, answer: Any) -> Edge:
-        """Let the real CPU take `option` with this answer from the option's state."""
+        """Let a real CPU take `option` with this answer from the option's state."""
         self.edges_learnt += 1
-        if self._live_node is not option.node:
-            self._go_to(option.node)
+        live = self._live.pop(option.node, None) or self._brought_to(option.node)
         operation, issued = option.operation
         event = self._event((option.transition, operation, issued, answer))
         try:
-            self._cpu.take(option.transition, answer)
+            live.cpu.take(option.transition, answer)
         except Exception as error:
-            self._live_node = self.dead
             broken = broken_by_program(self._number, error)
             if broken is None:
                 raise
-            self._surroundings.check(self._program)
+            self._surroundings.check(live.program)
             return Edge(self.dead, event, self._heed.of(broken))
-        self._surroundings.check(self._program)
-        self._reached.update(self._kernel.vmstat)
-        node = self._live_node = self._node(option.node, (option.transition, answer))
-        return Edge(node, event, self._heed.of(waits_with_interrupts_off(self._cpu)))
+        self._surroundings.check(live.program)
+        self._reached.update(live.kernel.vmstat)
+        node = self._node(live, option.node, (option.transition, answer))
+        # Somebody will go on from there; with one real CPU a third of all steps were repetitions.
+        self._live[node] = live
+        if len(self._live) > _MOST_LIVE:
+            del self._live[next(iter(self._live))]
+        return Edge(node, event, self._heed.of(waits_with_interrupts_off(live.cpu)))
 
-    def _go_to(self, node: CpuNode) -> None:
-        """Boot again and repeat what leads to `node`."""
+    def _brought_to(self, node: CpuNode) -> _Live:
+        """Boot another one and repeat what leads to `node`."""
         labels = []
         at: CpuNode = node
         while at.parent is not None:
             assert at.label is not None
             labels.append(at.label)
             at = at.parent
-        self._boot()
+        live = self._boot()
         for transition, answer in reversed(labels):
-            self._cpu.take(transition, answer)
-        key = self._key()
+            live.cpu.take(transition, answer)
+        key = self._key(live)
         if key != node.key:
-            now, before = (text or "at its end" for text in (standing(self._cpu), node.waits))
+            now, before = (text or "at its end" for text in (standing(live.cpu), node.waits))
             raise NotDeterministic(
                 f"CPU {self._number} is {now} where it was {before} before: "
                 "a program or policy keeps state outside its own CPU"
             )
-        self._live_node = node
+        return live
 
 
 class SharedLearner:
@@ -275,6 +301,12 @@ class SharedLearner:
         edge = node.edges[action] = (answer, following, broken)
         return edge
 
+    def forget(self) -> None:
+        """As of a CpuLearner."""
+        for node in self.nodes.values():
+            node.edges.clear()
+        self.nodes.clear()
+
     def audit(self, node: SharedNode) -> Violation | None:
         """What the checks find at the end."""
         if node.verdict is UNKNOWN:
@@ -317,6 +349,12 @@ class ClockLearner:
         following = self._live_node = self._node()
         edge = node.edges[event] = (following, broken)
         return edge
+
+    def forget(self) -> None:
+        """As of a CpuLearner."""
+        for node in self.nodes.values():
+            node.edges.clear()
+        self.nodes.clear()
 
     def audit(self, node: ClockNode) -> Violation | None:
         """What the watchers find at the end; nothing if the machine does not perform what it owes."""

@@ -92,7 +92,7 @@ class Surroundings:
     """All that `roots`, functions and classes, reach by themselves. Raises Unreadable, SharedState."""
 
     def __init__(self, roots: Iterable[Any]) -> None:
-        self._known: dict[int, Any] = {}
+        self.known: dict[int, Any] = {}
         self._often: list[_Place] = []
         self._rarely: list[_Place] = []
         self._namespaces: dict[int, _Names] = {}
@@ -102,13 +102,9 @@ class Surroundings:
         self._steps = 0
         self._visit()
 
-    def knows(self, value: Any) -> bool:
-        """It is one of the objects that everybody can reach."""
-        return id(value) in self._known
-
     def meet(self, kind: type[Any]) -> None:
         """Look at the class of an object as well, from now on."""
-        if id(kind) in self._known:
+        if id(kind) in self.known:
             return
         found: Any = sys.modules.get(kind.__module__)
         for name in kind.__qualname__.split("."):
@@ -161,8 +157,8 @@ class Surroundings:
             value, called = self._ahead.pop()
             if type(value) in _ATOMS:
                 continue
-            if id(value) not in self._known:
-                self._known[id(value)] = value
+            if id(value) not in self.known:
+                self.known[id(value)] = value
                 self._look(value, called)
 
     def _look(self, value: Any, called: str) -> None:
@@ -271,8 +267,8 @@ class Surroundings:
     def _module(self, module: ModuleType, names: frozenset[str]) -> None:
         if module.__name__ == "builtins":
             return
-        if id(module) not in self._known and not _is_trusted(module.__name__):
-            self._known[id(module)] = module
+        if id(module) not in self.known and not _is_trusted(module.__name__):
+            self.known[id(module)] = module
             self._place(_of_module, module, f"module {module.__name__}", False, False)
         self._namespace(vars(module), names)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -74,8 +75,7 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
         return time.monotonic() > deadline
 
     machine = job.subject.litmus_machine()
-    with faults_in_one_line(job.subject):
-        explorer = LearnedMachine(machine)
+    with faults_in_one_line(job.subject), closing(LearnedMachine(machine)) as explorer:
         if settings.strategy == EXHAUSTIVE:
             _every(result, explorer, settings, stop)
         else:

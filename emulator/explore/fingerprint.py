@@ -12,8 +12,10 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields as dataclass_fields
 from enum import Enum
-from operator import is_
+from operator import attrgetter, is_
+from struct import Struct
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -29,15 +31,12 @@ from types import (
 )
 from typing import Any, Protocol, get_type_hints
 
+from emulator.explore.unsearchable import Unreadable
 from emulator.hardware import operations
 from emulator.hardware.cpu import Cpu, Frame
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.memory.folios import PageFlag
 
-INSTEAD = (
-    "what a search can tell apart are numbers, strings, tuples, lists, dicts, frozensets, deques, functions "
-    "and objects of your own classes; what CPUs share belongs into words and lists of the machine"
-)
 # Counters that no program can ask (`emulator.machine.counters`): what differs in them only goes on alike.
 _WRITE_ONLY = frozenset({"vmstat", "tlb_interrupts"})
 _EXACT_ITERATORS: tuple[type[Any], ...] = (
@@ -54,28 +53,6 @@ _EXACT_ITERATORS: tuple[type[Any], ...] = (
     range,
     slice,
 )
-
-
-class Unsearchable(Exception):
-    """A program keeps what a search cannot keep apart for it; the message, one line, says what and where."""
-
-
-class Unreadable(Unsearchable):
-    """Something that a program holds on to cannot be read exactly; the message, one line, names it."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
-        self.path = ""
-        self.place = ""
-
-    def under(self, path: str) -> None:
-        """It was found at `path` of something else."""
-        if not self.place:
-            self.path = path + self.path
-
-    def __str__(self) -> str:
-        return f"{self.place}{self.path + ' is ' if self.path else ''}{self.what}; {INSTEAD}"
 
 
 class Known(Protocol):
@@ -168,7 +145,7 @@ def _handed_on(value: Any, operation: Any) -> Any:
         return value
     if isinstance(value, tuple) and not kind.__dictoffset__:
         return (kind, *[_handed_on(item, operation) for item in value])
-    if isinstance(value, Enum):
+    if isinstance(value, Enum) and not isinstance(value, (int, str)):
         return value
     if kind is PageFlag:
         return (kind, int(value), value.name)
@@ -176,6 +153,19 @@ def _handed_on(value: Any, operation: Any) -> Any:
         f"{type(operation).__name__} hands on {_named(kind)}, and only ints, strings and tuples of them pass "
         "between CPUs"
     )
+
+
+def keep_apart(operation: Any, shapes: dict[Any, Any]) -> None:
+    """Raise Unreadable if it hands on a tuple that equals one of another class, which memory takes for it.
+
+    `shapes` are those that memory has been given.
+    """
+    for item in operation:
+        if isinstance(item, tuple) and shapes.setdefault(item, one := _handed_on(item, operation)) != one:
+            raise Unreadable(
+                f"{type(operation).__name__} hands on {item!r}, and somebody a tuple of another class that "
+                "equals it"
+            )
 
 
 class _Reader:
@@ -210,10 +200,10 @@ class _Reader:
         return _BOOLS[value]
 
     def a_float(self, kind: type[Any], value: Any) -> Any:
-        return (kind, value.hex())
+        return (kind, _FLOAT(value))
 
     def a_complex(self, kind: type[Any], value: Any) -> Any:
-        return (kind, value.real.hex(), value.imag.hex())
+        return (kind, _FLOAT(value.real), _FLOAT(value.imag))
 
     def a_tuple(self, kind: type[Any], value: Any) -> Any:
         return (kind, *[item if type(item) in _QUICK else self.read(item) for item in value])
@@ -227,10 +217,13 @@ class _Reader:
 
     def parameters(self, kind: type[Any], value: Any) -> Any:
         # Frozen, and the same ones all the time.
+        now = _EVERY_PARAMETER(value)
         found = _PARAMETERS.get(id(value))
         if found is None:
-            found = _PARAMETERS[id(value)] = (value, repr(value))
-        return found[1]
+            found = _PARAMETERS[id(value)] = (value, now, repr(value))
+        if now != found[1]:
+            raise Unreadable(f"a {kind.__name__} that a program has changed")
+        return found[2]
 
     def items(self, kind: type[Any], value: Any) -> Any:
         return (kind, *[item if type(item) in _QUICK else self.read(item) for item in value])
@@ -269,6 +262,7 @@ class _Reader:
             self.read(value.__defaults__),
             self.read(value.__kwdefaults__),
             self._at(value.__dict__, ".__dict__"),
+            *[self._at(getattr(value, name), f".{name}") for name in DESCRIBES],
         )
 
     def cell(self, kind: type[Any], value: Any) -> Any:
@@ -458,6 +452,10 @@ def _how(kind: type[Any]) -> Callable[[_Reader, type[Any], Any], Any]:
     return _Reader.refuse
 
 
+# What a function says of itself.
+DESCRIBES = ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__")
+# Every bit: there are two zeros, and not one nan only.
+_FLOAT = Struct("d").pack
 _QUICK = frozenset({int, str, bytes, type(None)})
 _BOOLS = {False: ("bool", 0), True: ("bool", 1)}
 _BUILT_IN: dict[type[Any], Callable[[_Reader, type[Any], Any], Any]] = {
@@ -492,7 +490,8 @@ _HINTS: dict[type[Any], str] = dict.fromkeys(
 )
 _HOW: dict[type[Any], tuple[Callable[[_Reader, type[Any], Any], Any], bool]] = {}
 _SLOTS: dict[type[Any], tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
-_PARAMETERS: dict[int, tuple[KernelParameters, str]] = {}
+_PARAMETERS: dict[int, tuple[KernelParameters, tuple[Any, ...], str]] = {}
+_EVERY_PARAMETER = attrgetter(*[one.name for one in dataclass_fields(KernelParameters)])
 _KEPT: dict[int, Any] = {}
 _WANTED: dict[type[Any], tuple[Any, ...]] = {}
 _POINTER = tuple.__itemsize__

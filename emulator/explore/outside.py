@@ -15,7 +15,7 @@ from itertools import pairwise
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-from emulator.explore.fingerprint import Unsearchable
+from emulator.explore.unsearchable import Unsearchable
 
 _ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _IMPORTS: Final = opmap["IMPORT_NAME"]
@@ -45,6 +45,11 @@ _PURE_NAMES: Final = {
 _OUTSIDE_BUILTINS: Final = frozenset(
     {"__import__", "breakpoint", "compile", "copyright", "credits", "eval", "exec", "exit", "globals", "help"}
     | {"id", "input", "license", "open", "quit"}
+)
+# What tells how something came about, of things that are equal: how much room a list has, who has derived
+# from a class. And ways to all names of a module.
+_SHOW_MORE: Final = frozenset(
+    {"__sizeof__", "__alloc__", "__subclasses__", "__globals__", "__builtins__", "f_globals", "f_builtins"}
 )
 _INSTEAD: Final = (
     "no search sees files, clocks or what a library keeps; work it out at the top of the file and keep it as "
@@ -103,6 +108,8 @@ def stays_inside(code: CodeType, namespace: dict[str, Any]) -> None:
             inside = _is_pure(value.__name__, step.argval)
             value = getattr(value, step.argval, _NOTHING)
             inside = inside and _may_ask(value, further)
+        elif step.opname in _ATTRIBUTES and step.argval in _SHOW_MORE:
+            asked, inside = step.argval, False
         else:
             value = _NOTHING
             continue

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from emulator.checks.onlooker import Check, Watcher
 from emulator.checks.violation import Violation
-from emulator.explore.fingerprint import fingerprint, plain
+from emulator.explore.fingerprint import fingerprint, keep_apart, plain
 from emulator.explore.surroundings import Surroundings
 from emulator.hardware.cpu import Choice, Cpu, TakeCalls, Transition
 from emulator.hardware.operations import Operation
@@ -253,6 +253,7 @@ class SharedLearner:
 
     def __init__(self, machine: Machine) -> None:
         self._actions: dict[Any, int] = {}
+        self._shapes: dict[Any, Any] = {}
         self._action_list: list[tuple[int, Operation | TakeCalls]] = []
         memory = machine.memory()
         self.checks: Sequence[Check] = machine.checks(memory)
@@ -268,6 +269,7 @@ class SharedLearner:
         key = (cpu, plain(operation))
         number = self._actions.get(key)
         if number is None:
+            keep_apart(operation, self._shapes)
             number = self._actions[key] = len(self._action_list)
             self._action_list.append((cpu, operation))
         return number

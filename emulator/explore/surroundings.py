@@ -34,8 +34,9 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-from emulator.explore.fingerprint import Unreadable, Unsearchable, fields, is_plain_class, line_of
+from emulator.explore.fingerprint import DESCRIBES, fields, is_plain_class, line_of
 from emulator.explore.outside import codes, imports, is_library, stays_inside
+from emulator.explore.unsearchable import Unreadable, Unsearchable
 
 _SLOWLY = 64
 _EVERY_STEP = 256
@@ -213,12 +214,13 @@ class Surroundings:
         own = not _is_trusted(kind.__module__)
         self._place(_attributes, kind, called, False, False)
         if own:
+            self._place(_class_described, kind, called, False, False)
             self._ahead += [
                 (value, f"{name} of {called}") for name, value in vars(kind).items() if name not in _LAZY
             ]
             self._often.append(_Place(_values, kind, _values(kind), called))
         if own:
-            self._follow(kind.__mro__[1:], called)
+            self._follow((type(kind), *kind.__mro__[1:]), called)
 
     def _function(self, function: FunctionType) -> None:
         module = function.__globals__.get("__name__", "")
@@ -235,6 +237,7 @@ class Surroundings:
         own = not _is_trusted(module)
         self._place(_of_function, function, called, False, own)
         if own:
+            self._place(_described, function, called, False, False)
             if function.__dict__:
                 self._place(_mapping, function.__dict__, called, True)
             else:
@@ -287,6 +290,11 @@ def _of_function(function: FunctionType) -> tuple[Any, ...]:
     )
 
 
+def _described(function: FunctionType) -> tuple[Any, ...]:
+    values = [getattr(function, name) for name in DESCRIBES]
+    return (*values[:-1], *_mapping(values[-1]))
+
+
 def _of_module(module: ModuleType) -> tuple[Any, ...]:
     """All but its parts, which others may import meanwhile."""
     values = [(name, value) for name, value in vars(module).items() if type(value) is not ModuleType]
@@ -302,6 +310,11 @@ def _cell(cell: Any) -> tuple[Any, ...]:
 
 def _attributes(kind: type[Any]) -> tuple[Any, ...]:
     return tuple([part for name, value in vars(kind).items() if name not in _LAZY for part in (name, value)])
+
+
+def _class_described(kind: type[Any]) -> tuple[Any, ...]:
+    said = (kind.__name__, kind.__qualname__, kind.__doc__, getattr(kind, "__abstractmethods__", None))
+    return (*said, *kind.__bases__, *_mapping(vars(kind).get("__annotations__") or {}))
 
 
 def _values(kind: type[Any]) -> tuple[Any, ...]:

@@ -79,8 +79,6 @@ async def alloc_pages_thisnode(cpu: PerCpu, node: int, order: int) -> int:
         pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_LOW)
     if pfn < 0:
         await cpu.policy.slowpath_enter(cpu)
-        try:
-            pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_MIN)
-        finally:
-            await cpu.policy.slowpath_leave(cpu)
+        pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_MIN)
+        await cpu.policy.slowpath_leave(cpu)
     return pfn

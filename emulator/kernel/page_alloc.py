@@ -40,22 +40,26 @@ async def alloc_pages_slowpath(cpu: PerCpu, order: int, nodes: tuple[int, ...]) 
     for node in nodes:
         await wakeup_kswapd(cpu, node)
     await cpu.policy.slowpath_enter(cpu)
-    try:
+    pfn = await _slowpath_attempts(cpu, order, nodes)
+    # Not in a `finally`: a program that is dropped in the middle of a search could not carry it out.
+    await cpu.policy.slowpath_leave(cpu)
+    return pfn
+
+
+async def _slowpath_attempts(cpu: PerCpu, order: int, nodes: tuple[int, ...]) -> int:
+    pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
+    if pfn >= 0:
+        return pfn
+    await cpu.policy.slowpath_retry_failed(cpu)
+    cpu.count("allocstall_normal")
+    await try_to_free_pages(cpu, nodes[0])
+    pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
+    if pfn < 0 and cpu.parameters.per_cpu_pages:
+        # __alloc_pages_direct_reclaim: free pages may be on the lists of other CPUs.
+        for node in nodes:
+            await DrainPages(node)
         pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
-        if pfn >= 0:
-            return pfn
-        await cpu.policy.slowpath_retry_failed(cpu)
-        cpu.count("allocstall_normal")
-        await try_to_free_pages(cpu, nodes[0])
-        pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
-        if pfn < 0 and cpu.parameters.per_cpu_pages:
-            # __alloc_pages_direct_reclaim: free pages may be on the lists of other CPUs.
-            for node in nodes:
-                await DrainPages(node)
-            pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
-        if pfn >= 0:
-            return pfn
-        # Last resort before the OOM killer: the reserves (ALLOC_NO_WATERMARKS).
-        return await get_page_from_freelist(cpu, nodes, order, 0)
-    finally:
-        await cpu.policy.slowpath_leave(cpu)
+    if pfn >= 0:
+        return pfn
+    # Last resort before the OOM killer: the reserves (ALLOC_NO_WATERMARKS).
+    return await get_page_from_freelist(cpu, nodes, order, 0)

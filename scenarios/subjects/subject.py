@@ -17,8 +17,8 @@ from typing import Any
 from actors.errors import Fault, Terminated, fault_of
 from actors.mode import Chaos
 from emulator.checks.heed import ALL, Heed
-from emulator.explore.fingerprint import Unsearchable
 from emulator.explore.parts import NotDeterministic
+from emulator.explore.unsearchable import Unsearchable
 from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.progress import running_cpu

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.explore.fingerprint import Unreadable, fingerprint
+from emulator.explore.fingerprint import fingerprint
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.parts import NotDeterministic
 from emulator.explore.surroundings import SharedState, Surroundings
+from emulator.explore.unsearchable import Unreadable
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import AtomicAdd, Load, Store
 from emulator.kernel.percpu import PerCpu

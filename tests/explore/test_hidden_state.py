@@ -21,6 +21,7 @@ import functools
 import gc
 import io
 import itertools
+import math
 import os
 import random
 import string
@@ -38,7 +39,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from emulator.explore.exhaustive import Exhausted, exhaust
-from emulator.explore.fingerprint import Unreadable
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.outside import Outside
 from emulator.explore.parts import NotDeterministic
@@ -46,6 +46,7 @@ from emulator.explore.schedule import replay
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.explore.surroundings import SharedState
+from emulator.explore.unsearchable import Unreadable
 from emulator.hardware.operations import (
     FlushTlbOne,
     LlistAdd,
@@ -127,6 +128,14 @@ class Hidden:
 
 class Shared:
     seen = 0
+
+
+class Kind(type):
+    seen = 0
+
+
+class OfAKind(Shared, metaclass=Kind):
+    pass
 
 
 class Colour(Enum):
@@ -373,6 +382,15 @@ ATTACKS: dict[str, Attack] = {
     "1.0 for 1": Attack(EMPTY, lambda b, v: put(b, 1.0 if v else 1), lambda b: type(b[0]) is float),
     "-0.0 for 0.0": Attack(EMPTY, lambda b, v: put(b, -0.0 if v else 0.0), lambda b: str(b[0]) == "-0.0"),
     "complex": Attack(EMPTY, lambda b, v: put(b, complex(0, -0.0 if v else 0.0)), lambda b: "-" in str(b[0])),
+    "bits of a nan": Attack(
+        EMPTY, lambda b, v: put(b, math.copysign(math.nan, -v)), lambda b: math.copysign(1, b[0]) < 0
+    ),
+    "room of a list": Attack(
+        lambda cpu: [[]],
+        lambda b, v: put(b, [1]) if v else b[0].append(1),
+        lambda b: b[0].__sizeof__() < 70,
+        "__sizeof__ is",
+    ),
     "key of a dict": Attack(
         lambda cpu: {}, lambda b, v: b.__setitem__(True if v else 1, 0), lambda b: next(iter(b)) is True
     ),
@@ -408,6 +426,20 @@ ATTACKS: dict[str, Attack] = {
     "attribute of a function of its own": Attack(
         lambda cpu: defaults(0), lambda b, v: setattr(b, "seen", v), lambda b: b.seen
     ),
+    "annotation of a function of its own": Attack(
+        lambda cpu: defaults(0),
+        lambda b, v: b.__annotations__.update(seen=v),
+        lambda b: b.__annotations__["seen"],
+    ),
+    "annotation of a function": Attack(
+        lambda cpu: with_attribute,
+        lambda b, v: b.__annotations__.update(seen=v),
+        lambda b: b.__annotations__["seen"],
+        "with_attribute",
+    ),
+    "name of a function": Attack(
+        lambda cpu: defaults(0), lambda b, v: setattr(b, "__name__", str(v)), lambda b: b.__name__ == "1"
+    ),
     "closure": Attack(lambda cpu: closure(), lambda b, v: b(v), lambda b: b(None)),
     "everybody's closure": Attack(
         EMPTY, lambda b, v: STATIC_CLOSURE(v), lambda b: STATIC_CLOSURE(None), "access"
@@ -433,6 +465,31 @@ ATTACKS: dict[str, Attack] = {
     "attribute of the object's class": Attack(
         lambda cpu: Shared(), lambda b, v: setattr(type(b), "seen", v), lambda b: b.seen, "Shared"
     ),
+    "metaclass": Attack(EMPTY, lambda b, v: setattr(Kind, "seen", v), lambda b: OfAKind.seen, "class Kind"),
+    "base of a class": Attack(
+        EMPTY,
+        lambda b, v: setattr(OfAKind, "__bases__", (Lamp if v else Shared,)),
+        lambda b: issubclass(OfAKind, Lamp),
+        "class OfAKind",
+    ),
+    "name of a class": Attack(
+        EMPTY, lambda b, v: setattr(Lamp, "__name__", str(v)), lambda b: Lamp.__name__ == "1", "class "
+    ),
+    "annotation of a class": Attack(
+        EMPTY,
+        lambda b, v: Data.__annotations__.update(seen=v),
+        lambda b: Data.__annotations__["seen"] == 1,
+        "class Data",
+    ),
+    "who is derived from a class": Attack(
+        EMPTY, lambda b, v: None, lambda b: Lamp.__subclasses__(), "__subclasses__ is"
+    ),
+    "kernel's parameters": Attack(
+        lambda cpu: cpu.parameters,
+        lambda b, v: object.__setattr__(b, "migrate_batch", v),
+        lambda b: b.migrate_batch == 1,
+        "KernelParameters",
+    ),
     "kernel's class": Attack(
         EMPTY,
         lambda b, v: setattr(PerCpu, "seen", v),
@@ -454,7 +511,7 @@ ATTACKS: dict[str, Attack] = {
         "LAMP",  # type: ignore[attr-defined]
     ),
     "the module's dictionary": Attack(
-        EMPTY, lambda b, v: with_attribute.__globals__.update(COUNTER=v), lambda b: COUNTER, "COUNTER"
+        EMPTY, lambda b, v: with_attribute.__globals__.update(COUNTER=v), lambda b: COUNTER, "__globals__ is"
     ),
     "context variable": Attack(EMPTY, lambda b, v: CONTEXT.set(v), lambda b: CONTEXT.get(), "CONTEXT"),
     "everybody's random numbers": Attack(
@@ -594,6 +651,11 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Any:
     CYCLE.clear()
     STATIC_CLOSURE(0)
     Shared.seen = 0
+    Kind.seen = 0
+    OfAKind.__bases__ = (Shared,)
+    Lamp.__name__ = "Lamp"
+    Data.__annotations__["seen"] = "int"
+    with_attribute.__annotations__.pop("seen", None)
     globals()["COUNTER"] = 0
     with_attribute.__dict__.clear()
     vars(LAMP).clear()
@@ -629,6 +691,25 @@ def outcome(litmus: Litmus, strategy: str = "exhaustive") -> str:
 
 
 # --- what passes from one CPU to another -----------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    first: int
+    second: int
+
+
+class Couple(NamedTuple):
+    first: int
+    second: int
+
+
+async def stores_either(cpu: PerCpu) -> None:
+    await Store("z", Pair(0, 1) if await Load("x") else Couple(0, 1))  # type: ignore[arg-type]
+
+
+async def looks_at_its_class(cpu: PerCpu) -> None:
+    if isinstance(await Load("z"), Pair):
+        raise Forbidden(SAW, "in a class of tuples")
 
 
 class Parcel:
@@ -685,6 +766,7 @@ async def looks(cpu: PerCpu) -> None:
         ((adds_and_changes, takes), "test_hidden_state.Parcel, and only ints, strings and tuples"),
         ((adds_truth, takes, writes), "LlistAdd hands on a bool"),
         ((stores_truth, reads_truth, writes), "Store hands on a bool"),
+        ((stores_either, looks_at_its_class, writes), "a tuple of another class"),
         ((writes_it_down, looks, writes), "class Shared has changed"),
     ],
 )

@@ -39,7 +39,8 @@ class Exhausted:
     states. Not `complete` if it was stopped, or stopped itself at a violation. `endless` counts states from
     which no run ends (only known if complete), `endless_schedule` leads to one of them. `rounds`: how often
     it was searched until nothing was learnt that matters (`persistent`); `steps` and `rules` are all rounds'.
-    `reductions`: those asked for that the machine's checks allow.
+    `reductions`: those asked for that the machine's checks allow. `stopped`: why it is not complete, if that
+    is known.
     """
 
     schedules: int = 0
@@ -57,6 +58,7 @@ class Exhausted:
     endless_schedule: tuple[Transition, ...] = ()
     rounds: int = 1
     reductions: tuple[str, ...] = ()
+    stopped: str = ""
 
 
 def ample(node: CpuNode) -> Option | None:

@@ -199,7 +199,7 @@ def test_what_is_shipped_was_made_from_this_source() -> None:
     folder = files("emulator.explore.compiled")
     source = b"".join(
         folder.joinpath(name).read_bytes()
-        for name in ("graph.c", "twister.c", "strategies.c", "runs.c", "exhaustive.c")
+        for name in ("graph.c", "twister.c", "strategies.c", "runs.c", "exhaustive.c", "share.c")
     )
     assert folder.joinpath("walker.source").read_text().strip() == sha256(source).hexdigest(), (
         "the C files have changed: run emulator/explore/compiled/build"

@@ -175,12 +175,10 @@ static void forget_states(void)
 	level_room = way_room = open_room = link_room = 0;
 }
 
-/* A search from the start. What an earlier one has taken of memory is used again. */
-EXPORT(begin_exhaustive) void begin_exhaustive(u32 by, u32 all_rules, u32 states)
+/* No states, at the start. What an earlier search has taken of memory is used again. */
+static void begin_states(u32 by)
 {
 	reductions = by;
-	all_rules_wanted = all_rules;
-	most_states = states;
 	state_count = 0;
 	state_words = cpus + 4 + (cpus & 1);
 	if (!slots) {
@@ -188,13 +186,21 @@ EXPORT(begin_exhaustive) void begin_exhaustive(u32 by, u32 all_rules, u32 states
 		slots = (u64 *)take((slot_mask + 1) * 8);
 	}
 	__builtin_memset(slots, 0, ((__SIZE_TYPE__)slot_mask + 1) * 8);
+	transitions = ways_ended = 0;
+	reset();
+}
+
+/* A search from the start. */
+EXPORT(begin_exhaustive) void begin_exhaustive(u32 by, u32 all_rules, u32 states)
+{
+	begin_states(by);
+	all_rules_wanted = all_rules;
+	most_states = states;
 	level_count = way_count = open_count = 0;
 	link_count = link_free = 0;
-	transitions = ways_ended = 0;
 	violated = 0;
 	rules = 0;
 	length = 0;
-	reset();
 	phase = BEGINNING;
 }
 
@@ -332,30 +338,34 @@ static int judge(u32 rule)
 	return !all_rules_wanted;
 }
 
+/* What is followed in the state that the machine is in: how many, -1 if something lacks (`lacks_what`). */
+static i32 followed(u32 *found, u32 *narrowed)
+{
+	*narrowed = 1;
+	if (reductions & BY_AMPLE)
+		for (u32 c = 0; c < cpus; c++)
+			if (nodes[now[c]].ample != NOTHING) {
+				found[0] = nodes[now[c]].ample;
+				return 1;
+			}
+	if (reductions & BY_PERSISTENT) {
+		i32 n = persistent(found);
+		if (n)
+			return n;
+	}
+	*narrowed = 0;
+	lacks_what = LACKS_SHARED;
+	return options_now(found);
+}
+
 /* Into the state that the machine is in, a new one: DONE, BROKEN to stop, or what lacks. */
 static int enter(void)
 {
 	static u32 found[MOST_OPTIONS];
-	i32 n = 0;
-	u32 narrowed = 0;
-	if (reductions & BY_AMPLE)
-		for (u32 c = 0; c < cpus && !n; c++)
-			if (nodes[now[c]].ample != NOTHING) {
-				found[0] = nodes[now[c]].ample;
-				n = 1;
-				narrowed = 1;
-			}
-	if (!n && reductions & BY_PERSISTENT) {
-		n = persistent(found);
-		if (n < 0)
-			return lacks_what;
-		narrowed = n > 0;
-	}
-	if (!n) {
-		n = options_now(found);
-		if (n < 0)
-			return LACKS_SHARED;
-	}
+	u32 narrowed;
+	i32 n = followed(found, &narrowed);
+	if (n < 0)
+		return lacks_what;
 	if (!n) {
 		u32 rule = 0;
 		int verdict = verdict_now(&rule);

@@ -97,6 +97,7 @@ struct node {
 
 #define DEAD 1u
 #define IDLE 2u
+#define CYCLE_AT 2u /* flags above: number of the cycles of its CPU's graph that it is on, 0 for none */
 
 struct option {
 	u32 action; /* NOTHING: the CPU's own business */
@@ -173,11 +174,13 @@ static void note(u32 option)
 
 static void forget_runs(void);
 static void forget_states(void);
+static void forget_share(void);
 
 EXPORT(forget) void forget(u32 count)
 {
 	forget_runs();
 	forget_states();
+	forget_share();
 	path_room = 0;
 	at_end = ((u32)&__heap_base + 15u) & ~15u;
 	node_count = option_count = 0;
@@ -205,7 +208,7 @@ EXPORT(room) u32 *room(u32 words)
 	return in;
 }
 
-enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED };
+enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED, CYCLE };
 
 static u32 *add_node(u32 *p)
 {
@@ -239,7 +242,7 @@ static u32 *add_node(u32 *p)
  * walks, cached. SHARED: shared, action, answer, next, broken. OWN: option, node, event, broken. ANSWERED:
  * option, answer, node, event, broken. CLOCK: clock, event, next, broken. VERDICT: number, of what, broken.
  * MASK, the next one: length, what is changed, what is met. TOUCHED: option, answer, mask. REACHED: node, mask.
- * CLOSED: mask.
+ * CLOSED: mask. CYCLE: node, number of its cycles.
  */
 static void learn(u32 words)
 {
@@ -293,6 +296,10 @@ static void learn(u32 words)
 			break;
 		case CLOSED:
 			closed_mask = *p++;
+			break;
+		case CYCLE:
+			nodes[p[0]].flags = (nodes[p[0]].flags & (DEAD | IDLE)) | p[1] << CYCLE_AT;
+			p += 2;
 			break;
 		default:
 			__builtin_trap();

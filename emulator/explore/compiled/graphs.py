@@ -5,14 +5,11 @@ What that side (`graph.c`) does not know it reports; that is learnt here and han
 
 from __future__ import annotations
 
-import atexit
-import ctypes
 from array import array
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
 from emulator.checks.violation import Violation
+from emulator.explore.compiled.instance import Instance
 from emulator.explore.exhaustive import ample
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.parts import (
@@ -34,13 +31,13 @@ _MOST_OPTIONS: Final = 4096  # of one state
 _MOST_MASK: Final = 2048  # words
 _NOTHING: Final = 0xFFFFFFFF
 # Numbers that graph.c knows.
-_NODE, _SHARED, _OWN, _ANSWERED, _CLOCK, _VERDICT, _MASK, _TOUCHED, _REACHED, _CLOSED = range(10)
+_NODE, _SHARED, _OWN, _ANSWERED, _CLOCK, _VERDICT, _MASK, _TOUCHED, _REACHED, _CLOSED, CYCLE = range(11)
 _OF_SHARED, _OF_CLOCKS, _OF_DEADLOCK = range(3)
 (
     DONE,
     _LACKS_SHARED,
-    _LACKS_OWN,
-    _LACKS_ANSWERED,
+    LACKS_OWN,
+    LACKS_ANSWERED,
     _LACKS_CLOCK,
     _LACKS_VERDICT,
     _LACKS_TOUCHED,
@@ -50,7 +47,7 @@ _OF_SHARED, _OF_CLOCKS, _OF_DEADLOCK = range(3)
 ) = range(10)
 _DEAD, _IDLE = 1, 2
 _ASKED, _OWN_ANSWER = 0xFFFFFFFE, 0xFFFFFFFD
-_LACKED_WAY: Final = (_LACKS_OWN, _LACKS_ANSWERED, _LACKS_CLOCK)
+_LACKED_WAY: Final = (LACKS_OWN, LACKS_ANSWERED, _LACKS_CLOCK)
 _HEAD: Final = 6  # words of every report, before the state, what lacks, and what is told besides
 
 
@@ -58,55 +55,20 @@ class TooLarge(Exception):
     """The compiled side has no room for such a machine."""
 
 
-@cache
-def _module() -> Any:
-    # Imported where it is needed: a short search is over before that.
-    import wasmtime
-
-    # Before the interpreter takes its modules apart: it could not be given back after that.
-    atexit.register(_module.cache_clear)
-    engine = wasmtime.Engine()
-    code = files(__package__).joinpath("walker.wasm").read_bytes()
-    return wasmtime, engine, wasmtime.Module(engine, code)
-
-
-class Graphs:
+class Graphs(Instance):
     """Those of one machine. ImportError where there is no `wasmtime`, TooLarge once there is no room."""
 
     def __init__(self, machine: LearnedMachine) -> None:
         self._machine = machine
-        wasmtime, engine, module = _module()
-        self._store = wasmtime.Store(engine)
-        exports = wasmtime.Instance(self._store, module, []).exports(self._store)
-        self._memory: Any = exports["memory"]
-        self._calls = {name: exports[name] for name in ("forget", "room", "start_at", "strategy")}
-        self._calls |= {name: exports[name] for name in ("begin_runs", "path_at", "report_at", "go_on")}
-        self._calls |= {name: exports[name] for name in ("begin_exhaustive", "exhaust_on", "open_at")}
-        self._calls["limit_memory"] = exports["limit_memory"]
+        super().__init__(
+            *("forget", "room", "start_at", "strategy", "begin_runs", "path_at", "report_at", "go_on"),
+            *("begin_exhaustive", "exhaust_on", "open_at", "limit_memory"),
+        )
         self._report_at = self._call("report_at")
-        self._room = self._in = 0
         self._known: tuple[Any, ...] = ()  # which graphs, how much of them, and for which reductions
         self._sets: PersistentSets | None = None
 
     # --- the boundary --------------------------------------------------------------------------
-
-    def _call(self, name: str, *numbers: float) -> int:
-        answer: int = self._calls[name](self._store, *numbers)
-        return answer
-
-    def _words(self, at: int, count: int) -> Any:
-        """Words of the compiled side's memory, until its next call."""
-        base = ctypes.addressof(self._memory.data_ptr(self._store).contents)
-        return (ctypes.c_uint32 * count).from_address(base + at)
-
-    def _hand_over(self, words: array[int]) -> int:
-        """Put words where the compiled side reads them; their number."""
-        count = len(words)
-        if count > self._room:
-            self._room = max(1 << 14, 2 * count)
-            self._in = self._call("room", self._room)
-        ctypes.memmove(self._words(self._in, count), words.buffer_info()[0], 4 * count)
-        return count
 
     def _teach(self) -> None:
         """Hand over what is new, to be learnt with the next call."""
@@ -145,6 +107,18 @@ class Graphs:
             return
         self._call("forget", machine.cpus)
         self._room = self._in = 0
+        self._number_all()
+        self._teach()
+        self._call("go_on")
+        nodes, shared, clocks = machine.start
+        self._hand_over(array("I", [self._nodes[node][0] for node in nodes]))
+        self._call("start_at", shared.number, clocks.number)
+        self._new = array("I")
+        self._known = known
+
+    def _number_all(self) -> None:
+        """Number all that is known by now, to be handed over."""
+        machine = self._machine
         self._nodes: dict[CpuNode, tuple[int, int]] = {}  # number, and that of its first option
         self._node_list: list[CpuNode] = []
         self._options: list[Option] = []
@@ -177,13 +151,6 @@ class Graphs:
                 new.extend((_CLOCK, clock.number, event, following.number, self._rule(broken)))
             if clock.verdict is not UNKNOWN:
                 new.extend((_VERDICT, clock.number, _OF_CLOCKS, self._rule(clock.verdict)))
-        self._teach()
-        self._call("go_on")
-        nodes, shared, clocks = machine.start
-        self._hand_over(array("I", [self._nodes[node][0] for node in nodes]))
-        self._call("start_at", shared.number, clocks.number)
-        self._new = array("I")
-        self._known = known
 
     def _rule(self, broken: Violation | None) -> int:
         """A number for the rule, 0 if none is broken."""
@@ -284,10 +251,10 @@ class Graphs:
         machine = self._machine
         if code == _LACKS_SHARED:
             self._edge_of_shared(self._shared[first], second)
-        elif code == _LACKS_OWN:
+        elif code == LACKS_OWN:
             option = self._options[first]
             self._own(option, machine.edge_of(option, None))
-        elif code == _LACKS_ANSWERED:
+        elif code == LACKS_ANSWERED:
             option = self._options[first]
             answer = self._answer_list[second >> 1]
             self._answered(option, answer, machine.edge_of(option, answer))

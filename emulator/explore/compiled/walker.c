@@ -4,3 +4,4 @@
 #include "strategies.c"
 #include "runs.c"
 #include "exhaustive.c"
+#include "share.c"

@@ -21,7 +21,7 @@ from emulator.hardware.cpu import Transition
 
 # Numbers that strategies.c and exhaustive.c know.
 _RANDOM, _PCT, _UNIFORM, _DELAY = range(4)
-_BY_AMPLE, _BY_PERSISTENT = 1, 2
+BY: Final = {AMPLE: 1, PERSISTENT: 2}
 # What runs and exhaustive searches report besides.
 _RUNS: Final = struct.Struct("<IIQII")
 _SEARCHED: Final = struct.Struct("<IQQQIdII")
@@ -122,7 +122,7 @@ class Walker(Graphs):
         machine = self._machine
         machine.reset()
         sets = self._sets = PersistentSets(machine) if PERSISTENT in names else None
-        by = _BY_AMPLE * (AMPLE in names) | _BY_PERSISTENT * (sets is not None)
+        by = sum(BY[name] for name in names)
         rules: set[str] = set()
         steps = rounds = 0
         try:

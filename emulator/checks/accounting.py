@@ -78,5 +78,6 @@ class Accounting(Check):
             if len(nodes):
                 self._report(UNFINISHED, f"list {name} still has {len(nodes)} requests")
         for name, holder in sorted(words.holders.items()):
-            self._report(UNFINISHED, f"lock {name} is still held by CPU {holder}")
+            who = f"CPU {holder}" if holder >= 0 else f"{-holder} that read under it"
+            self._report(UNFINISHED, f"lock {name} is still held by {who}")
         self.violations += not_kept(len(self.violations), self.found)

@@ -7,6 +7,7 @@ loses its write permission, and when its entry names the other page.
 from __future__ import annotations
 
 from emulator.hardware.operations import (
+    DownRead,
     FolioGet,
     FolioMapping,
     FolioPut,
@@ -18,6 +19,7 @@ from emulator.hardware.operations import (
     PagesIdentical,
     Series,
     Unlock,
+    UpRead,
     XchgPte,
 )
 from emulator.hardware.pte import (
@@ -44,15 +46,15 @@ async def try_to_merge_two_pages(cpu: PerCpu, mm: int, vpn: int, into: int) -> b
     False if they differ, are in use otherwise, or are none that KSM takes. Which are equal is not looked for
     (the stable and the unstable tree). ksmd write-protects `into` first (set_page_stable_node).
     """
-    # For reading in the kernel, and once for each of the two.
-    await Lock(mmap_lock(mm))
+    # mmap_read_lock; in the kernel once for each of the two.
+    await DownRead(mmap_lock(mm))
     merged = False
     kpfn = await _get_mergeable_page(mm, into)
     if kpfn >= 0:
         protected = await write_protect_page(cpu, mm, into, kpfn)
         merged = bool(protected) and await _merge_one(cpu, mm, vpn, kpfn)
         await FolioPut(kpfn)
-    await Unlock(mmap_lock(mm))
+    await UpRead(mmap_lock(mm))
     cpu.count("ksm_pages_merged", merged)
     return merged
 

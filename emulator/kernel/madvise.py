@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from emulator.hardware.operations import (
     CmpxchgPte,
+    DownRead,
     FindVma,
     FolioClearFlag,
     FolioIsolateLru,
@@ -22,6 +23,7 @@ from emulator.hardware.operations import (
     PmdRange,
     Series,
     Unlock,
+    UpRead,
 )
 from emulator.hardware.pte import (
     ACCESSED,
@@ -50,8 +52,8 @@ async def do_madvise(cpu: PerCpu, mm: int, start: int, end: int, advice: Advice)
 
     False (-ENOMEM) if a part of the range is in no area; the rest is done all the same.
     """
-    # For reading in the kernel, which keeps mmap, munmap and mprotect out as well.
-    await Lock(mmap_lock(mm))
+    # mmap_read_lock: other advice and KSM may go on beside it, mmap, munmap and mprotect may not.
+    await DownRead(mmap_lock(mm))
     whole = True
     while start < end:
         found = await FindVma(mm, start)
@@ -63,7 +65,7 @@ async def do_madvise(cpu: PerCpu, mm: int, start: int, end: int, advice: Advice)
             whole = False
             stop = start + 1
         start = stop
-    await Unlock(mmap_lock(mm))
+    await UpRead(mmap_lock(mm))
     return whole
 
 

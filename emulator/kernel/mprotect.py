@@ -48,7 +48,8 @@ READ_WRITE = VM_READ | VM_WRITE
 
 
 def mmap_lock(mm: int) -> str:
-    """mm->mmap_lock, as far as mmap, munmap and mprotect exclude each other by it.
+    """mm->mmap_lock: for writing by mmap, munmap, mprotect, mremap and fork, for reading by madvise, KSM and
+    userfaultfd.
 
     Page faults do not take it here: they install an entry only where the one they looked at still is, and
     none where there is no area any more, nor a right that the area has lost meanwhile (CmpxchgPte).

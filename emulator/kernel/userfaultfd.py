@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from emulator.hardware.operations import (
     CmpxchgPte,
+    DownRead,
     FindVma,
     Lock,
     MappedRange,
     Series,
     Unlock,
+    UpRead,
     VmaProtect,
 )
 from emulator.hardware.pte import (
@@ -48,8 +50,8 @@ async def mwriteprotect_range(cpu: PerCpu, mm: int, start: int, end: int, enable
 
     A flush for each area. False (-ENOENT) for what is not registered; what lies before that is changed.
     """
-    # For reading in the kernel: there faults and another such call may go on meanwhile.
-    await Lock(mmap_lock(mm))
+    # mmap_read_lock: faults and another such call may go on meanwhile.
+    await DownRead(mmap_lock(mm))
     while start < end:
         found = await FindVma(mm, start)
         if not found or not Vma(*found).flags & VM_UFFD_WP:
@@ -57,7 +59,7 @@ async def mwriteprotect_range(cpu: PerCpu, mm: int, start: int, end: int, enable
         stop = min(Vma(*found).end, end)
         await uffd_wp_range(cpu, mm, Vma(*found).part(start, stop), enable_wp)
         start = stop
-    await Unlock(mmap_lock(mm))
+    await UpRead(mmap_lock(mm))
     return start >= end
 
 

@@ -72,7 +72,7 @@ class Memory:
         if waits is None:
             return True
         if waits is lock:
-            return operation.name not in self.words.holders
+            return self.words.free_for(operation)
         if waits is page_table_lock:
             return not self.page_tables.locked_out(cpu, operation.mm, operation.vpn)
         return self.execute(cpu, operation) is not BLOCKED

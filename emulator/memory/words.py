@@ -1,7 +1,7 @@
 """Named words with atomics, locks, and the lock-less lists: what CPUs coordinate through.
 
-A word exists from its first use and starts at 0. A lock knows which CPU holds it, and nothing
-else: who waits is the engine's business, because waiting is an operation that is not enabled.
+A word exists from its first use and starts at 0. A lock knows which CPU holds it, or how many read under
+it, and nothing else: who waits is the engine's business, because waiting is an operation that is not enabled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Words:
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
         self.lists: dict[str, LockLessList[Node]] = {}
-        self.holders: dict[str, int] = {}
+        self.holders: dict[str, int] = {}  # a CPU, or minus the number of readers
 
     def state(self) -> tuple[Any, ...]:
         """Values other than 0, lists that are not empty, and who holds what; hashable."""
@@ -41,6 +41,12 @@ class Words:
     def held_by_other(self, cpu: int, name: str) -> bool:
         """Another CPU than `cpu` holds this lock."""
         return self.holders.get(name, cpu) != cpu
+
+    def free_for(self, wanted: ops.Lock | ops.DownRead) -> bool:
+        """The lock can be had, alone or with other readers."""
+        if type(wanted) is ops.DownRead:
+            return self.holders.get(wanted.name, -1) < 0
+        return wanted.name not in self.holders
 
     def _load(self, cpu: int, operation: ops.Load) -> int:
         return self.values.get(operation.word, 0)
@@ -79,14 +85,29 @@ class Words:
         return value if value == operation.value else BLOCKED
 
     def _lock(self, cpu: int, operation: ops.Lock) -> Any:
-        if operation.name in self.holders:
+        if not self.free_for(operation):
             return BLOCKED
         self.holders[operation.name] = cpu
         return None
 
     def _unlock(self, cpu: int, operation: ops.Unlock) -> None:
-        if self.holders.pop(operation.name, None) is None:
+        if self.holders.pop(operation.name, -1) < 0:
             raise RuntimeError(f"unlock of {operation.name}, which is not locked")
+
+    def _down_read(self, cpu: int, operation: ops.DownRead) -> Any:
+        if not self.free_for(operation):
+            return BLOCKED
+        self.holders[operation.name] = self.holders.get(operation.name, 0) - 1
+        return None
+
+    def _up_read(self, cpu: int, operation: ops.UpRead) -> None:
+        readers = -self.holders.get(operation.name, 0)
+        if readers <= 0:
+            raise RuntimeError(f"up_read of {operation.name}, which nobody reads under")
+        if readers > 1:
+            self.holders[operation.name] = 1 - readers
+        else:
+            del self.holders[operation.name]
 
     def _list(self, name: str) -> LockLessList[Node]:
         found = self.lists.get(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.hardware.operations import TABLE, Lock, Operation, Order
+from emulator.hardware.operations import TABLE, DownRead, Lock, Operation, Order
 from emulator.hardware.operations.places import Key
 
 _WAITS = {kind: row.waits for kind, row in TABLE.items() if row.waits is not None}
@@ -19,7 +19,9 @@ _WAITED_FOR = {(waits,) for waits in _WAITS.values()}
 CHANGES = {
     kind: row.carries[0]
     for kind, row in TABLE.items()
-    if row.order in (Order.STORE, Order.LOCKED) and kind is not Lock and row.carries[:1] in _WAITED_FOR
+    if row.order in (Order.STORE, Order.LOCKED)
+    and kind not in (Lock, DownRead)
+    and row.carries[:1] in _WAITED_FOR
 }
 """Operations that may enable others, and what they change."""
 

@@ -86,6 +86,20 @@ class Unlock(Answers[None]):
     name: str
 
 
+@Row(Where.MEMORY, Order.LOCKED, writes(lock), Price.LINE, carries=(lock,), waits=lock)
+class DownRead(Answers[None]):
+    """down_read of a semaphore that Lock takes for writing: not enabled while a writer has it."""
+
+    name: str
+
+
+@Row(Where.MEMORY, Order.STORE, writes(lock), Price.LINE, carries=(lock,), release=True)
+class UpRead(Answers[None]):
+    """up_read: as Unlock."""
+
+    name: str
+
+
 @Row(Where.MEMORY, Order.LOCKED, writes(llist), Price.LINE, Answer.VALUE, carries=(llist,))
 class LlistAdd(Answers[bool]):
     """llist_add: whether the list was empty before."""

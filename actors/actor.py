@@ -19,6 +19,7 @@ from actors.errors import fault_of
 from actors.line import Stopped
 from actors.mailbox import Directory, Endpoint, Mailbox
 from actors.mode import Mode
+from actors.pulse import Pulse
 from emulator.hardware.awaits import watch_coroutines
 from emulator.machine.builder import Machine
 from emulator.machine.progress import broken_by_program
@@ -79,7 +80,8 @@ class MachineActor:
                 gc.collect()
             self._stressed += mode.chaos is not None
             gc.freeze()
-            loop.run(message)
+            with Pulse(self._context, directory.driver, self.number):
+                loop.run(message)
             return loop.results()
         except BaseException as problem:  # a program may raise anything, SystemExit included
             broken = None

@@ -15,20 +15,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import Any, Final, Self
 from unittest.mock import patch
 
 import ray
 
-from actors.errors import SessionError, Terminated
+from actors.errors import SessionError
+from actors.signals import signals_wait, unwind
 
 _AUTH_MODE: Final = "RAY_AUTH_MODE"
 _MARK: Final = "MIGRC_SESSION_DIRECTORY"
-_TERMINATIONS: Final = (signal.SIGTERM, signal.SIGHUP)
 _CONNECT_S: Final = 5.0
 _ANSWER_S: Final = 8.0
 _GONE_S: Final = 10.0
@@ -36,37 +33,6 @@ _GONE_S: Final = 10.0
 _LONGEST_PARENT: Final = 20
 # The smallest that Ray takes is 75 MiB; one pickled machine is all that goes through it.
 _OBJECT_STORE_BYTES: Final = 80 * 2**20
-
-
-@contextlib.contextmanager
-def _handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    """`handler` for these signals during the block, but for those that are ignored (SIGHUP under nohup)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heard}
-    try:
-        yield
-    finally:
-        for number, theirs in before.items():
-            signal.signal(number, theirs)
-
-
-@contextlib.contextmanager
-def signals_wait() -> Iterator[None]:
-    """Hold back Ctrl-C, SIGTERM and SIGHUP during the block; they have their effect right after it."""
-    caught: list[int] = []
-    try:
-        with _handled(lambda number, frame: caught.append(number), signal.SIGINT, *_TERMINATIONS):
-            yield
-    finally:
-        if caught:
-            signal.raise_signal(caught[0])
-
-
-def _unwind(number: int, frame: FrameType | None) -> None:
-    raise Terminated(128 + number)
 
 
 class RaySession:
@@ -84,7 +50,7 @@ class RaySession:
         self._signals = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._signals.enter_context(_handled(_unwind, *_TERMINATIONS))
+        self._signals.enter_context(unwind())
         try:
             with signals_wait():
                 if self._address:

@@ -27,8 +27,9 @@ class SessionError(Exception):
     """The machine itself failed: no cluster, an actor died, or nothing moves any more."""
 
 
-class Terminated(SystemExit):
-    """SIGTERM or SIGHUP came: the program ends, cleaning up. No program's own SystemExit."""
+class LostActor(SessionError):
+    """An actor died, or nothing has been heard of it although it has nothing to do but say that it is there:
+    its host has stalled, or the way to it is cut. Says nothing of what was run."""
 
 
 class Fault(NamedTuple):

@@ -41,6 +41,21 @@ def ipc_endpoint(directory: str, name: str) -> Endpoint:
     return Endpoint(f"ipc://{path}", b"", "")
 
 
+def connected(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: Endpoint, linger_ms: int
+) -> zmq.Socket[bytes]:
+    """A new connection to an inbox, for the thread that calls."""
+    peer = context.socket(zmq.PUSH)
+    peer.set_hwm(0)
+    peer.linger = linger_ms
+    if endpoint.key:
+        peer.curve_serverkey = endpoint.key
+        peer.curve_publickey, peer.curve_secretkey = zmq.curve_keypair()
+        peer.ipv6 = "[" in endpoint.address
+    peer.connect(endpoint.address)
+    return peer
+
+
 class Mailbox:
     """One actor's inbox and its connections to others, for one run."""
 
@@ -75,15 +90,7 @@ class Mailbox:
         """The connection to an inbox; made now if this is its first use."""
         peer = self._peers.get(endpoint.address)
         if peer is None:
-            peer = self._context.socket(zmq.PUSH)
-            peer.set_hwm(0)
-            peer.linger = linger_ms
-            if endpoint.key:
-                peer.curve_serverkey = endpoint.key
-                peer.curve_publickey, peer.curve_secretkey = zmq.curve_keypair()
-                peer.ipv6 = "[" in endpoint.address
-            peer.connect(endpoint.address)
-            self._peers[endpoint.address] = peer
+            peer = self._peers[endpoint.address] = connected(self._context, endpoint, linger_ms)
         return peer
 
     def connect_driver(self, endpoint: Endpoint) -> zmq.Socket[bytes]:

@@ -19,11 +19,12 @@ import zmq
 from actors import cluster, wire
 from actors.calls import CpuReport
 from actors.cpu_actor import CpuActor
-from actors.errors import Fault, ProgramError, SessionError
+from actors.errors import Fault, LostActor, ProgramError, SessionError
 from actors.gate import MemoryReport
 from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
 from actors.mode import Mode
+from actors.pulse import LATE_S, LOST_S
 from emulator.checks.violation import Violation
 from emulator.machine.builder import Machine
 from emulator.machine.progress import DEADLOCK, silence
@@ -202,6 +203,7 @@ class _Run:
     ready: set[int] = field(default_factory=set)
     halted: set[int] = field(default_factory=set)
     rested: set[int] = field(default_factory=set)
+    pulses: dict[int, float] = field(default_factory=dict)  # when each actor was last heard of
     waits: dict[int, str] = field(default_factory=dict)
     started_ns: int = 0
     looked_s: float = 0.0
@@ -237,8 +239,7 @@ class _Run:
                 raise SessionError(f"{lost} of {transitions} recorded transitions were lost")
         if memory is None or (None in reports and not self.broken):
             # A last word of failure is on its way.
-            while message := self._receive(2_000):
-                self._take(message)
+            self._last_words(2.0)
             raise SessionError("an actor ended without results")
         return self._merge(memory, reports, elapsed_ns)
 
@@ -294,18 +295,28 @@ class _Run:
         self, numbers: set[int], count: int, patience_s: float, problem: Callable[[], SessionError]
     ) -> None:
         """Listen until `numbers` has `count` members; raise `problem()` after `patience_s` of silence."""
-        heard_s = time.monotonic()
+        heard_s = woken_s = time.monotonic()
+        self.pulses = dict.fromkeys(range(-1, len(self.accesses)), heard_s)
         while len(numbers) < count and not self.broken:
             message = self._receive(_LOOK_MS)
             now = time.monotonic()
-            if message is not None:
+            if now - woken_s > LATE_S:
+                # This process itself was stopped: what it has missed is in its inbox, and nobody else is late.
                 heard_s = now
-                self._take(message)
-            elif now - heard_s > patience_s:
+                self.pulses = dict.fromkeys(self.pulses, now)
+            woken_s = now
+            if message is not None:
+                self.pulses[message[1]] = now
+                if message[0] != wire.PULSE:
+                    heard_s = now
+                    self._take(message)
+            if now - heard_s > patience_s and (message is None or message[0] == wire.PULSE):
+                self._lost(now, max(patience_s / 2, LATE_S))
                 raise problem()
             if now - self.looked_s > _LOOK_MS / 1000:
                 self.looked_s = now
                 self._look()
+                self._lost(now, LOST_S)
 
     def _take(self, message: Any) -> None:
         kind, number, *rest = message
@@ -344,8 +355,7 @@ class _Run:
         if not done:
             return
         # Nobody ends before the driver says so, except after a failure, of which word may be on its way.
-        while message := self._receive(500):
-            self._take(message)
+        self._last_words(0.5)
         if self.broken:
             return
         for call in done:
@@ -354,10 +364,29 @@ class _Run:
             try:
                 ray.get(call)
             except ray.exceptions.RayActorError:
-                raise SessionError(f"{name} died") from None
+                raise LostActor(f"{name} died") from None
             except ray.exceptions.RayError as problem:
                 raise SessionError(f"{name} failed: {cluster.first_line(problem)}") from None
             raise SessionError(f"{name} ended early")
+
+    def _last_words(self, quiet_s: float) -> None:
+        """Take what is under way until for so long nobody has anything to say."""
+        until = time.monotonic() + quiet_s
+        while (left := until - time.monotonic()) > 0:
+            message = self._receive(int(left * 1000) + 1)
+            if message is not None and message[0] != wire.PULSE:
+                self._take(message)
+                until = time.monotonic() + quiet_s
+
+    def _lost(self, now: float, late_s: float) -> None:
+        """LostActor if somebody has had no pulse for longer than `late_s`."""
+        number, pulse_s = min(self.pulses.items(), key=lambda one: one[1])
+        if self.started_ns and now - pulse_s > late_s:
+            name = f"the actor of CPU {number}" if number >= 0 else "the memory actor"
+            raise LostActor(
+                f"{name} is lost: nothing was heard of it for {now - pulse_s:.0f} s; its host has stalled, or the "
+                "way to it is cut"
+            )
 
     def _unready(self) -> SessionError:
         missing = len(self.cast.actors) - len(self.ready)

@@ -43,6 +43,7 @@ HALTED: Final = 11
 FAILED: Final = 12  # CPU concerned, then the fields of a Fault
 BLOCK: Final = 13  # a block of the recording
 BROKEN: Final = 14  # a rule that ends the run, as the fields of a Violation
+PULSE: Final = 17  # it is there, whatever it is at
 RESTED: Final = 16  # every CPU of a stressed run has ended, and nothing is under way any more
 
 MEMORY: Final = -1

@@ -24,6 +24,21 @@ class UsageProblem(click.ClickException):
         click.echo(f"migrc: error: {self.format_message()}", file=sys.stderr if file is None else file)
 
 
+class HostProblem(UsageProblem):
+    """What the machine beneath has done: Ray that does not start, an actor that died, a host that is lost.
+
+    Says nothing of what was run. Exit code 3.
+    """
+
+    exit_code = 3
+
+
+class InternalProblem(UsageProblem):
+    """A mistake of `migrc` itself that it has noticed; the text says what to report. Exit code 70."""
+
+    exit_code = 70
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean X?` with the closest known word, if one is close, then all of them: `known: ...`."""
     names = sorted(known)

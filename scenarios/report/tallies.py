@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,9 @@ from scenarios.runs.document import Measured
 from scenarios.runs.trials import COUNTS, Outcome, Tally
 
 
+_MOST_NAMED: Final = 8
+
+
 def as_document(outcome: Outcome, seed: int, level: int) -> dict[str, Any]:
     """The JSON document. Counts are of runs; `interleavings` are distinct ones."""
     return {
@@ -26,7 +29,7 @@ def as_document(outcome: Outcome, seed: int, level: int) -> dict[str, Any]:
         **{name: outcome.count(name) for name in COUNTS},
         "elapsed_s": round(outcome.elapsed_s, 3),
         "runs_per_second": round(outcome.rate, 2),
-        "interrupted": outcome.interrupted,
+        "interrupted": False,
         "problem": outcome.problem or None,
         "results": [_result(tally) for tally in outcome.tallies],
         "ipi_latency_ns": {
@@ -75,11 +78,12 @@ def print_outcome(outcome: Outcome, seed: int, level: int, file: TextIO) -> None
         if line:
             console.print(Text(line))
     if unseen := [tally.target.subject.title() for tally in outcome.tallies if not tally.runs]:
-        console.print(Text(f"never run: {', '.join(unseen)}"))
+        more = f" and {len(unseen) - _MOST_NAMED:,} more" if len(unseen) > _MOST_NAMED else ""
+        console.print(Text(f"never run: {', '.join(unseen[:_MOST_NAMED])}{more}"))
 
 
 def _table(tallies: Sequence[Tally]) -> Table:
-    names = [name for name in COUNTS if name != "needless" or any(tally.needless for tally in tallies)]
+    names = [name for name in COUNTS if name not in ("needless", "lost") or any(tally.count(name) for tally in tallies)]
     table = plain_table(("", "policy", "arch", *names), left=("", "policy", "arch"))
     for tally in tallies:
         subject = tally.target.subject
@@ -102,10 +106,11 @@ def _found(console: Console, tally: Tally) -> None:
 
 
 def _last_line(outcome: Outcome) -> str:
-    runs, races, needless, violations, interleavings = map(outcome.count, COUNTS)
+    runs, races, needless, violations, lost, interleavings = map(outcome.count, COUNTS)
     return (
         f"{runs:,} runs in {outcome.elapsed_s:.1f} s ({outcome.rate:.1f} a second), "
         f"{races:,} with races, {violations:,} with violations, "
         + (f"{needless:,} with needless interrupts, " if needless else "")
+        + (f"{lost:,} lost to the host, " if lost else "")
         + f"{interleavings:,} distinct interleavings"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 
 from emulator.measure.histogram import Histogram
@@ -74,7 +75,7 @@ class Document(TypedDict):
 
     `kernel` is the version whose ways the kernel has. `costs`: the cost model of a timed run;
     `live_settings`: what the workload sets for live runs only;
-    `interrupted`: Ctrl-C came, `runs` are those that had ended.
+    `stopped`: what ended it early, `runs` are those that were through; `interrupted`: that was Ctrl-C.
     """
 
     scenario: str
@@ -87,11 +88,12 @@ class Document(TypedDict):
     costs: NotRequired[dict[str, int]]
     live_settings: NotRequired[dict[str, Any]]
     interrupted: NotRequired[bool]
+    stopped: NotRequired[str]
 
 
 def document_of(subject: Subject, engine: str) -> Document:
     """The document before anything has run; the subject's policy does not matter."""
-    return Document(
+    document = Document(
         scenario=subject.name,
         engine=engine,
         kernel=subject.workload.kernel.version,
@@ -100,6 +102,19 @@ def document_of(subject: Subject, engine: str) -> Document:
         seed=subject.seed,
         runs=[],
     )
+    if engine == "timed":
+        document["costs"] = asdict(subject.workload.costs.prices())
+    elif settings := subject.workload.live_settings:
+        document["live_settings"] = settings
+    return document
+
+
+def stop(document: Any, why: str) -> None:
+    """Note in a document what ended its making early; nothing if that is empty."""
+    if why:
+        document["stopped"] = why
+    if why == "interrupted":
+        document["interrupted"] = True
 
 
 def run_of(subject: Subject, result: LiveResult | TimedResult) -> Run:

@@ -67,6 +67,7 @@ class SweepDocument(TypedDict):
     policies: list[str]
     points: list[Finished]
     interrupted: NotRequired[bool]
+    stopped: NotRequired[str]
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from actors.mode import Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
 from emulator.machine.builder import Machine
 from scenarios.files.keeper import Keeper, named_files
-from scenarios.runs.document import Document, Pictures, document_of, latencies_of, run_of
+from scenarios.runs.document import Document, Pictures, latencies_of, run_of
 from scenarios.subjects.policies import modules_to_send
 from scenarios.subjects.programs import LitmusName, modules_of
 from scenarios.subjects.subject import Subject
-from scenarios.usage import UsageProblem
+from scenarios.usage import HostProblem, UsageProblem
 
 Progress = Callable[[str, float, str], None]
 Report = Callable[[dict[str, int]], None]
@@ -37,24 +37,20 @@ def run_live(
     watched: bool,
     record: Path | None,
     progress: Progress,
-) -> tuple[Document, Pictures]:
-    """Run one workload under several policies; the document, and the histograms by policy and name.
+    document: Document,
+    pictures: Pictures,
+) -> None:
+    """Run one workload under several policies; `document` and `pictures` grow with each that is through.
 
-    A `watched` run is recorded, in `record` or, if a rule breaks, among the recordings.
-
-    Ctrl-C ends it with the policies that are through. `progress` gets the policy, the share of its accesses
-    that is done, and a line of text.
+    A `watched` run is recorded, in `record` or, if a rule breaks, among the recordings. `progress` gets the
+    policy, the share of its accesses that is done, and a line of text. HostProblem if Ray or an actor fails.
     """
     policies = [subject.policy for subject in subjects]
     files = named_files(record, policies) if record is not None else {}
     machines = [subject.workload_machine() for subject in subjects]
     for subject in subjects:
         pass_on(subject)
-    document = document_of(subjects[0], "live")
-    if settings := subjects[0].workload.live_settings:
-        document["live_settings"] = settings
     running = ""
-    pictures: Pictures = {}
     try:
         with LiveSession(address, dashboard) as session:
             for subject, machine in zip(subjects, machines, strict=True):
@@ -78,11 +74,10 @@ def run_live(
                     run["recording"] = str(file)
                 document["runs"].append(run)
                 progress(policy, 1.0, f"{result.accesses:,} accesses in {result.elapsed_ns / 1e9:.1f} s")
-    except KeyboardInterrupt:
-        document["interrupted"] = True
-    except (SessionError, ProgramError) as problem:
+    except SessionError as problem:
+        raise HostProblem(f"{running}{problem}") from None
+    except ProgramError as problem:
         raise UsageProblem(f"{running}{problem}") from None
-    return document, pictures
 
 
 def pass_on(subject: Subject) -> None:

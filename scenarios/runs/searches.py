@@ -240,7 +240,8 @@ def results(
             try:
                 yield run_job(job, settings, workers, partial(look, job))
             except (UsageProblem, Disagreement) as problem:
-                yield Result(job, settings.strategy, error=str(problem))
+                ours = isinstance(problem, Disagreement)
+                yield Result(job, settings.strategy, error=str(problem), ours=ours)
             # The states that this search has learnt refer to each other: none goes by itself.
             gc.collect()
     finally:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Final
 
-from actors.errors import ProgramError, Terminated, fault_of
+from actors.errors import ProgramError, fault_of
+from actors.signals import Terminated
 from emulator.machine.progress import running_cpu
 from emulator.measure.histogram import Histogram
 from emulator.timed.engine import TimedEngine
-from scenarios.runs.document import Document, Pictures, Run, document_of, latencies_of, run_of
+from scenarios.runs.document import Document, Pictures, Run, latencies_of, run_of
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
@@ -24,22 +24,16 @@ Progress = Callable[[str, float, str], None]
 _LOOK_S: Final = 0.1
 
 
-def run_timed(subjects: Sequence[Subject], *, watched: bool, progress: Progress) -> tuple[Document, Pictures]:
-    """Run one workload under several policies; the document, and the histograms by policy and name.
+def run_timed(
+    subjects: Sequence[Subject], *, watched: bool, progress: Progress, document: Document, pictures: Pictures
+) -> None:
+    """Run one workload under several policies; `document` and `pictures` grow with each that is through.
 
-    Ctrl-C ends it with the policies that are through. `progress` gets the policy, the share of its accesses
-    that is done, and a line of text.
+    `progress` gets the policy, the share of its accesses that is done, and a line of text.
     """
-    document = document_of(subjects[0], "timed")
-    document["costs"] = asdict(subjects[0].workload.costs.prices())
-    pictures: Pictures = {}
-    try:
-        for subject in subjects:
-            run, pictures[subject.policy] = timed_run(subject, watched, progress)
-            document["runs"].append(run)
-    except KeyboardInterrupt:
-        document["interrupted"] = True
-    return document, pictures
+    for subject in subjects:
+        run, pictures[subject.policy] = timed_run(subject, watched, progress)
+        document["runs"].append(run)
 
 
 def timed_run(subject: Subject, watched: bool, progress: Progress) -> tuple[Run, dict[str, Histogram]]:

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from actors.errors import ProgramError, SessionError
+from actors.errors import LostActor, ProgramError, SessionError
 from actors.mode import Chaos, Mode
 from actors.recorder import KINDS
 from actors.session import LiveResult, LiveSession
@@ -28,17 +28,18 @@ from scenarios.runs.live import pass_on
 from scenarios.runs.swarm import Pace, draw_chaos
 from scenarios.subjects.subject import Subject
 from scenarios.subjects.workload_machine import ScenarioMachine
-from scenarios.usage import UsageProblem
+from scenarios.usage import HostProblem
 
 MOST_TRANSITIONS: Final = 20_000
 """Of a litmus test's run; what takes longer is taken to have no end. Tests take a few hundred."""
 
 _MOST_PER_ACCESS: Final = 20
 _PATIENCE_S: Final = 20.0
+_MOST_LOST: Final = 3  # one after the other
 _RACE: Final = "grace period"
 
-COUNTS: Final = ("runs", "races", "needless", "violations", "interleavings")
-"""What is counted of a target's runs; `interleavings` are distinct ones."""
+COUNTS: Final = ("runs", "races", "needless", "violations", "lost", "interleavings")
+"""What is counted of a target's runs; `interleavings` are distinct ones, `lost` no runs that say anything."""
 
 Look = Callable[["Tally"], None]
 """Called after every run with the tally of what has been run."""
@@ -81,7 +82,8 @@ class Tally:
     """What came out of one target's runs.
 
     `races`, `needless` and `violations` count runs: in which happens-before found an order missing, an
-    interrupt nobody needed, or in which something really went wrong. `rules` counts runs by rule.
+    interrupt nobody needed, or in which something really went wrong. `rules` counts runs by rule. `lost` ones
+    ended because the host of an actor did; they are not among `runs`.
     """
 
     target: Target
@@ -89,6 +91,7 @@ class Tally:
     races: int = 0
     needless: int = 0
     violations: int = 0
+    lost: int = 0
     rules: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     interleavings: set[str] = field(default_factory=set)
@@ -125,10 +128,9 @@ def is_harm(rule: str) -> bool:
 class Outcome:
     """All runs together. `latencies` by policy and kind; `problems`: what ended targets early, in a line."""
 
-    tallies: list[Tally]
+    tallies: list[Tally] = field(default_factory=list)
     latencies: Pictures = field(default_factory=dict)
     elapsed_s: float = 0.0
-    interrupted: bool = False
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -166,13 +168,20 @@ class Plan:
 
 
 def stress(
-    targets: Sequence[Target], plan: Plan, address: str | None, look: Look, session: LiveSession | None = None
+    targets: Sequence[Target],
+    plan: Plan,
+    address: str | None,
+    look: Look,
+    session: LiveSession | None = None,
+    outcome: Outcome | None = None,
 ) -> Outcome:
-    """Run all targets in turn until the plan is fulfilled or Ctrl-C; `session` if there is one already.
+    """Run all targets in turn until the plan is fulfilled; `session` if there is one already.
 
-    UsageProblem if no session can be had.
+    `outcome` grows with every run, so that whatever ends this early, what is through is there. HostProblem if
+    no session can be had, or if actors are lost again and again.
     """
-    outcome = Outcome([Tally(target) for target in targets])
+    outcome = Outcome() if outcome is None else outcome
+    outcome.tallies = [Tally(target) for target in targets]
     paces = [Pace(target.machine.cpus) for target in targets]
     try:
         with LiveSession(address) if session is None else nullcontext(session) as live:
@@ -181,18 +190,15 @@ def stress(
                 _stress(live, plan, outcome, paces, look)
             finally:
                 outcome.elapsed_s = time.monotonic() - began
-    except KeyboardInterrupt:
-        outcome.interrupted = True
     except SessionError as problem:
-        if not outcome.count("runs"):
-            raise UsageProblem(str(problem)) from None
-        outcome.problems.append(str(problem))
+        raise HostProblem(str(problem)) from None
     return outcome
 
 
 def _stress(session: LiveSession, plan: Plan, outcome: Outcome, paces: list[Pace], look: Look) -> None:
     deadline = float("inf") if plan.seconds is None else time.monotonic() + plan.seconds
     turns = deque(zip(outcome.tallies, paces, strict=True))
+    lost = 0
     for number in count():
         if not turns or number == plan.runs or time.monotonic() >= deadline:
             return
@@ -203,6 +209,15 @@ def _stress(session: LiveSession, plan: Plan, outcome: Outcome, paces: list[Pace
         except ProgramError as problem:
             outcome.problems.append(f"{tally.target.subject.title()}: {problem}")
             continue
+        except LostActor:
+            lost += 1
+            tally.lost += 1
+            if lost == _MOST_LOST:
+                raise
+            turns.append((tally, pace))
+            look(tally)
+            continue
+        lost = 0
         turns.append((tally, pace))
         outcome.add_latencies(tally.target.subject.policy, result)
         look(tally)

@@ -69,7 +69,8 @@ class Settings:
 
 @dataclass(slots=True)
 class Result:
-    """What came out of one job. `reason` says why it is not `ok`, empty if it is; `error` what ended it.
+    """What came out of one job. `reason` says why it is not `ok`, empty if it is; `error` what ended it,
+    and whether that was `ours`: a mistake of the search.
 
     `violation` was found in run number `run` by `found_by`, at the end of `schedule`; a witness is made of
     that. `reached`: the counters that runs in other processes counted. `seen` states had the search of every
@@ -99,6 +100,7 @@ class Result:
     drawing: Drawing | None = None
     reason: str = ""
     error: str = ""
+    ours: bool = False
 
     def add(self, tally: Tally | Exhausted) -> None:
         self.schedules += tally.schedules

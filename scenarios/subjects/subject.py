@@ -14,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from actors.errors import Fault, Terminated, fault_of
+from actors.errors import Fault, fault_of
+from actors.signals import Terminated
 from actors.mode import Chaos
 from emulator.checks.heed import ALL, Heed
 from emulator.explore.parts import NotDeterministic

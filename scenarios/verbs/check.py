@@ -18,11 +18,12 @@ from scenarios.history.bug import Bug
 from scenarios.litmus import LITMUS
 from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
+from scenarios.runs.document import stop
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
 from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
-from scenarios.usage import UsageProblem, did_you_mean
+from scenarios.usage import HostProblem, InternalProblem, UsageProblem, did_you_mean
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
 
@@ -126,45 +127,47 @@ def check(
     many = every or len(jobs) > 1
     finished: list[Result] = []
     told = 0
-    interrupted = False
-    try:
-        with _pool(workers, settings) as pool, bars() as news:
 
-            def look(job: Job, done: int) -> None:
-                share = 0.0 if strategy == EXHAUSTIVE else done / settings.schedules
-                name = f"{job.subject.name} {job.subject.policy} {job.subject.arch}"
-                text = f"{done:,} schedules" if done else ""
-                news.show(name, (len(finished) + share) / len(jobs), text, row="search")
+    def tell(stopped: str) -> None:
+        if as_ktap:
+            if stopped:
+                click.echo(f"Bail out! {stopped}")
+        elif _nothing_but_errors(finished):
+            return
+        elif as_json:
+            print_json(_document(finished, many, stopped))
+        elif finished and (many or stopped) or stopped == "interrupted":
+            click.echo(report.summary(finished, len(jobs)))
+            _echo(report.without_expectations(finished))
 
-            for result in results(jobs, settings, pool, look):
-                finished.append(result)
-                with news.aside():
-                    if as_ktap:
-                        _echo(report.ktap_head(len(jobs)) if len(finished) == 1 else ())
-                        _echo(report.ktap(result, len(finished)))
-                    elif not as_json and not _nothing_but_errors(finished):
-                        for one in finished[told:]:
-                            if one.job.bug and one.job.bug != (finished[told - 1].job.bug if told else ""):
-                                _echo(report.bug_title(BUGS[one.job.bug]))
-                            details = verbose or not many or not one.ok
-                            _echo(report.in_words(one, details, terminal_width()))
-                            told += 1
-    except KeyboardInterrupt:
-        interrupted = True
+    with exits.told(tell), _pool(workers, settings) as pool, bars() as news:
+
+        def look(job: Job, done: int) -> None:
+            share = 0.0 if strategy == EXHAUSTIVE else done / settings.schedules
+            name = f"{job.subject.name} {job.subject.policy} {job.subject.arch}"
+            text = f"{done:,} schedules" if done else ""
+            news.show(name, (len(finished) + share) / len(jobs), text, row="search")
+
+        for result in results(jobs, settings, pool, look):
+            finished.append(result)
+            with news.aside():
+                if as_ktap:
+                    _echo(report.ktap_head(len(jobs)) if len(finished) == 1 else ())
+                    _echo(report.ktap(result, len(finished)))
+                elif not as_json and not _nothing_but_errors(finished):
+                    for one in finished[told:]:
+                        if one.job.bug and one.job.bug != (finished[told - 1].job.bug if told else ""):
+                            _echo(report.bug_title(BUGS[one.job.bug]))
+                        details = verbose or not many or not one.ok
+                        _echo(report.in_words(one, details, terminal_width()))
+                        told += 1
     errors = [result.error for result in finished if result.error]
-    if as_json and not _nothing_but_errors(finished):
-        print_json(_document(finished, many, interrupted))
-    elif as_ktap:
-        if interrupted:
-            click.echo("Bail out! interrupted")
-    elif (many or interrupted) and not as_json and not _nothing_but_errors(finished):
-        click.echo(report.summary(finished, len(jobs)))
-        _echo(report.without_expectations(finished))
-    if interrupted:
-        exits.interrupted()
     if errors:
         distinct = len(dict.fromkeys(errors))
-        raise UsageProblem(f"{distinct} errors; the first: {errors[0]}" if distinct > 1 else errors[0])
+        text = f"{distinct} errors; the first: {errors[0]}" if distinct > 1 else errors[0]
+        if any(result.ours for result in finished):
+            raise InternalProblem(text)
+        raise UsageProblem(text)
     if proved:
         for line in report.unproved(finished):
             click.echo(line, err=as_json or as_ktap)
@@ -230,11 +233,13 @@ def _pool(workers: int, settings: Settings) -> Iterator[SearchWorkers | None]:
         with SearchWorkers(workers, os.getcwd()) as pool:
             yield pool
     except SessionError as problem:
-        raise UsageProblem(f"--workers: {problem}") from None
+        raise HostProblem(f"--workers: {problem}") from None
 
 
-def _document(finished: Sequence[Result], many: bool, interrupted: bool) -> dict[str, object]:
+def _document(finished: Sequence[Result], many: bool, stopped: str) -> dict[str, object]:
     found = [report.as_json(result) for result in finished]
-    if interrupted:
-        return {"results": found, "interrupted": True}
+    if stopped:
+        document: dict[str, object] = {"results": found}
+        stop(document, stopped)
+        return document
     return {"results": found} if many else found[0]

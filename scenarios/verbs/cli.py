@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 import click
 
+from actors.signals import unwind
 from emulator.hardware.awaits import watch_coroutines
 from scenarios.verbs.exits import exit_code, keep_interrupts
 
@@ -73,4 +74,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdin = open(os.devnull)  # noqa: SIM115
     watch_coroutines()
     keep_interrupts()
-    sys.exit(exit_code(migrc, arguments))
+    with unwind():
+        sys.exit(exit_code(migrc, arguments))

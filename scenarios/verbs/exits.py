@@ -1,7 +1,8 @@
 """How `migrc` ends: its exit codes, and every error in one line on standard error.
 
-0 all is well, 1 a rule broke or a verdict is not the expected one, 2 bad input, 130 Ctrl-C, 141 the reader of
-the output has gone (128 and the signal's number, as a shell reports it).
+0 all is well, 1 a rule broke or a verdict is not the expected one, 2 bad input, 3 the machine beneath failed,
+70 a mistake of `migrc` itself (EX_SOFTWARE), 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM, 141 the reader of the output
+has gone (128 and the signal's number, as a shell reports it). None of them means two things.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import signal
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
 import click
 
-from scenarios.usage import UsageProblem
+from scenarios.usage import HostProblem, InternalProblem, UsageProblem
 
 VIOLATION: Final = 1
 BAD_INPUT: Final = 2
@@ -30,6 +33,34 @@ def interrupted(what: str = "") -> NoReturn:
     """Ctrl-C came, and what there is has been told."""
     click.echo(f"migrc: interrupted{what}", err=True)
     click.get_current_context().exit(INTERRUPTED)
+
+
+@contextmanager
+def told(tell: Callable[[str], None], done: Callable[[], str] = str) -> Iterator[None]:
+    """What is through is told, whatever ends the block: `tell` gets what did, empty if it came to its end.
+
+    `done` says after a Ctrl-C how much was through.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell("interrupted")
+        sys.stdout.flush()
+        interrupted(done())
+    except BaseException as problem:
+        tell(_reason(problem))
+        sys.stdout.flush()
+        raise
+    tell("")
+    sys.stdout.flush()
+
+
+def _reason(problem: BaseException) -> str:
+    if isinstance(problem, click.ClickException):
+        return problem.format_message()
+    if isinstance(problem, SystemExit) and isinstance(problem.code, int) and problem.code > 128:
+        return signal.Signals(problem.code - 128).name
+    return f"{type(problem).__name__}: {problem}"
 
 
 def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
@@ -48,7 +79,7 @@ def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
     except click.ClickException as problem:
         # click shows its own errors with two lines of usage above them; ours are one line, all alike.
         UsageProblem(" ".join(problem.format_message().split())).show()
-        return BAD_INPUT
+        return problem.exit_code if isinstance(problem, UsageProblem) else BAD_INPUT
     except SystemExit:
         # click's own answer to a reader that has gone: another standard output, and exit code 1.
         if sys.stdout is output:
@@ -59,7 +90,8 @@ def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
         return INTERRUPTED
     except OSError as problem:
         if problem.errno not in _OF_OUTPUT:
-            raise
+            HostProblem(f"{problem.filename or 'the system'}: {problem.strerror or problem}").show()
+            return HostProblem.exit_code
         # What is still buffered would fail again when the interpreter ends.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,6 +99,11 @@ def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
             return READER_GONE
         UsageProblem(f"the result cannot be written: {problem.strerror}").show()
         return BAD_INPUT
+    except Exception as problem:
+        traceback.print_exc()
+        what = f"{type(problem).__name__}: {problem}".splitlines()[0]
+        click.echo(f"migrc: internal error: {what}; please report it with the lines above", err=True)
+        return InternalProblem.exit_code
 
 
 def keep_interrupts() -> None:

@@ -10,6 +10,7 @@ import click
 
 from scenarios.report.comparison import print_report
 from scenarios.report.console import print_json
+from scenarios.runs.document import Pictures, document_of, stop
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -76,26 +77,40 @@ def run(
     if live["record"] is not None and watched is False:
         raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
     subjects = [Subject(workload, policy, arch, cpus, seed, trace_file) for policy in policies]
+    document = document_of(subjects[0], engine)
+    pictures: Pictures = {}
+
+    def tell(stopped: str) -> None:
+        stop(document, stopped)
+        if as_json:
+            print_json(document)
+        elif document["runs"] or stopped == "interrupted":
+            print_report(document, pictures, sys.stdout)
+
     if engine == "timed":
         from scenarios.runs.timed import run_timed
 
-        with bars(quiet) as news:
-            document, pictures = run_timed(subjects, watched=bool(watched), progress=news.follow)
+        with exits.told(tell), bars(quiet) as news:
+            run_timed(
+                subjects,
+                watched=bool(watched),
+                progress=news.follow,
+                document=document,
+                pictures=pictures,
+            )
     else:
         # Ray takes a second to import, so not before the input is known to be good.
         from scenarios.runs.live import run_live
 
-        with bars(quiet) as news:
-            document, pictures = run_live(
-                subjects, watched=watched is not False, progress=news.follow, **live
+        with exits.told(tell), bars(quiet) as news:
+            run_live(
+                subjects,
+                watched=watched is not False,
+                progress=news.follow,
+                document=document,
+                pictures=pictures,
+                **live,
             )
-    if as_json:
-        print_json(document)
-    else:
-        print_report(document, pictures, sys.stdout)
-    sys.stdout.flush()
-    if document.get("interrupted"):
-        exits.interrupted()
     return exits.VIOLATION if any(result["violations"] for result in document["runs"]) else 0
 
 

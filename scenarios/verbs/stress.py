@@ -13,12 +13,13 @@ import click
 from emulator.checks.heed import ALL, Heed
 from scenarios.litmus import LITMUS
 from scenarios.report.console import print_json
+from scenarios.runs.document import stop
 from scenarios.runs.swarm import DEFAULT_LEVEL, LEVELS
 from scenarios.runs.verdict import plan
 from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.subjects.subject import Subject
-from scenarios.usage import UsageProblem, did_you_mean
+from scenarios.usage import HostProblem, UsageProblem, did_you_mean
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
 from scenarios.verbs.check import tests_named
@@ -94,7 +95,7 @@ def stress(
 
     # Ray takes a second to import, so not before the input is known to be good.
     from scenarios.report.tallies import as_document, print_outcome
-    from scenarios.runs.trials import Plan, stress, target
+    from scenarios.runs.trials import Outcome, Plan, stress, target
 
     subjects += [
         Subject(workload, policy, arch, cpus or options.DEFAULT_CPUS, seed, workload.trace_file(None), heeded)
@@ -111,17 +112,25 @@ def stress(
             if len(subjects) == 1:
                 raise
             problems.append(problem.message)
-    with _news(bounds) as look:
-        outcome = stress(targets, bounds, address, look)
-    outcome.problems[:0] = problems
-    if as_json:
-        print_json({**as_document(outcome, seed, level), "left_out": left_out})
-    else:
-        print_outcome(outcome, seed, level, sys.stdout)
+    outcome = Outcome(problems=problems)
+
+    def tell(stopped: str) -> None:
+        if as_json:
+            document = {**as_document(outcome, seed, level), "left_out": left_out}
+            stop(document, stopped)
+            print_json(document)
+        elif outcome.count("runs") or stopped in ("", "interrupted"):
+            print_outcome(outcome, seed, level, sys.stdout)
+
+    with exits.told(tell), _news(bounds) as look:
+        stress(targets, bounds, address, look, outcome=outcome)
     if outcome.problem:
         raise UsageProblem(outcome.problem)
-    if outcome.interrupted:
-        exits.interrupted()
+    if lost := outcome.count("lost"):
+        text = f"{lost:,} of {lost + outcome.count('runs'):,} runs were lost, which says nothing of what was run"
+        if not outcome.found:
+            raise HostProblem(f"{text}; the hosts of actors stalled or died")
+        click.echo(f"migrc: {text}", err=True)
     if not outcome.count("runs"):
         raise UsageProblem("no run was made in that time, so nothing is known; raise --seconds")
     return exits.VIOLATION if outcome.found else 0

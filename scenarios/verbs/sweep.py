@@ -14,9 +14,9 @@ from actors.errors import SessionError
 from scenarios.report.comparison import duration
 from scenarios.report.console import print_json
 from scenarios.report.points import print_sweep
-from scenarios.runs.document import Run
+from scenarios.runs.document import Run, stop
 from scenarios.runs.grid import Point, ResultFile, Sweep, SweepDocument, parse_axes, run_point, told_point
-from scenarios.usage import UsageProblem
+from scenarios.usage import HostProblem, UsageProblem
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
 from scenarios.workloads.settings import MAX_TIMED_CPUS
@@ -67,21 +67,9 @@ def sweep(
     whole = Sweep(axes=parse_axes(vary), trace=None if trace is None else trace.resolve(), **settings)
     whole.check()
     points = whole.points()
-    interrupted = False
+    workload = load_workload(whole.scenario, whole.overrides)
     with ResultFile(out, whole) as file:
         left = [point for point in points if point not in file.results]
-        try:
-            with bars(quiet) as news:
-                for point, run in _runs(whole, left, workers):
-                    file.add(point, whole.finished(point, run))
-                    done, name = len(file.results), whole.name(point)
-                    news.show("sweep", done / len(points), f"{done}/{len(points)} {name}")
-                    if not news.drawn:
-                        elapsed = duration(run["elapsed_ns"])
-                        news.line(f"migrc: {done} of {len(points)}: {name}: {elapsed}")
-        except KeyboardInterrupt:
-            interrupted = True
-        workload = load_workload(whole.scenario, whole.overrides)
         document = SweepDocument(
             scenario=workload.name,
             engine="timed",
@@ -91,17 +79,28 @@ def sweep(
             seed=whole.seed,
             vary={axis.key: list(axis.values) for axis in whole.axes},
             policies=list(whole.policies),
-            points=[file.results[point] for point in points if point in file.results],
+            points=[],
         )
-    if interrupted:
-        document["interrupted"] = True
-    if as_json:
-        print_json(document)
-    else:
-        print_sweep(document, sys.stdout)
-    sys.stdout.flush()
-    if interrupted:
-        exits.interrupted(f", {len(document['points'])} of {len(points)} runs are through")
+
+        def tell(stopped: str) -> None:
+            stop(document, stopped)
+            document["points"] = [file.results[point] for point in points if point in file.results]
+            if as_json:
+                print_json(document)
+            elif document["points"] or stopped in ("", "interrupted"):
+                print_sweep(document, sys.stdout)
+
+        def done() -> str:
+            return f", {len(document['points'])} of {len(points)} runs are through"
+
+        with exits.told(tell, done), bars(quiet) as news:
+            for point, run in _runs(whole, left, workers):
+                file.add(point, whole.finished(point, run))
+                through, name = len(file.results), whole.name(point)
+                news.show("sweep", through / len(points), f"{through}/{len(points)} {name}")
+                if not news.drawn:
+                    elapsed = duration(run["elapsed_ns"])
+                    news.line(f"migrc: {through} of {len(points)}: {name}: {elapsed}")
     return exits.VIOLATION if any(point["run"]["violations"] for point in document["points"]) else 0
 
 
@@ -125,4 +124,4 @@ def _runs(whole: Sweep, points: Sequence[Point], workers: int) -> Iterator[tuple
                     raise UsageProblem(told)
                 yield point, told
     except SessionError as problem:
-        raise UsageProblem(f"--workers: {problem}") from None
+        raise HostProblem(f"--workers: {problem}") from None

@@ -1,4 +1,4 @@
-"""Word from an actor that it is there, whatever it is at: what tells a stalled host from a program that hangs.
+"""Word from an actor that it is there, whatever it is at: tells a stalled host from a program that hangs.
 
 Sent by a thread of its own, so that a CPU which computes for ever still has a pulse, and a process that is
 stopped, or whose link is cut, has none.

@@ -301,7 +301,7 @@ class _Run:
             message = self._receive(_LOOK_MS)
             now = time.monotonic()
             if now - woken_s > LATE_S:
-                # This process itself was stopped: what it has missed is in its inbox, and nobody else is late.
+                # This process itself was stopped: what it missed is in its inbox, and nobody else is late.
                 heard_s = now
                 self.pulses = dict.fromkeys(self.pulses, now)
             woken_s = now
@@ -384,8 +384,8 @@ class _Run:
         if self.started_ns and now - pulse_s > late_s:
             name = f"the actor of CPU {number}" if number >= 0 else "the memory actor"
             raise LostActor(
-                f"{name} is lost: nothing was heard of it for {now - pulse_s:.0f} s; its host has stalled, or the "
-                "way to it is cut"
+                f"{name} is lost: nothing was heard of it for {now - pulse_s:.0f} s; its host has stalled, "
+                "or the way to it is cut"
             )
 
     def _unready(self) -> SessionError:

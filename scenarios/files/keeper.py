@@ -6,7 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,21 +50,28 @@ def _check(file: Path) -> None:
 class Keeper:
     """The recording of one run, under way. `path` is where it stays, None while and if it does not."""
 
-    def __init__(self, writer: Writer, path: Path | None, tell: Tell) -> None:
+    def __init__(self, writer: Writer | None, path: Path | None, tell: Tell) -> None:
         self.path = path
-        self._writer: Writer | None = writer
+        self.problem: UsageProblem | None = None
+        self._writer = writer
         self._asked = path is not None
-        self._header_file = writer.path
         self._tell = tell
 
     @classmethod
     @contextmanager
     def of(cls, header: Header, record: Path | None, tell: Tell) -> Iterator[Keeper]:
         """Keep the recording of one run: in `record`, else in a temporary file that ends with the block."""
-        with (
-            tempfile.TemporaryDirectory(prefix="migrc-recording-") as folder,
-            Writer(record or Path(folder) / f"run{SUFFIX}", header) as writer,
-        ):
+        with ExitStack() as opened:
+            writer = None
+            try:
+                if (file := record) is None:
+                    folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="migrc-recording-"))
+                    file = Path(folder) / f"run{SUFFIX}"
+                writer = opened.enter_context(Writer(file, header))
+            except (UsageProblem, OSError) as problem:
+                if record is not None:
+                    raise
+                tell(f"nothing is recorded: {problem}")
             try:
                 yield cls(writer, record, tell)
             except BaseException:
@@ -85,23 +92,32 @@ class Keeper:
             self._writer = None
 
     def end(self, result: LiveResult, name: str, wanted: bool = True) -> None:
-        """The run is over. A recording that nobody asked for moves to FOLDER if a rule broke and `wanted`."""
+        """The run is over. A recording that nobody asked for moves to FOLDER if a rule broke and `wanted`.
+
+        One that cannot be written is told and no more, or `problem` if it was asked for: what was found does
+        not depend on a disk.
+        """
         if self._writer is None:
             return
         figures = result.memory
-        self._writer.end(
-            End(
-                transitions=figures["transitions"],
-                memory_digest=figures["memory_digest"],
-                tlb_digest=tlb_digest(result.tlbs) if result.tlbs else "",
-                violations=tuple(result.violations),
-            )
+        end = End(
+            transitions=figures["transitions"],
+            memory_digest=figures["memory_digest"],
+            tlb_digest=tlb_digest(result.tlbs) if result.tlbs else "",
+            violations=tuple(result.violations),
         )
-        if self._asked:
-            self._tell(f"recorded in {self.path}")
-        elif result.violations and wanted:
-            self.path = _moved(self._header_file, name)
-            self._tell(f"a rule broke; the recording is {self.path}")
+        try:
+            self._writer.end(end)
+            if self._asked:
+                self._tell(f"recorded in {self.path}")
+            elif result.violations and wanted:
+                self.path = _moved(self._writer.path, name)
+                self._tell(f"a rule broke; the recording is {self.path}")
+        except UsageProblem as problem:
+            if self._asked:
+                self.problem = problem
+            else:
+                self._tell(problem.message)
 
 
 def _moved(file: Path, name: str) -> Path:

@@ -16,7 +16,6 @@ from scenarios.report.console import plain_console, plain_table
 from scenarios.runs.document import Measured
 from scenarios.runs.trials import COUNTS, Outcome, Tally
 
-
 _MOST_NAMED: Final = 8
 
 
@@ -83,7 +82,11 @@ def print_outcome(outcome: Outcome, seed: int, level: int, file: TextIO) -> None
 
 
 def _table(tallies: Sequence[Tally]) -> Table:
-    names = [name for name in COUNTS if name not in ("needless", "lost") or any(tally.count(name) for tally in tallies)]
+    names = [
+        name
+        for name in COUNTS
+        if name not in ("needless", "lost") or any(tally.count(name) for tally in tallies)
+    ]
     table = plain_table(("", "policy", "arch", *names), left=("", "policy", "arch"))
     for tally in tallies:
         subject = tally.target.subject

@@ -110,8 +110,9 @@ def in_words(result: Result, details: bool, width: int) -> Iterable[str]:
     if details:
         yield f"  seed {witness.seed}, run {witness.run}, found by {witness.strategy}"
         yield f"  schedule: {witness.schedule}"
-        yield f"  saved as {result.file}"
-    yield f"  {replay_command(result)}"
+        yield f"  saved as {result.file}" if result.file else f"  not saved: {result.unsaved}"
+    if result.file:
+        yield f"  {replay_command(result)}"
     if details and result.drawing is not None:
         yield ""
         yield result.drawing.text(width)
@@ -202,6 +203,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "witness": witness,
         "unreached": list(result.unreached),
         "file": None if result.file is None else str(result.file),
+        "unsaved": result.unsaved or None,
         "rules": list(subject.heed.rules),
         "ignored": list(subject.heed.ignored),
         "not_looked_at": list(subject.looked.not_at),

@@ -62,17 +62,20 @@ def run_live(
                     done = min(1.0, state["accesses"] / expected) if expected else 0.0
                     progress(policy, done * 0.99, f"{state['accesses']:,} accesses")
 
+                keeper = None
                 if watched:
-                    result, file = _recorded(session, machine, report, subject, files.get(policy))
+                    result, keeper = _recorded(session, machine, report, subject, files.get(policy))
                 else:
-                    result, file = session.run(machine, report, mode=_PLAIN), None
+                    result = session.run(machine, report, mode=_PLAIN)
                 pictures[policy] = latencies_of(result)
                 run = run_of(subject, result)
                 if watched:
                     run["transitions"] = result.memory["transitions"]
-                if file is not None:
-                    run["recording"] = str(file)
+                if keeper is not None and keeper.path is not None:
+                    run["recording"] = str(keeper.path)
                 document["runs"].append(run)
+                if keeper is not None and keeper.problem is not None:
+                    raise keeper.problem
                 progress(policy, 1.0, f"{result.accesses:,} accesses in {result.elapsed_ns / 1e9:.1f} s")
     except SessionError as problem:
         raise HostProblem(f"{running}{problem}") from None
@@ -91,8 +94,8 @@ def pass_on(subject: Subject) -> None:
 
 def _recorded(
     session: LiveSession, machine: Machine, report: Report, subject: Subject, record: Path | None
-) -> tuple[LiveResult, Path | None]:
-    """Run it watched; its result, and its recording if that stays."""
+) -> tuple[LiveResult, Keeper]:
+    """Run it watched; its result, and who kept the recording."""
 
     def tell(text: str) -> None:
         click.echo(f"migrc: {subject.policy}: {text}", err=True)
@@ -100,4 +103,4 @@ def _recorded(
     with Keeper.of(subject.header(), record, tell) as keeper:
         result = session.run(machine, report, mode=_RECORDED, keep=keeper.keep)
         keeper.end(result, subject.file_name(f"seed{subject.seed}"))
-    return result, keeper.path
+    return result, keeper

@@ -197,8 +197,13 @@ def _witness(
         subject, format_schedule(schedule), violation, settings.seed, result.found_by, result.run
     )
     result.drawing = draw(machine, schedule).broken(rule, violation.cpu)
-    result.file = settings.folder / result.witness.name()
-    save(result.witness, result.file)
+    file = settings.folder / result.witness.name()
+    try:
+        save(result.witness, file)
+        result.file = file
+    except UsageProblem as problem:
+        # A verdict does not depend on a disk.
+        result.unsaved = problem.message
 
 
 def confirmed(

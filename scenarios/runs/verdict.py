@@ -70,7 +70,7 @@ class Settings:
 @dataclass(slots=True)
 class Result:
     """What came out of one job. `reason` says why it is not `ok`, empty if it is; `error` what ended it,
-    and whether that was `ours`: a mistake of the search.
+    and whether that was `ours`: a mistake of the search. `unsaved`: why there is no `file` of the witness.
 
     `violation` was found in run number `run` by `found_by`, at the end of `schedule`; a witness is made of
     that. `reached`: the counters that runs in other processes counted. `seen` states had the search of every
@@ -101,6 +101,7 @@ class Result:
     reason: str = ""
     error: str = ""
     ours: bool = False
+    unsaved: str = ""
 
     def add(self, tally: Tally | Exhausted) -> None:
         self.schedules += tally.schedules

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.errors import Fault, fault_of
-from actors.signals import Terminated
 from actors.mode import Chaos
+from actors.signals import Terminated
 from emulator.checks.heed import ALL, Heed
 from emulator.explore.parts import NotDeterministic
 from emulator.explore.unsearchable import Unsearchable

@@ -136,7 +136,7 @@ def check(
             return
         elif as_json:
             print_json(_document(finished, many, stopped))
-        elif finished and (many or stopped) or stopped == "interrupted":
+        elif (finished and (many or stopped)) or stopped == "interrupted":
             click.echo(report.summary(finished, len(jobs)))
             _echo(report.without_expectations(finished))
 

@@ -1,8 +1,8 @@
 """How `migrc` ends: its exit codes, and every error in one line on standard error.
 
 0 all is well, 1 a rule broke or a verdict is not the expected one, 2 bad input, 3 the machine beneath failed,
-70 a mistake of `migrc` itself (EX_SOFTWARE), 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM, 141 the reader of the output
-has gone (128 and the signal's number, as a shell reports it). None of them means two things.
+70 a mistake of `migrc` itself (EX_SOFTWARE), 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM, 141 the reader of the
+output has gone (128 and the signal's number, as a shell reports it). None of them means two things.
 """
 
 from __future__ import annotations

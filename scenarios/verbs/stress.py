@@ -127,7 +127,9 @@ def stress(
     if outcome.problem:
         raise UsageProblem(outcome.problem)
     if lost := outcome.count("lost"):
-        text = f"{lost:,} of {lost + outcome.count('runs'):,} runs were lost, which says nothing of what was run"
+        text = (
+            f"{lost:,} of {lost + outcome.count('runs'):,} runs were lost, which says nothing of what was run"
+        )
         if not outcome.found:
             raise HostProblem(f"{text}; the hosts of actors stalled or died")
         click.echo(f"migrc: {text}", err=True)

@@ -33,16 +33,15 @@ class Engine:
         self.violations: list[str] = []
         self.raises: BaseException | None = None
 
-    def run_live(self, subjects: list[Subject], **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        if self.raises:
-            raise self.raises
-        runs = []
+    def run_live(self, subjects: list[Subject], **options: Any) -> None:
         for subject in subjects:
             policy = subject.policy
             options["progress"](policy, 0.5, "half")
             options["progress"](policy, 1.0, "all accesses done")
             options["progress"](policy, 1.0, "all accesses done")
-            runs.append(
+            if self.raises:
+                raise self.raises
+            options["document"]["runs"].append(
                 {
                     "policy": policy,
                     "vmstat": merge([]),
@@ -56,16 +55,6 @@ class Engine:
                     "violations": self.violations,
                 }
             )
-        document = {
-            "scenario": subjects[0].name,
-            "engine": "live",
-            "kernel": "6.6",
-            "arch": subjects[0].arch,
-            "cpus": subjects[0].cpus,
-            "seed": subjects[0].seed,
-            "runs": runs,
-        }
-        return document, {}
 
 
 @pytest.fixture

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from actors.errors import SessionError
 from emulator.explore.strategies import STRATEGIES, UnknownStrategy, find_strategy
+from scenarios.disk import file_problems
 from scenarios.history import BUGS
 from scenarios.history.bug import Bug
 from scenarios.litmus import LITMUS
@@ -123,6 +125,9 @@ def check(
         schedules = SCHEDULES_ALL if every or history else SCHEDULES
     if states is None and (every or history) and strategy != EXHAUSTIVE:
         states = STATES_ALL
+    if click.get_current_context().get_parameter_source("folder") is not ParameterSource.DEFAULT:
+        with file_problems(f"--save: {search['folder']}", "a folder for witnesses"):
+            search["folder"].mkdir(parents=True, exist_ok=True)
     settings = Settings(strategy, schedules, states=states, **search)
     many = every or len(jobs) > 1
     finished: list[Result] = []

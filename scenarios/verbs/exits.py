@@ -89,7 +89,7 @@ def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
         click.echo("migrc: interrupted", err=True)
         return INTERRUPTED
     except OSError as problem:
-        if problem.errno not in _OF_OUTPUT:
+        if problem.errno not in _OF_OUTPUT or problem.filename is not None:
             HostProblem(f"{problem.filename or 'the system'}: {problem.strerror or problem}").show()
             return HostProblem.exit_code
         # What is still buffered would fail again when the interpreter ends.

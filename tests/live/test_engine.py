@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.errors import LostActor
 from actors.mode import Chaos, Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
 from emulator.checks.onlooker import Watcher
@@ -464,6 +465,21 @@ def test_a_cpu_that_never_stops_computing_is_named_and_replaced(session: LiveSes
 
     with pytest.raises(SessionError, match="CPU 1: busy in its own code"):
         session.run(LabMachine([until_done, runaway]), patience_s=8.0)
+    assert session.run(LabMachine([locker(5)] * 2)).memory["words"]["count"] == 10
+
+
+def test_an_actor_that_is_stopped_is_lost_and_replaced(session: LiveSession) -> None:
+    """Its host has stalled, as far as anybody can tell: no word of what was run."""
+
+    async def stalls(lab: Lab) -> None:
+        await Load("word")
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    with pytest.raises(LostActor, match="the actor of CPU 1 is lost: nothing was heard of it for"):
+        session.run(LabMachine([until_done, stalls]), patience_s=6.0)
     assert session.run(LabMachine([locker(5)] * 2)).memory["words"]["count"] == 10
 
 

@@ -218,6 +218,21 @@ def test_a_cpu_that_never_says_a_word_is_replaced(session: LiveSession, tmp_path
     assert not stressed(session, "shootdown", "immediate", runs=2).found
 
 
+def test_a_run_whose_actor_is_lost_is_counted_apart(session: LiveSession, tmp_path: Path) -> None:
+    """It says nothing of the policy: no rule is broken, and the next runs are made."""
+    mark = tmp_path / "died"
+    file = tmp_path / "mine.py"
+    file.write_text(
+        SPINS + "import os, pathlib\nasync def dies(cpu):\n    await Load('x')\n"
+        f"    mark = pathlib.Path({str(mark)!r})\n"
+        "    if not mark.exists():\n        mark.touch()\n        os._exit(1)\n"
+        "DIES = Litmus('dies', '?', (dies, fine), empty, (), drain=False)\n"
+    )
+    targets = [target(Subject(LitmusName("dies", str(file)), "immediate", "x86"))]
+    outcome = stress(targets, Plan(0, 0, 3, None), None, lambda tally: None, session)
+    assert (outcome.count("lost"), outcome.count("runs"), outcome.found) == (1, 2, False)
+
+
 # --- what is left alone ------------------------------------------------------------------------
 
 

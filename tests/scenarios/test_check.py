@@ -165,7 +165,7 @@ def test_a_proof_that_the_plain_engine_contradicts_is_no_answer(
     monkeypatch.setattr(check, "exhaust", one_schedule)
     (folder / "race.py").write_text(HEAD + RACE)
     options = ("--policy", "immediate", "--arch", "sc", "--strategy", "exhaustive", "--json")
-    assert migrc("check", "race.py", *options) == 2
+    assert migrc("check", "race.py", *options) == 70
     wrong, right = results(capsys.readouterr().out)
     assert "internal error: race under immediate on sc: no rule breaks in " in wrong["error"]
     assert "but 'late' does on the plain engine, schedule '" in wrong["error"]

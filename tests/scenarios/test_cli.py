@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from actors.signals import Terminated
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
 from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
 from scenarios.subjects.subject import Subject
-from scenarios.usage import UsageProblem
+from scenarios.usage import HostProblem, UsageProblem
 from scenarios.verbs.cli import main
 from scenarios.verbs.listing import described_policies
 from scenarios.workloads.workload_file import list_workloads
@@ -32,15 +33,16 @@ class Engine:
     def __init__(self) -> None:
         self.violations: list[str] = []
         self.raises: BaseException | None = None
+        self.through = 0  # policies, before it raises
 
     def run_live(self, subjects: list[Subject], **options: Any) -> None:
         for subject in subjects:
             policy = subject.policy
+            if self.raises and len(options["document"]["runs"]) == self.through:
+                raise self.raises
             options["progress"](policy, 0.5, "half")
             options["progress"](policy, 1.0, "all accesses done")
             options["progress"](policy, 1.0, "all accesses done")
-            if self.raises:
-                raise self.raises
             options["document"]["runs"].append(
                 {
                     "policy": policy,
@@ -88,7 +90,7 @@ def test_json_is_one_document_on_standard_output(engine: Engine, capsys: pytest.
 def test_the_report_goes_to_standard_output(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("run", "tiering", "--policy", "migrc:rfc2", "--quiet") == 0
     out, err = capsys.readouterr()
-    assert out.startswith("tiering: live engine, kernel 6.6, x86, 4 CPUs, seed 0\n")
+    assert out.startswith("tiering: live engine, kernel 6.12, x86, 4 CPUs, seed 0\n")
     assert "TLB shootdowns (migrc:rfc2)" in out
     assert err == ""
 
@@ -105,8 +107,41 @@ def test_ctrl_c_is_exit_code_130(engine: Engine, capsys: pytest.CaptureFixture[s
     engine.raises = KeyboardInterrupt()
     assert exit_code("run", "tiering", "--json") == 130
     out, err = capsys.readouterr()
-    assert out == ""
+    document = json.loads(out)
+    assert (document["runs"], document["interrupted"]) == ([], True)
     assert err.strip() == "migrc: interrupted"
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "stopped", "line"),
+    [
+        (UsageProblem("a policy raised"), 2, "a policy raised", "migrc: error: a policy raised"),
+        (HostProblem("CPU 1 died"), 3, "CPU 1 died", "migrc: error: CPU 1 died"),
+        (OSError(28, "full", "/tmp/x"), 3, "OSError: [Errno 28]", "migrc: error: /tmp/x: full"),
+        (OSError(13, "denied", "/tmp/x"), 3, "PermissionError: [Errno 13]", "migrc: error: /tmp/x: denied"),
+        (KeyError("word"), 70, "KeyError: 'word'", "migrc: internal error: KeyError: 'word'; please report"),
+        (KeyboardInterrupt(), 130, "interrupted", "migrc: interrupted"),
+        (Terminated(143), 143, "SIGTERM", ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_what_is_through_is_told_whatever_ends_the_rest(
+    engine: Engine,
+    capsys: pytest.CaptureFixture[str],
+    ending: BaseException,
+    code: int,
+    stopped: str,
+    line: str,
+) -> None:
+    engine.raises, engine.through = ending, 1
+    assert exit_code("run", "tiering", "--json") == code
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert [run["policy"] for run in document["runs"]] == ["immediate"]
+    assert document["stopped"].startswith(stopped)
+    assert line in err
+    assert exit_code("run", "tiering") == code
+    assert "immediate" in capsys.readouterr().out
 
 
 def test_what_the_engine_refuses_is_bad_input(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,7 @@ def _found(console: Console, tally: Tally) -> None:
         console.print(f"  {one.rule}: {broken:,} of {tally.runs:,} runs, first in run {one.run}")
         console.print(f"    {shortened(one.text)}")
     for recording in dict.fromkeys(one.recording for one in tally.findings if one.recording is not None):
-        name = shlex.quote(str(recording))
+        name = shlex.quote(str(recording)) + (" --trust" if tally.target.subject.own_code else "")
         console.print(f"  migrc replay {name}")
         console.print(f"  migrc shrink {name}")
 

@@ -89,7 +89,8 @@ def _verdict(result: Result) -> str:
 
 def replay_command(result: Result) -> str:
     """What to type to see it again."""
-    return f"migrc replay {shlex.quote(str(result.file))}"
+    trust = " --trust" if result.job.subject.own_code else ""
+    return f"migrc replay {shlex.quote(str(result.file))}{trust}"
 
 
 def in_words(result: Result, details: bool, width: int) -> Iterable[str]:

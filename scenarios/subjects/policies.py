@@ -27,6 +27,11 @@ _WANTED: Final = "a .py file with a class derived from emulator.kernel.policy.Po
 _OWN: Final = "or your own as module:Class or FILE.py:Class"
 
 
+def is_shipped(name: str) -> bool:
+    """It comes with this package, so that to look for it imports nothing of anybody's."""
+    return name in POLICIES or name in MISTAKES or name.startswith("mistake:")
+
+
 def policy_factory(name: str) -> Callable[[], Policy]:
     """What makes a policy's objects. UsageProblem if there is none of that name, or it is wrong."""
     factory = POLICIES.get(name) or MISTAKES.get(name)

@@ -25,7 +25,7 @@ from emulator.machine.litmus import LitmusMachine
 from emulator.machine.progress import running_cpu
 from scenarios.subjects.header import Header, TraceFile, project_version
 from scenarios.subjects.modules import short_path
-from scenarios.subjects.policies import policy_factory
+from scenarios.subjects.policies import is_shipped, policy_factory
 from scenarios.subjects.programs import LitmusName, machine_of
 from scenarios.subjects.rules import Looked, looked
 from scenarios.subjects.workload_machine import ScenarioMachine, build_machine
@@ -72,6 +72,12 @@ class Subject:
     def looked(self) -> Looked:
         """Which rules are looked at in its runs, and which were left out."""
         return looked(self.heed, self.what if isinstance(self.what, LitmusName) else None)
+
+    @property
+    def own_code(self) -> tuple[str, ...]:
+        """What of it is not shipped and is imported and run: a user's file, a user's policy."""
+        file = self.what.file if isinstance(self.what, LitmusName) else ""
+        return (*((file,) if file else ()), *(() if is_shipped(self.policy) else (self.policy,)))
 
     def __str__(self) -> str:
         return f"{self.what} under {self.policy}"

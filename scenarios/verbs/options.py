@@ -19,6 +19,7 @@ from emulator.kernel.versions import VERSIONS
 from emulator.policies.catalogue import canonical
 from scenarios.report.console import DOCUMENT
 from scenarios.subjects.policies import policy_factory
+from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import MAX_CPUS, MAX_TIMED_CPUS
 
@@ -133,6 +134,20 @@ arch = click.option(
 no_seed = click.option(
     "--seed", type=_SEED, expose_value=False, help="Accepted as by every verb; nothing here is random."
 )
+
+
+trust = click.option(
+    "--trust",
+    is_flag=True,
+    help="Import and run code that the file names: a litmus test or policy of somebody's own.",
+)
+
+
+def check_trust(file: Path, subject: Subject, trusted: bool) -> None:
+    """A file from a stranger is data: UsageProblem if it names code of its own and that is not trusted."""
+    if subject.own_code and not trusted:
+        named = " and ".join(subject.own_code)
+        raise UsageProblem(f"{file}: it would import and run {named}; --trust if that is your own code")
 
 
 def _apart(context: click.Context, _option: click.Parameter, value: bool) -> bool:

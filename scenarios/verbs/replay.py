@@ -41,6 +41,7 @@ class _Way(NamedTuple):
 @click.option("--litmus", metavar="NAME", help="For a schedule: the test, a name or FILE.py[:NAME].")
 @click.option("--policy", metavar="P", help="For a schedule: the policy.")
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="For a schedule: the architecture.")
+@options.trust
 @options.json_
 @options.no_seed
 def replay(
@@ -48,12 +49,16 @@ def replay(
     litmus: str | None,
     policy: str | None,
     arch: str | None,
+    trust: bool,
     as_json: bool,
 ) -> int:
     """Follow a schedule step by step and show what every CPU does.
 
     FILE is a witness that `migrc check` saved. A SCHEDULE is pasted text (`-` reads it from standard input)
     and needs --litmus, --policy and --arch. Exit code 1 if a rule breaks, or if that of the file does not.
+
+    A file is data: what it names beside the package, a litmus test or policy of your own, is imported and run
+    with --trust only.
 
     FILE may also be the recording of a live run: it is followed with all checks on and compared. Exit code 1
     if a rule breaks or it goes another way, else 2 if the file was cut or damaged.
@@ -69,8 +74,9 @@ def replay(
                 says = "recording" if recorded else "witness file"
                 raise UsageProblem(f"{name}: the {says} says that already; leave it out")
         if recorded:
-            return _recorded(path, as_json)
+            return _recorded(path, trust, as_json)
         witness = load(path)
+        options.check_trust(path, witness.subject, trust)
         way = _Way(witness.subject, witness.transitions, witness.rule)
     return _followed(way, as_json)
 
@@ -152,9 +158,10 @@ def _document(
     }
 
 
-def _recorded(path: Path, as_json: bool) -> int:
+def _recorded(path: Path, trust: bool, as_json: bool) -> int:
     """Follow a recording and compare; the exit code."""
     with Recording(path) as recording:
+        options.check_trust(path, recording.subject(), trust)
         again = Replay(recording, recording.machine())
         began = time.monotonic()
         with bars() as news:

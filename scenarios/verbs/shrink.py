@@ -24,19 +24,21 @@ SHRINK_S: Final = 60.0
 @click.argument("file", type=options.FILE, metavar="FILE")
 @options.seconds("How long to try.", SHRINK_S)
 @click.option("--out", type=options.FILE, metavar="FILE", help="Save here instead of over FILE.")
+@options.trust
 @options.json_
 @options.no_seed
-def shrink(file: Path, seconds: float, out: Path | None, as_json: bool) -> int:
+def shrink(file: Path, seconds: float, out: Path | None, trust: bool, as_json: bool) -> int:
     """Try hard to find a shorter way to the same broken rule.
 
     FILE is replaced only by a better one. Ctrl-C keeps the best that was found so far. From the recording of
     a live run a new file is made beside it: a witness for a litmus test, FILE-shrunk for a workload.
     """
-    return (_recording if is_recording(file) else _witness)(file, out, seconds, as_json)
+    return (_recording if is_recording(file) else _witness)(file, out, seconds, trust, as_json)
 
 
-def _witness(path: Path, out: Path | None, seconds: float, as_json: bool) -> int:
+def _witness(path: Path, out: Path | None, seconds: float, trust: bool, as_json: bool) -> int:
     witness = load(path)
+    options.check_trust(path, witness.subject, trust)
     before = witness.transitions
     try:
         after, violation, interrupted = shorter(witness.subject, before, witness.rule, seconds)
@@ -59,9 +61,10 @@ def _witness(path: Path, out: Path | None, seconds: float, as_json: bool) -> int
     return exits.interrupted() if interrupted else 0
 
 
-def _recording(path: Path, out: Path | None, seconds: float, as_json: bool) -> int:
+def _recording(path: Path, out: Path | None, seconds: float, trust: bool, as_json: bool) -> int:
     """What a litmus run leads to becomes a witness; a workload stays a recording."""
     with Recording(path) as recording:
+        options.check_trust(path, recording.subject(), trust)
         machine = recording.machine()
         litmus = recording.header.kind == "litmus"
         beside = path.with_suffix(WITNESS_SUFFIX) if litmus else path.with_name(f"{path.stem}-shrunk{SUFFIX}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -468,30 +470,16 @@ def test_a_cpu_that_never_stops_computing_is_named_and_replaced(session: LiveSes
     assert session.run(LabMachine([locker(5)] * 2)).memory["words"]["count"] == 10
 
 
-def test_an_actor_that_is_stopped_is_lost_and_replaced(session: LiveSession) -> None:
-    """Its host has stalled, as far as anybody can tell: no word of what was run."""
-
-    async def stalls(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("how", "told"), [("SIGKILL", "CPU 1 died"), ("SIGSTOP", "CPU 1 is lost: nothing was heard of it for")]
+)
+def test_an_actor_that_dies_or_stalls_is_lost_and_replaced(session: LiveSession, how: str, told: str) -> None:
+    async def ends(lab: Lab) -> None:
         await Load("word")
-        import os
-        import signal
+        os.kill(os.getpid(), getattr(signal, how))
 
-        os.kill(os.getpid(), signal.SIGSTOP)
-
-    with pytest.raises(LostActor, match="the actor of CPU 1 is lost: nothing was heard of it for"):
-        session.run(LabMachine([until_done, stalls]), patience_s=6.0)
-    assert session.run(LabMachine([locker(5)] * 2)).memory["words"]["count"] == 10
-
-
-def test_an_actor_that_dies_ends_the_run(session: LiveSession) -> None:
-    async def dies(lab: Lab) -> None:
-        await Load("word")
-        import os
-
-        os._exit(1)
-
-    with pytest.raises(SessionError, match="the actor of CPU 1 died"):
-        session.run(LabMachine([until_done, dies]))
+    with pytest.raises(LostActor, match=f"the actor of {told}"):
+        session.run(LabMachine([until_done, ends]), patience_s=6.0)
     assert session.run(LabMachine([locker(5)] * 2)).memory["words"]["count"] == 10
 
 

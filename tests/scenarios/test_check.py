@@ -44,7 +44,7 @@ def test_verdicts_are_told_as_herd_tells_them(folder: Path, migrc: Migrc, capsys
     # The portfolio ends with a proof where there are few states.
     assert sum(", complete, " in line for line in lines) == 4
     assert sum(line.startswith("Observation SB Sometimes 1 ") for line in lines) == 2
-    assert "  migrc replay witnesses/SB--immediate--x86.mpk" in lines
+    assert "  migrc replay witnesses/SB--immediate--x86.mpk --trust" in lines
     assert lines[-1].startswith("6 results, 0 unexpected; ")
     # What was expected is not drawn when there are several results.
     assert "CPU 0" not in out

@@ -155,7 +155,7 @@ def test_violations_are_kept_by_name_and_looked_at(
     assert recording.end == (END if good else None)
     assert recording.damaged is not good
     if not good:
-        assert migrc("replay", str(path)) == 2
+        assert migrc("replay", str(path), "--trust") == 2
         error = capsys.readouterr().err
         assert "the end after block 0 has other content than an end" in error
         assert error.count("\n") == 1
@@ -256,13 +256,13 @@ def record(path: Path, folder: Path, schedule: str, damage: int = 0) -> int:
 
 def test_a_recording_is_replayed_and_its_end_is_drawn(folder: Path, migrc: Migrc, capsys: Captured) -> None:
     count = record(folder / "sb.mrec", folder, BROKEN)
-    assert migrc("replay", "sb.mrec") == 1
+    assert migrc("replay", "sb.mrec", "--trust") == 1
     out, err = capsys.readouterr()
     assert out.startswith("SB under immediate on x86, 2 CPUs, seed 0\n")
     assert "^^^ store buffering" in out
     assert "the same as recorded, to the end" in out
     assert err == ""
-    assert migrc("replay", "sb.mrec", "--json") == 1
+    assert migrc("replay", "sb.mrec", "--trust", "--json") == 1
     document = json.loads(capsys.readouterr().out)
     assert (document["transitions"], document["blocks"], document["same"]) == (count, count, True)
     assert [one["rule"] for one in document["violations"]] == ["store buffering"]
@@ -272,15 +272,15 @@ def test_a_recording_is_replayed_and_its_end_is_drawn(folder: Path, migrc: Migrc
 
 def test_a_recording_without_a_broken_rule(folder: Path, migrc: Migrc, capsys: Captured) -> None:
     record(folder / "sb.mrec", folder, "0*3")
-    assert migrc("replay", "sb.mrec") == 0
+    assert migrc("replay", "sb.mrec", "--trust") == 0
     assert "no rule broke" in capsys.readouterr().out
-    assert migrc("shrink", "sb.mrec", "--seconds", "0.1") == 1
+    assert migrc("shrink", "sb.mrec", "--trust", "--seconds", "0.1") == 1
     assert "no rule breaks in it" in capsys.readouterr().err
 
 
 def test_where_it_went_another_way_is_said(folder: Path, migrc: Migrc, capsys: Captured) -> None:
     record(folder / "sb.mrec", folder, "0*3 1*3", damage=4)
-    assert migrc("replay", "sb.mrec", "--json") == 1
+    assert migrc("replay", "sb.mrec", "--trust", "--json") == 1
     document = json.loads(capsys.readouterr().out)
     assert (document["same"], document["different"]["block"], document["blocks"]) == (False, 4, 3)
     with Writer(
@@ -288,7 +288,7 @@ def test_where_it_went_another_way_is_said(folder: Path, migrc: Migrc, capsys: C
         Subject(LitmusName("SB", str(folder / "small.py")), "immediate", "x86", 2).header(),
     ) as writer:
         writer.keep((2, 5, 1), 0)
-    assert migrc("replay", "sb.mrec") == 1
+    assert migrc("replay", "sb.mrec", "--trust") == 1
     assert "went another way: block 1: transition 1 is not possible there" in capsys.readouterr().out
 
 
@@ -300,7 +300,7 @@ def test_a_cut_or_damaged_recording_is_used_as_far_as_it_goes(
     whole = path.read_bytes()
     for content, word in ((whole[:-1], "cut"), (whole[:-1] + b"!", "damaged")):
         path.write_bytes(content)
-        assert migrc("replay", "sb.mrec") == 2
+        assert migrc("replay", "sb.mrec", "--trust") == 2
         out, err = capsys.readouterr()
         assert "the same as recorded, as far as that goes" in out
         assert f"sb.mrec: {word} at byte " in err
@@ -312,12 +312,12 @@ def test_a_recording_of_a_litmus_run_becomes_a_short_witness(
     folder: Path, migrc: Migrc, capsys: Captured
 ) -> None:
     record(folder / "sb.mrec", folder, BROKEN)
-    assert migrc("shrink", "sb.mrec", "--seconds", "0.3", "--json") == 0
+    assert migrc("shrink", "sb.mrec", "--trust", "--seconds", "0.3", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     witness = load(folder / "sb.mpk")
     assert witness.rule == document["rule"] == "store buffering"
     assert len(witness.transitions) == document["after"] <= document["cut"] <= document["before"]
-    assert migrc("replay", "sb.mpk") == 1
+    assert migrc("replay", "sb.mpk", "--trust") == 1
 
 
 def test_a_recording_is_not_overwritten_by_what_it_is_cut_down_to(
@@ -326,7 +326,7 @@ def test_a_recording_is_not_overwritten_by_what_it_is_cut_down_to(
     record(folder / "sb.mrec", folder, BROKEN)
     before = (folder / "sb.mrec").read_bytes()
     for out, said in (("sb.mrec", "the recording itself; another file"), (".", "a directory; the name of a")):
-        assert migrc("shrink", "sb.mrec", "--out", out) == 2
+        assert migrc("shrink", "sb.mrec", "--trust", "--out", out) == 2
         assert said in capsys.readouterr().err
     assert (folder / "sb.mrec").read_bytes() == before
 
@@ -341,5 +341,5 @@ def test_a_recording_says_what_it_is_about_itself(
     folder: Path, migrc: Migrc, capsys: Captured, option: str
 ) -> None:
     record(folder / "sb.mrec", folder, "0*3")
-    assert migrc("replay", "sb.mrec", option, "SB") == 2
+    assert migrc("replay", "sb.mrec", "--trust", option, "SB") == 2
     assert "the recording says that already" in capsys.readouterr().err

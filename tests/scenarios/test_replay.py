@@ -38,7 +38,7 @@ def witness(folder: Path) -> Path:
 
 
 def test_a_file_is_replayed_and_drawn(witness: Path, migrc: Migrc, capsys: Captured) -> None:
-    assert migrc("replay", "sb.mpk") == 1
+    assert migrc("replay", "sb.mpk", "--trust") == 1
     out, err = capsys.readouterr()
     assert out.startswith("SB under immediate on x86\n\n   CPU 0  ")
     assert out.endswith("\nbreaks: store buffering: both CPUs read 0\n")
@@ -72,11 +72,11 @@ def test_a_rule_that_does_not_come_out_again_is_said(
     (folder / "shorter.py").write_text(text.replace("await Store(flag, 1)", "await Load(flag)"))
     for name, part in (("other.py", "did not come out again"), ("shorter.py", "did not come out again: ")):
         save(load(witness).model_copy(update={"file": str(folder / name)}), witness)
-        assert migrc("replay", "sb.mpk") == 1
+        assert migrc("replay", "sb.mpk", "--trust") == 1
         assert f"the file says 'store buffering', which {part}" in capsys.readouterr().out
-        assert migrc("replay", "sb.mpk", "--json") == 1
+        assert migrc("replay", "sb.mpk", "--trust", "--json") == 1
         assert json.loads(capsys.readouterr().out)["came_out_again"] is False
-        assert migrc("shrink", "sb.mpk") == 1
+        assert migrc("shrink", "sb.mpk", "--trust") == 1
         out, err = capsys.readouterr()
         assert out == ""
         assert "its rule does not come out again" in err
@@ -97,7 +97,9 @@ def test_a_rule_that_does_not_come_out_again_is_said(
         (["replay", "small.py"], "small.py: not a witness"),
         (["replay", "."], "Is a directory"),
         (["shrink", "nothing.mpk"], "nothing.mpk: No such file"),
-        (["shrink", "sb.mpk", "--out", "/proc/no/x.mpk"], "/proc/no/x.mpk"),
+        (["shrink", "sb.mpk", "--trust", "--out", "/proc/no/x.mpk"], "/proc/no/x.mpk"),
+        (["replay", "sb.mpk"], "small.py; --trust if that is your own code"),
+        (["shrink", "sb.mpk"], "small.py; --trust if that is your own code"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -117,15 +119,34 @@ def test_shrink_replaces_a_file_only_by_a_better_one(
 ) -> None:
     longer = load(witness).model_copy(update={"schedule": "1 0*2 1*2 p1.0 0 p1.0 0"})
     save(longer, witness)
-    assert migrc("shrink", "sb.mpk", "--seconds", "0.3", "--json") == 0
+    assert migrc("shrink", "sb.mpk", "--trust", "--seconds", "0.3", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["before"], document["replaced"], document["file"]) == (9, True, "sb.mpk")
     shorter = load(witness)
     assert shorter.schedule == document["schedule"]
     assert (shorter.rule, shorter.litmus) == (longer.rule, longer.litmus)
-    assert migrc("shrink", "sb.mpk", "--seconds", "0.3") == 0
+    assert migrc("shrink", "sb.mpk", "--trust", "--seconds", "0.3") == 0
     assert "sb.mpk stays as it was" in capsys.readouterr().out
     assert load(witness) == shorter
-    assert migrc("shrink", "sb.mpk", "--seconds", "0.3", "--out", "copy.mpk") == 0
+    assert migrc("shrink", "sb.mpk", "--trust", "--seconds", "0.3", "--out", "copy.mpk") == 0
     assert load(folder / "copy.mpk") == shorter
-    assert migrc("replay", "copy.mpk") == 1
+    assert migrc("replay", "copy.mpk", "--trust") == 1
+
+
+@pytest.mark.parametrize("verb", ["replay", "shrink"])
+def test_a_file_from_a_stranger_runs_nothing(
+    witness: Path, migrc: Migrc, capsys: Captured, verb: str
+) -> None:
+    """Neither the test nor the policy that it names is imported, though both lie there."""
+    name = f"evil_{verb}"  # a module is imported once
+    evil = witness.parent / f"{name}.py"
+    evil.write_text("import pathlib\npathlib.Path('done').touch()\n")
+    named = load(witness)
+    policy = {"file": "", "litmus": "shootdown", "policy": f"{name}:Evil"}
+    for change, told in (({"file": str(evil)}, evil.name), (policy, f"{name}:Evil")):
+        save(named.model_copy(update=change), Path("theirs.mpk"))
+        assert migrc(verb, "theirs.mpk") == 2
+        assert f"{told}; --trust" in capsys.readouterr().err
+    assert not Path("done").exists()
+    assert migrc(verb, "theirs.mpk", "--trust") == 2
+    assert Path("done").exists()

@@ -75,9 +75,9 @@ def test_behind_the_first_rule_is_another_one_and_the_witness_breaks_it(
         rule = one["witness"]["rule"]
         assert rule == FREE or (rule == FOREIGN and option[0] == "--ignore")
         assert one["rules"] + one["ignored"] == [option[1]]
-        assert migrc("replay", one["file"]) == 1
+        assert migrc("replay", one["file"], "--trust") == 1
         assert f"breaks: {rule}" in capsys.readouterr().out
-        assert migrc("shrink", one["file"], "--seconds", "2") == 0
+        assert migrc("shrink", one["file"], "--trust", "--seconds", "2") == 0
         assert f"{rule}: " in capsys.readouterr().out
 
 
@@ -89,7 +89,7 @@ def test_a_program_that_raises_what_does_not_count_ends_and_the_others_go_on(
     assert found(*subject)["witness"]["rule"] == "first rule"
     one = found(*subject, "--ignore", "first rule")
     assert (one["witness"]["rule"], one["ok"]) == ("second rule", True)
-    assert migrc("replay", one["file"]) == 1
+    assert migrc("replay", one["file"], "--trust") == 1
 
 
 def test_where_nothing_that_counts_breaks_there_is_no_verdict_on_the_rest(found: Callable[..., Any]) -> None:
@@ -145,7 +145,7 @@ def test_witnesses_and_replays_say_it_too(
 ) -> None:
     one = found("shootdown", "--policy", MISTAKE, "--arch", "x86", "--ignore", "grace*")
     assert load(Path(one["file"])).not_looked_at == tuple(rule for rule in RULES if rule.startswith("grace"))
-    assert migrc("replay", one["file"], "--json") == 1
+    assert migrc("replay", one["file"], "--trust", "--json") == 1
     again = json.loads(capsys.readouterr().out)
     assert again["not_looked_at"] == one["not_looked_at"] != []
 

@@ -68,6 +68,10 @@ class Coherence(Check):
         if handler is not None:
             handler(cpu, operation, answer)
 
+    def walked(self, times: int) -> None:
+        """There is nothing to report of them."""
+        self.checked += times
+
     def meets(self, cpu: int, operation: Any, answer: Any) -> Meeting:
         """An access looks at the mapping of its page, at the frames' contents and where these came from."""
         kind = type(operation)

@@ -53,6 +53,10 @@ class Check:
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         """One operation has been carried out."""
 
+    def walked(self, times: int) -> None:
+        """So many walks have answered an entry of a frame in use and changed nothing. An engine may say this
+        instead of showing it each; it does to those who override `observe` only if they override this too."""
+
     def meets(self, cpu: int, operation: Operation, answer: Any) -> Meeting | None:
         """What it looks up and changes for an operation. None, of any: nobody knows, so that a search leaves
         out no order of what different CPUs do. Who overrides `observe` overrides this too."""
@@ -122,6 +126,16 @@ class Watcher:
 def ignored(watchers: Sequence[Watcher]) -> frozenset[type[Any]]:
     """Classes of operations that make no difference to any of them; without watchers, of what there is."""
     return frozenset((*TABLE, type(None))).intersection(*(watcher.ignores for watcher in watchers))
+
+
+def takes_walks_together(onlooker: Any) -> bool:
+    """Whether it may be told of walks by `walked`, once for many."""
+    for one in type(onlooker).__mro__:
+        if "walked" in vars(one):
+            return True
+        if "observe" in vars(one):
+            return False
+    return False
 
 
 def says_what_it_meets(onlooker: Check | Watcher) -> bool:

@@ -11,10 +11,12 @@ It answers as any `Tlb` does, and nothing reads the counts back. Engines that ex
 
 from __future__ import annotations
 
+from typing import Final
+
 from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.tlb import HUGE, PCID_SHIFT, Tlb, TlbShape, huge_key
 
-_REFILLS = "tlb_refills_full"
+REFILLS: Final = "tlb_refills_full"
 _ENTRIES = "tlb_entries_flushed_full"
 _FULL = "tlb_flushes_full"
 _ONE = "tlb_flushes_one"
@@ -23,35 +25,33 @@ _ONE = "tlb_flushes_one"
 class CountingTlb(Tlb):
     """Counts in `counters`, which may hold others too."""
 
-    __slots__ = ("_counters", "_owners")
+    __slots__ = ("_owners", "counters")
 
     def __init__(self, shape: TlbShape, counters: dict[str, int], pmd_order: int = PMD_ORDER) -> None:
         super().__init__(shape, pmd_order)
-        counters.update(dict.fromkeys((_REFILLS, _ENTRIES, _FULL, _ONE), 0))
-        self._counters = counters
+        counters.update(dict.fromkeys((REFILLS, _ENTRIES, _FULL, _ONE), 0))
+        self.counters = counters
         self._owners: dict[int, int] = {}  # PCID -> the address space that has it
 
     def flush_all(self) -> None:
         """As `Tlb.flush_all`."""
         for pcid in {key >> PCID_SHIFT for key in self._merged()}:
-            self._drop(pcid)
+            self.counters[_ENTRIES] += self._drop(pcid)
         super().flush_all()
-        self._counters[_FULL] += 1
+        self.counters[_FULL] += 1
 
     def flush_pcid(self, pcid: int, mm: int = 0) -> None:
         """As `Tlb.flush_pcid`."""
-        self._drop(pcid)
+        self.counters[_ENTRIES] += self._drop(pcid)
         if self._owners.setdefault(pcid, mm) != mm:
             self._owners[pcid] = mm
-            for lost in self._lost.values():
-                for key in [key for key in lost if key >> PCID_SHIFT == pcid]:
-                    del lost[key]
-        self._counters[_FULL] += 1
+            self._forget_lost(pcid)
+        self.counters[_FULL] += 1
 
     def flush_one(self, pcid: int, vpn: int) -> None:
         """As `Tlb.flush_one`: INVLPG."""
         self.fault(pcid, vpn)
-        self._counters[_ONE] += 1
+        self.counters[_ONE] += 1
 
     def fault(self, pcid: int, vpn: int) -> None:
         """As `Tlb.fault`."""
@@ -64,13 +64,19 @@ class CountingTlb(Tlb):
 
     def _found(self, lost: dict[int, int], present: int, key: int, pte: int) -> None:
         if lost.pop(key, None) == pte:
-            self._counters[_REFILLS] += 1
+            self.counters[REFILLS] += 1
         # There is one more than before at most.
         if len(lost) + present > self._l2_ways:
             del lost[next(iter(lost))]
 
-    def _drop(self, pcid: int) -> None:
-        """Drop the entries of `pcid`: they are counted, and lost."""
+    def _forget_lost(self, pcid: int) -> None:
+        """What was lost of `pcid` is another address space's business now."""
+        for lost in self._lost.values():
+            for key in [key for key in lost if key >> PCID_SHIFT == pcid]:
+                del lost[key]
+
+    def _drop(self, pcid: int) -> int:
+        """Drop the entries of `pcid`, which are lost now; how many."""
         dropped = 0
         limit = self._l2_ways
         every_lost = self._lost
@@ -103,4 +109,4 @@ class CountingTlb(Tlb):
             lost = every_lost[at]
             for key in [*lost][: max(0, len(lost) + len(self._l2.get(at, ())) - limit)]:
                 del lost[key]
-        self._counters[_ENTRIES] += dropped
+        return dropped

@@ -18,8 +18,8 @@ from emulator.hardware.pte import DIRTY, PMD_ORDER, PSE, RW
 # and of RISC-V have at most 45 bits, so that bit 51 is free to tell the page sizes apart.
 PCID_SHIFT = 52
 HUGE = 1 << 51
-_VPN_BITS = 51
-_PCID_BITS = 12
+VPN_BITS = 51
+PCID_BITS = 12
 
 # A write is a hit only through an entry with both: without RW the entry does not permit it, and
 # without DIRTY the bit must be set in memory first (Intel SDM Vol. 3A, "Accessed and Dirty Flags").
@@ -129,8 +129,8 @@ class Tlb:
         With PSE set it is a huge entry that covers all of `vpn >> pmd_order`. Raises ValueError for
         a PCID beyond 12 bits or a page number beyond 51.
         """
-        if pcid >> _PCID_BITS or vpn >> _VPN_BITS:
-            raise ValueError(f"TLB insert: need pcid below 4096 and vpn below 2**51, got {pcid} and {vpn:#x}")
+        if pcid >> PCID_BITS or vpn >> VPN_BITS:
+            raise cannot_insert(pcid, vpn)
         key = pcid << PCID_SHIFT
         if pte & PSE:
             self._huge_seen = True
@@ -355,6 +355,11 @@ class Tlb:
             del ways[key]
             ways[key] = pte
         return True
+
+
+def cannot_insert(pcid: int, vpn: int) -> ValueError:
+    """The error of a key that has no room for these."""
+    return ValueError(f"TLB insert: need pcid below 4096 and vpn below 2**51, got {pcid} and {vpn:#x}")
 
 
 def huge_key(key: int, vpn: int, pmd_order: int) -> tuple[int, int]:

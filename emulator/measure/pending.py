@@ -29,6 +29,9 @@ class PendingPeak:
             self.pending = policy.pending_after(operation, self.pending, self._words)
             self.peak = max(self.peak, self.pending)
 
+    def walked(self, times: int) -> None:
+        """Walks change no word."""
+
     def results(self) -> dict[str, Any]:
         """Figures for the report."""
         return {"pending_peak": self.peak}

@@ -103,6 +103,8 @@ class PageTables:
         self.folios = folios
         self.words = words
         self.mms: dict[int, Mm] = {}
+        self.entry_is: Callable[[int, int, int], None] | None = None
+        """Is told of every entry that changes: mm, page, and the entry, or 0 if it names no folio."""
 
     def handlers(self) -> dict[type[Any], Callable[[int, Any], Any]]:
         """Operation class to what carries it out."""
@@ -261,12 +263,16 @@ class PageTables:
                 self._alloc_tables(there, vpn, entry)
         elif old:
             del entries[vpn]
+            if self.entry_is is not None:
+                self.entry_is(mm, vpn, 0)
         folio_of = self.folios.folio_of
         other = old >> PAGE_SHIFT != entry >> PAGE_SHIFT
         if old and other and (folio := folio_of(old >> PAGE_SHIFT)) is not None:
             folio.rmap.pop((mm, vpn), None)
         if entry:
             folio = folio_of(entry >> PAGE_SHIFT)
+            if self.entry_is is not None:
+                self.entry_is(mm, vpn, entry if folio is not None else 0)
             if folio is not None:
                 folio.rmap[mm, vpn] = entry
             elif other:

@@ -8,6 +8,10 @@ Only memory and messages need that order. What concerns one CPU alone runs ahead
 no interrupt of theirs could arrive: their smallest clock plus the shortest way of an interrupt (conservative
 lookahead, Chandy and Misra 1979). That makes runs fast and changes nothing, not by a ns.
 
+User accesses are made on a compiled side where there is one (`timed/compiled/`): it lets all CPUs that touch
+go on in the same order, until one comes to something else. Where there is none they are made here, in the
+same time to the ns: that is the reference.
+
 A store is performed when it is issued: nothing waits in windows, which every architecture allows.
 """
 
@@ -18,10 +22,12 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final
 
+from emulator.checks.onlooker import takes_walks_together
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import SECOND_HALVES, AckIpi, Operation, SendIpi, Touch, WaitAcks, Walk
 from emulator.hardware.operations.places import Key
-from emulator.hardware.pte import PAGE_SHIFT, PRESENT
+from emulator.hardware.pte import PAGE_SHIFT, PMD_ORDER, PRESENT, pte_pfn
+from emulator.hardware.refills import CountingTlb
 from emulator.hardware.tlb import TouchPrice
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
@@ -46,6 +52,9 @@ from emulator.timed.codes import (
     WAIT,
     WALK,
 )
+from emulator.timed.compiled.compiled_tlb import CompiledTlb
+from emulator.timed.compiled.touches import INTERRUPTED, NONE, Touches, fits
+from emulator.timed.compiled.touches import NEVER as LATEST
 from emulator.timed.pricing import Price, local_prices, memory_prices
 from emulator.timed.result import TimedResult
 from emulator.timed.waiting import CHANGES, Waiting
@@ -74,7 +83,8 @@ class _Wait:
 class TimedEngine:
     """Runs one machine once. `lookahead` off makes every step in the order of time, which only tests want.
 
-    `watched`: the machine's watchers judge every step too. `look` is called now and then.
+    `watched`: the machine's watchers judge every step too; they see it in Python. `compiled` off leaves user
+    accesses to Python as well. `look` is called now and then.
     """
 
     def __init__(
@@ -84,6 +94,7 @@ class TimedEngine:
         *,
         watched: bool = False,
         lookahead: bool = True,
+        compiled: bool = True,
         look: Callable[[], None] | None = None,
     ) -> None:
         count = machine.cpus
@@ -117,6 +128,7 @@ class TimedEngine:
             costs.second_level_ns * 1000,
             slow_from << PAGE_SHIFT,
         )
+        self._touches = self._compiled_touches(machine) if compiled and not watched else None
         self._local_prices = local_prices(costs)
         self._memory_prices: dict[type[Any], int | Price] = memory_prices(costs, count, self.memory)
         self._arrivals = [NEVER] * count  # when each CPU's interrupt arrives
@@ -129,6 +141,30 @@ class TimedEngine:
         # When each CPU goes next, with its number; NEVER while somebody else has to do something first.
         self._next = list(numbers)
         self._heap = list(numbers)
+
+    def _compiled_touches(self, machine: Machine) -> Touches | None:
+        """The compiled side, which has the CPUs' TLBs from now on; None if there can be none."""
+        cpus, shape = self.cpus, machine.shape
+        tlbs = [cpu.tlb for cpu in cpus]
+        if not tlbs or not fits(shape, tlbs):
+            return None
+        order = machine.parameters.hpage_order or PMD_ORDER
+        counting = [tlb.counters if isinstance(tlb, CountingTlb) else None for tlb in tlbs]
+        lost = counting[0] is not None
+        try:
+            touches = Touches(
+                len(cpus), shape, order, self._touch_price, self.costs.walk_ns, self._ahead, lost
+            )
+        except ImportError:
+            return None
+        for cpu, counters in zip(cpus, counting, strict=True):
+            cpu.tlb = CompiledTlb(touches, cpu.number, shape, {} if counters is None else counters, order)
+        page_tables = self.memory.page_tables
+        for number, mm in page_tables.mms.items():
+            for vpn, entry in mm.entries.items():
+                touches.entry_is(number, vpn, entry if page_tables.folios.folio_of(pte_pfn(entry)) else 0)
+        page_tables.entry_is = touches.entry_is
+        return touches
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -150,7 +186,6 @@ class TimedEngine:
         touch_of = [cpu.tlb.touch_for for cpu in cpus]
         execute = self.memory.execute
         entry_of = self.memory.page_tables.entry
-        kernels = self.kernels
         observes = tuple([check.observe for check in self.checks])
         waiting = self._waiting
         queues = waiting.queues
@@ -162,22 +197,54 @@ class TimedEngine:
         ahead = self._ahead
         look = self._look
         tell = self._tell if self.watchers else None
+        touches = self._touches
+        faults = self.memory.folios.faults
+        if touches is not None:
+            touches.walk_here(all(map(takes_walks_together, self.checks)))
+        front = _NEVER_KEY  # the first key of those that touch on the compiled side
         turns = steps = 0
         most = self._most
         last = most  # the step that is one too many, unless a user access is made before
-        while heap:
-            key = heappop(heap)
-            number = key & _NUMBER
-            if key != following[number]:
-                continue
-            following[number] = -1
-            clock = key >> _SHIFT
+        while heap or front < _NEVER_KEY:
             turns += 1
             if look is not None and not turns % _LOOK_EVERY:
                 look()
-            cpu = cpus[number]
-            frames = frames_of[number]
-            resume = resume_of[number]
+            if touches is not None and front < _NEVER_KEY and (not heap or front < heap[0]):
+                if faults:
+                    # A frame may be free that an entry names: the checks want to see every walk.
+                    touches.walk_here(False)
+                number, front = touches.go(heap[0] if heap else LATEST)
+                if front >= LATEST:
+                    front = _NEVER_KEY
+                if number == NONE:
+                    continue
+                clock, fractions[number], start, why = touches.stopped(number)
+                cpu = cpus[number]
+                frames = frames_of[number]
+                resume = resume_of[number]
+                frame = frames[-1]
+                touch: Any = frame.operation
+                accesses, _, stop = touch
+                last = steps + most
+                if why == INTERRUPTED:
+                    frame.operation = Touch(accesses, start, stop)
+                else:
+                    access = accesses[start] if start < stop else 1
+                    if not access & 1 and entry_of(cpu.mm, access >> 1) & PRESENT:
+                        clock += self._walked(number, access >> 1)
+                        frame.operation = Touch(accesses, start + 1, stop)
+                    else:
+                        resume(start)
+            else:
+                key = heappop(heap)
+                number = key & _NUMBER
+                if key != following[number]:
+                    continue
+                following[number] = -1
+                clock = key >> _SHIFT
+                cpu = cpus[number]
+                frames = frames_of[number]
+                resume = resume_of[number]
             # Let this CPU go on for as long as it may.
             while True:
                 steps += 1
@@ -188,6 +255,8 @@ class TimedEngine:
                 # holds may have been overtaken: then they are later than it says, and it may be this CPU
                 # itself.
                 others = heap[0] if heap else _NEVER_KEY
+                if front < others:
+                    others = front
                 first = clock << _SHIFT | number <= others
                 if ahead >= 0:
                     safe = (others >> _SHIFT) + ahead
@@ -212,6 +281,11 @@ class TimedEngine:
                     accesses, start, stop = operation
                     if start < stop:
                         last = steps + most
+                        if touches is not None and cpu.irqs:
+                            when = clock, fractions[number], arrival
+                            touches.begin(number, when, accesses, start, stop, cpu.pcid, cpu.mm)
+                            front = min(front, clock << _SHIFT | number)
+                            break
                         bound = safe if safe < arrival else arrival
                         if bound <= clock:
                             if not first:
@@ -238,19 +312,8 @@ class TimedEngine:
                                     clocks[number] = clock
                                     self._go_at(number, clock)
                                     break
-                                mm = cpu.mm
-                                vpn = access >> 1
-                                if entry_of(mm, vpn) & PRESENT:
-                                    walk = Walk(mm, vpn, False)
-                                    answer = execute(number, walk)
-                                    for observe in observes:
-                                        observe(number, walk, answer)
-                                    cpu.walks += 1
-                                    kernels[number].count("dtlb_walks")
-                                    cpu.tlb.insert(cpu.pcid, vpn, answer)
-                                    spent = fractions[number] + (fast if answer < slow_from else slow)
-                                    passed, fractions[number] = divmod(spent, 1000)
-                                    clock += walk_ns + passed
+                                if entry_of(cpu.mm, access >> 1) & PRESENT:
+                                    clock += self._walked(number, access >> 1)
                                     frame.operation = Touch(accesses, start + 1, stop)
                                     continue
                     if tell is not None:
@@ -323,6 +386,21 @@ class TimedEngine:
                     break
         return self._result()
 
+    def _walked(self, number: int, vpn: int) -> int:
+        """The hardware walks for a read that finds an entry; ns that pass."""
+        cpu = self.cpus[number]
+        walk = Walk(cpu.mm, vpn, False)
+        answer = self.memory.execute(number, walk)
+        for check in self.checks:
+            check.observe(number, walk, answer)
+        cpu.walks += 1
+        self.kernels[number].count("dtlb_walks")
+        cpu.tlb.insert(cpu.pcid, vpn, answer)
+        fast, slow, _, slow_from = self._touch_price
+        spent = self._fractions[number] + (fast if answer < slow_from else slow)
+        passed, self._fractions[number] = divmod(spent, 1000)
+        return self.costs.walk_ns + passed
+
     def _go_at(self, number: int, time: int) -> None:
         """This CPU goes next at `time`, unless it goes earlier."""
         key = time << _SHIFT | number
@@ -388,6 +466,8 @@ class TimedEngine:
         for target in interrupted:
             clock += self._ways.send[number][target]
             arrival = self._arrivals[target] = clock + self._ways.deliver[number][target]
+            if self._touches is not None:
+                self._touches.interrupt(target, arrival)
             if self._next[target] >= 0 and self._interruptible(target):
                 self._go_at(target, max(self.clocks[target], arrival))
         if wait:
@@ -461,10 +541,25 @@ class TimedEngine:
         self.cpus[number].resume(None)
         return True
 
+    def _settle(self) -> None:
+        """Count what was done on the compiled side."""
+        if self._touches is None:
+            return
+        for number, (cpu, kernel) in enumerate(zip(self.cpus, self.kernels, strict=True)):
+            walks, _ = self._touches.counted(number)
+            cpu.walks += walks
+            if walks:
+                kernel.count("dtlb_walks", walks)
+            if isinstance(cpu.tlb, CompiledTlb):
+                cpu.tlb.settle()
+            for check in self.checks:
+                check.walked(walks)
+
     # --- the end -------------------------------------------------------------------------------
 
     def _result(self, endless: bool = False) -> TimedResult:
         observers = [*self.checks, *self.watchers]
+        self._settle()
         waiting = waits(self.cpus, self._calls.queues)
         broken = None
         if endless:

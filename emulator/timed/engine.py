@@ -13,6 +13,9 @@ go on in the same order, until one comes to something else. Where there is none 
 same time to the ns: that is the reference.
 
 A store is performed when it is issued: nothing waits in windows, which every architecture allows.
+
+Longer than 500 lines because the loop is one function: it is the whole running time, and takes everything
+from local variables.
 """
 
 from __future__ import annotations
@@ -26,8 +29,7 @@ from emulator.checks.onlooker import takes_walks_together
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import SECOND_HALVES, AckIpi, Operation, SendIpi, Touch, WaitAcks, Walk
 from emulator.hardware.operations.places import Key
-from emulator.hardware.pte import PAGE_SHIFT, PMD_ORDER, PRESENT, pte_pfn
-from emulator.hardware.refills import CountingTlb
+from emulator.hardware.pte import PAGE_SHIFT, PRESENT
 from emulator.hardware.tlb import TouchPrice
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
@@ -52,8 +54,8 @@ from emulator.timed.codes import (
     WAIT,
     WALK,
 )
-from emulator.timed.compiled.compiled_tlb import CompiledTlb
-from emulator.timed.compiled.touches import INTERRUPTED, NONE, Touches, fits
+from emulator.timed.compiled.handover import hand_over, settle
+from emulator.timed.compiled.touches import INTERRUPTED, NONE, Touches
 from emulator.timed.compiled.touches import NEVER as LATEST
 from emulator.timed.pricing import Price, local_prices, memory_prices
 from emulator.timed.result import TimedResult
@@ -128,7 +130,11 @@ class TimedEngine:
             costs.second_level_ns * 1000,
             slow_from << PAGE_SHIFT,
         )
-        self._touches = self._compiled_touches(machine) if compiled and not watched else None
+        self._touches: Touches | None = None
+        if compiled and not watched:
+            page_tables = self.memory.page_tables
+            price = self._touch_price
+            self._touches = hand_over(machine, self.cpus, page_tables, price, costs.walk_ns, self._ahead)
         self._local_prices = local_prices(costs)
         self._memory_prices: dict[type[Any], int | Price] = memory_prices(costs, count, self.memory)
         self._arrivals = [NEVER] * count  # when each CPU's interrupt arrives
@@ -142,30 +148,6 @@ class TimedEngine:
         self._next = list(numbers)
         self._heap = list(numbers)
 
-    def _compiled_touches(self, machine: Machine) -> Touches | None:
-        """The compiled side, which has the CPUs' TLBs from now on; None if there can be none."""
-        cpus, shape = self.cpus, machine.shape
-        tlbs = [cpu.tlb for cpu in cpus]
-        if not tlbs or not fits(shape, tlbs):
-            return None
-        order = machine.parameters.hpage_order or PMD_ORDER
-        counting = [tlb.counters if isinstance(tlb, CountingTlb) else None for tlb in tlbs]
-        lost = counting[0] is not None
-        try:
-            touches = Touches(
-                len(cpus), shape, order, self._touch_price, self.costs.walk_ns, self._ahead, lost
-            )
-        except ImportError:
-            return None
-        for cpu, counters in zip(cpus, counting, strict=True):
-            cpu.tlb = CompiledTlb(touches, cpu.number, shape, {} if counters is None else counters, order)
-        page_tables = self.memory.page_tables
-        for number, mm in page_tables.mms.items():
-            for vpn, entry in mm.entries.items():
-                touches.entry_is(number, vpn, entry if page_tables.folios.folio_of(pte_pfn(entry)) else 0)
-        page_tables.entry_is = touches.entry_is
-        return touches
-
     # --- the loop ------------------------------------------------------------------------------
 
     def run(self) -> TimedResult:
@@ -174,7 +156,6 @@ class TimedEngine:
 
         What a program raises comes out as it is; the CPU is in the traceback.
         """
-        # One function, and long, with everything in local variables: it is the whole running time.
         heap = self._heap
         following = self._next
         cpus = self.cpus
@@ -541,25 +522,12 @@ class TimedEngine:
         self.cpus[number].resume(None)
         return True
 
-    def _settle(self) -> None:
-        """Count what was done on the compiled side."""
-        if self._touches is None:
-            return
-        for number, (cpu, kernel) in enumerate(zip(self.cpus, self.kernels, strict=True)):
-            walks, _ = self._touches.counted(number)
-            cpu.walks += walks
-            if walks:
-                kernel.count("dtlb_walks", walks)
-            if isinstance(cpu.tlb, CompiledTlb):
-                cpu.tlb.settle()
-            for check in self.checks:
-                check.walked(walks)
-
     # --- the end -------------------------------------------------------------------------------
 
     def _result(self, endless: bool = False) -> TimedResult:
         observers = [*self.checks, *self.watchers]
-        self._settle()
+        if self._touches is not None:
+            settle(self._touches, self.cpus, self.kernels, self.checks)
         waiting = waits(self.cpus, self._calls.queues)
         broken = None
         if endless:

@@ -1,4 +1,4 @@
-"""What goes over to the compiled side at a machine's start and comes back at its end: TLBs, entries, counts."""
+"""What goes over to the compiled side when a machine starts, and comes back at its end."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class StressedCpuLoop:
                 self._calls.returned()
             self._go_on(transition, None)
             return
-        cached = (cpu.tlb.peek(cpu.pcid, transition.at) or 0) if kind is Kind.WALK else 0
+        cached = (cpu.fetched(transition.at) or 0) if kind is Kind.WALK else 0
         line.put(wire.TRANSITION, wire.Attempt(kind, transition.at, *self._named(asked), False, cached))
         message = line.exchange(1)
         if message[0] == wire.BLOCKED or (kind is Kind.WALK and not message[1]):

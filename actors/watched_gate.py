@@ -123,7 +123,7 @@ class WatchedGate(Gate):
             return None
         operation = CLASSES[number]._make(fields)
         if kind == Kind.WALK:
-            entry = self.shared.memory.page_tables.entry(operation.mm, operation.vpn)
+            entry = self.shared.memory.page_tables.found_by(operation)
             if not entry & PRESENT or entry | ACCESSED == cached:
                 return 0
         answer = self.shared.execute(cpu, operation)

@@ -77,7 +77,7 @@ class Coherence(Check):
         kind = type(operation)
         if kind not in self._handlers:
             return APART
-        if kind is ops.Walk:
+        if kind is ops.Walk or kind is ops.WalkPte:
             frame = frame_of(answer, operation.vpn, self._hpage_order) if answer else 0
             return Meeting((("free", frame),)) if answer else APART
         if kind is ops.ReadFrame or kind is ops.WriteFrame:
@@ -97,7 +97,9 @@ class Coherence(Check):
             return Meeting((), (_ORIGINS, ("moved", operation.src), ("moved", operation.dst)))
         if kind is ops.TryToMigratePte:
             return Meeting((), (("moved", operation.pfn),)) if answer else APART
-        if kind in (ops.XchgPte, ops.ZapPte, ops.SetPte, ops.CmpxchgPte):
+        if kind is ops.XchgPmd:
+            return Meeting((_ORIGINS,))
+        if kind in (ops.XchgPte, ops.ZapPte, ops.SetPte, ops.CmpxchgPte, ops.XchgPteIn):
             new = operation.new if kind is ops.CmpxchgPte else operation.pte
             looks = (_ORIGINS,)
             if kind is ops.CmpxchgPte and is_migration_entry(operation.old):
@@ -149,7 +151,7 @@ class Coherence(Check):
     def _allocated_frame(self, pfn: int) -> bool:
         return not self.memory.folios.is_free(pfn)
 
-    def _walk(self, cpu: int, operation: ops.Walk, answer: int) -> None:
+    def _walk(self, cpu: int, operation: ops.Walk | ops.WalkPte, answer: int) -> None:
         if answer:
             self.checked += 1
             pfn = frame_of(answer, operation.vpn, self._hpage_order)
@@ -291,11 +293,17 @@ class Coherence(Check):
                 self._movers[operation.pfn + page] = cpu
                 self._moved.pop(operation.pfn + page, None)
 
-    def _exchanged(self, cpu: int, operation: ops.XchgPte | ops.ZapPte, answer: int) -> None:
+    def _exchanged(self, cpu: int, operation: ops.XchgPte | ops.ZapPte | ops.XchgPteIn, answer: int) -> None:
         if not operation.pte and answer:
             self._gone(operation, answer)
 
-    def _gone(self, change: ops.XchgPte | ops.ZapPte | ops.CmpxchgPte, entry: int) -> None:
+    def _table_gone(self, cpu: int, operation: ops.XchgPmd, answer: int) -> None:
+        """Its pages are no longer mapped there: as if every entry had been cleared."""
+        for vpn, entry in self.memory.page_tables.held_in(answer, operation.vpn):
+            if pte_present(entry):
+                self._cleared[operation.mm, vpn] = pte_pfn(entry)
+
+    def _gone(self, change: Any, entry: int) -> None:
         for page in range(pte_pages(entry, self._hpage_order)):
             self._cleared[change.mm, change.vpn + page] = pte_pfn(entry) + page
 

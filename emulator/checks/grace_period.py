@@ -142,7 +142,7 @@ class GracePeriod(Watcher):
             return _HEARS
         one = len(self._masks) == 1 and getattr(operation, "mm", None) in (None, *self._masks)
         several = () if one else (_SEVERAL,)
-        if kind is ops.Walk:
+        if kind is ops.Walk or kind is ops.WalkPte:
             return Meeting((_SEVERAL,), (), several) if answer else APART
         if kind is ops.Load:
             return Meeting((), (_JOINS,)) if operation.word.startswith(TLB_GEN) else _HEARS
@@ -241,7 +241,7 @@ class GracePeriod(Watcher):
                     self._report(WRITTEN_OUT, cpu, retired, missing, what)
                     self.facts.replace(at, parts=retired.parts & ~WRITE)
 
-    def _walked(self, cpu: int, operation: ops.Walk, answer: int) -> None:
+    def _walked(self, cpu: int, operation: ops.Walk | ops.WalkPte, answer: int) -> None:
         """After fork: who reads a page must not see what the other side still writes without a fault."""
         if not answer:
             return
@@ -338,7 +338,7 @@ class GracePeriod(Watcher):
         else:
             self._entries.pop((operation.mm, operation.vpn), None)
 
-    def _exchange(self, cpu: int, operation: ops.XchgPte | ops.ZapPte, answer: int) -> None:
+    def _exchange(self, cpu: int, operation: ops.XchgPte | ops.ZapPte | ops.XchgPteIn, answer: int) -> None:
         self._changed(cpu, operation, answer, operation.pte)
 
     def _compare(self, cpu: int, operation: ops.CmpxchgPte, answer: int) -> None:

@@ -12,6 +12,8 @@ from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Transition
 from emulator.hardware.operations import TABLE, Operation
 from emulator.hardware.operations.places import Key
+from emulator.hardware.operations.places import closed as closed
+from emulator.hardware.operations.places import is_closed as is_closed
 
 
 class Meeting(NamedTuple):
@@ -25,19 +27,6 @@ class Meeting(NamedTuple):
     reads: tuple[Key, ...] = ()
     writes: tuple[Key, ...] = ()
     opens: tuple[Key, ...] = ()
-
-
-_CLOSED: Final = "closed"
-
-
-def closed(name: str) -> Key:
-    """A key for what only some machines do."""
-    return (_CLOSED, name)
-
-
-def is_closed(key: Key) -> bool:
-    """Whether `closed` made it."""
-    return bool(key[0] == _CLOSED)
 
 
 APART: Final = Meeting()

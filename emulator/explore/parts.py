@@ -177,7 +177,7 @@ class CpuLearner:
         node = self.nodes[key] = CpuNode(len(self.nodes), key, parent, label)
         self.by_number.append(node)
         node.options = tuple([self._option(node, cpu, choice) for choice in cpu.choices()])
-        node.cached = {vpn: cpu.tlb.peek(cpu.pcid, vpn) for vpn in cpu.speculated}
+        node.cached = {vpn: cpu.fetched(vpn) for vpn in cpu.speculated}
         node.idle = at_end(cpu) and not cpu.window.pending
         node.waits = standing(cpu)
         return node

@@ -30,11 +30,14 @@ from emulator.hardware.operations import (
     Touch,
     WaitAcks,
     Walk,
+    WalkPmd,
+    WalkPte,
     Where,
 )
 from emulator.hardware.ordering import Architecture, PendingLoad, Window
 from emulator.hardware.pte import ACCESSED, DIRTY, PMD_ORDER, PRESENT, RW
 from emulator.hardware.tlb import Tlb, TlbShape
+from emulator.hardware.walker_cache import WalkerTlb
 
 Program = Coroutine[Operation, Any, None]
 
@@ -111,7 +114,8 @@ class Frame:
 
 
 class Cpu:
-    """State of one CPU. `interrupt_entry` makes the handler program for a batch of queued calls."""
+    """State of one CPU. `interrupt_entry` makes the handler program for a batch of queued calls; with
+    `walker_caches` its page walker caches upper entries."""
 
     def __init__(
         self,
@@ -120,9 +124,12 @@ class Cpu:
         shape: TlbShape,
         interrupt_entry: Callable[[tuple[IpiRequest, ...]], Program],
         pmd_order: int = PMD_ORDER,
+        walker_caches: bool = False,
     ) -> None:
         self.number = number
         self.tlb = Tlb(shape, pmd_order)
+        if walker_caches:
+            self.tlb = WalkerTlb(shape, pmd_order, architecture.leaf_only)
         self.window = Window(architecture)
         self.interrupt_entry = interrupt_entry
         self.mm = 0
@@ -177,17 +184,20 @@ class Cpu:
     def resume(self, answer: Any) -> None:
         """The topmost program's operation has been carried out: run on to the next one."""
         frame = self.frames[-1]
-        operation = frame.operation
-        if isinstance(operation, Walk):
+        operation: Any = frame.operation
+        kind = type(operation)
+        if kind is Walk or kind is WalkPte:
             self.walks += 1
             if answer:
                 self.tlb.insert(self.pcid, operation.vpn, answer)
             else:
                 self.tlb.fault(self.pcid, operation.vpn)
-        elif isinstance(operation, Iret):
+        elif kind is Iret:
             self.frames.pop()
             self.irqs = frame.irqs
             return
+        elif kind is WalkPmd and answer:
+            self.tlb.insert_pmd(self.pcid, operation.vpn, answer)
         if frame.begun:
             frame.begun = False
             answer = self.window.keep_value(answer)
@@ -263,8 +273,21 @@ class Cpu:
             found.append(Choice(Transition(Kind.PERFORM, number, at), asked))
         if self.mm:
             for vpn in self.speculated:
-                found.append(Choice(Transition(Kind.WALK, number, vpn), Walk(self.mm, vpn, False)))
+                found.append(Choice(Transition(Kind.WALK, number, vpn), self._fetch(vpn)))
         return found
+
+    def _fetch(self, vpn: int) -> Operation:
+        """What the walker reads next of a page that nobody has asked for."""
+        if not self.tlb.keeps_pmds:
+            return Walk(self.mm, vpn, False)
+        pmd = self.tlb.pmd(self.pcid, vpn)
+        return WalkPte(self.mm, vpn, False, pmd) if pmd else WalkPmd(self.mm, vpn)
+
+    def fetched(self, vpn: int) -> int | None:
+        """What it has already of what it would read next."""
+        if self.tlb.keeps_pmds and not self.tlb.pmd(self.pcid, vpn):
+            return None
+        return self.tlb.peek(self.pcid, vpn)
 
     def take(self, transition: Transition, answer: Any) -> None:
         """One of `choices()` has happened, with this answer from what is shared."""
@@ -279,7 +302,10 @@ class Cpu:
             if isinstance(effect, PendingLoad):
                 self.window.values[effect.handle] = answer
         elif answer:
-            self.tlb.insert(self.pcid, transition.at, answer)
+            if self.tlb.keeps_pmds and not self.tlb.pmd(self.pcid, transition.at):
+                self.tlb.insert_pmd(self.pcid, transition.at, answer)
+            else:
+                self.tlb.insert(self.pcid, transition.at, answer)
 
     def about(self, transition: Transition) -> tuple[Operation | None, bool]:
         """What a transition is about to carry out, for those who watch: the operation (None for an
@@ -295,14 +321,14 @@ class Cpu:
             effect = self.window.pending[transition.at]
             return (effect.load if isinstance(effect, PendingLoad) else effect), False
         if kind is Kind.WALK:
-            return Walk(self.mm, transition.at, False), False
+            return self._fetch(transition.at), False
         return None, False
 
     def would_cache(self, vpn: int, entry: int) -> bool:
         """A walk that finds `entry` would put something new into the TLB."""
         if not entry & PRESENT:
             return False
-        return self.tlb.peek(self.pcid, vpn) != entry | ACCESSED
+        return self.fetched(vpn) != entry | ACCESSED
 
     def _may_issue(self, operation: Operation) -> bool:
         """The ordering rules let the topmost program's operation go ahead."""
@@ -400,6 +426,9 @@ class Cpu:
         if pte is None or (operation.write and pte & (RW | DIRTY) != RW | DIRTY):
             return 0
         return pte
+
+    def _cached_pmd(self, operation: ops.CachedPmd) -> int:
+        return self.tlb.pmd(self.pcid, operation.vpn)
 
     def _touch(self, operation: Touch) -> int:
         return self.tlb.touch(self.pcid, operation.accesses, operation.start, operation.stop)

@@ -21,6 +21,7 @@ class Architecture(NamedTuple):
     `drains`: kinds of operation that are carried out only with an empty window.
     `plain_orders`: a plain store publishes all that its CPU did and saw before, a plain load acquires it;
     where it does not, only barriers do. What is said of IRET concerns the window only.
+    `leaf_only`: the invalidation of one page leaves what walkers have cached of the tables above.
     `source`: the manual's section for each claim.
     """
 
@@ -32,6 +33,7 @@ class Architecture(NamedTuple):
     drains: frozenset[Order]
     plain_orders: bool
     source: str
+    leaf_only: bool = False
 
 
 _SC = Architecture(
@@ -79,8 +81,10 @@ _RISCV = Architecture(
         "smp_rmb fence r,r, smp_wmb fence w,w, a store-release fence rw,w before the store; "
         "smp_mb__after_atomic is the generic smp_mb (include/asm-generic/barrier.h). Value-returning "
         "atomics are fully ordered (Documentation/atomic_t.txt); all atomics are taken as such. The call "
-        "queue is added to by cmpxchg and taken by xchg, both fully ordered (lib/llist.c)"
+        "queue is added to by cmpxchg and taken by xchg, both fully ordered (lib/llist.c). SFENCE.VMA "
+        "with an address orders accesses to leaf entries only (arch/riscv/include/asm/tlb.h)"
     ),
+    leaf_only=True,
 )
 
 ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in (_SC, _X86, _RISCV)}

@@ -64,6 +64,11 @@ def ptl(mm: int, vpn: int) -> str:
     return f"ptl.{mm}.{vpn >> PMD_ORDER:x}"
 
 
+def pmd_lock(mm: int) -> str:
+    """Name of the lock over an mm's upper entries (pmd_lock; Linux has one for each page of them)."""
+    return f"pmd_lock.{mm}"
+
+
 def page_tables(start: int, end: int) -> Iterator[tuple[int, int]]:
     """Pages [start, end) cut at the borders of page-table pages (pmd_addr_end), each part under one `ptl`."""
     while start < end:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from emulator.hardware.pte import DIRTY, PMD_ORDER, PSE, RW
 
@@ -97,6 +97,16 @@ class Tlb:
         self._lost: dict[int, dict[int, int]] = {}
         # Nobody probes for 2 MiB entries until there has been one.
         self._huge_seen = False
+
+    keeps_pmds: ClassVar[bool] = False
+    """It has a paging-structure cache (`walker_cache`)."""
+
+    def pmd(self, pcid: int, vpn: int) -> int:
+        """The upper entry that a walk of page `vpn` would begin with; 0 if it begins at the root."""
+        return 0
+
+    def insert_pmd(self, pcid: int, vpn: int, pmd: int) -> None:
+        """Keep the upper entry that a walk of page `vpn` has read, if such are kept."""
 
     def lookup(self, pcid: int, vpn: int) -> int | None:
         """Return the cached entry that translates page `vpn`, or None on a miss.

@@ -18,13 +18,17 @@ from emulator.hardware.operations import (
     FolioRefcount,
     FolioRmap,
     FolioZero,
+    GetPmd,
     Lock,
     LruAdd,
     MappedRange,
+    PgtableDeposit,
     PmdRange,
+    PutTable,
     Series,
     TryToMigratePte,
     Unlock,
+    XchgPmd,
 )
 from emulator.hardware.pte import (
     ACCESSED,
@@ -36,13 +40,16 @@ from emulator.hardware.pte import (
     ZERO_PFN,
     make_migration_entry,
     mk_pte,
+    pmd_lock,
     pte_pfn,
     ptl,
 )
 from emulator.kernel.migrate import folio_order
+from emulator.kernel.mmu_gather import tlb_remove_table_sync_one
 from emulator.kernel.mmzone import FAST_NODE, alloc_pages_thisnode
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.rmap import i_mmap_lock
 from emulator.kernel.tlb import flush_tlb_range
 from emulator.memory.page_table import VM_WRITE, Vma
 
@@ -51,8 +58,9 @@ async def collapse_huge_page(cpu: PerCpu, mm: int, vpn: int) -> bool:
     """collapse_huge_page of the pages from `vpn` on, the first of a PMD; false if they stay as they are.
 
     They must be anonymous, in one area, and used by mappings only. Pages that are not there come as zeroes.
-    The kernel keeps faults out by mmap_lock, and walkers of all kinds by a PMD that is none meanwhile; here
-    entries stand in for pages on their way, as in a migration, and the page-table lock is held throughout.
+    The kernel keeps faults out by mmap_lock, and walkers of all kinds by a PMD that is none meanwhile. Here
+    entries stand in for pages on their way, as in a migration, and the page-table lock is held throughout;
+    where page tables are things, the PMD is none as well.
     """
     size = cpu.parameters.hpage_nr
     if size == 1:
@@ -87,9 +95,14 @@ async def _collapse(cpu: PerCpu, mm: int, vpn: int, dst: int, writable: bool) ->
     pages = [(page, pte_pfn(entry)) for page, entry in mapped if pte_pfn(entry) != ZERO_PFN]
     # pmdp_collapse_flush. What walkers have set since the look above is in the answers.
     taken = await Series(tuple([TryToMigratePte(mm, page, pfn) for page, pfn in pages]))
+    pmd = await XchgPmd(mm, vpn, 0) if cpu.parameters.walker_caches else 0
     await flush_tlb_range(cpu, mm, vpn, vpn + size)
+    if pmd:
+        await tlb_remove_table_sync_one(cpu)
     isolated = await _isolate([pfn for _, pfn in pages])
     if len(isolated) < len(pages):
+        if pmd:
+            await XchgPmd(mm, vpn, pmd)
         for (page, _), entry in zip(pages, taken, strict=True):
             await CmpxchgPte(mm, page, make_migration_entry(entry), entry)
     else:
@@ -99,6 +112,8 @@ async def _collapse(cpu: PerCpu, mm: int, vpn: int, dst: int, writable: bool) ->
         for page, pfn in pages:
             await FolioCopy(pfn, dst + page - vpn)
         await LruAdd(dst, False)
+        if pmd:
+            await PgtableDeposit(mm, vpn, pmd)
         flags = PRESENT | ACCESSED | DIRTY | EXCLUSIVE | PSE | (RW if writable else 0)
         await CollapsePmd(mm, vpn, mk_pte(dst, flags))
     await Unlock(lock)
@@ -108,6 +123,32 @@ async def _collapse(cpu: PerCpu, mm: int, vpn: int, dst: int, writable: bool) ->
     for _, pfn in pages if collapsed else ():
         await FolioPut(pfn)
     return collapsed
+
+
+async def retract_page_tables(cpu: PerCpu, file: int, i_mmap: tuple[tuple[int, int], ...]) -> int:
+    """retract_page_tables: the tables for a file's pages go, from each (mm, first page) that maps these; how
+    many did. Their entries are empty by now.
+
+    pte_free_defer frees after an RCU grace period, for which walkers with interrupts off count as readers;
+    here that is waited for.
+    """
+    retracted = 0
+    await Lock(i_mmap_lock(file))
+    for mm, vpn in i_mmap:
+        pmd = await GetPmd(mm, vpn)
+        if not pmd or pmd & PSE:
+            continue
+        await Lock(pmd_lock(mm))
+        # pmdp_collapse_flush
+        pmd = await XchgPmd(mm, vpn, 0)
+        await flush_tlb_range(cpu, mm, vpn, vpn + cpu.parameters.table_pages)
+        await Unlock(pmd_lock(mm))
+        if pmd:
+            await tlb_remove_table_sync_one(cpu)
+            await PutTable(pmd)
+            retracted += 1
+    await Unlock(i_mmap_lock(file))
+    return retracted
 
 
 async def _suitable(cpu: PerCpu, entry: int) -> bool:

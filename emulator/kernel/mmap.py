@@ -62,6 +62,6 @@ async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     if areas:
         tlb = await tlb_gather_mmu(mm)
         freed = await unmap_vmas(cpu, tlb, areas)
-        await free_pgtables(tlb, areas[0].start, areas[-1].end)
+        await free_pgtables(cpu, tlb, areas[0].start, areas[-1].end)
         await tlb_finish_mmu(cpu, tlb)
     return freed

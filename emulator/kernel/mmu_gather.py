@@ -21,7 +21,9 @@ from emulator.hardware.operations import (
     Load,
     Lock,
     MappedRange,
+    PgtableWithdraw,
     PmdRange,
+    PutTable,
     RemoveRmap,
     Series,
     Unlock,
@@ -32,6 +34,7 @@ from emulator.hardware.pte import EXCLUSIVE, PSE, ZERO_PFN, pte_dirty, pte_pfn, 
 from emulator.kernel.huge_memory import split_huge_pmd
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
+from emulator.kernel.smp import ipi_function, smp_call_function
 from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_DIRTY
 from emulator.memory.page_table import VM_SHARED, Vma
@@ -45,7 +48,7 @@ MAX_GATHER_PAGES = MMU_GATHER_BUNDLE + MAX_GATHER_BATCH_COUNT * MAX_GATHER_BATCH
 
 @dataclass(slots=True, eq=False)
 class MmuGather:
-    """struct mmu_gather of one task: pages [start, end) are to be flushed, then `folios` freed.
+    """struct mmu_gather of one task: pages [start, end) are to be flushed, then `folios` and `tables` freed.
 
     `stride` is the smallest that was cleared, in pages (tlb_get_unmap_shift): 0 for nothing. `fullmm`: the
     range is everything.
@@ -58,6 +61,7 @@ class MmuGather:
     stride: int = 0
     freed_tables: bool = False
     folios: list[int] = field(default_factory=list)
+    tables: list[int] = field(default_factory=list)  # the upper entries that named them
 
     def adjust_range(self, start: int, pages: int, stride: int) -> None:
         """__tlb_adjust_range, and the note of the level: entries of `stride` pages each."""
@@ -96,9 +100,18 @@ async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
 async def tlb_flush_mmu(cpu: PerCpu, tlb: MmuGather) -> None:
     """tlb_flush_mmu: flush, then free what was waiting for that."""
     await tlb_flush_mmu_tlbonly(cpu, tlb)
+    if tlb.tables:
+        await tlb_table_flush(cpu, tlb)
     folios, tlb.folios = tlb.folios, []
     for pfn in folios:
         await FolioPut(pfn)
+
+
+def force_flush_all(tlb: MmuGather) -> None:
+    """What tlb_finish_mmu makes of a gather that others gather beside, since 7a30df49f63a (v5.2)."""
+    tlb.fullmm = True
+    tlb.reset_range()
+    tlb.freed_tables = True
 
 
 async def tlb_finish_mmu(cpu: PerCpu, tlb: MmuGather) -> None:
@@ -109,9 +122,7 @@ async def tlb_finish_mmu(cpu: PerCpu, tlb: MmuGather) -> None:
     """
     pending = tlb_flush_pending_word(tlb.mm)
     if await Load(pending) > 1:
-        tlb.fullmm = True
-        tlb.reset_range()
-        tlb.freed_tables = True
+        force_flush_all(tlb)
     await tlb_flush_mmu(cpu, tlb)
     await AtomicAdd(pending, -1)
 
@@ -169,6 +180,9 @@ async def zap_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int, pmd: int) -> int:
             return -1
         pmd = seen
     tlb.adjust_range(vpn, pages, pages)
+    if cpu.parameters.walker_caches and (table := await PgtableWithdraw(tlb.mm, vpn)):
+        # zap_deposited_table: nobody has walked it since it was deposited.
+        await PutTable(table)
     if not pte_present(pmd):
         return 0
     tlb.folios.append(pte_pfn(pmd))
@@ -249,15 +263,60 @@ async def zap_page_range_single(
     return zapped
 
 
-async def free_pgtables(tlb: MmuGather, start: int, end: int) -> None:
+@ipi_function
+async def tlb_remove_table_smp_sync(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
+    """tlb_remove_table_smp_sync: that it runs is all."""
+
+
+async def tlb_remove_table_sync_one(cpu: PerCpu) -> None:
+    """tlb_remove_table_sync_one: whoever walks page tables with interrupts off is through when it returns."""
+    cpu.count("tlb_remove_table_sync")
+    await smp_call_function(cpu, tlb_remove_table_smp_sync)
+
+
+async def tlb_table_invalidate(cpu: PerCpu, tlb: MmuGather) -> None:
+    """tlb_table_invalidate: what walkers have cached of tables goes before they do; d86564a2f085 (v4.19)."""
+    await tlb_flush_mmu_tlbonly(cpu, tlb)
+
+
+async def tlb_remove_table(cpu: PerCpu, tlb: MmuGather, pmd: int) -> None:
+    """tlb_remove_table: the table goes when nobody walks it any more, after the flush of the gather.
+
+    If there is no page for a batch of tables, it goes at once, by itself.
+    """
+    if cpu.parameters.table_batches or not cpu.parameters.paravirt_flush:
+        tlb.tables.append(pmd)
+        return
+    await tlb_table_invalidate(cpu, tlb)
+    await tlb_remove_table_sync_one(cpu)
+    await PutTable(pmd)
+
+
+async def tlb_table_flush(cpu: PerCpu, tlb: MmuGather) -> None:
+    """tlb_table_flush: free the tables that have been flushed for.
+
+    Where every flush interrupts, nobody walks them by then (x86 without paravirtual flushes:
+    tlb_remove_page). Else an RCU grace period comes first, which whoever has interrupts off holds up
+    (MMU_GATHER_RCU_TABLE_FREE). Here it is waited for, by an interrupt to every CPU.
+    """
+    if cpu.parameters.paravirt_flush:
+        await tlb_remove_table_sync_one(cpu)
+    for pmd in tlb.tables:
+        await PutTable(pmd)
+    tlb.tables.clear()
+
+
+async def free_pgtables(cpu: PerCpu, tlb: MmuGather, start: int, end: int) -> None:
     """free_pgtables over pages [start, end), which are in no area any more: what nobody else uses goes.
 
     As by pte_free_tlb and those above it: the first page of what the table maps joins the range, which makes
     it long where the table is a large one.
     """
-    for first, order in await FreePgtables(tlb.mm, start, end):
+    for first, order, pmd in await FreePgtables(tlb.mm, start, end):
         tlb.adjust_range(first, 1, 1 << order)
         tlb.freed_tables = True
+        if pmd:
+            await tlb_remove_table(cpu, tlb, pmd)
 
 
 async def exit_mmap(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...]) -> None:
@@ -267,5 +326,5 @@ async def exit_mmap(cpu: PerCpu, mm: int, areas: tuple[tuple[int, int], ...]) ->
     start, end = min(first for first, _ in areas), max(last for _, last in areas)
     tlb = await tlb_gather_mmu(mm, fullmm=True)
     await unmap_vmas(cpu, tlb, [Vma(*area) for area in await VmaRemove(mm, start, end)])
-    await free_pgtables(tlb, start, end)
+    await free_pgtables(cpu, tlb, start, end)
     await tlb_finish_mmu(cpu, tlb)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from emulator.hardware.operations import (
     FindVma,
+    GetPmd,
     Lock,
     MappedRange,
     PmdRange,
@@ -18,16 +19,19 @@ from emulator.hardware.operations import (
     VmaInsert,
     VmaProtect,
     VmaRemove,
+    XchgPmd,
     XchgPte,
 )
-from emulator.hardware.pte import PMD_ORDER, is_migration_entry, ptl
+from emulator.hardware.pte import PMD_ORDER, PSE, is_migration_entry, pmd_lock, ptl
 from emulator.kernel.huge_memory import split_huge_pmd, split_huge_pmd_if_needed
 from emulator.kernel.mmap import do_vmi_munmap
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.rmap import flush_tlb_batched_pending, i_mmap_lock
+from emulator.kernel.rmap import flush_tlb_batched_pending, i_mmap_lock, rmap_lock
+from emulator.kernel.tlb import flush_tlb_range
 from emulator.memory.page_table import VM_ACCESS_FLAGS, Vma
+from emulator.memory.table_pages import pmd_of, table_of
 
 
 async def mremap_to(cpu: PerCpu, mm: int, old: int, new: int, pages: int) -> bool:
@@ -65,7 +69,7 @@ async def move_vma(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
     await VmaProtect(mm, moved.start, moved.end, moved.flags)
     # do_vmi_munmap of the old range, where nothing is mapped any more.
     tlb = await tlb_gather_mmu(mm)
-    await free_pgtables(tlb, vma.start, end)
+    await free_pgtables(cpu, tlb, vma.start, end)
     await tlb_finish_mmu(cpu, tlb)
 
 
@@ -73,9 +77,13 @@ async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
     """move_page_tables: all that is mapped in the area, as much at a time as lies in one page table on both
     sides.
 
-    Where that is a whole one, the kernel moves the table (move_normal_pmd), with a flush of the same range;
-    here its entries move one by one, and as nobody may use either address meanwhile that is the same.
+    Where that is a whole one, the kernel moves the table (move_normal_pmd), with a flush of the same range.
+    Where tables are no things here, its entries move one by one, and as nobody may use either address
+    meanwhile that is the same.
     """
+    if cpu.parameters.walker_caches:
+        for start, end in _extents(vma, new):
+            await move_pgt_entry(cpu, mm, vma, start, end, new - vma.start)
     # take_rmap_locks: spared where the walk over the mappings comes to the new area after the old one, so
     # that it finds the page at one of them. Here a walk knows beforehand where it will go.
     lock = i_mmap_lock(vma.file)
@@ -102,6 +110,54 @@ def _extents(vma: Vma, new: int) -> Iterator[tuple[int, int]]:
         stop = min(vma.end, start + size - start % size, start + size - moved % size)
         yield start, stop
         start = stop
+
+
+async def move_pgt_entry(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int, by: int) -> None:
+    """move_pgt_entry with NORMAL_PMD, if pages [start, end) are all of a page table at both addresses.
+
+    The upper entry is looked at without a lock (get_old_pmd). Since 97113eb39fa7 (v5.14) the rmap lock is
+    taken in any case: who walks the mappings must not change entries of a table that is moving.
+    """
+    pages = cpu.parameters.table_pages
+    pmd = await GetPmd(mm, start)
+    if end - start < pages or start % pages or by % pages or not pmd or pmd & PSE:
+        return
+    await take_rmap_locks(cpu, mm, vma.file)
+    await Lock(pmd_lock(mm))
+    await move_normal_pmd(cpu, mm, start, start + by)
+    await Unlock(pmd_lock(mm))
+    await drop_rmap_locks(cpu, mm, vma.file)
+
+
+async def take_rmap_locks(cpu: PerCpu, mm: int, file: int) -> None:
+    """take_rmap_locks: nobody walks the mappings of the area's folios."""
+    await Lock(rmap_lock(mm, file))
+
+
+async def drop_rmap_locks(cpu: PerCpu, mm: int, file: int) -> None:
+    """drop_rmap_locks."""
+    await Unlock(rmap_lock(mm, file))
+
+
+def no_table(pmd: int) -> bool:
+    """!pmd_present(pmd) || pmd_leaf(pmd)."""
+    return not pmd or bool(pmd & PSE)
+
+
+async def move_normal_pmd(cpu: PerCpu, mm: int, old: int, new: int) -> bool:
+    """move_normal_pmd: a page table with all its entries, to another address; false if it is none any more.
+
+    It was seen before the locks were taken: collapse may have taken it away (retract_page_tables), which is
+    looked for since 6fa1066fc5d0 (v6.12).
+    """
+    pmd = await GetPmd(mm, old)
+    if no_table(pmd):
+        return False
+    await XchgPmd(mm, old, 0)
+    cpu.count("mremap_moved_table")
+    await XchgPmd(mm, new, pmd_of(table_of(pmd)))
+    await flush_tlb_range(cpu, mm, old, old + cpu.parameters.table_pages)
+    return True
 
 
 async def move_ptes(cpu: PerCpu, mm: int, start: int, end: int, by: int) -> None:

@@ -83,7 +83,10 @@ class KernelParameters:
     `reclaim_free_batch` folios at once, 0 for all of its list. Without `uffd_gives_write_back` userfaultfd
     leaves entries read-only that it protects no more. `version` names the kernel whose ways
     these are (`emulator.kernel.versions`). Without `pcid` there is one address-space number, and every switch
-    to another mm drops everything.
+    to another mm drops everything. With `walker_caches` page-table pages are things that are freed and moved,
+    and CPUs cache upper entries that name them; `leaf_only` tells that the invalidation of a page does not
+    drop these (riscv). `paravirt_flush`: a KVM guest, which sends no interrupt to a virtual CPU that does not
+    run (kvm_flush_tlb_multi) and frees tables by RCU; without `table_batches` it has no page to note them.
     """
 
     cpus: int
@@ -113,6 +116,10 @@ class KernelParameters:
     uffd_gives_write_back: bool = True
     version: str = DEFAULT
     pcid: bool = True
+    walker_caches: bool = False
+    leaf_only: bool = False
+    paravirt_flush: bool = False
+    table_batches: bool = True
 
     @property
     def all_cpus(self) -> int:

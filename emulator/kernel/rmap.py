@@ -17,6 +17,7 @@ from emulator.hardware.operations import (
     FolioPut,
     FolioRmap,
     FolioSetFlag,
+    GetPmd,
     GetPte,
     Load,
     Lock,
@@ -25,6 +26,7 @@ from emulator.hardware.operations import (
     TryToMigratePte,
     Unlock,
     XchgPte,
+    XchgPteIn,
 )
 from emulator.hardware.pte import (
     ACCESSED,
@@ -70,6 +72,11 @@ def i_mmap_lock(file: int) -> str:
     Migration and reclaim do without here: what they have missed still holds a reference.
     """
     return f"i_mmap_rwsem.{file}"
+
+
+def rmap_lock(mm: int, file: int) -> str:
+    """The lock that a walk over a folio's mappings takes: of its file, or its anon_vma, one for each mm."""
+    return i_mmap_lock(file) if file else f"anon_vma.{mm}"
 
 
 class MigrationEntry(NamedTuple):
@@ -199,6 +206,26 @@ async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
     if pte_dirty(entry):
         await FolioSetFlag(pfn, PG_DIRTY)
     await Series((FolioPut(pfn), Unlock(lock)))
+
+
+async def unmap_walked(cpu: PerCpu, mm: int, vpn: int, file: int) -> bool:
+    """try_to_unmap_one of a page of a file at `vpn`, with its walk (page_vma_mapped_walk) as one that holds a
+    pointer to the table: between reading the upper entry and taking the table's lock nothing but the rmap
+    lock keeps the table where it is. Whether it was mapped; flushed at once (ptep_clear_flush).
+    """
+    lock = rmap_lock(mm, file)
+    _, pmd = await Series((Lock(lock), GetPmd(mm, vpn)))
+    entry = 0
+    if pmd:
+        await Lock(ptl(mm, vpn))
+        entry = await XchgPteIn(mm, vpn, 0, pmd)
+        if pte_accessible(entry):
+            await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
+        await Unlock(ptl(mm, vpn))
+    await Unlock(lock)
+    if entry:
+        await FolioPut(pte_pfn(entry))
+    return bool(entry)
 
 
 async def remove_migration_ptes(cpu: PerCpu, left: list[MigrationEntry], pfn: int) -> None:

@@ -50,6 +50,13 @@ def cpus_of(mask: int) -> tuple[int, ...]:
     return tuple(number for number in range(mask.bit_length()) if mask >> number & 1)
 
 
+async def smp_call_function(cpu: PerCpu, function: IpiFunction, info: tuple[int, ...] = ()) -> None:
+    """Run `function` on every other CPU, and wait for all of them."""
+    others = cpus_of(cpu.parameters.all_cpus & ~cpu.bit)
+    if others:
+        await WaitAcks(await SendIpi(others, function.__name__, info, True))
+
+
 async def on_each_cpu_cond_mask(
     cpu: PerCpu, function: IpiFunction, info: tuple[int, ...], mask: int, skip_lazy: bool
 ) -> None:

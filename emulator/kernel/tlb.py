@@ -21,6 +21,7 @@ from emulator.hardware.operations import (
     SmpMb,
     Store,
 )
+from emulator.kernel.kvm import kvm_flush_on_enter
 from emulator.kernel.percpu import (
     INIT_MM,
     TLB_NR_DYN_ASIDS,
@@ -126,7 +127,15 @@ async def flush_tlb_func(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
 async def flush_tlb_multi(cpu: PerCpu, mask: int, info: FlushTlbInfo, freed_tables: bool) -> None:
     """native_flush_tlb_multi: lazy CPUs may sleep on unless page tables are freed under them."""
     cpu.count("nr_tlb_remote_flush")
+    if cpu.parameters.paravirt_flush:
+        mask = await kvm_flush_on_enter(cpu, mask)
     await on_each_cpu_cond_mask(cpu, flush_tlb_func, info, mask, skip_lazy=not freed_tables)
+
+
+def no_address_reaches_tables(cpu: PerCpu) -> bool:
+    """Where tables go, everything is flushed: riscv's tlb_flush since 97cf301fa42e (v6.8), and its
+    pmdp_collapse_flush."""
+    return cpu.parameters.leaf_only
 
 
 async def flush_tlb_mm_range(
@@ -137,6 +146,8 @@ async def flush_tlb_mm_range(
     One INVLPG for every `stride` pages: who has changed nothing but PMDs says so (tlb_get_unmap_shift).
     """
     cpu.probe(ON_FLUSH_RANGE, start, end, stride, freed_tables)
+    if freed_tables and no_address_reaches_tables(cpu):
+        end = TLB_FLUSH_ALL
     if end == TLB_FLUSH_ALL or (end - start) // stride > cpu.parameters.tlb_single_page_flush_ceiling:
         start, end, stride = 0, TLB_FLUSH_ALL, 1
     new_tlb_gen = await inc_mm_tlb_gen(mm)

@@ -8,10 +8,20 @@ entry is a checked write, and of the hits one in `sample_every` is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from emulator.hardware.operations import AtomicAdd, ReadFrame, Touch, Translate, Walk, WriteFrame
+from emulator.hardware.operations import (
+    AtomicAdd,
+    CachedPmd,
+    ReadFrame,
+    Touch,
+    Translate,
+    Walk,
+    WalkPmd,
+    WalkPte,
+    WriteFrame,
+)
 from emulator.hardware.pte import frame_of
 from emulator.kernel.fair import task_numa_work
 from emulator.kernel.memory import handle_mm_fault
@@ -41,11 +51,23 @@ class Sampling:
         self.left = every
 
 
+def walk(cpu: PerCpu, mm: int, vpn: int, write: bool) -> Awaitable[int]:
+    """The page walk of a user access that has missed: the entry, 0 for a page fault."""
+    return _walk_tables(mm, vpn, write) if cpu.parameters.walker_caches else Walk(mm, vpn, write)
+
+
+async def _walk_tables(mm: int, vpn: int, write: bool) -> int:
+    """The same, table by table, as far as the CPU has not cached where they are."""
+    pmd = await CachedPmd(vpn) or await WalkPmd(mm, vpn)
+    # A huge page has no table, and no PMD is none: one step tells.
+    return await (WalkPte(mm, vpn, write, pmd) if pmd else Walk(mm, vpn, write))
+
+
 async def user_read(cpu: PerCpu, vpn: int) -> int:
     """A checked read of one page: its content version."""
     mm = cpu.tlbstate.loaded_mm
     while True:
-        pte = await Translate(vpn, False) or await Walk(mm, vpn, False)
+        pte = await Translate(vpn, False) or await walk(cpu, mm, vpn, False)
         if pte:
             return await ReadFrame(mm, vpn, frame_of(pte, vpn, cpu.parameters.hpage_order))
         await handle_mm_fault(cpu, mm, vpn, False)
@@ -55,7 +77,7 @@ async def user_write(cpu: PerCpu, vpn: int, value: int) -> None:
     """A checked write of one page: `value` becomes its content version."""
     mm = cpu.tlbstate.loaded_mm
     while True:
-        pte = await Translate(vpn, True) or await Walk(mm, vpn, True)
+        pte = await Translate(vpn, True) or await walk(cpu, mm, vpn, True)
         if pte:
             await WriteFrame(mm, vpn, frame_of(pte, vpn, cpu.parameters.hpage_order), value)
             return
@@ -69,7 +91,7 @@ async def _fill(cpu: PerCpu, vpn: int, write: bool) -> None:
         if await Translate(vpn, write):
             return
         cpu.count("dtlb_walks")
-        pte = await Walk(mm, vpn, write)
+        pte = await walk(cpu, mm, vpn, write)
         if pte:
             if write:
                 pfn = frame_of(pte, vpn, cpu.parameters.hpage_order)

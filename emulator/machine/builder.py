@@ -14,6 +14,7 @@ from emulator.checks.accounting import Accounting
 from emulator.checks.coherence import Coherence
 from emulator.checks.grace_period import GracePeriod
 from emulator.checks.heed import ALL, Heed, Noted
+from emulator.checks.table_walks import TableWalks
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.ordering import Architecture
 from emulator.hardware.pte import PMD_ORDER
@@ -25,6 +26,7 @@ from emulator.kernel.smp import interrupt_entry
 from emulator.kernel.versions import DEFAULT, VERSIONS
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
+from emulator.memory.table_pages import TablePages
 
 
 def parameters_of(
@@ -80,14 +82,22 @@ class Machine(ABC):
         parameters = self.parameters
         lists = parameters.cpus if parameters.per_cpu_pages else 0
         return Memory(
-            self.tiers, parameters.hpage_order, parameters.starts[0], lists, parameters.memory_scale
+            self.tiers,
+            parameters.hpage_order,
+            parameters.starts[0],
+            lists,
+            parameters.memory_scale,
+            parameters.walker_caches,
         )
 
     def checks(self, memory: Memory) -> list[Any]:
         """What watches the memory's operations."""
         policy = self.policy()
         coherence = Coherence(memory, policy.frees_before_flush)
-        return self.heeding([coherence, Accounting(memory, policy)] if self.drains else [coherence])
+        checks: list[Any] = [coherence, Accounting(memory, policy)] if self.drains else [coherence]
+        if isinstance(memory.page_tables, TablePages):
+            checks.append(TableWalks(memory.page_tables))
+        return self.heeding(checks)
 
     def watchers(self) -> list[Any]:
         """What judges by happens-before: by default no CPU runs anything at power-on."""
@@ -120,7 +130,8 @@ class Machine(ABC):
         kernel = self.kernel(number)
         make_way(type(kernel.policy))
         order = self.parameters.hpage_order or PMD_ORDER
-        cpu = Cpu(number, self.architecture, self.shape, interrupt_entry(kernel), order)
+        caches = self.parameters.walker_caches
+        cpu = Cpu(number, self.architecture, self.shape, interrupt_entry(kernel), order, caches)
         return cpu, self.program(cpu, kernel), kernel
 
     @abstractmethod

@@ -16,13 +16,14 @@ from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
 from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, ZERO_PFN, mk_pte
 from emulator.hardware.tlb import TlbShape
-from emulator.kernel.percpu import KernelParameters, PerCpu, Task, cpumask_word, tlb_gen_word
+from emulator.kernel.percpu import KernelParameters, PerCpu, Task, cpumask_word, is_lazy_word, tlb_gen_word
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
 from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma
+from emulator.memory.table_pages import TablePages
 from emulator.memory.zone import Watermarks
 
 Observation = Literal["Never", "Sometimes"]
@@ -75,6 +76,8 @@ class Setup:
     cached: list[tuple[int, int, int]] = field(default_factory=list)  # (CPU, vpn, entry)
     loaded: list[int] = field(default_factory=list)  # per CPU the mm it runs
     flags: dict[int, int] = field(default_factory=dict)  # CPU -> flags of its task
+    lazy: list[int] = field(default_factory=list)  # CPUs that run a kernel thread on their mm
+    walked: list[tuple[int, int, int]] = field(default_factory=list)  # (CPU, vpn, upper entry)
 
     def area(
         self,
@@ -150,6 +153,22 @@ class Setup:
         """Let a CPU hold the translation of the page as it is now."""
         self.cached.append((cpu, vpn, self.memory.page_tables.entry(mm, vpn)))
 
+    def walk(self, cpu: int, vpn: int, mm: int = MM) -> None:
+        """Let a CPU's page walker have cached which table the page is in (`walker_caches`)."""
+        self.walked.append((cpu, vpn, self.table_pages.pmd(mm, vpn)))
+
+    def lazily(self, cpu: int) -> None:
+        """Let a CPU run a kernel thread, on the address space that it has loaded (lazy TLB mode)."""
+        self.lazy.append(cpu)
+
+    @property
+    def table_pages(self) -> TablePages:
+        """Page-table pages, where they are things. ValueError if the test does not ask for it."""
+        tables = self.memory.page_tables
+        if not isinstance(tables, TablePages):
+            raise ValueError("litmus setup: page tables are no things without the setting walker_caches")
+        return tables
+
     def word(self, name: str, value: int) -> None:
         """A shared word that does not start at 0."""
         self.memory.words.values[name] = value
@@ -206,6 +225,8 @@ class LitmusMachine(Machine):
         tiers = (Tier(litmus.fast, litmus.marks), Tier(litmus.slow, NO_MARKS))
         # Without page lists any CPU may get a frame as soon as another has freed it, which lists only delay.
         settings = {"numa_scan_pages": 0, "per_cpu_pages": False, **dict(litmus.settings)}
+        if settings.get("walker_caches"):
+            settings["leaf_only"] = architecture.leaf_only
         parameters = parameters_of(litmus.cpus, tiers, **settings)
         super().__init__(architecture, parameters, tiers, SHAPE, policy)
         self.litmus = litmus
@@ -217,6 +238,8 @@ class LitmusMachine(Machine):
         for mm, mask in _masks(setup).items():
             setup.word(cpumask_word(mm), mask)
             setup.word(tlb_gen_word(mm), 1)
+        for cpu in setup.lazy:
+            setup.word(is_lazy_word(cpu), 1)
         return setup
 
     def memory(self) -> Memory:
@@ -235,7 +258,9 @@ class LitmusMachine(Machine):
             for mm, tables in self._start.memory.page_tables.mms.items()
             for vpn, entry in tables.entries.items()
         }
-        grace = self.grace_period(_masks(self._start), entries)
+        lazy = sum(1 << cpu for cpu in self._start.lazy)
+        users = {mm: mask & ~lazy for mm, mask in _masks(self._start).items()}
+        grace = self.grace_period(users, entries)
         return self.heeding([grace, Frugality(grace)] if self.litmus.frugal else [grace])
 
     @property
@@ -263,6 +288,10 @@ class LitmusMachine(Machine):
         for holder, vpn, entry in start.cached:
             if holder == number:
                 cpu.tlb.insert(cpu.pcid, vpn, entry)
+        for holder, vpn, pmd in start.walked:
+            if holder == number:
+                cpu.tlb.insert_pmd(cpu.pcid, vpn, pmd)
+        state.is_lazy = number in start.lazy
         task = Task(PID + number, mm, start.flags.get(number, 0))
         kernel.current = task
         kernel.tasks[task.pid] = task

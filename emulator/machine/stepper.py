@@ -59,7 +59,7 @@ class LocalEngine:
         assert choice.operation is not None
         if choice.transition.kind is Kind.WALK:
             # A walk that would find nothing, or what the TLB has, is no event.
-            entry = self.memory.page_tables.entry(cpu.mm, choice.transition.at)
+            entry = self.memory.page_tables.found_by(choice.operation)
             return cpu.would_cache(choice.transition.at, entry)
         return self.shared.enabled(cpu.number, choice.operation)
 

@@ -29,7 +29,8 @@ USED_FREE: Final = "use of a free folio"
 FREED_MAPPED: Final = "freed while mapped"
 FREED_CACHED: Final = "freed while in the page cache"
 FREE_MAPPED: Final = "free frame mapped"
-FAULTS: Final = (USED_FREE, FREED_MAPPED, FREED_CACHED, FREE_MAPPED)
+TABLE_FREED_TWICE: Final = "page table freed twice"
+FAULTS: Final = (USED_FREE, FREED_MAPPED, FREED_CACHED, FREE_MAPPED, TABLE_FREED_TWICE)
 """What `Folios.fault` notes, by rule."""
 
 

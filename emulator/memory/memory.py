@@ -15,6 +15,7 @@ from emulator.hardware.operations.places import lock, page_table_lock
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Folios, Tier
 from emulator.memory.page_table import PageTables
+from emulator.memory.table_pages import TablePages
 from emulator.memory.words import Words
 
 _WAITS = {kind: row.waits for kind, row in TABLE.items() if row.waits is not None}
@@ -24,7 +25,8 @@ class Memory:
     """Shared state of one machine with the given memory tiers (node 0 is the fast one).
 
     A huge entry of its page tables covers 2**hpage_order pages; 0 if there are none. Frames are numbered
-    from `start` on; `cpus` of them keep page lists (see Folios).
+    from `start` on; `cpus` of them keep page lists (see Folios). With `walker_caches` page-table pages are
+    things (see TablePages).
     """
 
     def __init__(
@@ -34,10 +36,12 @@ class Memory:
         start: int = 1,
         cpus: int = 0,
         memory_scale: int = 1,
+        walker_caches: bool = False,
     ) -> None:
         self.words = Words()
         self.folios = Folios(tiers, start, cpus, memory_scale, hpage_order)
-        self.page_tables = PageTables(self.folios, self.words, hpage_order)
+        kind = TablePages if walker_caches else PageTables
+        self.page_tables = kind(self.folios, self.words, hpage_order)
         self._handlers = {
             **handlers_of(self.words),
             **handlers_of(self.folios),

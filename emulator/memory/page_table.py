@@ -50,7 +50,7 @@ VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 _LEVELS = 3
 _TABLE_ORDER = 9
 
-_ON_ENTRIES = [kind for kind, row in ops.TABLE.items() if pte in row.place.reads + row.place.writes]
+ON_ENTRIES = [kind for kind, row in ops.TABLE.items() if pte in row.place.reads + row.place.writes]
 
 
 class HugePageSplit(Exception):
@@ -110,7 +110,7 @@ class PageTables:
         """Operation class to what carries it out."""
         found = ops.handlers_of(self)
         if self.hpage_order:
-            found |= {kind: self._at_head(found[kind]) for kind in _ON_ENTRIES}
+            found |= {kind: self._at_head(found[kind]) for kind in ON_ENTRIES}
         return found
 
     def mm(self, number: int) -> Mm:
@@ -142,6 +142,14 @@ class PageTables:
     def entry(self, mm: int, vpn: int) -> int:
         """The entry as it is now."""
         return self.mm(mm).entries.get(self._head(mm, vpn) if self.hpage_order else vpn, 0)
+
+    def found_by(self, walk: Any) -> int:
+        """What this walk would find, changing nothing."""
+        return self.entry(walk.mm, walk.vpn)
+
+    def held_in(self, pmd: int, vpn: int) -> list[tuple[int, int]]:
+        """(page, entry) of all in the table that this upper entry names, as if it were that of page `vpn`."""
+        return []
 
     def frame(self, mm: int, vpn: int) -> int:
         """The frame that the page's entry names now; 0 for an empty one."""
@@ -176,14 +184,14 @@ class PageTables:
 
     def put(self, mm: int, vpn: int, entry: int) -> None:
         """An entry that is there from the start, with the tables above. Reverse maps are the folios'."""
-        there = self.mm(mm)
-        there.entries[vpn] = entry
-        self._alloc_tables(there, vpn, entry)
+        self.mm(mm).entries[vpn] = entry
+        self._alloc_tables(mm, vpn, entry)
 
-    def _alloc_tables(self, mm: Mm, vpn: int, entry: int) -> None:
+    def _alloc_tables(self, mm: int, vpn: int, entry: int) -> None:
         # __pud_alloc, __pmd_alloc, __pte_alloc
+        tables = self.mm(mm).tables
         for level in range(1 if entry & PSE else 0, _LEVELS):
-            mm.tables.add(vpn >> self.table_order + level * _TABLE_ORDER << 2 | level)
+            tables.add(vpn >> self.table_order + level * _TABLE_ORDER << 2 | level)
 
     def _pmd_range(self, cpu: int, operation: ops.PmdRange) -> tuple[tuple[int, int], ...]:
         mm = self.mm(operation.mm)
@@ -197,7 +205,7 @@ class PageTables:
                 found.append((number << order, 0))
         return tuple(found)
 
-    def _free_pgtables(self, cpu: int, operation: ops.FreePgtables) -> tuple[tuple[int, int], ...]:
+    def _free_pgtables(self, cpu: int, operation: ops.FreePgtables) -> tuple[tuple[int, int, int], ...]:
         mm = self.mm(operation.mm)
         floor = max((area.end for area in mm.areas if area.end <= operation.start), default=0)
         ceiling = min((area.start for area in mm.areas if area.start >= operation.end), default=None)
@@ -212,8 +220,12 @@ class PageTables:
                     and number << 2 | level in mm.tables
                 ):
                     mm.tables.remove(number << 2 | level)
-                    freed.append((start, order))
+                    freed.append((start, order, 0 if level else self._unlink(operation.mm, number)))
         return tuple(freed)
+
+    def _unlink(self, mm: int, number: int) -> int:
+        """The table is no longer in its place; the upper entry that named it, if it is a thing of its own."""
+        return 0
 
     def _populate_pmd(self, cpu: int, operation: ops.PopulatePmd) -> Any:
         mm, vpn, pmd = operation
@@ -260,7 +272,7 @@ class PageTables:
         if entry:
             entries[vpn] = entry
             if not old and vpn >> self.table_order << 2 not in there.tables:
-                self._alloc_tables(there, vpn, entry)
+                self._alloc_tables(mm, vpn, entry)
         elif old:
             del entries[vpn]
             if self.entry_is is not None:

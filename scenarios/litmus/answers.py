@@ -17,6 +17,7 @@ RECEIVED = "nr_tlb_remote_flush_received"
 PROMOTED = "numa_pages_migrated"
 READ_AGAIN = "pgmajfault"
 # Rules.
+FREED_TABLE = "walk of a freed page table"
 MADE_WRITABLE = "grace period: destination made writable"
 FRAME_REUSED = "grace period: frame reused"
 FAILED = "allocation failed"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
-from emulator.checks import accounting, coherence, frugality, grace_period
+from emulator.checks import accounting, coherence, frugality, grace_period, table_walks
 from emulator.checks.heed import ALL, Heed
 from emulator.machine import progress
 from emulator.memory import folios
@@ -26,7 +26,7 @@ RULES: Final = (
     *(accounting.LEAK, accounting.REFERENCES, accounting.UNFINISHED, accounting.UNDECLARED, *folios.FAULTS),
     *(grace_period.REUSED, grace_period.WRITABLE, grace_period.COPIED, grace_period.WRITTEN_OUT),
     *(grace_period.REFILLED, grace_period.SHARED, grace_period.RANGE, grace_period.OWED),
-    frugality.NEEDLESS,
+    *(frugality.NEEDLESS, table_walks.FREED_TABLE),
     *(progress.DEADLOCK, progress.NO_END, progress.SILENCE, progress.ALLOCATION_FAILED),
     *(progress.SEGMENTATION_FAULT, progress.WAITS_WITH_INTERRUPTS_OFF),
 )

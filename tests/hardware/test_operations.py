@@ -48,7 +48,7 @@ def test_numbers_follow_the_table() -> None:
 
 
 def test_memory_performs_its_operations_and_no_others() -> None:
-    memory: Any = new_memory()
+    memory: Any = Memory([Tier(4, Watermarks(0, 0, 0))], walker_caches=True)
     assert set(memory._handlers) == set(OF_MEMORY)
 
 

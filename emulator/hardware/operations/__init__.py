@@ -12,6 +12,7 @@ from typing import Any
 
 from emulator.hardware.operations.coordination import *
 from emulator.hardware.operations.physical_memory import *
+from emulator.hardware.operations.pointers import *
 from emulator.hardware.operations.processor import *
 from emulator.hardware.operations.table import TABLE as TABLE
 from emulator.hardware.operations.table import Operation as Operation

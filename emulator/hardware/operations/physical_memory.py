@@ -37,6 +37,7 @@ from emulator.hardware.operations.places import (
     source_references,
     source_rmap,
     split,
+    table_pages,
     writes,
     zone,
 )
@@ -164,7 +165,9 @@ class FolioOrder(Answers[int]):
     Price.SPLIT,
     Answer.VALUE,
     carries=(references,),
-    touches=Touches(writes=(references, flags, freeness, any_pte, any_mapping, any_rmap), outcome=split),
+    touches=Touches(
+        writes=(references, flags, freeness, any_pte, any_mapping, any_rmap, table_pages), outcome=split
+    ),
 )
 class SplitHugePage(Answers[bool]):
     """folio_ref_freeze and __split_huge_page: false if the huge folio has not `refs` references or is mapped.

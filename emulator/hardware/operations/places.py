@@ -44,6 +44,22 @@ class Touches(NamedTuple):
     outcome: Callable[[Any, Any], tuple[Key, ...]] | None = None
 
 
+_CLOSED: Final = "closed"
+
+
+def closed(name: str) -> Key:
+    """A key for what only some machines do: it counts only where some operation opens it."""
+    return (_CLOSED, name)
+
+
+def is_closed(key: Key) -> bool:
+    """Whether `closed` made it."""
+    return bool(key[0] == _CLOSED)
+
+
+TABLE_PAGES: Final = closed("page-table pages")
+
+
 def reads(*keys: KeyOf) -> Place:
     """It only looks there."""
     return Place(reads=keys)
@@ -119,6 +135,9 @@ any_mapping = _key("the frames that the entries name", lambda one: ("mapping", A
 any_freeness = _key("which frames are free", lambda one: ("free", ANY))
 any_pte = _key("the entries", lambda one: ("pte", ANY))
 any_rmap = _key("the folios' mappings", lambda one: ("rmap", ANY))
+# Where page-table pages are things.
+table_pages = _key("the page-table pages", lambda one: TABLE_PAGES)
+pte_if_written = _key("the entries, if one is written through", lambda one: ("pte", ANY) if one.write else ())
 any_slot = _key("the page-cache slots", lambda one: ("cache", ANY))
 
 

@@ -8,40 +8,40 @@ from typing import Any
 from emulator.hardware.operations.places import acknowledgement, calls, nowhere, writes
 from emulator.hardware.operations.table import Alone, Answer, Answers, Operation, Order, Price, Row, Where
 
-_OWN = nowhere("it concerns this CPU alone")
+ALONE_HERE = nowhere("it concerns this CPU alone")
 
 
-@Row(Where.CPU, Order.MB, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+@Row(Where.CPU, Order.MB, ALONE_HERE, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class SmpMb(Answers[None]):
     """smp_mb."""
 
 
-@Row(Where.CPU, Order.RMB, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+@Row(Where.CPU, Order.RMB, ALONE_HERE, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class SmpRmb(Answers[None]):
     """smp_rmb."""
 
 
-@Row(Where.CPU, Order.WMB, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+@Row(Where.CPU, Order.WMB, ALONE_HERE, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class SmpWmb(Answers[None]):
     """smp_wmb."""
 
 
-@Row(Where.CPU, Order.AFTER_ATOMIC, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+@Row(Where.CPU, Order.AFTER_ATOMIC, ALONE_HERE, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class SmpMbAfterAtomic(Answers[None]):
     """smp_mb__after_atomic: orders only after an atomic read-modify-write."""
 
 
-@Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION)
+@Row(Where.CPU, Order.NONE, ALONE_HERE, Price.INSTRUCTION)
 class LocalIrqDisable(Answers[None]):
     """local_irq_disable."""
 
 
-@Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+@Row(Where.CPU, Order.NONE, ALONE_HERE, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class LocalIrqEnable(Answers[None]):
     """local_irq_enable."""
 
 
-@Row(Where.CPU, Order.TLB, _OWN, Price.CR3, alone=Alone.UNWALKED)
+@Row(Where.CPU, Order.TLB, ALONE_HERE, Price.CR3, alone=Alone.UNWALKED)
 class LoadCr3(Answers[None]):
     """Write CR3: page table and PCID; without `flush` the PCID's entries stay (CR3_NOFLUSH)."""
 
@@ -50,19 +50,19 @@ class LoadCr3(Answers[None]):
     flush: bool
 
 
-@Row(Where.CPU, Order.TLB, _OWN, Price.FLUSH, alone=Alone.UNWALKED, notation="flushes its TLB")
+@Row(Where.CPU, Order.TLB, ALONE_HERE, Price.FLUSH, alone=Alone.UNWALKED, notation="flushes its TLB")
 class FlushTlb(Answers[None]):
     """Write CR3 back: drop every entry of the loaded PCID (native_flush_tlb_local)."""
 
 
-@Row(Where.CPU, Order.TLB, _OWN, Price.INVLPG, alone=Alone.UNWALKED, notation="flushes {0.vpn:#x}")
+@Row(Where.CPU, Order.TLB, ALONE_HERE, Price.INVLPG, alone=Alone.UNWALKED, notation="flushes {0.vpn:#x}")
 class FlushTlbOne(Answers[None]):
     """INVLPG."""
 
     vpn: int
 
 
-@Row(Where.CPU, Order.NONE, _OWN, Price.ENGINE, Answer.ENTRY, alone=Alone.UNWALKED)
+@Row(Where.CPU, Order.NONE, ALONE_HERE, Price.ENGINE, Answer.ENTRY, alone=Alone.UNWALKED)
 class Translate(Answers[int]):
     """First half of a user access: the cached entry if it permits the access, else 0."""
 
@@ -70,7 +70,7 @@ class Translate(Answers[int]):
     write: bool
 
 
-@Row(Where.CPU, Order.NONE, _OWN, Price.ENGINE, Answer.VALUE, user_access=True)
+@Row(Where.CPU, Order.NONE, ALONE_HERE, Price.ENGINE, Answer.VALUE, user_access=True)
 class Touch(Answers[int]):
     """User accesses (each vpn << 1 | write) from `start` on; the index of the first that does not hit, or of
     where the engine paused, at most `stop`. An engine may walk for reads and go on, where nothing faults."""
@@ -80,12 +80,12 @@ class Touch(Answers[int]):
     stop: int
 
 
-@Row(Where.CPU, Order.NONE, _OWN, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+@Row(Where.CPU, Order.NONE, ALONE_HERE, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
 class Cycle(Answers[None]):
     """cpu_relax or cond_resched's point: nothing happens, but others may run."""
 
 
-@Row(Where.CPU, Order.NONE, _OWN, Price.SWITCH, notation="switches task")
+@Row(Where.CPU, Order.NONE, ALONE_HERE, Price.SWITCH, notation="switches task")
 class SwitchTo(Answers[None]):
     """switch_to: go on in another context of this CPU."""
 
@@ -131,12 +131,12 @@ class AckIpi(Answers[None]):
     request: int
 
 
-@Row(Where.CPU, Order.IRET, _OWN, Price.ENGINE, alone=Alone.UNINTERRUPTED, notation="returns from IPI")
+@Row(Where.CPU, Order.IRET, ALONE_HERE, Price.ENGINE, alone=Alone.UNINTERRUPTED, notation="returns from IPI")
 class Iret(Answers[None]):
     """Return from an interrupt; issued by the hardware itself when a handler ends."""
 
 
-@Row(Where.IPI, Order.NONE, _OWN, Price.ENGINE, notation="wakes up")
+@Row(Where.IPI, Order.NONE, ALONE_HERE, Price.ENGINE, notation="wakes up")
 class Halt(Answers[None]):
     """Idle: not enabled until an interrupt has been taken."""
 
@@ -154,7 +154,7 @@ class BeginLoad(Answers[int]):
 @Row(
     Where.CPU,
     Order.NONE,
-    _OWN,
+    ALONE_HERE,
     Price.INSTRUCTION,
     Answer.VALUE,
     alone=Alone.UNINTERRUPTED,
@@ -166,7 +166,7 @@ class EndLoad(Answers[int]):
     handle: int
 
 
-@Row(Where.IPI, Order.NONE, _OWN, Price.ENGINE)
+@Row(Where.IPI, Order.NONE, ALONE_HERE, Price.ENGINE)
 class Idle(Answers[None]):
     """The program is over; never enabled. Interrupts are still taken."""
 

@@ -20,6 +20,7 @@ from emulator.hardware.operations.places import (
     rmap_of_entry,
     rmap_of_new,
     rmap_of_old,
+    table_pages,
     writes,
     written_through,
 )
@@ -41,7 +42,7 @@ class GetPte(Answers[int]):
     Price.ENTRY,
     carries=(pte,),
     location=pte,
-    touches=Touches(writes=(pte, mapping, any_rmap)),
+    touches=Touches(writes=(pte, mapping, any_rmap, table_pages)),
 )
 class SetPte(Answers[None]):
     """set_pte_at: a plain store."""
@@ -59,7 +60,7 @@ class SetPte(Answers[None]):
     Answer.ENTRY,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
-    touches=Touches(writes=(pte, mapping, rmap_of_entry), outcome=old_mapping),
+    touches=Touches(writes=(pte, mapping, rmap_of_entry, table_pages), outcome=old_mapping),
 )
 class XchgPte(Answers[int]):
     """ptep_get_and_clear when `pte` is 0; the old entry. Not enabled while another CPU holds the
@@ -108,7 +109,7 @@ class RemoveRmap(Answers[None]):
     Answer.ENTRY,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
-    touches=Touches((areas_if_asked,), (pte, mapping, rmap_of_old, rmap_of_new)),
+    touches=Touches((areas_if_asked,), (pte, mapping, rmap_of_old, rmap_of_new, table_pages)),
 )
 class CmpxchgPte(Answers[int]):
     """Under the page-table lock: replace the entry if it still is `old` (pte_same); the entry seen.
@@ -150,7 +151,7 @@ class TryToMigratePte(Answers[int]):
     Price.SPLIT,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
-    touches=Touches(writes=(pte, mapping, rmap_of_entry, references_of_entry)),
+    touches=Touches(writes=(pte, mapping, rmap_of_entry, references_of_entry, table_pages)),
 )
 class PopulatePmd(Answers[None]):
     """The end of __split_huge_pmd_locked: a page table with an entry for each page of the huge one at `vpn`,
@@ -168,7 +169,7 @@ class PopulatePmd(Answers[None]):
     Price.SPLIT,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
-    touches=Touches(writes=(pte, mapping, any_rmap)),
+    touches=Touches(writes=(pte, mapping, any_rmap, table_pages)),
 )
 class CollapsePmd(Answers[None]):
     """The end of collapse_huge_page: the entries of the pages from `vpn` on and their table are gone, the PMD
@@ -287,11 +288,12 @@ class PmdRange(Answers[tuple[tuple[int, int], ...]]):
     Price.FOLIO,
     Answer.VALUE,
     carries=(areas,),
-    touches=Touches(writes=(areas, any_pte)),
+    touches=Touches(writes=(areas, any_pte, table_pages)),
 )
-class FreePgtables(Answers[tuple[tuple[int, int], ...]]):
-    """free_pgd_range over pages [start, end), where no area is any more: (first page, order) of the tables
-    that are freed, small ones first; a table maps 2**order pages. Those that areas on either side use stay.
+class FreePgtables(Answers[tuple[tuple[int, int, int], ...]]):
+    """free_pgd_range over pages [start, end), where no area is any more: (first page, order, upper entry) of
+    the tables that go, small ones first; a table maps 2**order pages. Those that areas on either side use
+    stay. The upper entry is 0 for what is no thing of its own.
 
     Nothing races with its steps: without an area nobody maps, and no folio is known to be mapped there."""
 

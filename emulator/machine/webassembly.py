@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final
+from weakref import WeakSet
 
 _WORD: Final = 8
 _SLOT_WORDS: Final = 2  # of a number that is handed over; a vector would need the second
@@ -36,10 +37,20 @@ def _runtime() -> tuple[Any, Any, Any]:
 @cache
 def _module(package: str, name: str) -> Any:
     wasmtime, engine, _ = _runtime()
-    # Before the interpreter takes its modules apart: they could not be given back after that.
-    atexit.register(_module.cache_clear)
-    atexit.register(_runtime.cache_clear)
     return wasmtime.Module(engine, files(package).joinpath(name).read_bytes())
+
+
+_open: WeakSet[Compiled] = WeakSet()
+
+
+@atexit.register
+def _give_back() -> None:
+    """Before the interpreter takes its modules apart: nothing could be given back after that."""
+    for one in list(_open):
+        one.close()
+    _module.cache_clear()
+    if _runtime.cache_info().currsize:
+        _runtime()[1].close()
 
 
 class Compiled:
@@ -59,6 +70,11 @@ class Compiled:
         """One word, not 0 once a quick call has gone wrong."""
         self.words = memoryview((ctypes.c_uint64 * _MOST_WORDS).from_address(self.base)).cast("B").cast("Q")
         """Its memory by words of 8 bytes; beyond what it has taken nobody may look."""
+        _open.add(self)
+
+    def close(self) -> None:
+        """Nobody uses it any more, nor its memory."""
+        self._store.close()
 
     def _address(self) -> int:
         return ctypes.addressof(self._exports["memory"].data_ptr(self._store).contents)

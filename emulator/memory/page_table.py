@@ -212,14 +212,12 @@ class PageTables:
         freed = []
         for level in range(_LEVELS):
             order = self.table_order + level * _TABLE_ORDER
-            for number in range(operation.start >> order, (operation.end - 1 >> order) + 1):
+            inside = range(operation.start >> order, (operation.end - 1 >> order) + 1)
+            for key in sorted(key for key in mm.tables if key & 3 == level and key >> 2 in inside):
+                number = key >> 2
                 start, end = number << order, number + 1 << order
-                if (
-                    start >= floor
-                    and (ceiling is None or end <= ceiling)
-                    and number << 2 | level in mm.tables
-                ):
-                    mm.tables.remove(number << 2 | level)
+                if start >= floor and (ceiling is None or end <= ceiling):
+                    mm.tables.remove(key)
                     freed.append((start, order, 0 if level else self._unlink(operation.mm, number)))
         return tuple(freed)
 

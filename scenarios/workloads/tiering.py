@@ -10,6 +10,7 @@ from typing import Literal
 
 from emulator.kernel.boot import UserSpace
 from emulator.memory.page_table import Vma
+from scenarios.workloads.compiled.draws import Hot, draws_of
 from scenarios.workloads.settings import Workload
 from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Users
 
@@ -70,11 +71,33 @@ class TieringUserSpace(Users):
         return self.thread_count() * self.workload.threads.accesses
 
     def chunks(self, thread: int) -> Iterator[Sequence[int]]:
-        """`randrange` is written out: drawing accesses would be half of a timed run's time."""
+        """Drawn in compiled code, where that can be: it would be half of a timed run's time."""
+        draws = draws_of(f"{self.seed}/{thread}")
+        if draws is None:
+            yield from self.drawn_here(thread)
+            return
+        settings = self.workload.threads
+        table, heap, hot = settings.table_pages, settings.heap_pages, settings.hot_pages
+        regions = (TABLE_BASE, table, min(hot, table), HEAP_BASE, heap, min(hot, heap))
+        drawn_from = Hot(*regions, self._heap_share(), settings.hot_share, settings.write_share)
+        made = 0
+        while made < settings.accesses:
+            size = min(CHUNK, settings.accesses - made, settings.drift_every)
+            window = made // settings.drift_every * settings.drift_pages
+            made += size
+            yield draws.hot(drawn_from, window, size)
+
+    def _heap_share(self) -> float:
+        threads = self.workload.threads
+        both = threads.table_pages and threads.heap_pages
+        return threads.heap_share if both else float(bool(threads.heap_pages))
+
+    def drawn_here(self, thread: int) -> Iterator[Sequence[int]]:
+        """The same, drawn in Python. `randrange` is written out."""
         settings = self.workload.threads
         rng = random.Random(f"{self.seed}/{thread}")
         table, heap = settings.table_pages, settings.heap_pages
-        heap_share = settings.heap_share if table and heap else float(bool(heap))
+        heap_share = self._heap_share()
         hot_share, write_share = settings.hot_share, settings.write_share
         uniform, bits = rng.random, rng.getrandbits
         table_hot, heap_hot = min(settings.hot_pages, table), min(settings.hot_pages, heap)

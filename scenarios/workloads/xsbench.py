@@ -24,6 +24,7 @@ from emulator.kernel.boot import Thread, UserSpace
 from emulator.kernel.user import ParallelFor
 from emulator.memory.page_table import Vma
 from scenarios.disk import Plain
+from scenarios.workloads.compiled.draws import Even, draws_of
 from scenarios.workloads.settings import MAX_PAGES, Workload
 from scenarios.workloads.users import CHUNK, PRIVATE_WRITABLE, Users
 
@@ -100,19 +101,35 @@ class XsbenchUserSpace(Users):
 
     def _lookups(self, part: int) -> Iterator[Sequence[int]]:
         settings = self.workload.xsbench
-        rng = random.Random(f"{self.seed}/{part}")
-        uniform = rng.random
-        reads = range(settings.grid_reads)
-        grid, index = settings.grid_pages, settings.index_pages
-        first_row = BASE + grid
+        draws = draws_of(f"{self.seed}/{part}")
+        if draws is None:
+            yield from self.drawn_here(part)
+            return
+        drawn_from = Even(BASE, settings.grid_pages, settings.index_pages, settings.grid_reads)
+        for count in self._chunks_of(part):
+            yield draws.even(drawn_from, count)
+
+    def _chunks_of(self, part: int) -> Iterator[int]:
+        """Lookups in each chunk."""
+        settings = self.workload.xsbench
         at_once = settings.lookups_at_once
         left = min(at_once, self.lookups() - part * at_once)
         in_chunk = max(1, CHUNK // (settings.grid_reads + 1))
         while left > 0:
+            yield min(in_chunk, left)
+            left -= in_chunk
+
+    def drawn_here(self, part: int) -> Iterator[Sequence[int]]:
+        """The same, drawn in Python."""
+        settings = self.workload.xsbench
+        uniform = random.Random(f"{self.seed}/{part}").random
+        reads = range(settings.grid_reads)
+        grid, index = settings.grid_pages, settings.index_pages
+        first_row = BASE + grid
+        for count in self._chunks_of(part):
             chunk: list[int] = []
-            for _ in range(min(in_chunk, left)):
+            for _ in range(count):
                 # Energies are even over the grid, which lies in order of energy, and so are rows.
                 chunk += [(BASE + int(uniform() * grid)) << 1 for _ in reads]
                 chunk.append((first_row + int(uniform() * index)) << 1)
             yield chunk
-            left -= in_chunk

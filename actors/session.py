@@ -21,6 +21,7 @@ from actors.calls import CpuReport
 from actors.cpu_actor import CpuActor
 from actors.errors import Fault, LostActor, ProgramError, SessionError
 from actors.gate import MemoryReport
+from actors.local_ray import first_line
 from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
 from actors.mode import Mode
@@ -155,7 +156,7 @@ class LiveSession(cluster.RaySession):
                 places: list[Endpoint] = ray.get([actor.open.remote(None) for actor in actors])
             except ray.exceptions.RayError as problem:
                 mailbox.close()
-                raise SessionError(f"an actor does not start: {cluster.first_line(problem)}") from None
+                raise SessionError(f"an actor does not start: {first_line(problem)}") from None
         else:
             names = ["m", *(f"c{number}" for number in range(machine.cpus))]
             places = [ipc_endpoint(self.directory, f"{self._runs}{name}") for name in names]
@@ -248,9 +249,7 @@ class _Run:
         try:
             results: list[Any] = ray.get(self.cast.calls, timeout=_RESULTS_S)
         except ray.exceptions.RayError as problem:
-            raise SessionError(
-                f"an actor died at the end of the run: {cluster.first_line(problem)}"
-            ) from None
+            raise SessionError(f"an actor died at the end of the run: {first_line(problem)}") from None
         return results
 
     def _cut(self) -> list[Any]:
@@ -366,7 +365,7 @@ class _Run:
             except ray.exceptions.RayActorError:
                 raise LostActor(f"{name} died") from None
             except ray.exceptions.RayError as problem:
-                raise SessionError(f"{name} failed: {cluster.first_line(problem)}") from None
+                raise SessionError(f"{name} failed: {first_line(problem)}") from None
             raise SessionError(f"{name} ended early")
 
     def _last_words(self, quiet_s: float) -> None:

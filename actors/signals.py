@@ -33,13 +33,22 @@ def _handled(handler: Callable[[int, FrameType | None], None], *numbers: signal.
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """Hold back Ctrl-C, SIGTERM and SIGHUP during the block; they have their effect right after it."""
+    """Hold back Ctrl-C, SIGTERM and SIGHUP during the block; they have their effect right after it.
+
+    Whoever sends a second one does not want to wait: that has its effect at once.
+    """
     caught: list[int] = []
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        if len(caught) > 1:
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(128 + number)
+
     try:
-        with _handled(lambda number, frame: caught.append(number), signal.SIGINT, *TERMINATIONS):
+        with _handled(catch, signal.SIGINT, *TERMINATIONS):
             yield
     finally:
-        if caught:
+        if len(caught) == 1:
             signal.raise_signal(caught[0])
 
 

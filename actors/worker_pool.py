@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import ray
 
-from actors.cluster import RaySession, first_line
+from actors.cluster import RaySession
 from actors.errors import SessionError
+from actors.local_ray import first_line
 from emulator.hardware.awaits import watch_coroutines
 
 Job = TypeVar("Job")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -14,8 +15,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from actors.local_ray import session_processes, sweep
 from actors.session import LiveSession, SessionError
 from tests.live.shell import HANG_S, ROOT, processes_marked
 
@@ -65,6 +68,7 @@ def temporary() -> Iterator[Path]:
         ("SIGINT", "running"),
         ("SIGTERM", "running"),
         ("SIGHUP", "running"),
+        ("SIGKILL", "running"),
     ],
 )
 def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str, temporary: Path) -> None:
@@ -84,8 +88,26 @@ def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str, tem
             process.send_signal(getattr(signal, name))
         process.communicate(timeout=HANG_S)
         assert process.returncode not in (0, None)
+        if name == "SIGKILL":
+            # Nobody could clean up: the next session does.
+            (left,) = temporary.iterdir()
+            sweep(temporary)
+            assert not left.exists()
         assert processes_marked(mark) == {}
         assert list(temporary.iterdir()) == []
+
+
+def test_a_session_in_use_is_not_swept_away_and_closed_to_others(session: LiveSession) -> None:
+    directory = Path(session.directory)
+    sweep(directory.parent)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    listening = [
+        one.laddr.ip
+        for process in session_processes(session.directory)
+        for one in process.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    ]
+    assert listening and {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 
 def test_a_whole_run_over_tcp_with_curve_prints_nothing_of_its_own(temporary: Path) -> None:

@@ -14,7 +14,7 @@ from emulator.checks.frugality import Frugality
 from emulator.hardware.cpu import Context, Cpu, Program
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
-from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, ZERO_PFN, mk_pte
+from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, ZERO_PFN, mk_pte, pte_pfn
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.percpu import KernelParameters, PerCpu, Task, cpumask_word, is_lazy_word, tlb_gen_word
 from emulator.kernel.policy import Policy
@@ -141,6 +141,13 @@ class Setup:
         self.memory.page_tables.put(mm, vpn, entry)
         folio.rmap[mm, vpn] = entry
         folio.refcount += 1
+
+    def aged(self, vpn: int, mm: int = MM) -> None:
+        """Its accessed bit has been cleared, for which nobody flushes: CPUs hold the entry as it was."""
+        tables = self.memory.page_tables
+        entry = tables.entry(mm, vpn) & ~ACCESSED
+        tables.put(mm, vpn, entry)
+        self.memory.folios.folios[pte_pfn(entry)].rmap[mm, vpn] = entry
 
     def in_page_cache(self, pfn: int, file: int, pgoff: int) -> None:
         """Let the folio be a page of a file; the cache holds a reference."""

@@ -133,6 +133,31 @@ TWO_MASKS = Litmus(
 )
 
 
+# CPU 0 demotes both as one batch   CPU 1 is of the first         CPU 2 has frame 2 cached
+# one request, one mask for both
+# allocate: IPI to both
+#                                   handle the IPI                handle the IPI
+# reuse both
+#                                                                 read: not frame 2
+TWO_PROCESSES_ONE_BATCH = Litmus(
+    name="batch-of-two-processes",
+    question="Two folios of one batch are of two processes: does the one request flush for both?",
+    programs=(
+        in_order(_move_both, call(reuse, FAST), call(reuse, FAST)),
+        bystander,
+        call(read_if_cached, PAGE),
+    ),
+    setup=_two_processes,
+    expected=(
+        never("immediate", REUSED),
+        *postings_never(DEFERRED, REUSED, RECEIVED),
+        sometimes("mistake:mask-of-the-first-folio"),
+    ),
+    fast=2,
+    slow=2,
+)
+
+
 def _one_writable(setup: Setup) -> None:
     """As `_two_processes`, but what CPU 2 has cached is writable: it cannot be put off."""
     setup.load(2, OTHER_MM)

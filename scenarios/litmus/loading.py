@@ -65,6 +65,27 @@ LOADED_MEANWHILE = Litmus(
     slow=2,
 )
 
+# CPU 0 has frame 1 cached          CPU 1 runs the address space, too
+# who runs this mm? CPU 1 as well: put the flush off
+#                                   switch to another mm
+# the batch: who runs this mm? CPU 0 alone
+# flush here, free frame 1, reuse
+# read
+ALONE_MEANWHILE = Litmus(
+    name="mm-alone-meanwhile",
+    question="The others leave before a batch notes its CPUs: does this one flush for itself?",
+    programs=(in_order(moves_and_reuses, call(user_read, PAGE)), call(switch_to_mm, OTHER_MM)),
+    setup=pages(PAGE, cached=(0,)),
+    expected=(
+        never("immediate", REUSED),
+        *postings_never(DEFERRED, REUSED),
+        sometimes("mistake:alone-needs-no-flush"),
+    ),
+    frugal=False,
+    fast=1,
+    slow=2,
+)
+
 # CPU 0 demotes, then needs memory  CPU 1 has frame 1 cached
 #                                   switch to another mm: the bit goes, the entry stays
 # unmap, generation + 1

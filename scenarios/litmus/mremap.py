@@ -20,7 +20,7 @@ from scenarios.litmus.answers import (
     sometimes,
 )
 from scenarios.litmus.mappings import MAPPED_ANEW
-from scenarios.litmus.starts import FILE, PAGE, file_page, pages
+from scenarios.litmus.starts import FILE, OTHER, PAGE, file_page, pages
 from scenarios.litmus.steps import call, in_order, mover, read_if_cached, reuse
 
 NEW = PAGE + 0x200  # in another page table
@@ -32,6 +32,10 @@ FRUGAL = False
 
 async def _moves(cpu: PerCpu) -> None:
     cpu.count(MOVED, await mremap_to(cpu, MM, PAGE, NEW, 1))
+
+
+async def _moves_both(cpu: PerCpu) -> None:
+    cpu.count(MOVED, await mremap_to(cpu, MM, PAGE, NEW, 2))
 
 
 async def _truncates(cpu: PerCpu) -> None:
@@ -58,20 +62,28 @@ TRUNCATE = Litmus(
     fast=1,
 )
 
-# CPU 0                             CPU 1 has PAGE -> src cached
+# CPU 0                             CPU 1 has PAGE -> src cached, and OTHER
 # demote: src -> dst, deferred
-# mremap: NEW = dst; IPI for PAGE
+# mremap: NEW = dst, the next one too; IPI for both pages
 #                                   read src, before it
 #                                   handle the IPI
+#                                   read neither
 # flush what is pending, free src, reuse
 PENDING = Litmus(
     name="mremap-pending",
     question="A pending page moves to another address: what happens to its source's translations?",
-    programs=(in_order(mover, _moves, call(reuse, FAST)), call(read_if_cached)),
-    setup=pages(PAGE, area=1),
-    expected=(never("immediate", MOVED, REUSED), *postings_never(DEFERRED, MOVED, REUSED, STALE)),
+    programs=(
+        in_order(mover, _moves_both, call(reuse, FAST)),
+        in_order(call(read_if_cached), call(read_if_cached, OTHER)),
+    ),
+    setup=pages(PAGE, OTHER, area=2),
+    expected=(
+        never("immediate", MOVED, REUSED),
+        *postings_never(DEFERRED, MOVED, REUSED, STALE),
+        sometimes("mistake:mremap-flushes-one-page"),
+    ),
     frugal=FRUGAL,
-    fast=1,
+    fast=2,
     slow=2,
 )
 

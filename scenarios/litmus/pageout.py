@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, SmpRmb, SmpWmb
 from emulator.kernel.pageout import shrink_file_folios
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.percpu import PF_KSWAPD, PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import Forbidden, Litmus, Setup
 from scenarios.litmus.answers import (
@@ -61,6 +61,29 @@ DIRTY_PAGEOUT = Litmus(
         never("immediate", RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
         *postings_never(RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
         sometimes("mistake:pageout-without-flush", WRITTEN_OUT, LOST),
+    ),
+    frugal=False,
+)
+
+
+def _old(setup: Setup) -> None:
+    """CPU 0's task is kswapd, and the page has not been used since its accessed bit was cleared."""
+    setup.task(0, PF_KSWAPD)
+    file_page(cached=(1,), written=True, stored=True)(setup)
+    setup.aged(PAGE)
+
+
+# As above. That the entry has not been accessed says nothing of TLBs.
+OLD_PAGEOUT = Litmus(
+    name="pageout-dirty-old",
+    question="The same by kswapd, of a page that has not been used for a while: is it flushed for?",
+    programs=(call(reclaim, 1), _writer),
+    setup=_old,
+    expected=(
+        never("immediate", RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
+        *postings_never(RECEIVED, RECLAIMED, WRITTEN, READ_AGAIN),
+        sometimes("mistake:not-young-not-cached", WRITTEN_OUT, LOST),
+        sometimes("mistake:kswapd-writes-unflushed", WRITTEN_OUT, LOST),
     ),
     frugal=False,
 )

@@ -11,8 +11,16 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.truncate import truncate_pagecache_range
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import FAST, MM, Litmus, Setup
-from scenarios.litmus.answers import DEFERRED, READ_AGAIN, REUSED, STALE, never, postings_never, sometimes
-from scenarios.litmus.starts import FILE, PAGE, file_page
+from scenarios.litmus.answers import (
+    DEFERRED,
+    READ_AGAIN,
+    REUSED,
+    STALE,
+    never,
+    postings_never,
+    sometimes,
+)
+from scenarios.litmus.starts import FILE, PAGE, VERSION, file_page
 from scenarios.litmus.steps import call, in_order, mover, read_if_cached, reuse
 
 OTHER_MM = 2
@@ -122,4 +130,38 @@ OF_ANOTHER_PROCESS = Litmus(
     frugal=FRUGAL,
     fast=1,
     slow=1,
+)
+
+
+def _pending_there(setup: Setup) -> None:
+    """Frame 1 is mm 2's, cached on CPU 1, which runs it; the file's page is mapped in mm 1 alone."""
+    setup.load(1, OTHER_MM)
+    setup.area(PAGE, 1, mm=OTHER_MM)
+    setup.page(PAGE, version=VERSION, mm=OTHER_MM, cached=(1,))
+    file_page(cached=(0,))(setup)
+
+
+# CPU 0 runs mm 1                   CPU 1 runs mm 2, has frame 1 cached
+# demote frame 1 of mm 2, deferred
+#                                   truncate: flush the page of mm 1, on CPU 0
+# handle the IPI
+#                                   that was no flush of mine
+# allocate: IPI, reuse frame 1
+#                                   read: not frame 1
+PENDING_THERE = Litmus(
+    name="flushes-for-another-process",
+    question="A CPU flushes pages of another process: what has it flushed of its own?",
+    programs=(
+        in_order(mover, call(reuse, FAST)),
+        in_order(call(_truncate), call(read_if_cached)),
+    ),
+    setup=_pending_there,
+    expected=(
+        never("immediate", TRUNCATED, REUSED),
+        never("migrc:v3", DEFERRED, TRUNCATED, REUSED),
+        sometimes("mistake:range-flush-noted"),
+    ),
+    frugal=FRUGAL,
+    fast=2,
+    slow=2,
 )

@@ -17,7 +17,7 @@ from emulator.kernel.mmzone import get_page_from_freelist
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.user import user_write
-from emulator.machine.litmus import FAST, MM, SLOW, Litmus, Setup
+from emulator.machine.litmus import FAST, MM, SLOW, Expectation, Litmus, Setup
 from scenarios.litmus.answers import (
     DEFERRED,
     FLUSHES,
@@ -209,5 +209,35 @@ BATCH_RACES_ADD = Litmus(
     ),
     fast=2,
     slow=2,
+    frugal=False,
+)
+
+
+def _two_written_one_read(setup: Setup) -> None:
+    setup.area(PAGE, AREA_PAGES)
+    for vpn, written in ((PAGE, True), (OTHER, False), (OTHER + 1, True)):
+        setup.page(vpn, writable=written, dirty=written, version=VERSION, cached=() if written else (1,))
+
+
+# CPU 0 demotes what is written     CPU 1 demotes the other that is written, has the third cached
+# IPI, wait
+#                                   handle the IPI
+#                                   flush, done: that CPU 0 flushes still stands
+#                                   unmap what is read: not put off
+# take out whoever was flushed
+#                                   allocate
+TWO_FLUSHES_RACE_ADD = Litmus(
+    name="two-batch-flushes-race-add",
+    question="Two flushes of unmapped pages are under way and one ends: is an unmap still not put off?",
+    programs=(mover, in_order(call(move, 3), _adder)),
+    setup=_two_written_one_read,
+    expected=(
+        # Large: 270,000 states on riscv. Nothing here depends on the architecture.
+        Expectation("migrc:v9", None, "Never", None, (DEFERRED, REUSED)),
+        sometimes("mistake:flushing-is-a-flag"),
+    ),
+    drain=False,
+    fast=3,
+    slow=3,
     frugal=False,
 )

@@ -35,6 +35,20 @@ class NoWaitForAcknowledgements(Immediate):
         await send_without_waiting(cpu, cpu.current.tlb_ubc)
 
 
+class AloneNeedsNoFlush(Immediate):
+    """arch/x86/mm/tlb.c, arch_tlbbatch_flush: flushes here if the mask names this CPU alone.
+
+    Here a batch that names only its own CPU is taken for one that has been flushed page by page.
+    """
+
+    name = "mistake:alone-needs-no-flush"
+
+    async def unmap_done(self, cpu: PerCpu) -> None:
+        """Owes nothing to itself."""
+        if cpu.current.tlb_ubc.cpumask == cpu.bit:
+            cpu.current.tlb_ubc.clear()
+
+
 class InterruptToNobody(Immediate):
     """mm/rmap.c, set_tlb_ubc_flush_pending: `arch_tlbbatch_add_mm` notes the CPUs in the task's batch.
 

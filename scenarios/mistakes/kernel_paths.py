@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from emulator.hardware.operations import Unlock
-from emulator.kernel.percpu import PerCpu
+from emulator.hardware.pte import ACCESSED
+from emulator.kernel.percpu import PF_KSWAPD, PerCpu, Task, TlbUbc
 from emulator.kernel.tlb import flush_tlb_mm_range, flush_tlb_range
 from emulator.policies.immediate import Immediate
 
@@ -37,6 +38,16 @@ class MremapFlushLate(Immediate):
         await flush_tlb_range(cpu, mm, start, end)
 
 
+class MremapFlushesOnePage(Immediate):
+    """mm/mremap.c, move_ptes: `flush_tlb_range(vma, old_end - len, old_end)`. Here of its first page."""
+
+    name = "mistake:mremap-flushes-one-page"
+
+    async def flush_moved(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """Takes a range for a page."""
+        await flush_tlb_range(cpu, mm, start, start + 1)
+
+
 class PageoutWithoutFlush(Immediate):
     """mm/vmscan.c, shrink_folio_list: `try_to_unmap_flush_dirty()` before `pageout`, here left out.
 
@@ -48,6 +59,34 @@ class PageoutWithoutFlush(Immediate):
 
     async def flush_before_io(self, cpu: PerCpu) -> None:
         """Leaves it to the batch."""
+
+
+class KswapdWritesUnflushed(Immediate):
+    """mm/vmscan.c, shrink_folio_list: try_to_unmap_flush_dirty before pageout, whoever reclaims.
+
+    Here kswapd, which runs no user code, leaves it out.
+    """
+
+    name = "mistake:kswapd-writes-unflushed"
+
+    async def flush_before_io(self, cpu: PerCpu) -> None:
+        """Relies on its own CPU having nothing cached."""
+        if not cpu.current.flags & PF_KSWAPD:
+            await super().flush_before_io(cpu)
+
+
+class NotYoungNotCached(Immediate):
+    """mm/rmap.c, should_defer_flush and pte_accessible: an entry that is present may be cached.
+
+    Here one whose accessed bit is clear is taken for one that nobody has cached. Clearing the bit flushes
+    nothing.
+    """
+
+    name = "mistake:not-young-not-cached"
+
+    def batch_for(self, task: Task, pte: int) -> TlbUbc:
+        """Owes nothing for what has not been used."""
+        return super().batch_for(task, pte) if pte & ACCESSED else TlbUbc()
 
 
 class ProtectWithoutFlush(Immediate):
@@ -89,6 +128,16 @@ class RmapBeforeFlush(Immediate):
 
     name = "mistake:rmap-before-flush"
     delays_rmap = False
+
+
+class CollectsAndFlushesOnePage(Immediate):
+    """mm/migrate_device.c, migrate_vma_collect_pmd: flush_tlb_range from `start` to `end`. Here of a page."""
+
+    name = "mistake:migrate-vma-flushes-one-page"
+
+    async def flush_collected(self, cpu: PerCpu, mm: int, start: int, end: int, lock: str) -> None:
+        """Takes a range for a page."""
+        await super().flush_collected(cpu, mm, start, start + 1, lock)
 
 
 class CollectsWithoutFlush(Immediate):

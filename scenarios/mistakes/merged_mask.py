@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from emulator.hardware.operations import Store
 from emulator.kernel.percpu import PerCpu
-from emulator.policies.migrc_v9 import MigrcV9
+from emulator.policies.migrc_v9 import ON_FLUSHING, MigrcV9
 
 
 class EmptyMeansDone(MigrcV9):
@@ -50,3 +51,22 @@ class AddsWhileBatchesFlush(MigrcV9):
     async def may_add(self) -> bool:
         """Whether nobody has taken the mask."""
         return not await self.others_are_flushing()
+
+
+class FlushingIsAFlag(MigrcV9):
+    """v9's on_flushing counts the flushes of unmap batches under way. Here it says whether there is one.
+
+    The first of two that ends says for both that nobody flushes any more.
+    """
+
+    name = "mistake:flushing-is-a-flag"
+
+    async def unmap_flush_begin(self, cpu: PerCpu) -> None:
+        """One at least."""
+        await super().unmap_flush_begin(cpu)
+        await Store(ON_FLUSHING, 1)
+
+    async def unmap_flush_end(self, cpu: PerCpu, mask: int) -> None:
+        """None any more, as it thinks."""
+        await super().unmap_flush_end(cpu, mask)
+        await Store(ON_FLUSHING, 0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import BeginLoad, EndLoad, Load
+from emulator.hardware.operations import BeginLoad, EndLoad, Load, SmpMb, Store
 from emulator.kernel.percpu import PerCpu
-from emulator.policies.migrc import MIGRC_GEN, Request
+from emulator.policies.migrc import MIGRC_GEN, Request, migrc_done_word
 from emulator.policies.migrc_v3 import MigrcV3
 
 
@@ -110,3 +110,21 @@ class NoBarrierAfterFlush(MigrcV3):
 
     async def barrier_after_flush(self) -> None:
         """Does not wait for the flush."""
+
+
+class RangeFlushNoted(MigrcV3):
+    """v3 notes full flushes of this CPU (flush_tlb_local), whatever asks for them.
+
+    Here who flushes pages of some mm everywhere notes that it has flushed, all and everything.
+    """
+
+    name = "mistake:range-flush-noted"
+
+    async def flush_zapped(
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
+    ) -> None:
+        """Flush what was unmapped, then note."""
+        gen = await Load(MIGRC_GEN)
+        await super().flush_zapped(cpu, mm, start, end, stride, freed_tables)
+        await SmpMb()
+        await Store(migrc_done_word(cpu.number), gen)

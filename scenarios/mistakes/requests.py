@@ -223,3 +223,20 @@ class DrainsWhatIsClean(MigrcRfc2):
     async def drain(self, cpu: PerCpu) -> None:
         """Forgets the other one."""
         await self.flush_lists(cpu, (MIGRC_REQS,))
+
+
+class MaskOfTheFirstFolio(MigrcV3):
+    """v3, migrc_mark_folios folds every folio's mask into the batch's.
+
+    Here the batch keeps that of its first folio.
+    """
+
+    name = "mistake:mask-of-the-first-folio"
+
+    async def after_unmap(self, cpu: PerCpu, src: int, dst: int) -> None:
+        """Forget whom this folio has added."""
+        request = cpu.current.policy_state
+        first = request.batch.cpumask if request is not None else 0
+        await super().after_unmap(cpu, src, dst)
+        if first:
+            request.batch.cpumask = first

@@ -52,8 +52,8 @@ class HappensBefore:
         self.now = [0] * cpus
         self.released = [0] * cpus
         self.seen = [0] * cpus
-        # CPUs that have made no user access since their last full barrier, one bit each.
-        self.clean = (1 << cpus) - 1
+        # Whether the CPU has made no user access since its last full barrier.
+        self.clean = [True] * cpus
         self.clocks: dict[Carrier, int] = {}
         # Stores in the CPUs' windows: what they publish was settled when they were issued.
         self.pending: list[tuple[Pending, ...]] = [()] * cpus
@@ -90,7 +90,7 @@ class HappensBefore:
         self, cpu: int, operation: Any, issued: bool, answer: Any, event: Callable[[], None] | None
     ) -> None:
         if type(operation) in _ACCESSES:
-            self.clean &= ~(1 << cpu)
+            self.clean[cpu] = False
             return
         order = TABLE[type(operation)].order
         carriers: tuple[Carrier, ...] = ()
@@ -132,13 +132,13 @@ class HappensBefore:
 
     def _release(self, cpu: int) -> None:
         self.released[cpu] = self.now[cpu]
-        self.clean |= 1 << cpu
+        self.clean[cpu] = True
 
     def stopped(self, cpu: int, events: int) -> None:
         """The events are that the CPU has made its last user access for some purpose: they took place with
         that access, so a full barrier since then lets a plain store publish them."""
         self.now[cpu] |= events
-        if self.clean >> cpu & 1:
+        if self.clean[cpu]:
             self.released[cpu] |= events
 
     def _carriers(self, operation: Any, answer: Any) -> tuple[Carrier, ...]:
@@ -232,13 +232,17 @@ class HappensBefore:
         self._map(lambda bits: bits & low | bits >> at + count << at)
 
     def _map(self, change: Callable[[int], int]) -> None:
-        self.now = [change(bits) for bits in self.now]
-        self.released = [change(bits) for bits in self.released]
-        self.seen = [change(bits) for bits in self.seen]
-        self.clocks = {key: bits for key, old in self.clocks.items() if (bits := change(old))}
-        self.pending = [
-            tuple([(kind, store, change(bits)) for kind, store, bits in pending]) for pending in self.pending
-        ]
+        # In place: a search watches these containers.
+        for row in (self.now, self.released, self.seen):
+            for cpu, bits in enumerate(row):
+                row[cpu] = change(bits)
+        for key, old in list(self.clocks.items()):
+            if bits := change(old):
+                self.clocks[key] = bits
+            else:
+                del self.clocks[key]
+        for cpu, pending in enumerate(self.pending):
+            self.pending[cpu] = tuple([(kind, store, change(bits)) for kind, store, bits in pending])
 
     # --- the whole as a value --------------------------------------------------------------------
 
@@ -258,7 +262,7 @@ class HappensBefore:
             tuple(now),
             published,
             seen,
-            0 if self.plain_orders else self.clean,
+            () if self.plain_orders else tuple(self.clean),
             frozenset(
                 [
                     (key, left)
@@ -275,10 +279,11 @@ class HappensBefore:
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        now, released, seen, self.clean, clocks, pending = state
+        now, released, seen, clean, clocks, pending = state
         self.now = list(now)
         self.released = list(released) or [0] * len(now)
         self.seen = list(seen) or [0] * len(now)
+        self.clean = list(clean) or [True] * len(now)
         self.clocks = dict(clocks)
         self.pending = list(pending)
 

@@ -112,7 +112,8 @@ class Retirements:
                 first = at * self._width
                 self.before.remove_bits(first, self._width)
                 low = (1 << first) - 1
-                self._decided = [bits & low | bits >> first + self._width << first for bits in self._decided]
+                for cpu, bits in enumerate(self._decided):
+                    self._decided[cpu] = bits & low | bits >> first + self._width << first
                 known = self.before.known_to_all()
 
     def retire(self, cpu: int, mm: int, vpn: int, old: int, new: int) -> None:
@@ -140,7 +141,8 @@ class Retirements:
         first = at * self._width
         self.before.insert_bits(first, self._width)
         low = (1 << first) - 1
-        self._decided = [bits & low | bits >> first << first + self._width for bits in self._decided]
+        for one, bits in enumerate(self._decided):
+            self._decided[one] = bits & low | bits >> first << first + self._width
         self.before.now[cpu] |= 1 << first
 
     # --- flushes -----------------------------------------------------------------------------------

@@ -132,11 +132,8 @@ class LearnedMachine:
 
     def edges_learnt(self) -> int:
         """How much is known of what leads from state to state."""
-        return (
-            self.sharing.edges_learnt
-            + self.watching.edges_learnt
-            + sum(one.edges_learnt for one in self.learners)
-        )
+        footprints = self.sharing.footprints.learnt + self.watching.footprints.learnt
+        return footprints + sum(one.edges_learnt for one in self.learners)
 
     def edge_of(self, option: Option, answer: Any) -> Edge:
         """Where an option leads with this answer, None if nothing is asked; learnt if it has to be."""
@@ -216,7 +213,7 @@ class LearnedMachine:
             if edge is None:
                 edge = option.alone = self.learners[cpu].learn(option, None)
         else:
-            known = self._shared.edges[action]
+            known = self._shared.edges.get(action) or self.sharing.learn(self._shared, action)
             assert known is not None
             answer, self._shared, broken = known
             found = option.successors.get(answer)

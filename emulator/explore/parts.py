@@ -16,7 +16,9 @@ from typing import Any, Final, NamedTuple
 from emulator.checks.onlooker import Check, Watcher
 from emulator.checks.violation import Violation
 from emulator.explore.fingerprint import fingerprint, keep_apart, plain
+from emulator.explore.footprints import Footprints, State, after
 from emulator.explore.surroundings import Surroundings
+from emulator.explore.watched_parts import watch_shared, watch_watchers
 from emulator.hardware.cpu import Choice, Cpu, TakeCalls, Transition
 from emulator.hardware.operations import Operation
 from emulator.kernel.percpu import PerCpu
@@ -112,7 +114,7 @@ class SharedNode:
     """One state of what is shared. `edges`: action -> (answer, next, violation), or None if not enabled."""
 
     number: int
-    state: Any
+    state: State
     edges: dict[int, tuple[Any, SharedNode, Violation | None] | None] = field(default_factory=dict)
     verdict: Any = UNKNOWN
 
@@ -122,7 +124,7 @@ class ClockNode:
     """One state of the watcher. `edges`: event -> (next, violation)."""
 
     number: int
-    state: Any
+    state: State
     edges: dict[int, tuple[ClockNode, Violation | None]] = field(default_factory=dict)
     verdict: Any = UNKNOWN
 
@@ -249,7 +251,7 @@ class CpuLearner:
 
 
 class SharedLearner:
-    """All known states of what is shared, and one real `Shared` that stands at one of them."""
+    """All known states of what is shared, and one real `Shared` that actions are carried out on."""
 
     def __init__(self, machine: Machine) -> None:
         self._actions: dict[Any, int] = {}
@@ -258,11 +260,10 @@ class SharedLearner:
         memory = machine.memory()
         self.checks: Sequence[Check] = machine.checks(memory)
         self._shared = Shared(memory, machine.cpus, self.checks)
-        self._parts: dict[Any, Any] = {}
-        self.nodes: dict[Any, SharedNode] = {}
-        self.edges_learnt = 0
-        self.start = self._node()
-        self._live_node: SharedNode | None = self.start
+        cells, self._begin = watch_shared(self._shared)
+        self.footprints = Footprints(cells, self._act)
+        self.nodes: dict[State, SharedNode] = {}
+        self.start = self.node(cells.state())
 
     def action(self, cpu: int, operation: Operation | TakeCalls) -> int:
         """Number of an operation asked by a CPU."""
@@ -274,33 +275,34 @@ class SharedLearner:
             self._action_list.append((cpu, operation))
         return number
 
-    def _node(self) -> SharedNode:
-        memory, *rest = self._shared.state()
-        parts = self._parts
-        state = (
-            tuple([parts.setdefault(part, part) for part in memory]),
-            *[parts.setdefault(part, part) for part in rest],
-        )
+    def asked(self, action: int) -> tuple[int, Operation | TakeCalls]:
+        """The CPU and the operation that are an action."""
+        return self._action_list[action]
+
+    def node(self, state: State) -> SharedNode:
+        """The node of this state."""
         node = self.nodes.get(state)
         if node is None:
             node = self.nodes[state] = SharedNode(len(self.nodes), state)
         return node
 
-    def learn(self, node: SharedNode, action: int) -> tuple[Any, SharedNode, Violation | None] | None:
-        """What `action` does in the state of `node`."""
-        self.edges_learnt += 1
-        if self._live_node is not node:
-            self._shared.restore(node.state)
-            self._live_node = node
+    def _act(self, action: int) -> tuple[Any, Violation | None] | None:
+        """Carry out an action, if it is enabled."""
+        self._begin()
         cpu, operation = self._action_list[action]
         if not self._shared.enabled(cpu, operation):
-            node.edges[action] = None
             return None
         answer = self._shared.execute(cpu, operation)
         assert answer is not BLOCKED
-        broken = _found(self.checks)
-        following = self._live_node = self._node()
-        edge = node.edges[action] = (answer, following, broken)
+        return answer, _found(self.checks)
+
+    def learn(self, node: SharedNode, action: int) -> tuple[Any, SharedNode, Violation | None] | None:
+        """What `action` does in the state of `node`."""
+        outcome, changes = self.footprints.leaf(node.state, action)
+        if outcome is None:
+            node.edges[action] = None
+            return None
+        edge = node.edges[action] = (outcome[0], self.node(after(node.state, changes)), outcome[1])
         return edge
 
     def forget(self) -> None:
@@ -312,44 +314,55 @@ class SharedLearner:
     def audit(self, node: SharedNode) -> Violation | None:
         """What the checks find at the end."""
         if node.verdict is UNKNOWN:
-            self._shared.restore(node.state)
-            self._live_node = node
-            for check in self.checks:
-                check.finish()
-            node.verdict = _found(self.checks)
-            self._live_node = None  # they may have changed
+            node.verdict = self.audited(node.state)
         verdict: Violation | None = node.verdict
         return verdict
 
+    def audited(self, state: State) -> Violation | None:
+        """As `audit`, of any state."""
+        self.footprints.cells.load(state)
+        self._begin()
+        for check in self.checks:
+            check.finish()
+        return _found(self.checks)
+
+    def plainly(self, state: State) -> tuple[Any, ...]:
+        """The state as `Shared.state` has it."""
+        self.footprints.cells.load(state)
+        self._begin()
+        return self._shared.state()
+
 
 class ClockLearner:
-    """All known states of the watchers, and the real ones that stand at one of them."""
+    """All known states of the watchers, and the real ones that events are told."""
 
     def __init__(self, watchers: Sequence[Watcher], events: Sequence[Event], drains: bool) -> None:
-        self._events = events
+        self.events = events
         self._drains = drains
         self._watchers = watchers
-        self.nodes: dict[Any, ClockNode] = {}
-        self.edges_learnt = 0
-        self.start = self._node()
-        self._live_node: ClockNode | None = self.start
+        cells, self._begin, self._settle = watch_watchers(watchers)
+        self.footprints = Footprints(cells, self._tell)
+        self.nodes: dict[State, ClockNode] = {}
+        self.start = self.node(cells.state())
 
-    def _node(self) -> ClockNode:
-        state = tuple([watcher.state() for watcher in self._watchers])
+    def node(self, state: State) -> ClockNode:
+        """The node of this state."""
         node = self.nodes.get(state)
         if node is None:
             node = self.nodes[state] = ClockNode(len(self.nodes), state)
         return node
 
+    def _tell(self, event: int) -> tuple[Violation | None]:
+        self._begin()
+        for watcher in self._watchers:
+            watcher.happened(*self.events[event])
+        self._settle()
+        return (_found(self._watchers),)
+
     def learn(self, node: ClockNode, event: int) -> tuple[ClockNode, Violation | None]:
         """What the watchers make of an event in the state of `node`."""
-        self.edges_learnt += 1
-        self._go_to(node)
-        for watcher in self._watchers:
-            watcher.happened(*self._events[event])
-        broken = _found(self._watchers)
-        following = self._live_node = self._node()
-        edge = node.edges[event] = (following, broken)
+        outcome, changes = self.footprints.leaf(node.state, event)
+        edge = node.edges[event] = (self.node(after(node.state, changes)), outcome[0])
         return edge
 
     def forget(self) -> None:
@@ -363,19 +376,23 @@ class ClockLearner:
         if not self._drains:
             return None
         if node.verdict is UNKNOWN:
-            self._go_to(node)
-            for watcher in self._watchers:
-                watcher.finish()
-            node.verdict = _found(self._watchers)
-            self._live_node = None
+            node.verdict = self.audited(node.state)
         verdict: Violation | None = node.verdict
         return verdict
 
-    def _go_to(self, node: ClockNode) -> None:
-        if self._live_node is not node:
-            for watcher, kept in zip(self._watchers, node.state, strict=True):
-                watcher.restore(kept)
-            self._live_node = node
+    def audited(self, state: State) -> Violation | None:
+        """As `audit`, of any state of a machine that performs what it owes."""
+        self.footprints.cells.load(state)
+        self._begin()
+        for watcher in self._watchers:
+            watcher.finish()
+        return _found(self._watchers)
+
+    def plainly(self, state: State) -> tuple[Any, ...]:
+        """The state as the watchers have it."""
+        self.footprints.cells.load(state)
+        self._begin()
+        return tuple([watcher.state() for watcher in self._watchers])
 
 
 def _found(checks: Sequence[Check] | Sequence[Watcher]) -> Violation | None:

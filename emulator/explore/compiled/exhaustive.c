@@ -261,7 +261,7 @@ static i32 offered(u32 c, u32 *found, u32 n)
 		struct option *option = &options[found[i]];
 		u32 answer = OWN_ANSWER;
 		if (option->action != NOTHING)
-			answer = find(&shared_edges, shared, option->action)->x;
+			answer = edge_of(&shared_part, shared, option->action)->x;
 		struct entry *done = find(&touched, found[i], answer);
 		if (!done) {
 			lacks_what = lack(LACKS_TOUCHED, found[i], answer);

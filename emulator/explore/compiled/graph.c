@@ -1,91 +1,8 @@
 /*
  * The product of the learnt graphs, as integers: what `learned.py` keeps in dictionaries.
  *
- * Everything that a search looks up is here; whatever is not is learnt by Python, which adds it. Memory is
- * taken from the end of what there is and never given back before the whole graph is forgotten.
+ * Everything that a search looks up is here; whatever is not is learnt by Python, which adds it.
  */
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef int i32;
-typedef unsigned long long u64;
-
-#define EXPORT(name) __attribute__((export_name(#name)))
-#define MOST_CPUS 64
-#define MOST_OPTIONS 4096 /* of one state */
-#define NOTHING 0xffffffffu
-#define PAGE 65536u
-
-extern u8 __heap_base;
-static u32 at_end;
-
-static u32 take(u32 bytes)
-{
-	u32 from = at_end;
-	u64 end = (u64)from + ((bytes + 15u) & ~15u);
-	u64 have = (u64)__builtin_wasm_memory_size(0) * PAGE;
-	if (end > have && __builtin_wasm_memory_grow(0, (u32)((end - have + PAGE - 1) / PAGE)) == (u32)-1)
-		__builtin_trap(); /* 4 GiB are used up */
-	at_end = (u32)end;
-	return from;
-}
-
-/* --- tables: (a, b) -> three numbers ------------------------------------------------------------ */
-
-struct entry {
-	u32 a, b;
-	u32 x, y, z;
-};
-
-struct table {
-	struct entry *entries;
-	u32 mask, used;
-};
-
-static u32 mixed(u32 a, u32 b)
-{
-	u64 h = ((u64)a << 32 | b) * 0x9e3779b97f4a7c15ull;
-	return (u32)(h >> 32) ^ (u32)h;
-}
-
-static void make(struct table *t, u32 size)
-{
-	t->entries = (struct entry *)take(size * (u32)sizeof(struct entry));
-	t->mask = size - 1;
-	t->used = 0;
-	for (u32 i = 0; i < size; i++)
-		t->entries[i].a = NOTHING;
-}
-
-static struct entry *find(const struct table *t, u32 a, u32 b)
-{
-	u32 i = mixed(a, b) & t->mask;
-	for (;; i = (i + 1) & t->mask) {
-		struct entry *e = &t->entries[i];
-		if (e->a == a && e->b == b)
-			return e;
-		if (e->a == NOTHING)
-			return 0;
-	}
-}
-
-static void put(struct table *t, u32 a, u32 b, u32 x, u32 y, u32 z)
-{
-	if (t->used * 2 > t->mask) {
-		struct table old = *t;
-		make(t, (old.mask + 1) * 4);
-		for (u32 i = 0; i <= old.mask; i++) {
-			struct entry *e = &old.entries[i];
-			if (e->a != NOTHING)
-				put(t, e->a, e->b, e->x, e->y, e->z);
-		}
-	}
-	u32 i = mixed(a, b) & t->mask;
-	while (t->entries[i].a != NOTHING && !(t->entries[i].a == a && t->entries[i].b == b))
-		i = (i + 1) & t->mask;
-	if (t->entries[i].a == NOTHING)
-		t->used++;
-	t->entries[i] = (struct entry){a, b, x, y, z};
-}
 
 /* --- the graph ---------------------------------------------------------------------------------- */
 
@@ -111,9 +28,7 @@ struct option {
 static struct node *nodes;
 static struct option *options;
 static u32 node_count, node_room, option_count, option_room;
-static struct table shared_edges; /* (shared, action) -> answer or NOTHING if not enabled, next, rule */
 static struct table successors;   /* (option, answer) -> node, event, rule */
-static struct table clock_edges;  /* (clock, event) -> next, rule */
 static struct table verdicts;     /* (number, of what) -> rule */
 
 static u32 *in; /* what Python hands over */
@@ -133,21 +48,6 @@ enum {
 	DONE, LACKS_SHARED, LACKS_OWN, LACKS_ANSWERED, LACKS_CLOCK, LACKS_VERDICT, LACKS_TOUCHED,
 	BROKEN, LOOK, FULL
 };
-
-static void copy(void *to, const void *from, u32 bytes)
-{
-	__builtin_memcpy(to, from, bytes);
-}
-
-static u32 *grown(u32 *old, u32 used, u32 *have, u32 wanted)
-{
-	if (wanted <= *have)
-		return old;
-	*have = wanted * 2 < 1024 ? 1024 : wanted * 2;
-	u32 *fresh = (u32 *)take(*have * 4);
-	copy(fresh, old, used * 4);
-	return fresh;
-}
 
 /*
  * What transitions touch, as `dependence.py` has it: a length, and that many words of what is changed and of
@@ -188,9 +88,9 @@ EXPORT(forget) void forget(u32 count)
 	option_room = 4096;
 	nodes = (struct node *)take(node_room * (u32)sizeof(struct node));
 	options = (struct option *)take(option_room * (u32)sizeof(struct option));
-	make(&shared_edges, 4096);
+	make_part(&shared_part);
+	make_part(&clock_part);
 	make(&successors, 4096);
-	make(&clock_edges, 4096);
 	make(&verdicts, 1024);
 	make(&touched, 1024);
 	mask_words = mask_room = masks_made = mask_at_room = reached_room = 0;
@@ -208,7 +108,7 @@ EXPORT(room) u32 *room(u32 words)
 	return in;
 }
 
-enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED, CYCLE };
+enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED, CYCLE, PATH, DROP };
 
 static u32 *add_node(u32 *p)
 {
@@ -242,7 +142,8 @@ static u32 *add_node(u32 *p)
  * walks, cached. SHARED: shared, action, answer, next, broken. OWN: option, node, event, broken. ANSWERED:
  * option, answer, node, event, broken. CLOCK: clock, event, next, broken. VERDICT: number, of what, broken.
  * MASK, the next one: length, what is changed, what is met. TOUCHED: option, answer, mask. REACHED: node, mask.
- * CLOSED: mask. CYCLE: node, number of its cycles.
+ * CLOSED: mask. CYCLE: node, number of its cycles. PATH: which part (0: what is shared), then as `add_path` has
+ * it. DROP: which part, action.
  */
 static void learn(u32 words)
 {
@@ -252,7 +153,7 @@ static void learn(u32 words)
 			p = add_node(p);
 			break;
 		case SHARED:
-			put(&shared_edges, p[0], p[1], p[2], p[3], p[4]);
+			put(&shared_part.edges, p[0], p[1], p[2], p[3], p[4]);
 			p += 5;
 			break;
 		case OWN: {
@@ -268,7 +169,7 @@ static void learn(u32 words)
 			p += 5;
 			break;
 		case CLOCK:
-			put(&clock_edges, p[0], p[1], p[2], p[3], 0);
+			put(&clock_part.edges, p[0], p[1], 0, p[2], p[3]);
 			p += 4;
 			break;
 		case VERDICT:
@@ -301,11 +202,50 @@ static void learn(u32 words)
 			nodes[p[0]].flags = (nodes[p[0]].flags & (DEAD | IDLE)) | p[1] << CYCLE_AT;
 			p += 2;
 			break;
+		case PATH:
+			p = add_path(p[0] ? &clock_part : &shared_part, p + 1);
+			break;
+		case DROP:
+			/* Its edges stay: they are what happened. */
+			put(p[0] ? &clock_part.roots : &shared_part.roots, p[1], 0, DROPPED, 0, 0);
+			p += 2;
+			break;
 		default:
 			__builtin_trap();
 		}
 	}
 }
+
+/* The state of a part with these numbers in its first cells, `count` of them in `in`. */
+EXPORT(state_of_part) u32 state_of_part(u32 of_clocks, u32 count)
+{
+	struct part *p = of_clocks ? &clock_part : &shared_part;
+	u32 cells[MOST_CELLS], chunks[STATE_CHUNKS];
+	__builtin_memset(cells, 0, sizeof cells);
+	copy(cells, in, count * 4);
+	for (u32 i = 0; i < STATE_CHUNKS; i++)
+		chunks[i] = kept(&p->chunks, cells + i * CHUNK_CELLS);
+	return kept(&p->states, chunks);
+}
+
+/* What is in the cells of such a state: MOST_CELLS words. */
+EXPORT(cells_at) u32 *cells_at(u32 of_clocks, u32 state)
+{
+	static u32 cells[MOST_CELLS];
+	struct part *p = of_clocks ? &clock_part : &shared_part;
+	for (u32 i = 0; i < MOST_CELLS; i++)
+		cells[i] = in_cell(p, chunks_of(p, state), i);
+	return cells;
+}
+
+/* How many states of a part have been met. */
+EXPORT(met) u32 met_states(u32 of_clocks)
+{
+	return (of_clocks ? clock_part : shared_part).states.count;
+}
+
+/* Bytes of memory that are taken. */
+EXPORT(memory_taken) u32 memory_taken(void) { return at_end; }
 
 /* The start: a node for each CPU in `in`. */
 EXPORT(start_at) void start_at(u32 of_shared, u32 of_clocks)
@@ -318,13 +258,11 @@ EXPORT(start_at) void start_at(u32 of_shared, u32 of_clocks)
 
 /*
  * What goes to and fro is words in memory, as a call with numbers takes Python three times as long. `report`
- * begins with how many words Python has put into `in`; then comes, from here, what ended the search, the
- * number of what lacks, the option that was being taken (if that lacks something), what is shared, the clocks
- * and the nodes of the state it was taken in.
+ * begins with how many words Python has put into `in`; then comes, from here, what ended the search, how much
+ * lacks, and that, in pairs.
  */
-static u32 report[32 + MOST_CPUS + 2 * MOST_OPTIONS];
+static u32 report[32 + 2 * MOST_OPTIONS];
 EXPORT(report_at) u32 *report_at(void) { return report; }
-static u32 being_taken;
 
 static u32 *tell(u32 code)
 {
@@ -333,12 +271,8 @@ static u32 *tell(u32 code)
 	report[0] = 0;
 	report[1] = code;
 	report[2] = lacks;
-	report[3] = being_taken;
-	report[4] = shared;
-	report[5] = clocks;
-	copy(report + 6, now, cpus * 4);
-	copy(report + 6 + cpus, lacking, lacks * 8);
-	return report + 6 + cpus + 2 * lacks;
+	copy(report + 3, lacking, lacks * 8);
+	return report + 3 + 2 * lacks;
 }
 
 static void reset(void)
@@ -354,7 +288,7 @@ static void offer(u32 o, u32 *found, u32 *n)
 {
 	struct option *option = &options[o];
 	if (option->action != NOTHING) {
-		struct entry *edge = find(&shared_edges, shared, option->action);
+		struct entry *edge = edge_of(&shared_part, shared, option->action);
 		if (!edge) {
 			lacking[2 * lacks] = shared;
 			lacking[2 * lacks++ + 1] = option->action;
@@ -399,8 +333,7 @@ static int lack(int code, u32 a, u32 b)
 static int take_option(u32 o, u32 *rule)
 {
 	struct option *option = &options[o];
-	being_taken = o;
-	u32 to, event, broken, first = 0, next = shared, after = clocks;
+	u32 to, event, broken, first = 0, next = shared, later = clocks;
 	if (option->action == NOTHING) {
 		if (option->to == NOTHING)
 			return lack(LACKS_OWN, o, 0);
@@ -408,7 +341,7 @@ static int take_option(u32 o, u32 *rule)
 		event = option->event;
 		broken = option->broken;
 	} else {
-		struct entry *edge = find(&shared_edges, shared, option->action);
+		struct entry *edge = edge_of(&shared_part, shared, option->action);
 		struct entry *way = find(&successors, o, edge->x);
 		if (!way)
 			return lack(LACKS_ANSWERED, o, edge->x);
@@ -419,16 +352,16 @@ static int take_option(u32 o, u32 *rule)
 		broken = way->z;
 	}
 	if (event != NOTHING) {
-		struct entry *seen = find(&clock_edges, clocks, event);
+		struct entry *seen = edge_of(&clock_part, clocks, event);
 		if (!seen)
 			return lack(LACKS_CLOCK, clocks, event);
-		after = seen->x;
+		later = seen->y;
 		if (!first)
-			first = seen->y;
+			first = seen->z;
 	}
 	now[option->cpu] = to;
 	shared = next;
-	clocks = after;
+	clocks = later;
 	*rule = first ? first : broken;
 	return *rule ? BROKEN : DONE;
 }

@@ -1,4 +1,5 @@
 /* All of it: one module, made by `build`. */
+#include "collapse.c"
 #include "graph.c"
 #include "twister.c"
 #include "strategies.c"

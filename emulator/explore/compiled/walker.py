@@ -9,7 +9,8 @@ from collections.abc import Callable
 from hashlib import sha512
 from typing import Final
 
-from emulator.explore.compiled.graphs import BROKEN, DONE, LOOK, MOST_CPUS, Graphs
+from emulator.explore.compiled.composed import Composed
+from emulator.explore.compiled.graphs import BROKEN, DONE, LOOK, MOST_CPUS
 from emulator.explore.exhaustive import AMPLE, PERSISTENT, Exhausted, endless
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.persistent import PersistentSets
@@ -22,6 +23,7 @@ from emulator.hardware.cpu import Transition
 # Numbers that strategies.c and exhaustive.c know.
 _RANDOM, _PCT, _UNIFORM, _DELAY = range(4)
 BY: Final = {AMPLE: 1, PERSISTENT: 2}
+_MOST_MEMORY: Final = 2 << 30  # after which random runs begin with an empty graph
 # What runs and exhaustive searches report besides.
 _RUNS: Final = struct.Struct("<IIQII")
 _SEARCHED: Final = struct.Struct("<IQQQIdII")
@@ -52,7 +54,7 @@ def _members(strategy: Strategy) -> tuple[_Member, ...] | None:
     return ((_RANDOM, 0, 0),) if kind is random_walk.RandomWalk else None
 
 
-class Walker(Graphs):
+class Walker(Composed):
     """The compiled side of one learned machine. Raises as `Graphs` does."""
 
     # --- runs ----------------------------------------------------------------------------------
@@ -69,11 +71,13 @@ class Walker(Graphs):
             if stop():
                 break
             machine.reset()
+            if self._call("memory_taken") % 2**32 > _MOST_MEMORY:
+                self._known = ()
             self._load()
             runs = range(first, min(first + ASK_EVERY, last))
             words = self._hand_over(_seeds(seed, runs))
             self._call("begin_runs", len(runs), words, limits.steps)
-            code, at = self._go_on("go_on", True)
+            code, at = self._go_on("go_on")
             done, cut, steps, leader, length = _RUNS.unpack(self._words(at, _RUNS.size // 4))
             tally.schedules += done
             tally.steps += steps
@@ -133,7 +137,7 @@ class Walker(Graphs):
                 if sets is not None:
                     self._rely_on(sets)
                 while True:
-                    code, at = self._go_on("exhaust_on", False)
+                    code, at = self._go_on("exhaust_on")
                     if code != LOOK or stop():
                         break
                 machine.settle()

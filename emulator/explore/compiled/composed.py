@@ -1,0 +1,145 @@
+"""Graphs of one machine whose shared states the compiled side puts together itself (`collapse.c`).
+
+What an action comes to is handed over as a way through a tree (`footprints`), once, and not for every state:
+states are numbered where they are met.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, Final
+
+from emulator.checks.violation import Violation
+from emulator.explore.compiled.graphs import (
+    DROP,
+    LACKS_CLOCK,
+    LACKS_SHARED,
+    LACKS_TOUCHED,
+    NO_NUMBER,
+    OF_CLOCKS,
+    OF_SHARED,
+    PATH,
+    Graphs,
+    TooLarge,
+)
+from emulator.explore.footprints import Footprints, State
+from emulator.explore.learned import LearnedMachine
+from emulator.explore.persistent import PersistentSets
+
+_HEAD: Final = 3  # words of every report, before what lacks and what is told besides
+_MOST_CELLS: Final = 512  # of one part
+
+
+class Composed(Graphs):
+    """As `Graphs`, and raises as they do."""
+
+    def __init__(self, machine: LearnedMachine) -> None:
+        super().__init__(machine)
+        self._report_at = self._call("report_at")
+        self._known: tuple[Any, ...] = ()  # which graphs, how much of them, and for which reductions
+
+    def _teach(self) -> None:
+        """Hand over what is new, to be learnt with the next call."""
+        count = self._hand_over(self._new)
+        self._words(self._report_at, 1)[0] = count
+
+    def _go_on(self, name: str) -> tuple[int, Any]:
+        """Until the compiled side stops, or wants to be looked at: why, and where the rest of its report is.
+
+        What it lacks is learnt.
+        """
+        go_on = self._calls[name]
+        while True:
+            go_on(self._store)
+            _, code, lacks = self._words(self._report_at, _HEAD)
+            if not LACKS_SHARED <= code <= LACKS_TOUCHED:
+                return code, self._report_at + 4 * _HEAD
+            pairs = self._words(self._report_at + 4 * _HEAD, 2 * lacks)[:]
+            self._new = array("I")
+            for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+                self._learn(code, first, second)
+            self._known = (self._machine.sharing, self._machine.edges_learnt(), self._sets)
+            self._teach()
+
+    def _load(self) -> None:
+        """Hand over what has been learnt elsewhere since the last time."""
+        machine = self._machine
+        known = (machine.sharing, machine.edges_learnt(), self._sets)
+        if known == self._known:
+            return
+        self._call("forget", machine.cpus)
+        self._room = self._in = 0
+        self._number_all()
+        self._teach()
+        self._call("go_on")
+        nodes, shared, clocks = machine.start
+        numbers = self._number_of(OF_SHARED, shared.state), self._number_of(OF_CLOCKS, clocks.state)
+        self._hand_over(array("I", [self._nodes[node][0] for node in nodes]))
+        self._call("start_at", *numbers)
+        self._new = array("I")
+        self._known = known
+
+    def _rely_on(self, sets: PersistentSets) -> None:
+        super()._rely_on(sets)
+        self._teach()
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def states_met(self) -> tuple[int, int]:
+        """How many states of what is shared and of the watchers the compiled side knows."""
+        # Of each it knows the one that holds nothing at all.
+        return self._call("met", OF_SHARED) - 1, self._call("met", OF_CLOCKS) - 1
+
+    def _number_of(self, part: int, state: State) -> int:
+        return self._call("state_of_part", part, self._hand_over(array("I", state)))
+
+    def _state(self, part: int, number: int) -> State:
+        """The state of a part that the compiled side has given this number."""
+        count = len(self._footprints(part).cells.now)
+        return tuple(self._words(self._call("cells_at", part, number), count))
+
+    def _footprints(self, part: int) -> Footprints:
+        machine = self._machine
+        return machine.watching.footprints if part == OF_CLOCKS else machine.sharing.footprints
+
+    def _number_parts(self) -> None:
+        self._told = [0, 0]  # paths of each part
+        self._tell_paths()
+
+    def _tell_paths(self) -> None:
+        """Hand over what has been learnt of parts since it was told last."""
+        new = self._new
+        for part in (OF_SHARED, OF_CLOCKS):
+            footprints = self._footprints(part)
+            if len(footprints.cells.now) > _MOST_CELLS:
+                raise TooLarge
+            for action, read, leaf in footprints.paths[self._told[part] :]:
+                if leaf is None:
+                    new.extend((DROP, part, action))
+                    continue
+                new.extend((PATH, part, action, len(read)))
+                for pair in read:
+                    new.extend(pair)
+                outcome, changes = leaf
+                if outcome is None:
+                    new.extend((NO_NUMBER, 0, 0))
+                    continue
+                answer = self._answer(action, outcome[0]) if part == OF_SHARED else 0
+                new.extend((answer, self._rule(outcome[-1]), len(changes)))
+                for pair in changes:
+                    new.extend(pair)
+            self._told[part] = len(footprints.paths)
+
+    def _learn(self, code: int, first: int, second: int) -> None:
+        if code not in (LACKS_SHARED, LACKS_CLOCK):
+            super()._learn(code, first, second)
+            return
+        part = OF_CLOCKS if code == LACKS_CLOCK else OF_SHARED
+        self._footprints(part).leaf(self._state(part, first), second)
+        self._tell_paths()
+
+    def _judge(self, part: int, number: int) -> Violation | None:
+        machine = self._machine
+        if part == OF_SHARED:
+            return machine.sharing.audited(self._state(part, number))
+        return machine.watching.audited(self._state(part, number)) if machine.machine.drains else None

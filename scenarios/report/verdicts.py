@@ -55,7 +55,9 @@ def proof(result: Result) -> str:
     """Whether every interleaving was searched, or else how much of it."""
     if result.complete:
         return "complete"
-    return f"not complete ({result.seen:,} states seen)" if result.seen else "not complete"
+    why = f"not complete: {result.stopped}" if result.stopped else "not complete"
+    kept = f", kept in {result.kept}" if result.kept is not None else ""
+    return f"{why} ({result.seen:,} states seen{kept})" if result.seen else why
 
 
 def unproved(results: Sequence[Result]) -> Iterable[str]:
@@ -199,6 +201,8 @@ def as_json(result: Result) -> dict[str, Any]:
             "states": result.seen,
             "reductions": list(result.reductions),
             "collision_odds": 0.0,
+            "stopped": result.stopped or None,
+            "kept": None if result.kept is None else str(result.kept),
         },
         "elapsed_s": round(result.elapsed_s, 6),
         "witness": witness,

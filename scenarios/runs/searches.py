@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from emulator.checks.violation import Violation
-from emulator.explore.compiled.runs import exhaust, search
+from emulator.explore.compiled.runs import search
 from emulator.explore.ddmin import shrink
-from emulator.explore.exhaustive import shortest
+from emulator.explore.exhaustive import Exhausted, shortest
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
 from emulator.explore.search import Limits
@@ -26,6 +26,7 @@ from emulator.machine.litmus import LitmusMachine
 from emulator.machine.referee import Referee
 from scenarios.drawing.columns import draw
 from scenarios.files.witness import Witness, save
+from scenarios.runs.proofs import TIME, Watch, alone, prove
 from scenarios.runs.verdict import Job, Result, Settings, reason
 from scenarios.subjects.subject import Subject, faults_in_one_line, program_problem
 from scenarios.usage import UsageProblem
@@ -39,15 +40,14 @@ FIRST: Final = 200
 DETOURS: Final = 200
 SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
-MAX_STATES: Final = 20_000_000
 PROOF_STATES: Final = 2_000_000
 SHORTEST_STATES: Final = 60_000
 
 OPINION_SHARE: Final = 0.1
 OPINION_RUNS: Final = 10
 
-Look = Callable[[int], None]
-"""Called every now and then with the schedules of the present result that are done."""
+Look = Callable[[int, str], None]
+"""Called every now and then with the schedules of the present result that are done, and how far it is."""
 
 Stop = Callable[[], bool]
 """Looks, and says whether time is up."""
@@ -71,13 +71,13 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
     deadline = began + (settings.seconds or float("inf"))
 
     def stop() -> bool:
-        look(result.schedules)
+        look(result.schedules, "")
         return time.monotonic() > deadline
 
     machine = job.subject.litmus_machine()
     with faults_in_one_line(job.subject), closing(LearnedMachine(machine)) as explorer:
         if settings.strategy == EXHAUSTIVE:
-            _every(result, explorer, settings, stop)
+            _prove(result, explorer, settings, look)
         else:
             _search(result, explorer, settings, workers, stop)
         reached = explorer.reached | result.reached
@@ -138,25 +138,35 @@ def _spread(result: Result, settings: Settings, workers: SearchWorkers, stop: St
 
 
 def _every(result: Result, explorer: LearnedMachine, settings: Settings, stop: Stop) -> bool:
-    """Every interleaving, or as many as time and the number of states allow; whether that is an answer.
-
-    Within the portfolio nothing else counts.
-    """
-    alone = settings.strategy == EXHAUSTIVE
-    tally = exhaust(explorer, stop, settings.states or (MAX_STATES if alone else PROOF_STATES))
-    result.seen, result.reductions = tally.states, tally.reductions
+    """Every interleaving, within the portfolio: whether as many as it takes on are an answer."""
+    watch = Watch(explorer, settings.memory, lambda: TIME if stop() else "", lambda text: None)
+    tally = alone(explorer, watch, settings.states or PROOF_STATES)
     answered = tally.complete or tally.violation is not None or tally.endless > 0
-    if answered or alone:
-        result.add(tally)
-        result.states, result.saved = tally.states, tally.saved
-        # What never ends has not been judged at its end.
-        result.complete = tally.complete and not tally.endless
-        if tally.endless:
-            result.endless = (
-                f"{tally.endless} states from which no run ends, such as the one after the schedule "
-                f"{format_schedule(tally.endless_schedule)!r}"
-            )
+    if answered:
+        _take(result, tally)
+    result.seen, result.reductions = tally.states, tally.reductions
     return answered
+
+
+def _prove(result: Result, explorer: LearnedMachine, settings: Settings, look: Look) -> None:
+    """Every interleaving, whatever comes of it."""
+    tally = prove(result.job.subject, explorer, settings, lambda text: look(0, text))
+    _take(result, tally)
+    result.seen, result.reductions, result.stopped = tally.states, tally.reductions, tally.stopped
+    if tally.stopped and settings.resume is not None and settings.resume.exists():
+        result.kept = settings.resume
+
+
+def _take(result: Result, tally: Exhausted) -> None:
+    result.add(tally)
+    result.states, result.saved = tally.states, tally.saved
+    # What never ends has not been judged at its end.
+    result.complete = tally.complete and not tally.endless
+    if tally.endless:
+        result.endless = (
+            f"{tally.endless} states from which no run ends, such as the one after the schedule "
+            f"{format_schedule(tally.endless_schedule)!r}"
+        )
 
 
 def _second_opinion(result: Result, machine: LitmusMachine, settings: Settings, seconds: float) -> None:
@@ -236,7 +246,7 @@ def results(
     jobs: Sequence[Job],
     settings: Settings,
     workers: SearchWorkers | None,
-    look: Callable[[Job, int], None],
+    look: Callable[[Job, int, str], None],
 ) -> Iterator[Result]:
     """Every job's result, in order; what is wrong with one of them is its result."""
     gc.freeze()

@@ -55,7 +55,9 @@ class Job:
 class Settings:
     """How to search, and where to save what is found. `seconds` limits each result.
 
-    `states` limits each search of every interleaving; None: what the strategy is worth.
+    `states` limits each search of every interleaving; None: what the strategy is worth. `memory` is in bytes.
+    `workers` share out an exhaustive search, on the Ray cluster at `address` if that is given; what is not
+    finished is kept in the file `resume` and gone on with from there.
     """
 
     strategy: str = "portfolio"
@@ -65,6 +67,10 @@ class Settings:
     seed: int = 0
     folder: Path = Path("witnesses")
     states: int | None = None
+    memory: int | None = None
+    workers: int = 1
+    address: str | None = None
+    resume: Path | None = None
 
 
 @dataclass(slots=True)
@@ -74,7 +80,8 @@ class Result:
 
     `violation` was found in run number `run` by `found_by`, at the end of `schedule`; a witness is made of
     that. `reached`: the counters that runs in other processes counted. `seen` states had the search of every
-    interleaving entered, with these `reductions`, whether or not that was an answer.
+    interleaving entered, with these `reductions`, whether or not that was an answer; `stopped` says why it
+    was none, and what there is of it is `kept` in a file.
     """
 
     job: Job
@@ -86,6 +93,8 @@ class Result:
     saved: int | None = None
     complete: bool = False
     seen: int = 0
+    stopped: str = ""
+    kept: Path | None = None
     reductions: tuple[str, ...] = ()
     elapsed_s: float = 0.0
     unreached: tuple[str, ...] = ()

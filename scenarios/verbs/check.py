@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from actors.errors import SessionError
+from actors.signals import Terminated
 from emulator.explore.strategies import STRATEGIES, UnknownStrategy, find_strategy
 from scenarios.disk import file_problems
 from scenarios.history import BUGS
@@ -21,6 +23,7 @@ from scenarios.litmus import LITMUS
 from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.document import stop
+from scenarios.runs.proofs import INTERRUPTED, TERMINATED
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
 from scenarios.subjects.programs import LitmusName, litmus_named
@@ -66,7 +69,9 @@ STATES_ALL: Final = 300_000
 @options.heed
 @options.seconds("For each result, at most.")
 @options.seed()
-@options.workers("Processes that share the runs of each result (on Ray); an exhaustive search uses one.")
+@options.workers("Processes that share the runs of each result, or the states if exhaustive (on Ray).")
+@options.address
+@options.memory
 @click.option(
     "--states",
     type=options.COUNT,
@@ -81,6 +86,12 @@ STATES_ALL: Final = 300_000
     show_default=True,
     metavar="DIR",
     help="Where witness files go.",
+)
+@click.option(
+    "--resume",
+    type=options.FILE,
+    metavar="FILE",
+    help="Keep an exhaustive search here if it has to stop; the same command goes on from there.",
 )
 @options.json_
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, version 1.")
@@ -128,7 +139,8 @@ def check(
     if click.get_current_context().get_parameter_source("folder") is not ParameterSource.DEFAULT:
         with file_problems(f"--save: {search['folder']}", "a folder for witnesses"):
             search["folder"].mkdir(parents=True, exist_ok=True)
-    settings = Settings(strategy, schedules, states=states, **search)
+    settings = Settings(strategy, schedules, states=states, workers=workers, **search)
+    _check_exhaustive(settings, jobs)
     many = every or len(jobs) > 1
     finished: list[Result] = []
     told = 0
@@ -147,10 +159,10 @@ def check(
 
     with exits.told(tell), _pool(workers, settings) as pool, bars() as news:
 
-        def look(job: Job, done: int) -> None:
+        def look(job: Job, done: int, text: str) -> None:
             share = 0.0 if strategy == EXHAUSTIVE else done / settings.schedules
             name = f"{job.subject.name} {job.subject.policy} {job.subject.arch}"
-            text = f"{done:,} schedules" if done else ""
+            text = f"{done:,} schedules" if done else text
             news.show(name, (len(finished) + share) / len(jobs), text, row="search")
 
         for result in results(jobs, settings, pool, look):
@@ -166,6 +178,10 @@ def check(
                         details = verbose or not many or not one.ok
                         _echo(report.in_words(one, details, terminal_width()))
                         told += 1
+            if result.stopped == INTERRUPTED:
+                raise KeyboardInterrupt
+            if result.stopped in TERMINATED:
+                raise Terminated(128 + signal.Signals[result.stopped])
     errors = [result.error for result in finished if result.error]
     if errors:
         distinct = len(dict.fromkeys(errors))
@@ -197,6 +213,19 @@ def _known_strategy(name: str) -> None:
         find_strategy(name)
     except UnknownStrategy as problem:
         raise UsageProblem(f"--strategy: {problem}, or {EXHAUSTIVE}") from None
+
+
+def _check_exhaustive(settings: Settings, jobs: Sequence[Job]) -> None:
+    """UsageProblem for options that only an exhaustive search has."""
+    wanted = {"--address": settings.address, "--resume": settings.resume}
+    for option, value in wanted.items():
+        if value is not None and settings.strategy != EXHAUSTIVE:
+            raise UsageProblem(f"{option}: only with --strategy {EXHAUSTIVE}")
+    if settings.resume is not None and len(jobs) > 1:
+        raise UsageProblem(
+            f"--resume: a file is of one search, and these are {len(jobs)}; "
+            "one test with one --policy and one --arch"
+        )
 
 
 def tests_named(names: Sequence[str], every: bool) -> list[LitmusName]:

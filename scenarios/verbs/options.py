@@ -6,6 +6,7 @@ What can be seen in the option's value alone is refused here, in one line.
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -29,6 +30,10 @@ MAX_WORKERS: Final = 64
 COUNT: Final = click.IntRange(1, 10**9)
 FILE: Final = click.Path(path_type=Path)
 _SEED: Final = click.IntRange(0, MAX_SEED)
+
+LEAST_MEMORY: Final = 128 << 20
+MOST_MEMORY: Final = 1 << 50
+_BYTES: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([KMGTkmgt])(?:i?[Bb])?")
 
 Option = Callable[[Any], Any]
 
@@ -65,6 +70,17 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     if value is not None and not value.strip():
         raise UsageProblem("--address: it is empty; HOST:PORT of a Ray cluster, or leave it out")
     return value
+
+
+def _bytes(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    """A number, and K, M, G or T (of 1024 each) behind it."""
+    if value is None:
+        return None
+    found = _BYTES.fullmatch(value.strip())
+    amount = int(float(found[1]) * 1024 ** (1 + "KMGT".index(found[2].upper()))) if found else 0
+    if not LEAST_MEMORY <= amount <= MOST_MEMORY:
+        raise UsageProblem(f"--memory: {value!r}; an amount such as 512M or 4G, from 128M to 1024T")
+    return amount
 
 
 def policies(text: str, default: Sequence[str] = ()) -> Option:
@@ -207,6 +223,12 @@ address = click.option(
     metavar="HOST:PORT",
     callback=_address,
     help="Use this Ray cluster instead of starting Ray here.",
+)
+memory = click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=_bytes,
+    help="Searches of every interleaving end, not complete, before they have taken so much (512M, 4G).",
 )
 trace = click.option("--trace", type=FILE, metavar="FILE", help="For replay: the trace to replay.")
 every = click.option("--all", "every", is_flag=True, help="Every shipped litmus test.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from emulator.explore.compiled.share import Report
 from emulator.explore.compiled.sharing_out import MEMORY, STATES, Here, Lost, Progress, SharedSearch
 from emulator.explore.compiled.teacher import Forgetful
 from emulator.explore.cycles import on_cycles
@@ -130,11 +132,11 @@ class Mortal(Here):
 
     orders = 0
 
-    def receive(self) -> Iterator[tuple[int, object, list[object]]]:  # type: ignore[override]
+    def receive(self, patient: bool) -> Iterator[tuple[int, Report, list[Any]]]:
         self.orders += 1
         if self.orders > 9:
             raise Lost("worker 1 is gone")
-        return super().receive()  # type: ignore[return-value]
+        return super().receive(patient)
 
 
 def test_a_process_that_is_gone_leaves_no_proof() -> None:

@@ -15,6 +15,7 @@ import pytest
 from emulator.explore.exhaustive import Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine
 from emulator.machine.litmus import Expectation
+from scenarios.runs import proofs
 from scenarios.runs import searches as check
 from scenarios.runs.verdict import plan
 from scenarios.subjects.programs import LitmusName, litmus_named
@@ -162,7 +163,7 @@ def test_a_proof_that_the_plain_engine_contradicts_is_no_answer(
         monkeypatch.setattr(machine, "options", lambda *cpu: options(*cpu) if cpu else options()[:1])
         return exhaust(machine, *rest)
 
-    monkeypatch.setattr(check, "exhaust", one_schedule)
+    monkeypatch.setattr(proofs, "exhaust", one_schedule)
     (folder / "race.py").write_text(HEAD + RACE)
     options = ("--policy", "immediate", "--arch", "sc", "--strategy", "exhaustive", "--json")
     assert migrc("check", "race.py", *options) == 70

@@ -6,7 +6,9 @@ states are numbered where they are met.
 
 from __future__ import annotations
 
+import itertools
 from array import array
+from collections.abc import Callable
 from typing import Any, Final
 
 from emulator.checks.violation import Violation
@@ -15,6 +17,7 @@ from emulator.explore.compiled.graphs import (
     LACKS_CLOCK,
     LACKS_SHARED,
     LACKS_TOUCHED,
+    LOOK,
     NO_NUMBER,
     OF_CLOCKS,
     OF_SHARED,
@@ -27,6 +30,7 @@ from emulator.explore.learned import LearnedMachine
 from emulator.explore.persistent import PersistentSets
 
 _HEAD: Final = 3  # words of every report, before what lacks and what is told besides
+_ASKED_EVERY: Final = 256  # times that something lacked
 _MOST_CELLS: Final = 512  # of one part
 
 
@@ -43,13 +47,13 @@ class Composed(Graphs):
         count = self._hand_over(self._new)
         self._words(self._report_at, 1)[0] = count
 
-    def _go_on(self, name: str) -> tuple[int, Any]:
+    def _go_on(self, name: str, stop: Callable[[], bool] = lambda: False) -> tuple[int, Any]:
         """Until the compiled side stops, or wants to be looked at: why, and where the rest of its report is.
 
-        What it lacks is learnt.
+        What it lacks is learnt. `stop` is asked now and then.
         """
         go_on = self._calls[name]
-        while True:
+        for turn in itertools.count(1):
             go_on(self._store)
             _, code, lacks = self._words(self._report_at, _HEAD)
             if not LACKS_SHARED <= code <= LACKS_TOUCHED:
@@ -60,6 +64,9 @@ class Composed(Graphs):
                 self._learn(code, first, second)
             self._known = (self._machine.sharing, self._machine.edges_learnt(), self._sets)
             self._teach()
+            if turn % _ASKED_EVERY == 0 and stop():
+                return LOOK, self._report_at + 4 * (_HEAD + 2 * lacks)
+        raise AssertionError("numbers do not end")
 
     def _load(self) -> None:
         """Hand over what has been learnt elsewhere since the last time."""

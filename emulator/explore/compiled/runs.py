@@ -35,7 +35,7 @@ def search(
 ) -> Tally:
     """As `search.search`; `strategy` has led no run yet."""
     if limits.schedules >= WORTHWHILE and isinstance(explorer, LearnedMachine) and walks(explorer, strategy):
-        walker = _walker(explorer)
+        walker = walker_of(explorer)
         if walker is not None:
             with suppress(TooLarge):
                 return walker.search(strategy, seed, limits, stop, first_run)
@@ -54,14 +54,14 @@ def exhaust(
         few = exhaust_in_python(machine, stop, FEW, reduce, all_rules)
         if few.complete or few.states <= FEW:
             return few
-        walker = _walker(machine)
+        walker = walker_of(machine)
         if walker is not None:
             with suppress(TooLarge):
                 return walker.exhaust(stop, max_states, reductions(reduce, machine), all_rules)
     return exhaust_in_python(machine, stop, max_states, reduce, all_rules)
 
 
-def _walker(machine: LearnedMachine) -> Walker | None:
+def walker_of(machine: LearnedMachine) -> Walker | None:
     """The machine's walker; None on a platform for which there is no WebAssembly runtime."""
     walker: Walker | None = machine.walker
     if walker is None:

@@ -77,8 +77,8 @@ class Crew(Protocol):
     def send(self, share: int, order: Order, parcels: Sequence[Any]) -> None:
         """Have a share carry out an order; nothing else is under way there."""
 
-    def receive(self) -> Iterator[tuple[int, Report, list[Any]]]:
-        """Reports that have come, with a parcel for each share; none if that takes long."""
+    def receive(self, patient: bool) -> Iterator[tuple[int, Report, list[Any]]]:
+        """Reports that have come, with a parcel for each share; who is patient waits a while for one."""
 
     def ask(self, share: int, question: str, *arguments: Any) -> Any:
         """What a method of a share answers, where nothing is under way."""
@@ -88,7 +88,7 @@ class Crew(Protocol):
 
 
 class Here:
-    """A crew in this very process."""
+    """A crew in this very process, whose memory the caller knows."""
 
     def __init__(self, count: int, cpus: int) -> None:
         self.count = count
@@ -96,9 +96,10 @@ class Here:
         self._reports: deque[tuple[int, Report, list[Any]]] = deque()
 
     def send(self, share: int, order: Order, parcels: Sequence[Any]) -> None:
-        self._reports.append((share, *self._shares[share].work(order, parcels)))
+        report, sent = self._shares[share].work(order, parcels)
+        self._reports.append((share, report._replace(memory=0), sent))
 
-    def receive(self) -> Iterator[tuple[int, Report, list[Any]]]:
+    def receive(self, patient: bool) -> Iterator[tuple[int, Report, list[Any]]]:
         while self._reports:
             yield self._reports.popleft()
 
@@ -128,7 +129,8 @@ class Unfinished(NamedTuple):
 class SharedSearch:
     """A search of one machine by these reductions. ImportError and TooLarge as `Graphs` raises them.
 
-    `can_go_on`: it was stopped and has lost nothing, so that it can be kept.
+    `searching`: it has not met all states yet. `can_go_on`: it was stopped then and has lost nothing, so that
+    it can be kept.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class SharedSearch:
         stop: Stop,
         spare: Spare = lambda taken: None,
     ) -> None:
+        self.searching = True
         self.can_go_on = False
         self._teacher = Teacher(machine, names)
         self._names = names
@@ -194,6 +197,7 @@ class SharedSearch:
 
     def _on(self, errand: int) -> str:
         """Have shares work until nothing moves any more; or why it had to end."""
+        self.searching = errand == SEARCH
         idle = set(self._all)
         turned = [errand == SEARCH for _ in self._all]
         ended = ""
@@ -204,15 +208,15 @@ class SharedSearch:
                     idle.remove(share)
                     self._send(share, errand)
             if len(idle) == len(self._all) and (ended or not self._wanted):
-                self.can_go_on = errand == SEARCH and bool(ended) and self._broken is None
+                self.can_go_on = self.searching and bool(ended) and self._broken is None
                 assert ended or not any(one is None or one.waiting for one in self._reports)
                 return ended
-            for share, report, parcels in self._crew.receive():
+            for share, report, parcels in self._crew.receive(patient=ended != "" or not self._wanted):
                 idle.add(share)
                 ended = self._heard(share, report, parcels) or ended
-            ended = ended or self._stop(self.progress())
             if self._wanted and not ended:
                 self._teacher.teach(self._wanted.popleft())
+            ended = ended or self._stop(self.progress())
 
     def _has_to_do(self, share: int) -> bool:
         report = self._reports[share]
@@ -327,16 +331,18 @@ class SharedSearch:
             for first in range(0, kept.states, PIECE):
                 yield self._crew.ask(share, "kept_states", first)
 
-    def come_back(self, unfinished: Unfinished, blocks: Iterator[bytes]) -> None:
-        """Go on from there with `run`. Forgetful if the programs are others."""
+    def come_back(self, unfinished: Unfinished, blocks: Iterator[bytes]) -> str:
+        """Be ready to `run` on from there; else why it had to stop. Forgetful if the programs are others."""
+        why = self._teacher.repeat(next(blocks), unfinished.course, lambda: self._stop(self.progress()))
+        if why:
+            return why
         self._rounds, self._steps = unfinished.rounds, unfinished.steps
-        self._teacher.repeat(next(blocks), unfinished.course)
         spare, self._spare = self._spare, lambda taken: None
         for share in self._all:
             self._send(share, SEARCH, 0)
         waited = set(self._all)
         while waited:
-            for share, _, _ in self._crew.receive():
+            for share, _, _ in self._crew.receive(patient=True):
                 waited.remove(share)
         for share, kept in enumerate(unfinished.shares):
             waiting = next(blocks)
@@ -347,3 +353,4 @@ class SharedSearch:
             self._reports[share] = report
             self._again[share] = True
         self._spare = spare
+        return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -23,6 +23,7 @@ from emulator.explore.persistent import PersistentSets
 from emulator.hardware.cpu import Transition
 
 _ASKED: Final = struct.Struct("<IIII")
+_ASKED_EVERY: Final = 256
 _LOOKED: Final = 0  # among what was asked: what CPUs can reach was found out anew
 
 
@@ -126,12 +127,17 @@ class Teacher(Graphs):
             machine.finish()
         return machine.violation, tuple(machine.path)
 
-    def repeat(self, asked: bytes, course: str) -> None:
-        """Learn again what another teacher of the same programs was asked. Forgetful if it goes otherwise."""
+    def repeat(self, asked: bytes, course: str, stop: Callable[[], str]) -> str:
+        """Learn again what another teacher of the same programs was asked, or say why it had to stop.
+
+        Forgetful if it goes otherwise.
+        """
         self._known_answers.clear()
         self.asked.clear()
         try:
-            for one in _ASKED.iter_unpack(asked):
+            for number, one in enumerate(_ASKED.iter_unpack(asked)):
+                if number % _ASKED_EVERY == 0 and (why := stop()):
+                    return why
                 if one[0] == _LOOKED:
                     self.look()
                 else:
@@ -141,3 +147,4 @@ class Teacher(Graphs):
         if self.course != course:
             raise Forgetful
         self.lessons = [b"".join(self.lessons)]
+        return ""

@@ -57,6 +57,9 @@ def _members(strategy: Strategy) -> tuple[_Member, ...] | None:
 class Walker(Composed):
     """The compiled side of one learned machine. Raises as `Graphs` does."""
 
+    states = 0
+    """That an exhaustive search had met when it was last looked at."""
+
     # --- runs ----------------------------------------------------------------------------------
 
     def search(
@@ -115,6 +118,11 @@ class Walker(Composed):
 
     # --- every interleaving --------------------------------------------------------------------
 
+    def mib(self) -> int:
+        """What it has of memory by now, in MiB."""
+        taken: int = self._memory.data_len(self._store)
+        return taken >> 20
+
     def limit_memory(self, mib: int) -> None:
         """An exhaustive search ends, not complete, before it takes more; there are 4 GiB at most."""
         self._call("limit_memory", mib)
@@ -137,7 +145,8 @@ class Walker(Composed):
                 if sets is not None:
                     self._rely_on(sets)
                 while True:
-                    code, at = self._go_on("exhaust_on")
+                    code, at = self._go_on("exhaust_on", stop)
+                    self.states = self._words(at, 1)[0]
                     if code != LOOK or stop():
                         break
                 machine.settle()

@@ -39,6 +39,9 @@ _HEADER, _BLOCK, _END = range(3)
 _RIGHT: Final = "a recording that migrc run made"
 _SHIPPED: Final = Path(__file__).parents[1] / "traces" / "data"
 
+MOST_TRANSITIONS: Final = {"litmus": 10**6, "workload": 2**32}
+"""Of any run: a litmus test is taken to have no end much earlier, and a workload takes days for so many."""
+
 Block = tuple[tuple[int, ...], int]
 
 
@@ -187,13 +190,17 @@ class Recording:
 
     def blocks(self) -> Iterator[Block]:
         """Every good block, in order; to be called once."""
-        number = 0
+        number = taken = 0
         while (content := self._next()) is not None:
             if content[0] == _END:
                 self._take_end(content, number)
                 return
             if not self._good_block(content):
                 self._unusable(f"block {number + 1} has other content than events and a checksum", True)
+                return
+            taken += sum(content[1][2::3])
+            if taken > MOST_TRANSITIONS[self.header.kind]:
+                self._unusable(f"block {number + 1} has more transitions than a run takes", True)
                 return
             number += 1
             yield content[1], content[2]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NotRequired
+
+from typing_extensions import TypedDict
 
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge

@@ -8,6 +8,7 @@ dropped.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import math
@@ -16,10 +17,15 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, NotRequired, TypedDict
+from typing import IO, Any, Final, NamedTuple, NotRequired
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from emulator.measure.histogram import Histogram
+from emulator.measure.vmstat import COUNTERS
 from scenarios.disk import file_problems
-from scenarios.runs.document import Run
+from scenarios.runs.document import LATENCIES, Run
 from scenarios.runs.timed import timed_run
 from scenarios.subjects.header import content_hash, project_version
 from scenarios.subjects.subject import Subject
@@ -52,6 +58,19 @@ class Finished(TypedDict):
     values: dict[str, str]
     policy: str
     run: Run
+
+
+_FINISHED: Final = TypeAdapter(Finished)
+_SUMMARY: Final = Histogram().summary().keys()
+_IDENTITY: Final = TypeAdapter(dict[str, Any])
+
+
+def _check_counts(run: Run) -> None:
+    """ValueError if something is missing that a report shows."""
+    latencies = [run["ipi_latency_ns"].get(kind, {}) for kind in LATENCIES]
+    missing = set(COUNTERS) - run["vmstat"].keys() or any(_SUMMARY - one.keys() for one in latencies)
+    if missing or "shootdown_share" not in run:
+        raise ValueError(missing)
 
 
 class SweepDocument(TypedDict):
@@ -207,6 +226,10 @@ class ResultFile:
                     # Devices and pipes: what is written there is not there when the sweep goes on.
                     raise UsageProblem(f"--out {path}: no regular file; the path of one, or of a new one")
                 self._file = self._open.enter_context(path.open("r+b" if path.exists() else "w+b"))
+                try:
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UsageProblem(f"--out {path}: another sweep writes it; another file") from None
                 self._read(self._file, self._sweep)
                 self._open = self._open.pop_all()
         return self
@@ -244,10 +267,10 @@ class ResultFile:
         keys = [axis.key for axis in sweep.axes]
         for number, line in enumerate(lines, 2):
             try:
-                finished: Finished = json.loads(line)
+                finished = _FINISHED.validate_json(line, strict=True)
+                _check_counts(finished["run"])
                 point = points[tuple(finished["values"][key] for key in keys), finished["policy"]]
-                finished["run"]["elapsed_ns"]
-            except (ValueError, LookupError, TypeError):
+            except (ValueError, LookupError):
                 raise UsageProblem(
                     f"--out {self._path}: line {number} is damaged; remove that line, or another file"
                 ) from None
@@ -257,10 +280,10 @@ class ResultFile:
 
     def _compare(self, first: bytes, wanted: dict[str, Any]) -> None:
         try:
-            found = json.loads(first)
+            found = _IDENTITY.validate_json(first)
             if "migrc_sweep" not in found:
                 raise ValueError
-        except (ValueError, TypeError):
+        except ValueError:
             raise self._no_sweep() from None
         for key, value in wanted.items():
             if found.get(key) != value:

@@ -1,4 +1,4 @@
-"""Files with bytes and values changed: every verb that reads them ends as README says. The benchmark has more."""
+"""Files with bytes and values changed: every verb that reads them ends as README says."""
 
 from __future__ import annotations
 

@@ -25,33 +25,7 @@
 
 #include "guest.h"
 
-#define TRACING "/sys/kernel/tracing/"
 #define CPUS 4
-
-static void write_to(const char *path, const char *text)
-{
-	int file = open(path, O_WRONLY | O_TRUNC);
-
-	if (file < 0 || write(file, text, strlen(text)) < 0)
-		printf("guest: %s: %s\n", path, strerror(errno));
-	close(file);
-}
-
-/* In every loop that spins: it lets QEMU go on with the next CPU at once. */
-static void relax(void)
-{
-	__asm__ volatile("pause");
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	if (sched_setaffinity(0, sizeof(set), &set))
-		die("sched_setaffinity");
-}
 
 /* ---- threads on other CPUs ---- */
 
@@ -293,15 +267,6 @@ static void run_case(const char *name, const char *configuration)
 
 /* ---- process 1 ---- */
 
-static void load_module(const char *path, const char *arguments)
-{
-	int file = open(path, O_RDONLY);
-
-	if (syscall(SYS_finit_module, file, arguments, 0))
-		die(path);
-	close(file);
-}
-
 static void copy(const char *from, const char *to)
 {
 	static char block[1 << 16];
@@ -345,18 +310,6 @@ static void prepare_kernel(void)
 		 "p:switched switch_mm_irqs_off next=%si task=%dx\n");
 	write_to(TRACING "events/kprobes/enable", "1");
 	write_to(TRACING "events/tlb/tlb_flush/enable", "1");
-}
-
-static void to_line(int line, const char *text, size_t length)
-{
-	while (length) {
-		ssize_t done = write(line, text, length);
-
-		if (done <= 0)
-			die("second serial line");
-		text += done;
-		length -= done;
-	}
 }
 
 /* What was traced, without the comments and up to the field that says on which CPU. */
@@ -409,7 +362,6 @@ static void run_all(int line)
 
 int main(int argc, char **argv)
 {
-	struct termios raw;
 	int line;
 
 	setvbuf(stdout, NULL, _IONBF, 0);
@@ -420,11 +372,7 @@ int main(int argc, char **argv)
 	}
 	prepare_kernel();
 	pin(0);
-	line = open("/dev/ttyS1", O_WRONLY | O_NOCTTY);
-	if (line < 0 || tcgetattr(line, &raw))
-		die("/dev/ttyS1");
-	cfmakeraw(&raw);
-	tcsetattr(line, TCSANOW, &raw);
+	line = second_line();
 	run_all(line);
 	to_line(line, "OVER\n", 5);
 	tcdrain(line);

@@ -1,8 +1,8 @@
 /* What the two parts of the recorder's guest share. */
-#include <stddef.h>
 #include <sys/types.h>
 
-#define PAGE 4096UL
+#include "basics.h"
+
 #define TABLE (1UL << 30)	/* 1 GiB: the first page of a table of every level but the top */
 #define AREA ((char *)TABLE + 16 * PAGE)
 
@@ -22,7 +22,6 @@ extern const char *failed;
 extern pid_t child;
 
 const struct operation *find_operation(const char *name);
-void die(const char *what);
 void own_pages(void);
 void read_area(void);
 void list_pages(char *at, size_t count, size_t step);

@@ -39,12 +39,6 @@ size_t pages;	/* the number in the operation's name */
 static int fd = -1;	/* the file that is mapped, if one is */
 const char *failed;	/* what did not do what it was to do */
 
-void die(const char *what)
-{
-	printf("guest: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
 /* ---- memory ---- */
 
 static char *map_at(char *at, size_t count, int prot, int flags, int file)

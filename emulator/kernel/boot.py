@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from emulator.hardware.cpu import Context, Program
-from emulator.hardware.operations import AtomicAdd, Store, VmaInsert, WaitFor
+from emulator.hardware.operations import AtomicAdd, FolioPut, Store, VmaInsert, WaitFor
 from emulator.kernel.mmu_gather import exit_mmap
-from emulator.kernel.mmzone import FAST_NODE, KSWAPD_STOPPED, KSWAPD_WAITING, kswapd_pid
+from emulator.kernel.mmzone import KSWAPD_STOPPED, KSWAPD_WAITING, kswapd_pid
 from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu, Task
 from emulator.kernel.sched import (
     THREADS_DONE,
@@ -66,9 +66,10 @@ class UserSpace(Protocol):
 
 
 def add_kswapd(cpu: PerCpu) -> None:
-    """kswapd_run: the fast tier's kswapd, asleep, for when it is on this CPU."""
-    daemon = Task(kswapd_pid(FAST_NODE), INIT_MM, PF_KSWAPD, runnable=False)
-    cpu.add_task(daemon, task_program(cpu, daemon, kswapd(cpu, daemon, FAST_NODE)))
+    """kswapd_run: the kswapd of each node, asleep, for when it is on this CPU."""
+    for node in range(len(cpu.parameters.watermarks)):
+        daemon = Task(kswapd_pid(node), INIT_MM, PF_KSWAPD, runnable=False)
+        cpu.add_task(daemon, task_program(cpu, daemon, kswapd(cpu, daemon, node)))
 
 
 def vma_gets_hints(cpu: PerCpu, vma: Vma) -> bool:
@@ -88,7 +89,8 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
             for mm, vmas in areas.items():
                 for vma in vmas:
                     await VmaInsert(mm, *vma)
-            await Store(f"{KSWAPD_WAITING}.{FAST_NODE}", 1)
+            for node in range(len(cpu.parameters.watermarks)):
+                await Store(f"{KSWAPD_WAITING}.{node}", 1)
             await Store(BOOTED, 1)
         await WaitFor(BOOTED, 1)
         add_kswapd(cpu)
@@ -127,6 +129,8 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
         if cpu.number == 0 and not threads:
             start_shutdown()
         await cpu_startup_entry(cpu)
+        for pfn in cpu.page_tables:
+            await FolioPut(pfn)
 
     program = start_kernel()
     cpu.idle.context = Context(program)
@@ -136,9 +140,11 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
 async def shutdown(cpu: PerCpu, user: UserSpace, areas: dict[int, tuple[Vma, ...]]) -> None:
     """Wait for every thread, then stop kswapd, free the address spaces, drain, stop the CPUs."""
     await wait_event(cpu, THREADS_DONE, user.thread_count())
+    nodes = len(cpu.parameters.watermarks)
     for one in range(cpu.parameters.cpus):
-        await call_on(cpu, one, kthread_stop_ipi, kswapd_pid(FAST_NODE))
-    await wait_event(cpu, KSWAPD_STOPPED, cpu.parameters.cpus)
+        for node in range(nodes):
+            await call_on(cpu, one, kthread_stop_ipi, kswapd_pid(node))
+    await wait_event(cpu, KSWAPD_STOPPED, nodes * cpu.parameters.cpus)
     for mm, vmas in areas.items():
         await exit_mmap(cpu, mm, tuple((vma.start, vma.end) for vma in vmas))
     await cpu.policy.drain(cpu)

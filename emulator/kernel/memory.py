@@ -22,6 +22,7 @@ from emulator.hardware.operations import (
     GetPte,
     Lock,
     LruAdd,
+    PmdRange,
     Series,
     SetPte,
     Unlock,
@@ -107,8 +108,20 @@ async def _map(mm: int, vpn: int, pfn: int, flags: int) -> bool:
     return False
 
 
+async def pte_alloc(cpu: PerCpu, mm: int, vpn: int) -> None:
+    """pte_alloc: where there is no page table yet, a frame for one, GFP_PGTABLE_USER.
+
+    The slow tier's memory is movable, so that a full fast tier means the slow path, which wakes its kswapd:
+    what user memory alone, which goes on in the slow tier, does not. (The frame is kept to the end.)
+    """
+    if not await PmdRange(mm, vpn, vpn + 1):
+        cpu.page_tables.append(await alloc_pages(cpu, 0, (FAST_NODE,)))
+
+
 async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> None:
     """do_anonymous_page, do_read_fault, do_cow_fault or do_shared_fault."""
+    if cpu.parameters.page_table_frames:
+        await pte_alloc(cpu, mm, vpn)
     writable = PRESENT | ACCESSED | RW | DIRTY
     if vma.file == ANONYMOUS:
         if not write and not cpu.parameters.forbids_zeropage:

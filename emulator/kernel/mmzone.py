@@ -7,7 +7,7 @@ question, and the policy is asked when it cannot.
 
 from __future__ import annotations
 
-from emulator.hardware.operations import AllocPages, AtomicXchg, NrFree
+from emulator.hardware.operations import AllocPages, AtomicXchg, Load, NrFree, Store
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.sched import wake_up_process
 
@@ -20,6 +20,8 @@ WMARK_PROMO = 4
 
 KSWAPD_WAITING = "kswapd_waiting"
 KSWAPD_STOPPED = "kswapd_stopped"
+MAX_RECLAIM_RETRIES = 16
+PRIORITY_BITS = 4
 
 
 def wmark_pages(cpu: PerCpu, node: int, mark: int) -> int:
@@ -35,6 +37,11 @@ def kswapd_pid(node: int) -> int:
     return 1 + node
 
 
+def kswapd_progress(node: int) -> str:
+    """How far a node's kswapd is, whatever its CPU: pgdat->kswapd_failures, and the priority below."""
+    return f"kswapd_progress.{node}"
+
+
 async def zone_watermark_ok(cpu: PerCpu, node: int, pages: int, mark: int) -> bool:
     """Would the watermark still hold after taking `pages` pages?"""
     free = await NrFree(node) + await cpu.policy.pending_pages(cpu, node)
@@ -47,9 +54,14 @@ async def wakeup_kswapd(cpu: PerCpu, node: int) -> None:
     kswapd is bound to a node, not to a CPU. Where every CPU is busy, select_task_rq_fair has its waker's to
     choose from and the one where it ran last; over a run each CPU has it as often, and so it is here.
     """
-    if node == FAST_NODE and await AtomicXchg(f"{KSWAPD_WAITING}.{node}", 0):
-        cpu.count("kswapd_wakeups")
-        await wake_up_process(cpu, cpu.number, kswapd_pid(node))
+    if not await AtomicXchg(f"{KSWAPD_WAITING}.{node}", 0):
+        return
+    if await Load(kswapd_progress(node)) >> PRIORITY_BITS >= MAX_RECLAIM_RETRIES:
+        # A hopeless node is left to direct reclaim.
+        await Store(f"{KSWAPD_WAITING}.{node}", 1)
+        return
+    cpu.count("kswapd_wakeups")
+    await wake_up_process(cpu, cpu.number, kswapd_pid(node))
 
 
 async def get_page_from_freelist(cpu: PerCpu, nodes: tuple[int, ...], order: int, mark: int) -> int:
@@ -72,12 +84,15 @@ async def alloc_pages_thisnode(cpu: PerCpu, node: int, order: int) -> int:
     """__alloc_pages for a migration's destination: this node only, no reclaim for it; a frame, or -1.
 
     alloc_misplaced_dst_folio and alloc_demote_folio leave __GFP_DIRECT_RECLAIM out, but the slow path is
-    entered all the same: that is where policies give up what they have pending.
+    entered all the same: that is where policies give up what they have pending. A demotion wakes the slow
+    tier's kswapd there (GFP_NOWAIT), a promotion nobody.
     """
     pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_LOW)
     if pfn < 0 and await cpu.policy.allocation_failed(cpu, order):
         pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_LOW)
     if pfn < 0:
+        if node != FAST_NODE:
+            await wakeup_kswapd(cpu, node)
         await cpu.policy.slowpath_enter(cpu)
         pfn = await get_page_from_freelist(cpu, (node,), order, WMARK_MIN)
         await cpu.policy.slowpath_leave(cpu)

@@ -52,7 +52,7 @@ async def _slowpath_attempts(cpu: PerCpu, order: int, nodes: tuple[int, ...]) ->
         return pfn
     await cpu.policy.slowpath_retry_failed(cpu)
     cpu.count("allocstall_normal")
-    await try_to_free_pages(cpu, nodes[0])
+    await try_to_free_pages(cpu, nodes)
     pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_MIN)
     if pfn < 0 and cpu.parameters.per_cpu_pages:
         # __alloc_pages_direct_reclaim: free pages may be on the lists of other CPUs.

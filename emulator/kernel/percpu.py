@@ -79,7 +79,8 @@ class KernelParameters:
     CPU has a list of free pages, and any may get what another has just freed. `memory_scale`: how many times
     the memory of the machine that is meant is larger; whatever goes by absolute sizes counts in its pages.
     With `forbids_zeropage` (mm_forbids_zeropage) a read of anonymous memory gets a page of its own.
-    With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. Reclaim flushes for and frees
+    With `page_table_frames` a page table costs a frame of the fast tier, as the slow one takes only what can
+    move. With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. Reclaim flushes for and frees
     `reclaim_free_batch` folios at once, 0 for all of its list. Without `uffd_gives_write_back` userfaultfd
     leaves entries read-only that it protects no more. `version` names the kernel whose ways
     these are (`emulator.kernel.versions`). Without `pcid` there is one address-space number, and every switch
@@ -111,6 +112,7 @@ class KernelParameters:
     per_cpu_pages: bool = True
     memory_scale: int = 1
     forbids_zeropage: bool = False
+    page_table_frames: bool = False
     pageout_clears_young: bool = True
     reclaim_free_batch: int = 0
     uffd_gives_write_back: bool = True
@@ -245,6 +247,7 @@ class PerCpu:
         self.numa_scan_period = parameters.numa_scan_period_accesses
         self.numa_scan_at = parameters.numa_scan_period_accesses
         self.numa_scan_seq = 0
+        self.page_tables: list[int] = []  # frames that hold the page tables that this CPU has made
         self._versions = 0
 
     def count(self, counter: str, delta: int = 1) -> None:

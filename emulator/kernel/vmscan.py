@@ -1,7 +1,8 @@
-"""Reclaim of the fast tier (mm/vmscan.c, v6.6): kswapd, aging of the LRU lists, demoting cold folios.
+"""Reclaim of both tiers (mm/vmscan.c, v6.6): kswapd, aging of the LRU lists, demoting cold folios.
 
-That is migration to the slow tier and, where that has no room, dropping pages of files; there is no swap.
-Folios go in batches of SWAP_CLUSTER_MAX, which is also the size of the unmap batches that flush.
+That is migration to the slow tier and, where that has no room or there is none, dropping pages of files.
+There is no swap. Folios go in batches of SWAP_CLUSTER_MAX, which is also the size of the unmap batches
+that flush.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from emulator.hardware.operations import (
     FolioTestFlag,
     IsolateLru,
     Load,
+    NrFree,
     NrLru,
     SmpMb,
     Store,
@@ -27,8 +29,11 @@ from emulator.kernel.mmzone import (
     FAST_NODE,
     KSWAPD_STOPPED,
     KSWAPD_WAITING,
+    MAX_RECLAIM_RETRIES,
+    PRIORITY_BITS,
     WMARK_PROMO,
     kswapd_pid,
+    kswapd_progress,
     zone_watermark_ok,
 )
 from emulator.kernel.pageout import shrink_file_folios
@@ -39,15 +44,47 @@ from emulator.kernel.sched import THREADS_DONE, cond_resched, schedule, wake_up_
 from emulator.memory.folios import PG_REFERENCED
 
 SLOW_NODE = 1
-MAX_RECLAIM_RETRIES = 16
 DEF_PRIORITY = 12  # the first pass looks at 1/4096 of a list
-PRIORITY_BITS: Final = 4
 
 _GIB: Final = 1 << 18  # in pages
+
+# LRU_*_ANON and LRU_*_FILE; and the two of each kind, in `Listed`.
+ANON: Final = False
+FILE: Final = True
+ACTIVE: Final = 0
+INACTIVE: Final = 1
+
+# vm.swappiness, and what would be even (MAX_SWAPPINESS: of both kinds together).
+SWAPPINESS: Final = 60
+MAX_SWAPPINESS: Final = 200
 
 FOLIOREF_RECLAIM = "reclaim"
 FOLIOREF_KEEP = "keep"
 FOLIOREF_ACTIVATE = "activate"
+
+
+class Listed(NamedTuple):
+    """Pages of a node's two lists of one kind, or how many of them are to be looked at."""
+
+    active: int
+    inactive: int
+
+
+class Shrunk(NamedTuple):
+    """Pages that went, and that were looked at."""
+
+    reclaimed: int
+    scanned: int
+
+
+def can_demote(node: int) -> bool:
+    """can_demote: whether there is a slower tier below the node."""
+    return node == FAST_NODE
+
+
+def lru_cost_word(node: int, file: bool) -> str:
+    """lruvec->file_cost, lruvec->anon_cost: pages of that kind that were looked at in vain."""
+    return f"{'file' if file else 'anon'}_cost.{node}"
 
 
 def inactive_is_low(cpu: PerCpu, active: int, inactive: int) -> bool:
@@ -61,9 +98,9 @@ def inactive_is_low(cpu: PerCpu, active: int, inactive: int) -> bool:
     return inactive * ratio < active
 
 
-async def shrink_active_list(cpu: PerCpu, node: int, pages: int) -> None:
+async def shrink_active_list(cpu: PerCpu, node: int, pages: int, file: bool) -> None:
     """shrink_active_list: the oldest active folios become inactive, their accessed bits cleared."""
-    for pfn in await IsolateLru(node, True, pages):
+    for pfn in await IsolateLru(node, True, pages, file):
         await folio_referenced(cpu, pfn)
         cpu.count("pgdeactivate", 1 << await folio_order(cpu, pfn))
         await FolioPutbackLru(pfn, False)
@@ -94,16 +131,17 @@ async def folio_check_references(cpu: PerCpu, pfn: int) -> str:
     return FOLIOREF_ACTIVATE if before or used > 1 else FOLIOREF_KEEP
 
 
-async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int) -> int:
-    """shrink_inactive_list, shrink_folio_list: keep what was used, demote the rest; pages that went.
+async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int, file: bool) -> Shrunk:
+    """shrink_inactive_list, shrink_folio_list: keep what was used, demote the rest.
 
-    The second round is for what the slow tier has no room for: pages of files go back to their files.
+    What has no slower tier below it, or no room there, can go if it is a page of a file, back to that.
     """
     cold = []
-    cold_pages = 0
-    for pfn in await IsolateLru(node, False, pages):
+    scanned = cold_pages = 0
+    for pfn in await IsolateLru(node, False, pages, file):
         size = 1 << await folio_order(cpu, pfn)
         cpu.count("pgscan", size)
+        scanned += size
         references = await folio_check_references(cpu, pfn)
         if references == FOLIOREF_RECLAIM:
             cold.append(pfn)
@@ -114,43 +152,108 @@ async def shrink_inactive_list(cpu: PerCpu, node: int, pages: int) -> int:
         else:
             await FolioPutbackLru(pfn, False)
     if not cold:
-        return 0
+        return Shrunk(0, scanned)
     is_kswapd = cpu.current.flags & PF_KSWAPD != 0
-    failed = await demote_folio_list(cpu, cold)
-    left = sum([1 << await folio_order(cpu, pfn) for pfn in failed])
-    cpu.count("pgdemote_kswapd" if is_kswapd else "pgdemote_direct", cold_pages - left)
-    kept = await shrink_file_folios(cpu, failed, is_kswapd) if failed else []
+    left = cold
+    if can_demote(node):
+        left = await demote_folio_list(cpu, cold)
+        left_pages = sum([1 << await folio_order(cpu, pfn) for pfn in left])
+        cpu.count("pgdemote_kswapd" if is_kswapd else "pgdemote_direct", cold_pages - left_pages)
+    kept = await shrink_file_folios(cpu, left, is_kswapd) if left else []
     for pfn in kept:
         cold_pages -= 1 << await folio_order(cpu, pfn)
         await FolioPutbackLru(pfn, True)
-    return cold_pages
+    return Shrunk(cold_pages, scanned)
 
 
-async def shrink_node(cpu: PerCpu, node: int, priority: int, nr_to_reclaim: int) -> int:
-    """shrink_node, shrink_lruvec: one pass over 1/2^priority of both lists, a cluster at a time, until
-    `nr_to_reclaim` pages went; how many did.
+async def lru_note_cost(cpu: PerCpu, node: int, file: bool, rotated: int, listed: int) -> None:
+    """lru_note_cost: pages that were looked at in vain, by kind; halved when they are more than a quarter of
+    what is `listed`. (Writing pages out costs nothing here.)"""
+    cost = await AtomicAdd(lru_cost_word(node, file), rotated)
+    other = await Load(lru_cost_word(node, not file))
+    if cost + other > listed // 4:
+        await Store(lru_cost_word(node, file), cost // 2)
+        await Store(lru_cost_word(node, not file), other // 2)
 
-    The share is that of lists as long as on the machine that is meant, as clusters are not divided either.
+
+async def get_scan_count(
+    cpu: PerCpu, node: int, priority: int, anon: Listed, file: Listed
+) -> tuple[Listed, Listed]:
+    """prepare_scan_control, get_scan_count: how much to look at of both kinds' lists, in one pass.
+
+    Anonymous folios only where they can be demoted, as there is no swap. Where hardly any pages of files are
+    left, nothing else; where there are plenty of inactive ones, only those. Else swappiness and what has
+    been looked at in vain decide. The share is that of lists as long as on the machine that is meant, as
+    clusters are not divided either.
+    """
+    scale = cpu.parameters.memory_scale
+    high = cpu.parameters.watermarks[node].high
+    files = sum(file)
+    of_anon, of_file = 0, 1
+    if can_demote(node):
+        if not priority:
+            of_anon = 1
+        elif (
+            files <= high
+            and not inactive_is_low(cpu, *anon)
+            and anon.inactive * scale >> priority
+            and files + await NrFree(node) <= high
+        ):
+            of_anon, of_file = 1, 0
+        elif not file.inactive * scale >> priority or inactive_is_low(cpu, *file):
+            anon_cost = await Load(lru_cost_word(node, ANON))
+            file_cost = await Load(lru_cost_word(node, FILE))
+            both = anon_cost + file_cost
+            of_anon = SWAPPINESS * (3 * both + 1) // (both + anon_cost + 1)
+            of_file = (MAX_SWAPPINESS - SWAPPINESS) * (3 * both + 1) // (both + file_cost + 1)
+    whole = of_anon + of_file if priority else 1
+    return (
+        Listed(*[min(pages, (pages * scale >> priority) * of_anon // whole) for pages in anon]),
+        Listed(*[min(pages, (pages * scale >> priority) * of_file // whole) for pages in file]),
+    )
+
+
+async def shrink_node(cpu: PerCpu, node: int, priority: int, nr_to_reclaim: int) -> Shrunk:
+    """shrink_node, shrink_lruvec: one pass over 1/2^priority of all lists, a cluster at a time, until
+    `nr_to_reclaim` pages went. Then the kind of which less is left is done, and the other is looked at in the
+    same proportion.
     """
     cluster = cpu.parameters.swap_cluster_max
-    active, inactive = await NrLru(node)
-    may_deactivate = inactive_is_low(cpu, active, inactive)
-    scale = cpu.parameters.memory_scale
-    active = min(active, active * scale >> priority)
-    inactive = min(inactive, inactive * scale >> priority)
-    demoted = 0
-    while inactive and demoted < nr_to_reclaim:
-        if active:
-            if may_deactivate:
-                await shrink_active_list(cpu, node, min(active, cluster))
-            active -= min(active, cluster)
-        demoted += await shrink_inactive_list(cpu, node, min(inactive, cluster))
-        inactive -= min(inactive, cluster)
+    sizes = Listed(*await NrLru(node, ANON)), Listed(*await NrLru(node, FILE))
+    targets = await get_scan_count(cpu, node, priority, *sizes)
+    left = [list(target) for target in targets]
+    deactivates = [inactive_is_low(cpu, *size) for size in sizes]
+    # Direct reclaim's first pass is not cut short.
+    whole = priority == DEF_PRIORITY and not cpu.current.flags & PF_KSWAPD
+    reclaimed = scanned = 0
+    while left[ANON][INACTIVE] or any(left[FILE]):
+        for file in (ANON, FILE):
+            if inactive := min(left[file][INACTIVE], cluster):
+                left[file][INACTIVE] -= inactive
+                shrunk = await shrink_inactive_list(cpu, node, inactive, file)
+                reclaimed += shrunk.reclaimed
+                scanned += shrunk.scanned
+                rotated = shrunk.scanned - shrunk.reclaimed
+                await lru_note_cost(cpu, node, file, rotated, sum(map(sum, sizes)))
+            if active := min(left[file][ACTIVE], cluster):
+                left[file][ACTIVE] -= active
+                if deactivates[file]:
+                    await shrink_active_list(cpu, node, active, file)
         await end_of_batch(cpu)
-    active, inactive = await NrLru(node)
-    if inactive_is_low(cpu, active, inactive):
-        await shrink_active_list(cpu, node, cluster)
-    return demoted
+        if reclaimed >= nr_to_reclaim and not whole:
+            of_kind = [sum(one) for one in left]
+            if not all(of_kind):
+                break
+            smaller = ANON if of_kind[FILE] > of_kind[ANON] else FILE
+            done = 100 - of_kind[smaller] * 100 // (sum(targets[smaller]) + 1)
+            left[smaller] = [0, 0]
+            other = not smaller
+            for which, target in enumerate(targets[other]):
+                looked_at = target - left[other][which]
+                left[other][which] = max(0, target * done // 100 - looked_at)
+    if can_demote(node) and inactive_is_low(cpu, *await NrLru(node, ANON)):
+        await shrink_active_list(cpu, node, cluster, ANON)
+    return Shrunk(reclaimed, scanned)
 
 
 async def end_of_batch(cpu: PerCpu) -> None:
@@ -160,17 +263,22 @@ async def end_of_batch(cpu: PerCpu) -> None:
         await cond_resched(cpu)
 
 
-async def try_to_free_pages(cpu: PerCpu, node: int) -> int:
-    """try_to_free_pages: direct reclaim by a task that could not allocate; pages that went."""
-    if node != FAST_NODE:
-        return 0
+async def try_to_free_pages(cpu: PerCpu, nodes: tuple[int, ...]) -> int:
+    """try_to_free_pages, shrink_zones: direct reclaim by a task that could not allocate from these nodes.
+
+    Answers how many pages went. A node that gives some is not hopeless any more.
+    """
     cluster = cpu.parameters.swap_cluster_max
-    demoted = 0
+    reclaimed = 0
     for priority in range(DEF_PRIORITY, -1, -1):
-        demoted += await shrink_node(cpu, node, priority, cluster)
-        if demoted >= cluster:
+        for node in nodes:
+            went = (await shrink_node(cpu, node, priority, cluster)).reclaimed
+            if went and await Load(kswapd_progress(node)) >> PRIORITY_BITS:
+                await Store(kswapd_progress(node), DEF_PRIORITY)
+            reclaimed += went
+        if reclaimed >= cluster:
             break
-    return demoted
+    return reclaimed
 
 
 async def pgdat_balanced(cpu: PerCpu, node: int) -> bool:
@@ -179,16 +287,16 @@ async def pgdat_balanced(cpu: PerCpu, node: int) -> bool:
 
 
 class Balance(NamedTuple):
-    """How far kswapd has come: pages demoted, and the priority of the next pass, 0 if there is none."""
+    """How far kswapd has come: pages reclaimed, and the priority of the next pass, 0 if there is none."""
 
-    demoted: int
+    reclaimed: int
     priority: int
 
 
 async def balance_pgdat(cpu: PerCpu, node: int, priority: int) -> Balance:
     """balance_pgdat: scan more and more of the lists until the node is balanced.
 
-    A pass that demotes nothing, or does not get through what it was to reclaim, is followed by one over twice
+    A pass that reclaims nothing, or looks at less than it was to reclaim, is followed by one over twice
     as much. It breaks off where its time slice is over and others wait for this CPU.
     """
     cluster = cpu.parameters.swap_cluster_max
@@ -197,12 +305,11 @@ async def balance_pgdat(cpu: PerCpu, node: int, priority: int) -> Balance:
     total = 0
     while priority >= 1 and not await pgdat_balanced(cpu, node):
         # kswapd_age_node
-        active, inactive = await NrLru(node)
-        if inactive_is_low(cpu, active, inactive):
-            await shrink_active_list(cpu, node, cluster)
-        demoted = await shrink_node(cpu, node, priority, nr_to_reclaim)
-        total += demoted
-        if demoted < nr_to_reclaim:
+        if can_demote(node) and inactive_is_low(cpu, *await NrLru(node, ANON)):
+            await shrink_active_list(cpu, node, cluster, ANON)
+        shrunk = await shrink_node(cpu, node, priority, nr_to_reclaim)
+        total += shrunk.reclaimed
+        if not shrunk.reclaimed or max(shrunk) < nr_to_reclaim:
             priority -= 1
         await end_of_batch(cpu)
         if cpu.runqueue and cpu.reclaim_batches >= slice_end:
@@ -220,12 +327,12 @@ async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
     """
     assert task.pid == kswapd_pid(node)
     waiting = f"{KSWAPD_WAITING}.{node}"
-    progress = f"kswapd_progress.{node}"  # of which there is one for all CPUs: failures, then the priority
+    progress = kswapd_progress(node)
     failures, priority = 0, DEF_PRIORITY
     while not task.should_stop:
         if failures < MAX_RECLAIM_RETRIES and not await pgdat_balanced(cpu, node):
-            demoted, priority = await balance_pgdat(cpu, node, priority)
-            if demoted:
+            reclaimed, priority = await balance_pgdat(cpu, node, priority)
+            if reclaimed:
                 failures = 0
             elif not priority:
                 failures += 1
@@ -240,7 +347,7 @@ async def kswapd(cpu: PerCpu, task: Task, node: int) -> None:
             # prepare_to_wait: from here on a waker makes the task runnable again. Announcing it before
             # looking once more is what keeps a wake-up from being lost between the look and the sleep.
             task.runnable = False
-            await Store(progress, DEF_PRIORITY)
+            await Store(progress, failures << PRIORITY_BITS | DEF_PRIORITY)
             await Store(waiting, 1)
             await SmpMb()
             if (

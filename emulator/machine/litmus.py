@@ -151,10 +151,14 @@ class Setup:
 
     def in_page_cache(self, pfn: int, file: int, pgoff: int) -> None:
         """Let the folio be a page of a file; the cache holds a reference."""
-        folio = self.memory.folios.folios[pfn]
+        folios = self.memory.folios
+        folio = folios.folios[pfn]
+        active = folio.lru is True
+        folios.lruvec_del_folio(folio)
         folio.mapping = (file, pgoff)
+        folios.lruvec_add_folio(folio, active)
         folio.refcount += 1
-        self.memory.folios.page_cache[file, pgoff] = pfn
+        folios.page_cache[file, pgoff] = pfn
 
     def cache(self, cpu: int, vpn: int, mm: int = MM) -> None:
         """Let a CPU hold the translation of the page as it is now."""

@@ -66,6 +66,11 @@ class Folio:
     lru: bool | None = None  # None: not on a list; else whether that list is the active one
     rmap: dict[tuple[int, int], int] = field(default_factory=dict)  # (mm, vpn) -> entry naming this folio
     access_time: int = 0  # when the NUMA scanner was there, or the fault after it
+    lru_file: bool = False  # whether its list is one of files' pages; while it is on none, of no meaning
+
+    def is_file_lru(self) -> bool:
+        """folio_is_file_lru: to which lists it goes; what MADV_FREE gave up goes to those of files, too."""
+        return self.mapping is not None or self.flags & PG_LAZYFREE != 0
 
     def mapcount(self) -> int:
         """folio_mapcount: the entries that map it; those of a migration under way do not."""
@@ -84,6 +89,7 @@ class Folio:
             self.lru,
             rmap,
             self.access_time,
+            self.lru_file,
         )
 
     @classmethod
@@ -120,8 +126,12 @@ class Folios:
         self._ends = [zone.start_pfn + zone.pages for zone in self.zones]
         self.folios: dict[int, Folio] = {}
         self.content: dict[int, int] = {}
-        self.lru: dict[tuple[int, bool], dict[int, None]] = {
-            (node, active): {} for node in range(len(tiers)) for active in (False, True)
+        # By node, whether it is the active one, and whether it is for pages of files.
+        self.lru: dict[tuple[int, bool, bool], dict[int, None]] = {
+            (node, active, file): {}
+            for node in range(len(tiers))
+            for active in (False, True)
+            for file in (False, True)
         }
         # Pages of each list beyond one for each folio.
         self._lru_tails = dict.fromkeys(self.lru, 0)
@@ -248,7 +258,7 @@ class Folios:
         if folio.mapping is not None:
             self.fault(FREED_CACHED, f"frame {folio.pfn} freed, but still {folio.mapping}")
         if folio.lru is not None:
-            self.lruvec_del_folio(folio, folio.lru)
+            self.lruvec_del_folio(folio)
         del self.folios[folio.pfn]
         if self.page_lists:
             self.page_lists[folio.node].free_one_page(cpu, folio.pfn, folio.order)
@@ -380,16 +390,19 @@ class Folios:
     def lruvec_add_folio(self, folio: Folio, active: bool) -> None:
         """Put it at the young end of its node's list."""
         folio.lru = active
-        self.lru[folio.node, active][folio.pfn] = None
+        folio.lru_file = folio.is_file_lru()
+        listed = folio.node, active, folio.lru_file
+        self.lru[listed][folio.pfn] = None
         if folio.order:
-            self._lru_tails[folio.node, active] += (1 << folio.order) - 1
+            self._lru_tails[listed] += (1 << folio.order) - 1
 
-    def lruvec_del_folio(self, folio: Folio, active: bool) -> None:
+    def lruvec_del_folio(self, folio: Folio) -> None:
         """Take it off the list that it is on."""
-        folio.lru = None
-        del self.lru[folio.node, active][folio.pfn]
+        listed = folio.node, folio.lru is True, folio.lru_file
+        folio.lru, folio.lru_file = None, False
+        del self.lru[listed][folio.pfn]
         if folio.order:
-            self._lru_tails[folio.node, active] -= (1 << folio.order) - 1
+            self._lru_tails[listed] -= (1 << folio.order) - 1
 
     def _lru_add(self, cpu: int, operation: ops.LruAdd) -> None:
         folio = self._folio(operation.pfn, "folio_add_lru")
@@ -397,7 +410,7 @@ class Folios:
             self.lruvec_add_folio(folio, operation.active)
 
     def _isolate_lru(self, cpu: int, operation: ops.IsolateLru) -> tuple[int, ...]:
-        listed = self.lru[operation.node, operation.active]
+        listed = self.lru[operation.node, operation.active, operation.file]
         taken: list[int] = []
         pages = 0
         for pfn in listed:
@@ -407,7 +420,7 @@ class Folios:
             pages += 1 << self.folios[pfn].order
         for pfn in taken:
             folio = self.folios[pfn]
-            self.lruvec_del_folio(folio, operation.active)
+            self.lruvec_del_folio(folio)
             folio.refcount += 1
         return tuple(taken)
 
@@ -415,7 +428,7 @@ class Folios:
         folio = self.folio_of(operation.pfn)
         if folio is None or folio.lru is None:
             return False
-        self.lruvec_del_folio(folio, folio.lru)
+        self.lruvec_del_folio(folio)
         folio.refcount += 1
         return True
 
@@ -428,6 +441,6 @@ class Folios:
         return self._drop(cpu, folio)
 
     def _nr_lru(self, cpu: int, operation: ops.NrLru) -> tuple[int, int]:
-        lists = (operation.node, True), (operation.node, False)
+        lists = (operation.node, True, operation.file), (operation.node, False, operation.file)
         active, inactive = (len(self.lru[one]) + self._lru_tails[one] for one in lists)
         return active, inactive

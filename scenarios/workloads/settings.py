@@ -83,6 +83,7 @@ _KERNEL: Final[dict[str, tuple[int, int]]] = {
     "migrate_batch": (1, 4096),
     "migrate_batched": (False, True),
     "migration_entry_ad": (False, True),
+    "page_table_frames": (False, True),
     "sched_slice_batches": (1, 10**6),
     "hpage_order": (0, PMD_ORDER),
     "pcid": (False, True),
@@ -100,7 +101,8 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
     in a period.
     `swap_cluster_max` pages go to one reclaim batch, `migrate_batch` to one `migrate_pages` batch.
     Flushing more than `tlb_single_page_flush_ceiling` pages flushes everything. `migration_entry_ad`:
-    migration entries keep the accessed and dirty bits (since v6.1). Reclaim gives way to the threads of its
+    migration entries keep the accessed and dirty bits (since v6.1). With `page_table_frames` page tables cost
+    frames of the fast tier. Reclaim gives way to the threads of its
     CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory
     gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none. Without `pcid` every
     switch to another address space drops everything. `version`: which kernel's ways these are, where no key

@@ -253,7 +253,7 @@ def test_frame_given_back_to_nobody() -> None:
         folio: Folio = folios.folios[operation.pfn]
         if folio.refcount == 1:
             del folios.folios[operation.pfn]
-            folios.lru[folio.node, False].pop(operation.pfn, None)
+            folios.lru[folio.node, False, False].pop(operation.pfn, None)
         else:
             right(cpu, operation)
 

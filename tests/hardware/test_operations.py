@@ -107,7 +107,7 @@ def test_a_plain_store_is_forwarded_by_its_last_field() -> None:
         (ops.SetPte(1, 5, 3 << 12), ["w pte 1 5", "w rmap 3"]),
         (ops.XchgPte(1, 5, 0), ["w pte 1 5"]),
         (ops.LruAdd(3, True), ["w lru"]),
-        (ops.IsolateLru(0, True, 8), ["w lru"]),
+        (ops.IsolateLru(0, True, 8, False), ["w lru"]),
         (ops.SendIpi((1,), "f", (), True), ["w calls"]),
         (ops.SmpMb(), []),
     ],

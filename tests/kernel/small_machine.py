@@ -91,12 +91,13 @@ class SmallMachine:
         fast: int = 64,
         slow: int = 64,
         marks: Watermarks = NO_MARKS,
+        slow_marks: Watermarks = NO_MARKS,
         areas: Sequence[Vma] = AREAS,
         shape: TlbShape | None = None,
         memory: Callable[[Sequence[Tier]], Memory] | None = None,
         **settings: Any,
     ) -> None:
-        tiers = (Tier(fast, marks), Tier(slow, NO_MARKS))
+        tiers = (Tier(fast, marks), Tier(slow, slow_marks))
         defaults = {"numa_scan_pages": 0, "per_cpu_pages": False, "forbids_zeropage": True}
         parameters = parameters_of(cpus, tiers, **{**defaults, **settings})
         self.threads = threads

@@ -80,19 +80,19 @@ def test_lists_and_reclaim_count_pages() -> None:
     async def body(cpu: PerCpu) -> None:
         for head in (HEAP, HEAP + 2):
             await user_write(cpu, head, 1)
-        assert await NrLru(0) == (0, 4)
-        taken = await IsolateLru(0, False, 1)
+        assert await NrLru(0, False) == (0, 4)
+        taken = await IsolateLru(0, False, 1, False)
         assert len(taken) == 1
-        assert await NrLru(0) == (0, 2)
+        assert await NrLru(0, False) == (0, 2)
         await FolioPutbackLru(taken[0], True)
-        assert await NrLru(0) == (2, 2)
-        await shrink_active_list(cpu, 0, 1)
-        assert await NrLru(0) == (0, 4)
+        assert await NrLru(0, False) == (2, 2)
+        await shrink_active_list(cpu, 0, 1, False)
+        assert await NrLru(0, False) == (0, 4)
         assert cpu.vmstat["pgdeactivate"] == 2
         # Used since the last look: another round for that one; the other goes.
-        assert await shrink_inactive_list(cpu, 0, 4) == 2
-        assert await NrLru(0) == (0, 2)
-        assert await NrLru(1) == (0, 2)
+        assert await shrink_inactive_list(cpu, 0, 4, False) == (2, 4)
+        assert await NrLru(0, False) == (0, 2)
+        assert await NrLru(1, False) == (0, 2)
 
     done = run(body)
     assert done.vmstat("pgscan") == 4

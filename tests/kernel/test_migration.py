@@ -12,6 +12,7 @@ from emulator.kernel.policy import Policy
 from emulator.kernel.sched import cond_resched
 from emulator.kernel.tlb import TLB_FLUSH_ALL, flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
+from emulator.kernel.vmscan import FILE as FILE_LISTS
 from emulator.kernel.vmscan import shrink_active_list, shrink_inactive_list
 from emulator.memory.zone import Watermarks
 from tests.kernel.small_machine import FILE, HEAP, PAGES, SmallMachine, Thread, after, demote, mark, promote
@@ -80,17 +81,17 @@ def test_reclaim_demotes_only_what_was_not_used_since_the_last_look() -> None:
         for page in range(8):
             await user_read(cpu, FILE + page)
         # All are young: the first look spares them and takes the accessed bits.
-        assert await shrink_inactive_list(cpu, 0, 8) == 0
-        assert await NrLru(0) == (0, 8)
+        assert await shrink_inactive_list(cpu, 0, 8, FILE_LISTS) == (0, 8)
+        assert await NrLru(0, FILE_LISTS) == (0, 8)
         # x86 does not flush for that: only a walk sets the bit again.
         await flush_tlb_mm_range(cpu, 1, 0, TLB_FLUSH_ALL)
         for page in (1, 4):
             await user_read(cpu, FILE + page)
-        assert await shrink_inactive_list(cpu, 0, 8) == 6
+        assert await shrink_inactive_list(cpu, 0, 8, FILE_LISTS) == (6, 8)
         # Used in both rounds: active from here on.
-        assert await NrLru(0) == (2, 0)
-        await shrink_active_list(cpu, 0, 8)
-        assert await NrLru(0) == (0, 2)
+        assert await NrLru(0, FILE_LISTS) == (2, 0)
+        await shrink_active_list(cpu, 0, 8, FILE_LISTS)
+        assert await NrLru(0, FILE_LISTS) == (0, 2)
         nodes = [cpu.parameters.nid(pte_pfn(await GetPte(1, FILE + page))) for page in range(8)]
         assert nodes == [1, 0, 1, 1, 0, 1, 1, 1]
 

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, GetPte
+from emulator.hardware.operations import (
+    AllocPages,
+    FolioIsolateLru,
+    FolioPut,
+    FolioPutbackLru,
+    GetPte,
+    NrFree,
+    NrLru,
+    TestAndClearYoung,
+)
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PF_KSWAPD, KernelParameters, PerCpu
 from emulator.kernel.user import user_read, user_write
-from emulator.kernel.vmscan import inactive_is_low, shrink_inactive_list, shrink_node
+from emulator.kernel.vmscan import (
+    ANON,
+    DEF_PRIORITY,
+    SLOW_NODE,
+    Listed,
+    balance_pgdat,
+    get_scan_count,
+    inactive_is_low,
+    pgdat_balanced,
+    shrink_inactive_list,
+    shrink_node,
+)
+from emulator.kernel.vmscan import FILE as FILES
 from emulator.memory.zone import Watermarks
 from emulator.policies.immediate import Immediate
-from tests.kernel.small_machine import FILE, HEAP, PAGES, SmallMachine, Thread
+from tests.kernel.small_machine import FILE, HEAP, PAGES, SmallMachine, Thread, demote
 
 GIB = 1 << 18
 MARKS = Watermarks(1, 1, 1)
@@ -83,9 +104,11 @@ def test_pages_of_files_are_dropped_where_the_slow_tier_has_no_room(daemon: bool
             await user_read(cpu, FILE + page)
             await user_write(cpu, HEAP + page, 7)
         # All are young: the first look spares them.
-        assert await shrink_inactive_list(cpu, 0, 8) == 0
+        for file in (ANON, FILES):
+            assert await shrink_inactive_list(cpu, 0, 8, file) == (0, 4)
         cpu.current.flags |= PF_KSWAPD if daemon else 0
-        assert await shrink_inactive_list(cpu, 0, 8) == 4
+        assert await shrink_inactive_list(cpu, 0, 8, ANON) == (0, 4)
+        assert await shrink_inactive_list(cpu, 0, 8, FILES) == (4, 4)
         cpu.current.flags = 0
         for page in range(4):
             assert await user_read(cpu, HEAP + page) == 7
@@ -95,3 +118,59 @@ def test_pages_of_files_are_dropped_where_the_slow_tier_has_no_room(daemon: bool
     assert not machine.violations
     assert machine.vmstat("pgsteal_file") == 4
     assert machine.vmstat("pgdemote_kswapd") == machine.vmstat("pgdemote_direct") == 0
+
+
+def test_the_slow_tier_gives_up_pages_of_files_and_nothing_else() -> None:
+    """Its kswapd has nowhere to demote to, and there is no swap: what is anonymous stays."""
+
+    async def body(cpu: PerCpu) -> None:
+        for page in range(12):
+            await user_read(cpu, FILE + page)
+            await user_write(cpu, HEAP + page, 7)
+        assert await demote(cpu, *range(FILE, FILE + 12), *range(HEAP, HEAP + 12)) == 24
+        assert not await pgdat_balanced(cpu, SLOW_NODE)
+        for page in range(12):
+            await TestAndClearYoung(1, FILE + page)
+        cpu.current.flags |= PF_KSWAPD
+        reclaimed, _ = await balance_pgdat(cpu, SLOW_NODE, DEF_PRIORITY)
+        cpu.current.flags = 0
+        assert await pgdat_balanced(cpu, SLOW_NODE)
+        assert 0 < reclaimed <= 12
+        assert await NrLru(SLOW_NODE, ANON) == (0, 12)
+        for page in range(12):
+            assert await user_read(cpu, HEAP + page) == 7
+
+    machine = SmallMachine(Thread(0, body), fast=64, slow=32, slow_marks=Watermarks(3, 6, 9)).run()
+    assert not machine.violations
+    assert machine.vmstat("pgsteal_file") > 0
+    assert machine.vmstat("pgdemote_kswapd") == 0
+
+
+@pytest.mark.parametrize(
+    ("priority", "file", "free", "expected"),
+    [
+        # Hardly a page of a file, and less free than the high watermark: anonymous ones alone.
+        (4, (0, 0), 10, ((32, 64), (0, 0))),
+        # More free: swappiness of 60 in 200.
+        (4, (0, 0), 100, ((9, 19), (0, 0))),
+        # Plenty of inactive pages of files, which are looked at first, alone.
+        (4, (0, 160), 10, ((0, 0), (0, 10))),
+        # As many active ones: both kinds, files' pages more.
+        (4, (320, 160), 100, ((9, 19), (14, 7))),
+        (0, (320, 160), 100, ((512, 1024), (320, 160))),
+    ],
+)
+def test_how_much_of_each_list_is_looked_at(
+    priority: int, file: tuple[int, int], free: int, expected: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    async def body(cpu: PerCpu) -> None:
+        while await NrFree(FAST_NODE) > free:
+            held.append(await AllocPages(FAST_NODE, 0, 0, 0))
+        counted = await get_scan_count(cpu, FAST_NODE, priority, Listed(512, 1024), Listed(*file))
+        assert counted == expected
+        for pfn in held:
+            await FolioPut(pfn)
+
+    held: list[int] = []
+    machine = SmallMachine(Thread(0, body), fast=128, marks=Watermarks(5, 10, 50)).run()
+    assert not machine.violations

@@ -335,11 +335,12 @@ class LruAdd(Answers[None]):
     touches=Touches(writes=(any_lru,), outcome=all_referenced),
 )
 class IsolateLru(Answers[tuple[int, ...]]):
-    """isolate_lru_folios: oldest first, until they have `nr` pages; a reference taken on each."""
+    """isolate_lru_folios: oldest first, until they have `nr` pages; a reference on each; of `file`s."""
 
     node: int
     active: bool
     nr: int
+    file: bool
 
 
 @Row(
@@ -368,6 +369,7 @@ class FolioPutbackLru(Answers[None]):
 
 @Row(Where.MEMORY, Order.LOAD, reads(any_lru), Price.FOLIO, Answer.VALUE, carries=(node_lru,))
 class NrLru(Answers[tuple[int, int]]):
-    """(active, inactive) pages of the node."""
+    """(active, inactive) pages of the node, anonymous or of files."""
 
     node: int
+    file: bool

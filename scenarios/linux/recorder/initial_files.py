@@ -31,13 +31,13 @@ def kernel_package(version: str, packages: Path | None, scratch: Path) -> Path:
     """
     if packages is None:
         pattern = rf"^linux-image-{re.escape(version)}\.[0-9].*-cloud-amd64$"
-        listed = _output(["apt-cache", "search", "--names-only", pattern]).split("\n")
+        listed = output(["apt-cache", "search", "--names-only", pattern]).split("\n")
         names = sorted((line.split(" ")[0] for line in listed if line), key=_numbers)
         if not names:
             raise UsageProblem(
                 f"--record: apt has no linux-image-{version}.*-cloud-amd64; --packages DIR with one"
             )
-        _output(["apt-get", "download", names[-1]], scratch)
+        output(["apt-get", "download", names[-1]], scratch)
         packages = scratch
     found = sorted(
         packages.glob(f"linux-image-{version}.*-cloud-amd64*.deb"), key=lambda path: _numbers(path.name)
@@ -50,7 +50,7 @@ def kernel_package(version: str, packages: Path | None, scratch: Path) -> Path:
 def unpacked(package: Path, scratch: Path) -> Kernel:
     """What is needed out of a kernel's package."""
     folder = scratch / "kernel"
-    _output(["dpkg-deb", "-x", str(package), str(folder)])
+    output(["dpkg-deb", "-x", str(package), str(folder)])
     image = next((folder / "boot").glob("vmlinuz-*"), None)
     module = next(folder.rglob("brd.ko*"), None)
     if image is None or module is None:
@@ -64,11 +64,11 @@ def initial_file_system(kernel: Kernel, cases: Sequence[tuple[str, str]], scratc
     """An archive for `-initrd`: the guest's program, the cases that it runs, and an empty ext4."""
     init = scratch / "init"
     sources = [str(_SOURCES / name) for name in ("guest.c", "operations.c", "basics.c")]
-    _output(["gcc", "-O1", "-static-pie", "-pthread", "-o", str(init), *sources])
+    output(["gcc", "-O1", "-static-pie", "-pthread", "-o", str(init), *sources])
     image = scratch / "ext4.image"
     with open(image, "wb") as file:
         file.truncate(_EXT4_MIB << 20)
-    _output(["mkfs.ext4", "-q", "-F", "-b", "4096", str(image)])
+    output(["mkfs.ext4", "-q", "-F", "-b", "4096", str(image)])
     text = "".join(f"{operation} {configuration}\n" for operation, configuration in cases)
     files = (
         ("init", 0o100755, init.read_bytes()),
@@ -96,7 +96,8 @@ def cpio(files: Iterable[tuple[str, int, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-def _output(command: Sequence[str], folder: Path | None = None) -> str:
+def output(command: Sequence[str], folder: Path | None = None) -> str:
+    """Run a program that the recorder needs; what it said. Raises UsageProblem if it is missing or fails."""
     if shutil.which(command[0]) is None:
         raise UsageProblem(f"--record: no {command[0]} here; docs/linux.md says what to install")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)

@@ -311,7 +311,8 @@ async def balance_pgdat(cpu: PerCpu, node: int, priority: int) -> Balance:
         total += shrunk.reclaimed
         if not shrunk.reclaimed or max(shrunk) < nr_to_reclaim:
             priority -= 1
-        await end_of_batch(cpu)
+        if shrunk.scanned:
+            await end_of_batch(cpu)
         if cpu.runqueue and cpu.reclaim_batches >= slice_end:
             return Balance(total, priority)
     return Balance(total, 0)

@@ -22,10 +22,6 @@ from scenarios.linux.recorder.initial_files import cpio, kernel_package, output
 from scenarios.linux.recorder.traced import BrokenTrace
 from scenarios.linux.tier_counts import INTERRUPTS, PHASES, TierRecording
 from scenarios.usage import UsageProblem
-from scenarios.workloads.workload_file import load_workload
-from scenarios.workloads.xsbench import XsbenchWorkload
-
-WORKLOAD: Final = "tiering-recorded"
 
 _CPUS: Final = 4
 # Of node 1 the kernel gets whole blocks of 128 MiB: 896 MiB.
@@ -52,8 +48,29 @@ _COUNTED: Final = (
 _REASONS: Final = ("demotion", "promotion", "scan", "compaction", "other")
 
 
+class Program(NamedTuple):
+    """What runs in the guest: tables in pages, lookups of all threads and how many a thread takes at once, reads
+    of the grid in each, and pages that a scan goes through."""
+
+    grid_pages: int
+    index_pages: int
+    lookups: int
+    lookups_at_once: int
+    grid_reads: int
+    scan_pages: int
+
+    def settings(self, seed: int) -> str:
+        """The line that the guest reads."""
+        periods = _PERIOD_MS, _PERIOD_MS * _WINDOWS, 3 * _PERIOD_MS, _PERIOD_MS
+        return " ".join(map(str, (*self[:5], _WORK, seed, self.scan_pages >> 8, *periods))) + "\n"
+
+
 def record_tiers(
-    version: str, runs: int, packages: Path | None, look: Callable[[int], None] = lambda done: None
+    version: str,
+    program: Program,
+    runs: int,
+    packages: Path | None,
+    look: Callable[[int], None] = lambda done: None,
 ) -> TierRecording:
     """Run the program on Linux `version`, with other lookups in each run; `look` is told how many are over.
 
@@ -68,7 +85,7 @@ def record_tiers(
         output(["dpkg-deb", "-x", str(kernel_package(version, packages, scratch)), str(unpacked)])
         image = next((unpacked / "boot").glob("vmlinuz-*"))
         for seed in range(1, runs + 1):
-            line = _boot(image, _archive(unpacked, seed, scratch), scratch)
+            line = _boot(image, _archive(unpacked, program.settings(seed), scratch), scratch)
             try:
                 with open(line, errors="replace") as text:
                     found.append(counted(text))
@@ -86,25 +103,12 @@ def record_tiers(
     return TierRecording(about, tuple(one.phases for one in found))
 
 
-def settings(seed: int) -> str:
-    """The line that the guest reads: sizes as the workload has them undivided."""
-    workload = load_workload(WORKLOAD, ["scale=1"])
-    assert isinstance(workload, XsbenchWorkload)
-    program = workload.xsbench
-    figures = (
-        *(program.grid_pages, program.index_pages, program.lookups * _CPUS, program.lookups_at_once),
-        *(program.grid_reads, _WORK, seed, workload.kernel.numa_scan_pages >> 8),
-        *(_PERIOD_MS, _PERIOD_MS * _WINDOWS, 3 * _PERIOD_MS, _PERIOD_MS),
-    )
-    return " ".join(map(str, figures)) + "\n"
-
-
-def _archive(unpacked: Path, seed: int, scratch: Path) -> Path:
+def _archive(unpacked: Path, settings: str, scratch: Path) -> Path:
     here = Path(__file__).parent
     init = scratch / "init"
     sources = [str(here / name) for name in ("tiers.c", "basics.c")]
     output(["gcc", "-O1", "-static-pie", "-pthread", "-o", str(init), *sources])
-    files = [("init", 0o100755, init.read_bytes()), ("settings", 0o100644, settings(seed).encode())]
+    files = [("init", 0o100755, init.read_bytes()), ("settings", 0o100644, settings.encode())]
     files.append(("dev", 0o040755, b""))
     for name in _MODULES:
         module = next(unpacked.rglob(f"{name}.ko*"), None)

@@ -49,8 +49,8 @@ _REASONS: Final = ("demotion", "promotion", "scan", "compaction", "other")
 
 
 class Program(NamedTuple):
-    """What runs in the guest: tables in pages, lookups of all threads and how many a thread takes at once, reads
-    of the grid in each, and pages that a scan goes through."""
+    """What runs in the guest: tables in pages, lookups of all threads and at once, reads of
+    the grid in each, and pages that a scan goes through."""
 
     grid_pages: int
     index_pages: int

@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from emulator.hardware.cpu import Context, Program
-from emulator.hardware.operations import AtomicAdd, FolioPut, Store, VmaInsert, WaitFor
+from emulator.hardware.operations import AtomicAdd, FolioPut, Load, SmpMb, Store, VmaInsert, WaitFor
 from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.mmzone import KSWAPD_STOPPED, KSWAPD_WAITING, kswapd_pid
 from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu, Task
 from emulator.kernel.sched import (
+    IDLE_CPUS,
     THREADS_DONE,
     call_on,
     cpu_startup_entry,
     kthread_stop_ipi,
+    schedule,
     scheduler_ipi,
     task_program,
     wait_event,
+    wake_up_process,
 )
 from emulator.kernel.user import ParallelFor, Sampling, run_accesses, run_parallel_for
 from emulator.kernel.vmscan import kswapd
@@ -97,7 +100,28 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
         threads = user.threads(cpu.number)
         left = len(threads)
 
-        async def run_thread(thread: Thread) -> None:
+        async def meet(pid: int) -> None:
+            """pthread_create, from its threads' side: none begins before all are through with the first part.
+            Who has to wait sleeps, and leaves its CPU idle.
+            """
+            if await AtomicAdd(THREADS_READY, 1) == user.thread_count():
+                for one in range(cpu.parameters.cpus):
+                    for other in range(len(user.threads(one))):
+                        if (one, FIRST_USER_PID + other) != (cpu.number, pid):
+                            await wake_up_process(cpu, one, FIRST_USER_PID + other)
+                return
+            idles = cpu.bit if len(threads) == 1 else 0
+            await AtomicAdd(IDLE_CPUS, idles)
+            while True:
+                cpu.tasks[pid].runnable = False
+                await SmpMb()
+                if await Load(THREADS_READY) == user.thread_count():
+                    break
+                await schedule(cpu)
+            cpu.tasks[pid].runnable = True
+            await AtomicAdd(IDLE_CPUS, -idles)
+
+        async def run_thread(pid: int, thread: Thread) -> None:
             nonlocal left
             numa_areas = tuple(
                 sorted((vma.start, vma.end) for vma in areas[thread.mm] if vma_gets_hints(cpu, vma))
@@ -105,8 +129,7 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
             sampling = Sampling(user.sample_every)
             if thread.before is not None:
                 await run_accesses(cpu, thread.before(), sampling, ())
-                await AtomicAdd(THREADS_READY, 1)
-                await wait_event(cpu, THREADS_READY, user.thread_count())
+                await meet(pid)
             if isinstance(thread.chunks, ParallelFor):
                 await run_parallel_for(cpu, thread.chunks, sampling, numa_areas)
             else:
@@ -125,7 +148,7 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
 
         for number, thread in enumerate(threads):
             task = Task(FIRST_USER_PID + number, thread.mm)
-            cpu.add_task(task, task_program(cpu, task, run_thread(thread)))
+            cpu.add_task(task, task_program(cpu, task, run_thread(task.pid, thread)))
         if cpu.number == 0 and not threads:
             start_shutdown()
         await cpu_startup_entry(cpu)

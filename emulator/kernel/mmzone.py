@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from emulator.hardware.operations import AllocPages, AtomicXchg, Load, NrFree, Store
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.sched import wake_up_process
+from emulator.kernel.sched import IDLE_CPUS, wake_up_process
 
 FAST_NODE = 0
 
@@ -49,7 +49,7 @@ async def zone_watermark_ok(cpu: PerCpu, node: int, pages: int, mark: int) -> bo
 
 
 async def wakeup_kswapd(cpu: PerCpu, node: int) -> None:
-    """wakeup_kswapd: if it sleeps, and only once. It wakes on the CPU of its waker.
+    """wakeup_kswapd: if it sleeps, and only once. It wakes on an idle CPU, else on that of its waker.
 
     kswapd is bound to a node, not to a CPU. Where every CPU is busy, select_task_rq_fair has its waker's to
     choose from and the one where it ran last; over a run each CPU has it as often, and so it is here.
@@ -61,7 +61,9 @@ async def wakeup_kswapd(cpu: PerCpu, node: int) -> None:
         await Store(f"{KSWAPD_WAITING}.{node}", 1)
         return
     cpu.count("kswapd_wakeups")
-    await wake_up_process(cpu, cpu.number, kswapd_pid(node))
+    idle = await Load(IDLE_CPUS)
+    target = (idle & -idle).bit_length() - 1 if idle else cpu.number
+    await wake_up_process(cpu, target, kswapd_pid(node))
 
 
 async def get_page_from_freelist(cpu: PerCpu, nodes: tuple[int, ...], order: int, mark: int) -> int:

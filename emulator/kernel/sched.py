@@ -25,6 +25,8 @@ from emulator.kernel.tlb import enter_lazy_tlb, switch_mm_irqs_off
 
 THREADS_DONE: Final = "threads_done"
 """How many user threads are through with their accesses."""
+IDLE_CPUS: Final = "idle_cpus"
+"""The CPUs whose one thread sleeps until the program's first part is over."""
 
 
 @ipi_function

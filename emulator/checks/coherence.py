@@ -16,7 +16,16 @@ from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware import operations as ops
 from emulator.hardware.operations import Operation, handlers_of
 from emulator.hardware.operations.places import ANY, Key
-from emulator.hardware.pte import ZERO_PFN, frame_of, is_migration_entry, pte_pages, pte_pfn, pte_present
+from emulator.hardware.pte import (
+    ZERO_PFN,
+    frame_of,
+    is_migration_entry,
+    pte_dirty,
+    pte_pages,
+    pte_pfn,
+    pte_present,
+)
+from emulator.memory.folios import PG_DIRTY
 from emulator.memory.memory import Memory
 
 OVERWRITTEN = "read of an overwritten version"
@@ -27,6 +36,7 @@ FILL = "translation filled from a free frame"
 CONTENT = "mapped without the page's content"
 CACHE = "read of a version that the file page does not have"
 SPLIT = "page cache left behind by a migration"
+DROPPED = "a write is dropped with its page"
 
 # What it keeps, as keys of `meets`: which frame got what it holds from where, as one whole; files' versions.
 _ORIGINS: Key = ("origins",)
@@ -57,6 +67,12 @@ class Coherence(Check):
             slot: version
             for slot, pfn in memory.folios.page_cache.items()
             if (version := memory.folios.content.get(pfn, 0))
+        }
+        # Slots whose page was written since it was written out, whoever may know of it.
+        self._unwritten = {
+            folio.mapping
+            for folio in memory.folios.folios.values()
+            if folio.mapping and (folio.flags & PG_DIRTY or any(map(pte_dirty, folio.rmap.values())))
         }
         self._evicted: dict[int, tuple[int, int]] = {}  # frame reclaimed from the cache -> where it was
         self._cleared: dict[tuple[int, int], int] = {}  # (mm, vpn) -> frame named before it was cleared
@@ -106,6 +122,8 @@ class Coherence(Check):
                 looks += tuple([(of, pte_pfn(operation.old)) for of in ("frame", "free", "cached")])
                 looks += (("frame", pte_pfn(new)),)
             return Meeting(looks, (("moved", pte_pfn(new)),) if pte_present(new) else ())
+        if kind is ops.WritePage:
+            return Meeting((), (_VERSIONS,))
         if kind is ops.FilemapAdd or kind is ops.FilemapRemove:
             return Meeting((("cached", ANY),), (_ORIGINS, _VERSIONS))
         raise NotImplementedError(f"what {kind.__name__} meets in Coherence")
@@ -124,11 +142,12 @@ class Coherence(Check):
             frozenset(self._file_versions.items()),
             frozenset(self._cleared.items()),
             frozenset(self._evicted.items()),
+            frozenset(self._unwritten),
         )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        origins, movers, moved, written, file_versions, cleared, evicted = state
+        origins, movers, moved, written, file_versions, cleared, evicted, unwritten = state
         self._origins, self._copies = {}, {}
         for dst, sources in origins:
             self._derive(dst, sources)
@@ -138,6 +157,7 @@ class Coherence(Check):
         self._file_versions = dict(file_versions)
         self._cleared = dict(cleared)
         self._evicted = dict(evicted)
+        self._unwritten = set(unwritten)
 
     def finish(self) -> None:
         """Say how many violations are not listed; nothing else is left to judge at the end."""
@@ -185,6 +205,7 @@ class Coherence(Check):
         slot = slot or self._evicted.get(operation.pfn)
         if slot is not None:
             self._file_versions[slot] = operation.value
+            self._unwritten.add(slot)
 
     def _expect_file_version(self, cpu: int, access: ops.ReadFrame, answer: int) -> None:
         folio = self.memory.folios.folios.get(access.pfn)
@@ -277,9 +298,18 @@ class Coherence(Check):
     def _uncached(self, cpu: int, operation: ops.FilemapRemove, answer: bool) -> None:
         slot = (operation.file, operation.pgoff)
         if answer and operation.refs:
+            if slot in self._unwritten:
+                where = f"page {operation.pgoff} of file {operation.file} leaves frame {operation.pfn}"
+                version = self._file_versions.get(slot, 0)
+                self._report(DROPPED, cpu, f"{where} with version {version}, which was not written out")
             self._evicted[operation.pfn] = slot
         elif answer:
             self._file_versions.pop(slot, None)
+        if answer:
+            self._unwritten.discard(slot)
+
+    def _written_out(self, cpu: int, operation: ops.WritePage, answer: None) -> None:
+        self._unwritten.discard((operation.file, operation.pgoff))
 
     def _cached(self, cpu: int, operation: ops.FilemapAdd, answer: int) -> None:
         # What was reclaimed from the slot has the same content, until somebody writes to the new page.

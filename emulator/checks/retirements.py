@@ -13,12 +13,19 @@ from typing import Any, NamedTuple
 from emulator.checks.happens_before import HappensBefore
 from emulator.hardware import operations as ops
 from emulator.hardware.pte import DIRTY, EXCLUSIVE, PRESENT, RW, pte_pages, pte_pfn
-from emulator.kernel.percpu import cpumask_word, is_lazy_word, tlb_gen_word
+from emulator.kernel.percpu import (
+    LOADED_MM_SWITCHING,
+    cpumask_word,
+    is_lazy_word,
+    loaded_mm_word,
+    tlb_gen_word,
+)
 
 READ = 1  # a stale translation reads the frame
 WRITE = 2  # and writes it
 OWN = 4  # the page was one mm's alone, and is not any more: what is written there others must not see
 NONE = -1
+_ANY = -1  # the mm whose generation the CPU reads next
 
 _CPUMASK = cpumask_word(0)[:-1]
 TLB_GEN = tlb_gen_word(0)[:-1]
@@ -76,6 +83,8 @@ class Retirements:
         # What loads brought that decide what the CPU does next, see `_load`.
         self._decided = [0] * cpus
         self._lazy_words = {is_lazy_word(cpu): cpu for cpu in range(cpus)}
+        # Where masks are lazy, these say who has left an mm, and who is on its way into one.
+        self._loaded_words = {loaded_mm_word(cpu): cpu for cpu in range(cpus)}
 
     # --- bookkeeping of bits ---------------------------------------------------------------------
 
@@ -180,7 +189,7 @@ class Retirements:
 
     def tells_users(self, word: str) -> bool:
         """It says which CPUs use an mm."""
-        return word.startswith(_CPUMASK) or word in self._lazy_words
+        return word.startswith(_CPUMASK) or word in self._lazy_words or word in self._loaded_words
 
     def _or(self, cpu: int, operation: ops.AtomicOr, answer: int) -> None:
         if operation.word.startswith(_CPUMASK) and operation.mask >> cpu & 1:
@@ -196,6 +205,9 @@ class Retirements:
                 self._leave(cpu, self._loaded[cpu])
             else:
                 self._joining[cpu] = self._loaded[cpu]
+        elif self._loaded_words.get(operation.word) == cpu and operation.value == LOADED_MM_SWITCHING:
+            self._leave(cpu, self._loaded[cpu])
+            self._joining[cpu] = _ANY
 
     def _load(self, cpu: int, operation: ops.Load, answer: Any) -> None:
         """A CPU reads one of the words that decide whether it flushes, or whom it asks to.
@@ -206,14 +218,17 @@ class Retirements:
         do need a barrier, and so does a flush that comes in any case.
         """
         word = operation.word
-        if answer is None or not (word.startswith((TLB_GEN, _CPUMASK)) or word in self._lazy_words):
+        decides = (
+            word.startswith((TLB_GEN, _CPUMASK)) or word in self._lazy_words or word in self._loaded_words
+        )
+        if answer is None or not decides:
             return
         told = self.before.carried_by(word)
         self._decided[cpu] |= told
         if not word.startswith(TLB_GEN):
             return
         mm = int(operation.word[len(TLB_GEN) :])
-        if self._joining[cpu] != mm or not mm:
+        if self._joining[cpu] not in (mm, _ANY) or not mm:
             return
         # From here on it relies on being interrupted: also for changes made before, of which the generation
         # does not tell it yet, because it may have kept their translations from an earlier stay. (What

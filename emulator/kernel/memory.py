@@ -20,6 +20,7 @@ from emulator.hardware.operations import (
     FolioRefcount,
     FolioZero,
     GetPte,
+    Load,
     Lock,
     LruAdd,
     PmdRange,
@@ -50,9 +51,10 @@ from emulator.kernel.migrate import folio_order, migrate_misplaced_folio
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable
 from emulator.kernel.page_alloc import alloc_pages
-from emulator.kernel.percpu import PerCpu, folio_lock
+from emulator.kernel.percpu import PerCpu, folio_lock, tlb_flush_pending_word
 from emulator.kernel.pgtable_generic import ptep_clear_flush
-from emulator.memory.page_table import VM_SHARED, VM_WRITE, Vma
+from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.memory.page_table import VM_SHARED, VM_UFFD_WP, VM_WRITE, Vma
 
 ANONYMOUS = 0
 
@@ -183,6 +185,9 @@ async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None
     if seen != pte:
         await Unlock(lock)
         return
+    if vma.flags & VM_UFFD_WP and await Load(tlb_flush_pending_word(mm)):
+        # userfaultfd has taken the right and has not flushed: nobody may write to what is copied here.
+        await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
     if pfn == ZERO_PFN:
         await Unlock(lock)
         await wp_page_copy(cpu, mm, vpn, pte)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from emulator.kernel.policy import Policy
 
 INIT_MM = 0
+LOADED_MM_SWITCHING = -1
 TLB_NR_DYN_ASIDS = 6
 MAX_CPUS = 128
 PF_KSWAPD = 0x00020000  # include/linux/sched.h: what kind of task it is
@@ -58,6 +59,11 @@ def is_lazy_word(cpu: int) -> str:
     return f"is_lazy.{cpu}"
 
 
+def loaded_mm_word(cpu: int) -> str:
+    """cpu_tlbstate.loaded_mm of a CPU as others see it, where they look (`lazy_mm_cpumask`)."""
+    return f"loaded_mm.{cpu}"
+
+
 @dataclass(frozen=True, slots=True)
 class KernelParameters:
     """Tunables, under the kernel's names. Sizes in pages, `watermarks` and `starts` by node.
@@ -83,11 +89,13 @@ class KernelParameters:
     move. With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. Reclaim flushes for and frees
     `reclaim_free_batch` folios at once, 0 for all of its list. Without `uffd_gives_write_back` userfaultfd
     leaves entries read-only that it protects no more. `version` names the kernel whose ways
-    these are (`emulator.kernel.versions`). Without `pcid` there is one address-space number, and every switch
-    to another mm drops everything. With `walker_caches` page-table pages are things that are freed and moved,
-    and CPUs cache upper entries that name them; `leaf_only` tells that the invalidation of a page does not
-    drop these (riscv). `paravirt_flush`: a KVM guest, which sends no interrupt to a virtual CPU that does not
-    run (kvm_flush_tlb_multi) and frees tables by RCU; without `table_batches` it has no page to note them.
+    these are (`emulator.kernel.versions`). With `lazy_mm_cpumask` a CPU stays in the mask of an mm that it
+    has left, and who flushes looks what it runs (should_flush_tlb). Without `pcid` there is one address-space
+    number, and every switch to another mm drops everything. With `walker_caches` page-table pages are things
+    that are freed and moved, and CPUs cache upper entries that name them; `leaf_only` tells that the
+    invalidation of a page does not drop these (riscv). `paravirt_flush`: a KVM guest, which sends no interrupt
+    to a virtual CPU that does not run (kvm_flush_tlb_multi) and frees tables by RCU; without `table_batches`
+    it has no page to note them.
     """
 
     cpus: int
@@ -116,6 +124,7 @@ class KernelParameters:
     pageout_clears_young: bool = True
     reclaim_free_batch: int = 0
     uffd_gives_write_back: bool = True
+    lazy_mm_cpumask: bool = False
     version: str = DEFAULT
     pcid: bool = True
     walker_caches: bool = False

@@ -6,7 +6,7 @@ entry runs whatever is queued, in order, and acknowledges each call when its fun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from emulator.hardware.cpu import IpiRequest, Program
@@ -23,6 +23,7 @@ from emulator.hardware.operations import (
 )
 from emulator.kernel.percpu import PerCpu, is_lazy_word
 
+Condition = Callable[[PerCpu, int, tuple[int, ...]], Awaitable[bool]]
 IpiFunction = Callable[[PerCpu, tuple[int, ...]], Coroutine[Operation, Any, None]]
 FUNCTIONS: dict[str, IpiFunction] = {}
 
@@ -58,15 +59,23 @@ async def smp_call_function(cpu: PerCpu, function: IpiFunction, info: tuple[int,
 
 
 async def on_each_cpu_cond_mask(
-    cpu: PerCpu, function: IpiFunction, info: tuple[int, ...], mask: int, skip_lazy: bool
+    cpu: PerCpu,
+    function: IpiFunction,
+    info: tuple[int, ...],
+    mask: int,
+    skip_lazy: bool,
+    condition: Condition | None = None,
 ) -> None:
     """Run `function` on every CPU of `mask`, this one included, and wait for all of them.
 
-    With `skip_lazy`, CPUs in lazy TLB mode are left out (arch/x86/mm/tlb.c: tlb_is_not_lazy). Must be
-    called with interrupts on: a CPU that waits must be able to acknowledge others.
+    With `skip_lazy`, CPUs in lazy TLB mode are left out (arch/x86/mm/tlb.c: tlb_is_not_lazy), or those for
+    which a `condition` does not hold, if there is one. Must be called with interrupts on: a CPU that waits
+    must be able to acknowledge others.
     """
     others = cpus_of(mask & ~cpu.bit)
-    if skip_lazy and others:
+    if skip_lazy and condition is not None:
+        others = tuple([other for other in others if await condition(cpu, other, info)])
+    elif skip_lazy and others:
         lazy = await Series(tuple(Load(is_lazy_word(other)) for other in others))
         others = tuple(other for other, flag in zip(others, lazy, strict=True) if not flag)
     request = await SendIpi(others, function.__name__, info, True) if others else -1

@@ -19,16 +19,19 @@ from emulator.hardware.operations import (
     LocalIrqDisable,
     LocalIrqEnable,
     SmpMb,
+    SmpRmb,
     Store,
 )
 from emulator.kernel.kvm import kvm_flush_on_enter
 from emulator.kernel.percpu import (
     INIT_MM,
+    LOADED_MM_SWITCHING,
     TLB_NR_DYN_ASIDS,
     PerCpu,
     TlbUbc,
     cpumask_word,
     is_lazy_word,
+    loaded_mm_word,
     tlb_gen_word,
 )
 from emulator.kernel.smp import ipi_function, on_each_cpu_cond_mask
@@ -92,6 +95,8 @@ async def flush_tlb_func(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
         cpu.count_interrupt()
         cpu.count("nr_tlb_remote_flush_received")
         if mm >= 0 and mm != state.loaded_mm:
+            if cpu.parameters.lazy_mm_cpumask:
+                await AtomicAnd(cpumask_word(mm), cpu.parameters.all_cpus ^ cpu.bit)
             cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_NOTHING)
             return
     if state.loaded_mm == INIT_MM:
@@ -129,7 +134,23 @@ async def flush_tlb_multi(cpu: PerCpu, mask: int, info: FlushTlbInfo, freed_tabl
     cpu.count("nr_tlb_remote_flush")
     if cpu.parameters.paravirt_flush:
         mask = await kvm_flush_on_enter(cpu, mask)
-    await on_each_cpu_cond_mask(cpu, flush_tlb_func, info, mask, skip_lazy=not freed_tables)
+    condition = should_flush_tlb if cpu.parameters.lazy_mm_cpumask else None
+    await on_each_cpu_cond_mask(cpu, flush_tlb_func, info, mask, not freed_tables, condition)
+
+
+async def should_flush_tlb(cpu: PerCpu, other: int, info: tuple[int, ...]) -> bool:
+    """should_flush_tlb (v6.18): whether a CPU of the mask has to be interrupted for this FlushTlbInfo.
+
+    One that has left the mm stays in its mask, and need not. (Once a second it is taken out, by an interrupt:
+    not here, where no time goes by.) One that is about to load another one may be in either.
+    """
+    loaded = await Load(loaded_mm_word(other))
+    # is_lazy at least as new as what is loaded.
+    await SmpRmb()
+    if await Load(is_lazy_word(other)):
+        return False
+    mm = FlushTlbInfo(*info).mm
+    return mm == ANY_MM or loaded in (LOADED_MM_SWITCHING, mm)
 
 
 def no_address_reaches_tables(cpu: PerCpu) -> bool:
@@ -225,10 +246,13 @@ async def switch_mm_irqs_off(cpu: PerCpu, mm: int) -> None:
             return
         need_flush = True
     else:
-        if previous != INIT_MM:
-            await AtomicAnd(cpumask_word(previous), cpu.parameters.all_cpus ^ cpu.bit)
-        if mm != INIT_MM:
-            await AtomicOr(cpumask_word(mm), cpu.bit)
+        if cpu.parameters.lazy_mm_cpumask:
+            await begin_switching(cpu, mm)
+        else:
+            if previous != INIT_MM:
+                await AtomicAnd(cpumask_word(previous), cpu.parameters.all_cpus ^ cpu.bit)
+            if mm != INIT_MM:
+                await AtomicOr(cpumask_word(mm), cpu.bit)
         next_tlb_gen = await Load(tlb_gen_word(mm))
         asid, need_flush = _choose_new_asid(cpu, mm, next_tlb_gen)
     if need_flush:
@@ -238,6 +262,21 @@ async def switch_mm_irqs_off(cpu: PerCpu, mm: int) -> None:
     await LoadCr3(mm, asid + 1, need_flush)
     state.loaded_mm = mm
     state.loaded_mm_asid = asid
+    if cpu.parameters.lazy_mm_cpumask and previous != mm:
+        await Store(loaded_mm_word(cpu.number), mm)
+
+
+async def begin_switching(cpu: PerCpu, mm: int) -> None:
+    """switch_mm_irqs_off (v6.18): from here on this CPU is interrupted for what it leaves and for `mm`.
+
+    It stays in the mask of what it leaves. Whoever flushes sees that it is switching, or has raised the
+    generation that is read next.
+    """
+    await Store(loaded_mm_word(cpu.number), LOADED_MM_SWITCHING)
+    if mm != INIT_MM and not await Load(cpumask_word(mm)) & cpu.bit:
+        await AtomicOr(cpumask_word(mm), cpu.bit)
+    else:
+        await SmpMb()
 
 
 async def enter_lazy_tlb(cpu: PerCpu) -> None:

@@ -27,4 +27,12 @@ VERSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
         # v6.10, bc2ff4cbc329: shrink_folio_list frees by folio_batch (PAGEVEC_SIZE), each after a flush.
         "reclaim_free_batch": 31,
     },
+    # As 6.12, and x86 as it has been since v6.14, with the fixes up to v6.18.
+    "6.18": {
+        "pageout_clears_young": False,
+        "numa_hints_page_cache": True,
+        "reclaim_free_batch": 31,
+        # v6.14, 209954cbc7d0, 2815a56e4b72, 6db2526c1d69: mm_cpumask is updated lazily.
+        "lazy_mm_cpumask": True,
+    },
 }

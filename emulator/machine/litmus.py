@@ -16,7 +16,15 @@ from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
 from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, ZERO_PFN, mk_pte, pte_pfn
 from emulator.hardware.tlb import TlbShape
-from emulator.kernel.percpu import KernelParameters, PerCpu, Task, cpumask_word, is_lazy_word, tlb_gen_word
+from emulator.kernel.percpu import (
+    KernelParameters,
+    PerCpu,
+    Task,
+    cpumask_word,
+    is_lazy_word,
+    loaded_mm_word,
+    tlb_gen_word,
+)
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
@@ -27,7 +35,7 @@ from emulator.memory.table_pages import TablePages
 from emulator.memory.zone import Watermarks
 
 Observation = Literal["Never", "Sometimes"]
-Body = Callable[[PerCpu], Awaitable[None]]
+Body = Callable[[PerCpu], Awaitable[object]]
 
 MM = 1
 FAST = 0
@@ -112,20 +120,24 @@ class Setup:
         well if `dirty` says so. With PSE among the flags it is a huge page of hpage_order (see `settings`).
         These CPUs have it `cached`.
         """
-        folios = self.memory.folios
-        order = self.parameters.hpage_order if flags & PSE else 0
-        pfn = folios.zones[node].rmqueue(order)
-        if pfn is None:
-            raise ValueError(f"litmus setup: node {node} has no free frame for page {vpn:#x}")
-        folio = folios.folios[pfn] = Folio(pfn, order, node)
-        folios.lruvec_add_folio(folio, False)
-        for frame in range(pfn, pfn + (1 << order)):
-            folios.content[frame] = version
+        pfn = self._folio(node, self.parameters.hpage_order if flags & PSE else 0, version)
         entry = mk_pte(pfn, PRESENT | ACCESSED | flags)
         entry |= (RW if writable else 0) | (DIRTY if dirty else 0) | (EXCLUSIVE if exclusive else 0)
         self.memory.page_tables.put(mm, vpn, entry)
-        folio.rmap[mm, vpn] = entry
+        self.memory.folios.folios[pfn].rmap[mm, vpn] = entry
         self.cached += [(cpu, vpn, entry) for cpu in cached]
+        return pfn
+
+    def _folio(self, node: int, order: int, version: int) -> int:
+        """A fresh folio on the inactive list, with one reference; its first frame."""
+        folios = self.memory.folios
+        pfn = folios.zones[node].rmqueue(order)
+        if pfn is None:
+            raise ValueError(f"litmus setup: node {node} has no {1 << order} free frames for a page")
+        folios.folios[pfn] = Folio(pfn, order, node)
+        folios.lruvec_add_folio(folios.folios[pfn], False)
+        for frame in range(pfn, pfn + (1 << order)):
+            folios.content[frame] = version
         return pfn
 
     def zero_page(self, vpn: int, mm: int = MM, cached: Iterable[int] = ()) -> None:
@@ -159,6 +171,17 @@ class Setup:
         folios.lruvec_add_folio(folio, active)
         folio.refcount += 1
         folios.page_cache[file, pgoff] = pfn
+
+    def on_disk(self, file: int, pgoff: int, version: int) -> None:
+        """The content of a file's page where it is stored, cached or not; else it is 0."""
+        self.memory.folios.files[file, pgoff] = version
+
+    def unmapped_page(self, file: int, pgoff: int = 0, node: int = FAST, version: int = 0) -> int:
+        """A page of a file that is in the page cache and mapped nowhere; its frame."""
+        pfn = self._folio(node, 0, version)
+        self.memory.folios.folios[pfn].refcount = 0  # that of no mapping
+        self.in_page_cache(pfn, file, pgoff)
+        return pfn
 
     def cache(self, cpu: int, vpn: int, mm: int = MM) -> None:
         """Let a CPU hold the translation of the page as it is now."""
@@ -251,6 +274,8 @@ class LitmusMachine(Machine):
             setup.word(tlb_gen_word(mm), 1)
         for cpu in setup.lazy:
             setup.word(is_lazy_word(cpu), 1)
+        for cpu, mm in enumerate(setup.loaded if self.parameters.lazy_mm_cpumask else ()):
+            setup.word(loaded_mm_word(cpu), mm)
         return setup
 
     def memory(self) -> Memory:

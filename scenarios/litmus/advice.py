@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from emulator.hardware.operations import (
-    FolioIsolateLru,
-    FolioPutbackLru,
     Load,
     SmpRmb,
     SmpWmb,
@@ -15,7 +13,6 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.madvise import do_madvise, madvise_dontneed, madvise_free
-from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import FAST, MM, Forbidden, Litmus
@@ -29,6 +26,7 @@ from scenarios.litmus.answers import (
     postings_sometimes,
     sometimes,
 )
+from scenarios.litmus.calls import reclaim
 from scenarios.litmus.pageout import LOST
 from scenarios.litmus.starts import PAGE, pages
 from scenarios.litmus.steps import call, in_order, mover, read_if_cached, reuse
@@ -65,12 +63,6 @@ DONTNEED_PENDING = Litmus(
 )
 
 
-async def _reclaims(cpu: PerCpu) -> None:
-    if await FolioIsolateLru(1):
-        for kept in await shrink_file_folios(cpu, [1]):
-            await FolioPutbackLru(kept, False)
-
-
 async def _is_kept(cpu: PerCpu) -> None:
     written = await Load(WRITTEN)
     await SmpRmb()
@@ -104,7 +96,7 @@ _advice = call(do_madvise, MM, PAGE, PAGE + 1, madvise_free)
 FREE_WRITTEN = Litmus(
     name="madv-free-written",
     question="A page is written again after MADV_FREE: does reclaim drop it all the same?",
-    programs=(in_order(_advice, SmpWmb(), Store(ADVISED, 1), _reclaims, _is_kept), _writes_after_advice),
+    programs=(in_order(_advice, SmpWmb(), Store(ADVISED, 1), reclaim, _is_kept), _writes_after_advice),
     setup=pages(PAGE, written=True, area=1),
     expected=(
         never("immediate", RECEIVED, DISCARDED, "litmus_written"),
@@ -118,7 +110,7 @@ FREE_WRITTEN = Litmus(
 
 async def _written_by_reclaim(cpu: PerCpu) -> None:
     await _advice(cpu)
-    await _reclaims(cpu)
+    await reclaim(cpu)
 
 
 # CPU 0 reclaims                    CPU 1                         CPU 2 has frame 1 cached

@@ -9,6 +9,8 @@ POSTINGS = ("migrc:v3", "migrc:rfc2", "migrc:v9")
 REUSED = "litmus_frame_reused"
 STALE = "litmus_old_translation"
 STAYED = "litmus_not_moved"
+THROUGH_CACHED = "litmus_written_through_cached"
+AFTER_RETURN = "litmus_after_return"
 DEFERRED = "migrc_deferred"
 SKIPPED = "migrc_skipped"
 FLUSHES = "migrc_flushes"
@@ -20,7 +22,14 @@ READ_AGAIN = "pgmajfault"
 FREED_TABLE = "walk of a freed page table"
 MADE_WRITABLE = "grace period: destination made writable"
 FRAME_REUSED = "grace period: frame reused"
+RANGE_REUSED = "grace period: range reused"
+COPIED_WRITABLE = "grace period: copied while writable"
+LOST_WRITE = "write into a retired source frame"
+DROPPED = "a write is dropped with its page"
+FREE = "access to a free frame"
 FAILED = "allocation failed"
+NO_PERMISSION = "no permission"
+WRONG_VERSION = "wrong version"
 
 
 def never(policy: str, *reached: str) -> Expectation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, SLOW, Litmus, Setup
 from scenarios.litmus.answers import (
+    COPIED_WRITABLE,
     DEFERRED,
     MADE_WRITABLE,
     PROMOTED,
@@ -34,7 +35,8 @@ DIRTY_CACHED = Litmus(
     expected=(
         never("immediate", PROMOTED),
         never("migrc:v3", PROMOTED),
-        sometimes("migrc:rfc2", "grace period: copied while writable"),
+        sometimes("migrc:rfc2", COPIED_WRITABLE),
+        sometimes("mistake:before-20841405940e", COPIED_WRITABLE),
     ),
     fast=2,
     slow=1,

@@ -6,24 +6,12 @@ user mode. Before that it says nothing.
 
 from __future__ import annotations
 
-from emulator.hardware.operations import LocalIrqDisable, LocalIrqEnable, SmpMb
-from emulator.kernel.percpu import PerCpu
-from emulator.kernel.tlb import enter_lazy_tlb
 from emulator.kernel.user import user_read
 from emulator.machine.litmus import MM, Litmus
 from scenarios.litmus.answers import DEFERRED, RECEIVED, REUSED, never, postings_never, sometimes
-from scenarios.litmus.loading import switch_to_mm
+from scenarios.litmus.calls import kernel_thread, switch_to
 from scenarios.litmus.starts import PAGE, pages
 from scenarios.litmus.steps import call, in_order, moves_and_reuses
-
-
-async def _kernel_thread(cpu: PerCpu) -> None:
-    """What flushing sees of a switch to one (schedule)."""
-    await LocalIrqDisable()
-    await SmpMb()
-    await enter_lazy_tlb(cpu)
-    await LocalIrqEnable()
-
 
 # A CPU that goes back to user mode has nothing cached by then, and is interrupted all the same; not judged.
 # CPU 0 demotes, then needs memory  CPU 1
@@ -40,7 +28,7 @@ LEFT_MEANWHILE = Litmus(
     question="A CPU leaves lazy mode while a page is unmapped: is it flushed?",
     programs=(
         moves_and_reuses,
-        in_order(_kernel_thread, call(switch_to_mm, MM), call(user_read, PAGE), call(user_read, PAGE)),
+        in_order(kernel_thread, call(switch_to, MM), call(user_read, PAGE), call(user_read, PAGE)),
     ),
     setup=pages(PAGE, cached=()),
     expected=(

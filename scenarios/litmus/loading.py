@@ -6,9 +6,6 @@ generation first and reads the bits then. One of the two sees the other.
 
 from __future__ import annotations
 
-from emulator.hardware.operations import LocalIrqDisable, LocalIrqEnable
-from emulator.kernel.percpu import PerCpu
-from emulator.kernel.tlb import switch_mm_irqs_off
 from emulator.kernel.user import user_read
 from emulator.machine.litmus import MM, Litmus, Setup
 from scenarios.litmus.answers import (
@@ -20,17 +17,11 @@ from scenarios.litmus.answers import (
     postings_sometimes,
     sometimes,
 )
+from scenarios.litmus.calls import switch_to
 from scenarios.litmus.starts import PAGE, pages
 from scenarios.litmus.steps import bystander, call, in_order, moves_and_reuses
 
 OTHER_MM = 2
-
-
-async def switch_to_mm(cpu: PerCpu, mm: int) -> None:
-    """The part of a task switch that flushing sees."""
-    await LocalIrqDisable()
-    await switch_mm_irqs_off(cpu, mm)
-    await LocalIrqEnable()
 
 
 def _comes(setup: Setup) -> None:
@@ -52,7 +43,7 @@ LOADED_MEANWHILE = Litmus(
     question="A CPU loads the address space while one of its pages is unmapped: is it flushed?",
     programs=(
         moves_and_reuses,
-        in_order(call(switch_to_mm, MM), call(user_read, PAGE), call(user_read, PAGE)),
+        in_order(call(switch_to, MM), call(user_read, PAGE), call(user_read, PAGE)),
         bystander,
     ),
     setup=_comes,
@@ -74,7 +65,7 @@ LOADED_MEANWHILE = Litmus(
 ALONE_MEANWHILE = Litmus(
     name="mm-alone-meanwhile",
     question="The others leave before a batch notes its CPUs: does this one flush for itself?",
-    programs=(in_order(moves_and_reuses, call(user_read, PAGE)), call(switch_to_mm, OTHER_MM)),
+    programs=(in_order(moves_and_reuses, call(user_read, PAGE)), call(switch_to, OTHER_MM)),
     setup=pages(PAGE, cached=(0,)),
     expected=(
         never("immediate", REUSED),
@@ -98,7 +89,7 @@ LEFT_MEANWHILE = Litmus(
     question="A CPU leaves the address space, misses a flush and comes back: does it use what it kept?",
     programs=(
         moves_and_reuses,
-        in_order(call(switch_to_mm, OTHER_MM), call(switch_to_mm, MM), call(user_read, PAGE)),
+        in_order(call(switch_to, OTHER_MM), call(switch_to, MM), call(user_read, PAGE)),
         bystander,
     ),
     setup=pages(PAGE, cached=(1,)),

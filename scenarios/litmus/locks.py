@@ -30,10 +30,11 @@ from emulator.kernel.mprotect import PROT_NONE, PROT_READ, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
-from emulator.machine.litmus import MM, SLOW, Forbidden, Litmus, Setup
+from emulator.machine.litmus import MM, SLOW, Body, Forbidden, Litmus, Setup
 from emulator.memory.page_table import Vma
-from scenarios.litmus.answers import RECEIVED, never, sometimes
-from scenarios.litmus.pageout import KEPT, LOST, RECLAIMED, WRITTEN, WRITTEN_OUT, reclaim
+from scenarios.litmus.answers import NO_PERMISSION, RECEIVED, never, sometimes
+from scenarios.litmus.calls import KEPT, reclaim
+from scenarios.litmus.pageout import LOST, RECLAIMED, WRITTEN, WRITTEN_OUT
 from scenarios.litmus.starts import FLAG, OTHER, PAGE, VERSION, file_page, pages
 from scenarios.litmus.steps import call, in_order
 
@@ -129,7 +130,7 @@ WRITE_PROTECTED_LATE = replace(
 )
 
 
-def _change_and_tell(change: Callable[[PerCpu], Awaitable[object]]) -> Callable[[PerCpu], Awaitable[None]]:
+def _change_and_tell(change: Callable[[PerCpu], Awaitable[object]]) -> Body:
     return in_order(call(change), SmpWmb(), Store(DONE, 1))
 
 
@@ -185,6 +186,7 @@ MPROTECT_RECLAIMED = replace(
         _change_and_tell(lambda cpu: do_mprotect_pkey(cpu, MM, PAGE, PAGE + 1, PROT_NONE)),
         _uses_what_is_cached,
     ),
+    expected=(*MUNMAP_RECLAIMED.expected, sometimes("mistake:before-3ea277194daa", NO_PERMISSION)),
 )
 MPROTECT_RECLAIMED_UNGUARDED = replace(
     MPROTECT_RECLAIMED,

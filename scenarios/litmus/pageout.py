@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import FolioIsolateLru, FolioPutbackLru, SmpRmb, SmpWmb
-from emulator.kernel.pageout import shrink_file_folios
+from emulator.hardware.operations import SmpRmb, SmpWmb
 from emulator.kernel.percpu import PF_KSWAPD, PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import Forbidden, Litmus, Setup
@@ -18,23 +17,14 @@ from scenarios.litmus.answers import (
     postings_sometimes,
     sometimes,
 )
+from scenarios.litmus.calls import reclaim
 from scenarios.litmus.starts import FLAG, PAGE, VERSION, file_page
 from scenarios.litmus.steps import call, in_order, move, read
 
-KEPT = "litmus_kept"
 RECLAIMED = "pgsteal_file"
 WRITTEN = "nr_vmscan_write"
 LOST = "a write is lost"
 WRITTEN_OUT = "grace period: written out while writable"
-
-
-async def reclaim(cpu: PerCpu, pfn: int) -> None:
-    """A program: reclaim this page of a file."""
-    if not await FolioIsolateLru(pfn):
-        return
-    for kept in await shrink_file_folios(cpu, [pfn]):
-        cpu.count(KEPT)
-        await FolioPutbackLru(kept, False)
 
 
 async def _writer(cpu: PerCpu) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from emulator.machine.litmus import FAST, Setup
+from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, UFFD_WP, mk_pte, pte_pfn
+from emulator.kernel.percpu import tlb_flush_pending_word
+from emulator.machine.litmus import FAST, MM, Setup
+from emulator.memory.page_table import VM_UFFD_WP
 
 PAGE = 0x10
 OTHER = 0x11
@@ -15,6 +18,11 @@ FILE = 1
 
 Start = Callable[[Setup], None]
 
+# What `pages` maps first, where it is `written` and not `exclusive`, and what becomes of that.
+WRITABLE_ENTRY = mk_pte(1, PRESENT | ACCESSED | RW | DIRTY)
+CLEAN_ENTRY = WRITABLE_ENTRY & ~(ACCESSED | DIRTY)
+PROTECTED_ENTRY = WRITABLE_ENTRY & ~RW | UFFD_WP
+
 
 def pages(
     *vpns: int,
@@ -22,17 +30,19 @@ def pages(
     node: int = FAST,
     written: bool = False,
     area: int = AREA_PAGES,
+    exclusive: bool = True,
 ) -> Start:
     """Pages of version VERSION, one after the other from the first frame on, in an area that begins at PAGE.
 
-    `cached`: the CPUs that have them cached, by default all. `written`: writable and dirty, else neither.
+    `cached`: the CPUs that have them cached, by default all. `written`: writable and dirty, else neither. Not
+    `exclusive`: as before v5.19, when no bit said that a page is this mapping's own (PageAnonExclusive).
     """
 
     def start(setup: Setup) -> None:
         setup.area(PAGE, area)
         on = range(setup.cpus) if cached is None else cached
         for vpn in vpns:
-            setup.page(vpn, node, writable=written, dirty=written, version=VERSION, cached=on)
+            setup.page(vpn, node, written, written, exclusive, VERSION, cached=on)
 
     return start
 
@@ -52,9 +62,53 @@ def file_page(
         pfn = setup.page(PAGE, writable=written, dirty=written, exclusive=False, version=VERSION, cached=on)
         setup.in_page_cache(pfn, FILE, 0)
         if stored:
-            setup.memory.folios.files[FILE, 0] = VERSION
+            setup.on_disk(FILE, 0, VERSION)
 
     return start
+
+
+def starts(*parts: Start) -> Start:
+    """One after the other."""
+
+    def start(setup: Setup) -> None:
+        for part in parts:
+            part(setup)
+
+    return start
+
+
+def registered(setup: Setup) -> None:
+    """Behind others: userfaultfd is registered for write-protection in all areas."""
+    areas = setup.memory.page_tables.mm(MM).areas
+    areas[:] = [area._replace(flags=area.flags | VM_UFFD_WP) for area in areas]
+
+
+def owed(entry: int, vpn: int = PAGE) -> Start:
+    """Behind others: a call has made this of the page's entry, and the flush that it owes does not come.
+
+    It stands for a further CPU that stops there. What CPUs have cached is the entry as it was.
+    """
+
+    def start(setup: Setup) -> None:
+        setup.memory.page_tables.put(MM, vpn, entry)
+        setup.memory.folios.folios[pte_pfn(entry)].rmap[MM, vpn] = entry
+        setup.word(tlb_flush_pending_word(MM), 1)
+
+    return start
+
+
+def referenced(pfn: int = 1) -> Start:
+    """Somebody else has a reference on the folio, for I/O for example."""
+
+    def start(setup: Setup) -> None:
+        setup.memory.folios.folios[pfn].refcount += 1
+
+    return start
+
+
+def runs(cpu: int, mm: int) -> Start:
+    """This CPU runs another address space than the first one."""
+    return lambda setup: setup.load(cpu, mm)
 
 
 cached_page = pages(PAGE)

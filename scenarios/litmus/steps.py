@@ -15,13 +15,18 @@ from emulator.hardware.operations import (
     FolioPutbackLru,
     FolioZero,
     GetPte,
+    Load,
     LocalIrqDisable,
     LocalIrqEnable,
     Operation,
     ReadFrame,
+    SmpRmb,
+    SmpWmb,
+    Store,
     Translate,
+    WriteFrame,
 )
-from emulator.hardware.pte import pte_pfn
+from emulator.hardware.pte import frame_of, pte_pfn
 from emulator.kernel.instead import kernel_function
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mprotect import change_prot_numa
@@ -29,12 +34,22 @@ from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.tlb import flush_tlb_local
-from emulator.kernel.user import user_read
-from emulator.machine.litmus import FAST, MM, SLOW, Body
-from scenarios.litmus.answers import REUSED, STALE, STAYED
+from emulator.kernel.user import user_read, user_write
+from emulator.machine.litmus import FAST, MM, SLOW, Body, Forbidden
+from scenarios.litmus.answers import (
+    AFTER_RETURN,
+    NO_PERMISSION,
+    REUSED,
+    STALE,
+    STAYED,
+    THROUGH_CACHED,
+    WRONG_VERSION,
+)
 from scenarios.litmus.starts import PAGE
 
 MOVED = "litmus.moved"  # a word that says so
+RETURNED = "litmus.returned"
+WRITTEN = 12  # a version that no page has at the start
 Parameters = ParamSpec("Parameters")
 
 
@@ -123,6 +138,76 @@ async def flush_for_own_reasons(cpu: PerCpu) -> None:
     await LocalIrqDisable()
     await flush_tlb_local(cpu)
     await LocalIrqEnable()
+
+
+async def write(cpu: PerCpu, vpn: int = PAGE, value: int = WRITTEN) -> None:
+    """A user's write; counts one that needed no walk: through what the CPU had cached."""
+    if await Translate(vpn, True):
+        cpu.count(THROUGH_CACHED)
+    await user_write(cpu, vpn, value)
+
+
+async def write_if_cached(cpu: PerCpu, vpn: int = PAGE, value: int = WRITTEN) -> bool:
+    """A user's write as long as the TLB lets it through; whether it did. A fault is another question."""
+    cached = await Translate(vpn, True)
+    if cached:
+        cpu.count(THROUGH_CACHED)
+        frame = frame_of(cached, vpn, cpu.parameters.hpage_order)
+        await WriteFrame(cpu.tlbstate.loaded_mm, vpn, frame, value)
+    return cached != 0
+
+
+async def keeps(cpu: PerCpu, vpn: int = PAGE, value: int = WRITTEN) -> None:
+    """Write, and read that again. Nobody else writes to the page."""
+    await write(cpu, vpn, value)
+    await finds(cpu, value, vpn=vpn)
+
+
+async def keeps_if_cached(cpu: PerCpu, vpn: int = PAGE, value: int = WRITTEN) -> None:
+    """As `keeps`, as long as the TLB lets the write through."""
+    if await write_if_cached(cpu, vpn, value):
+        await finds(cpu, value, vpn=vpn)
+
+
+async def finds(cpu: PerCpu, *versions: int, vpn: int = PAGE) -> None:
+    """A user's read, which must find one of these versions."""
+    version = await user_read(cpu, vpn)
+    if version not in versions:
+        wanted = " or ".join(map(str, versions))
+        raise Forbidden(WRONG_VERSION, f"page {vpn:#x} has version {version}, not {wanted}")
+
+
+async def returns(cpu: PerCpu) -> None:
+    """Say that the call before this one has returned; for `once_returned` on another CPU."""
+    await SmpWmb()
+    await Store(RETURNED, 1)
+
+
+def once_returned(*steps: Body | Operation) -> Body:
+    """A program of these steps, carried out only where another CPU's `returns` was seen."""
+    then = in_order(*steps)
+
+    async def body(cpu: PerCpu) -> None:
+        if await Load(RETURNED):
+            await SmpRmb()
+            cpu.count(AFTER_RETURN)
+            await then(cpu)
+
+    return body
+
+
+async def cannot_read(cpu: PerCpu, vpn: int = PAGE) -> None:
+    """The CPU must have no translation of the page any more."""
+    cached = await Translate(vpn, False)
+    if cached:
+        raise Forbidden(NO_PERMISSION, f"frame {pte_pfn(cached)} may be read at page {vpn:#x}")
+
+
+async def cannot_write(cpu: PerCpu, vpn: int = PAGE) -> None:
+    """The CPU must not be able to write to the page without a fault."""
+    cached = await Translate(vpn, True)
+    if cached:
+        raise Forbidden(NO_PERMISSION, f"frame {pte_pfn(cached)} may be written at page {vpn:#x}")
 
 
 mover = call(move, 1)  # demotes frame 1

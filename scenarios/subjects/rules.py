@@ -22,7 +22,7 @@ from scenarios.usage import UsageProblem, did_you_mean
 
 RULES: Final = (
     *(coherence.OVERWRITTEN, coherence.FOREIGN, coherence.FREE, coherence.LOST_WRITE, coherence.FILL),
-    *(coherence.CONTENT, coherence.CACHE, coherence.SPLIT),
+    *(coherence.CONTENT, coherence.CACHE, coherence.SPLIT, coherence.DROPPED),
     *(accounting.LEAK, accounting.REFERENCES, accounting.UNFINISHED, accounting.UNDECLARED, *folios.FAULTS),
     *(grace_period.REUSED, grace_period.WRITABLE, grace_period.COPIED, grace_period.WRITTEN_OUT),
     *(grace_period.REFILLED, grace_period.SHARED, grace_period.RANGE, grace_period.OWED),

@@ -1,0 +1,260 @@
+"""The kernel before a fix: each is mainline but for the code that the commit in its name has changed."""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import (
+    AtomicOr,
+    FolioSetFlag,
+    GetPte,
+    Load,
+    LoadCr3,
+    Lock,
+    SetPte,
+    SmpMb,
+    Store,
+    Unlock,
+    XchgPte,
+)
+from emulator.hardware.pte import PSE, ptl
+from emulator.kernel.huge_memory import pmdp_clear_bits, pmdp_invalidate
+from emulator.kernel.instead import instead_of
+from emulator.kernel.ksm import write_protect_page
+from emulator.kernel.memory import do_wp_page
+from emulator.kernel.migrate_device import migrate_vma_collect_pmd
+from emulator.kernel.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mprotect import change_prot_numa, protnone, pte_offset_map_lock
+from emulator.kernel.percpu import LOADED_MM_SWITCHING, PerCpu, tlb_flush_batched_word
+from emulator.kernel.rmap import flush_tlb_batched_pending, set_tlb_ubc_flush_pending
+from emulator.kernel.tlb import (
+    TLB_FLUSH_ALL,
+    begin_switching,
+    flush_tlb_mm,
+    flush_tlb_range,
+    should_flush_tlb,
+    switch_mm_irqs_off,
+)
+from emulator.policies.immediate import Immediate
+
+NOT_PENDING = 0
+NO_MM = -2
+ALONE = 1
+
+
+class MprotectAsksNobody(Immediate):
+    """mm/mprotect.c, change_pte_range before 3ea277194daa (v4.13): no flush_tlb_batched_pending.
+
+    An entry that reclaim has cleared asks for no flush, and CPUs use it until reclaim flushes.
+    """
+
+    name = "mistake:before-3ea277194daa"
+
+    @instead_of(flush_tlb_batched_pending, within=pte_offset_map_lock)
+    async def asks_nobody(self, cpu: PerCpu, mm: int) -> None:
+        """What reclaim owes is its own affair."""
+
+
+class GathersAlone(Immediate):
+    """mm/memory.c, tlb_finish_mmu before 99baac21e458 (v4.13): no mm_tlb_flush_nested.
+
+    Who finds entries gone or clean already flushes nothing, and returns before who made them so has flushed.
+    """
+
+    name = "mistake:before-99baac21e458"
+
+    @instead_of(Load, within=tlb_finish_mmu)
+    async def pending(self, word: str) -> int:
+        """As if nobody else gathered."""
+        return ALONE
+
+
+class MigratesBesideTheScanner(Immediate):
+    """mm/migrate.c and mm/rmap.c before 20841405940e (v3.13): an inaccessible entry is in no TLB.
+
+    The scanner has made it so and has not flushed; CPUs still write through what they have cached.
+    """
+
+    name = "mistake:before-20841405940e"
+
+    @instead_of(Load, within=set_tlb_ubc_flush_pending)
+    async def pending(self, word: str) -> int:
+        """No flush of the mm is pending."""
+        return NOT_PENDING if word.startswith("tlb_flush_pending") else await Load(word)
+
+
+class MergesWhatIsPending(Immediate):
+    """mm/ksm.c, write_protect_page before b3a81d0841a9 (v4.13): an entry that is neither writable nor dirty
+    is not flushed for, though others may have made it so and still owe the flush."""
+
+    name = "mistake:before-b3a81d0841a9"
+
+    @instead_of(Load, within=write_protect_page)
+    async def pending(self, word: str) -> int:
+        """No flush of the mm is pending."""
+        return NOT_PENDING
+
+
+class CopiesBeforeItFlushes(Immediate):
+    """mm/memory.c, do_wp_page before 6ce64428d620 (v5.12): no flush before the copy where userfaultfd's
+    write-protection is still to be flushed for."""
+
+    name = "mistake:before-6ce64428d620"
+
+    @instead_of(Load, within=do_wp_page)
+    async def pending(self, word: str) -> int:
+        """No flush of the mm is pending."""
+        return NOT_PENDING
+
+
+class EmptyGatherFlushesNothing(Immediate):
+    """fs/proc/task_mmu.c, clear_refs_write before 912efa17e512 (v5.11): a gather around soft-dirty tracking.
+
+    Nothing is put into it, so that it has nothing to flush (0758cd830494, v5.6).
+    """
+
+    name = "mistake:before-912efa17e512"
+
+    async def flush_changed(
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
+    ) -> None:
+        """The flush of everything, which is clear_refs', is none."""
+        if end != TLB_FLUSH_ALL:
+            await super().flush_changed(cpu, mm, start, end, stride, freed_tables)
+
+
+class ForgetsWhatCameMeanwhile(Immediate):
+    """mm/rmap.c, flush_tlb_batched_pending before 5ee2fa2f0636 (v5.17): one flag, cleared after the flush.
+
+    What is unmapped while it flushes sets the flag as well, and nobody flushes for that.
+    """
+
+    name = "mistake:before-5ee2fa2f0636"
+
+    @instead_of(flush_tlb_batched_pending)
+    async def one_flag(self, cpu: PerCpu, mm: int) -> None:
+        """Flushes if the flag is set, then clears it."""
+        word = tlb_flush_batched_word(mm)
+        if await Load(word):
+            await flush_tlb_mm(cpu, mm)
+            await Store(word, 0)
+
+
+class LosesTheDirtyBit(Immediate):
+    """mm/migrate_device.c, migrate_vma_collect_pmd before fd35ca3d12cc (v6.1): what the entry knew of
+    being written goes with it.
+
+    The page is clean at its new place, and reclaim drops it with what was written.
+    """
+
+    name = "mistake:before-fd35ca3d12cc"
+
+    @instead_of(FolioSetFlag, within=migrate_vma_collect_pmd)
+    async def dirty(self, pfn: int, flag: int) -> None:
+        """folio_mark_dirty, which was not there."""
+
+
+class FreesByWayOfNothing(Immediate):
+    """mm/huge_memory.c, madvise_free_huge_pmd before 58ceeb6bec86 (v4.12): the PMD is cleared, then set again
+    without its bits.
+
+    Who looks for huge pages without the lock in between finds none, and leaves this one out.
+    """
+
+    name = "mistake:before-58ceeb6bec86"
+
+    @instead_of(pmdp_invalidate, within=pmdp_clear_bits)
+    async def cleared(self, cpu: PerCpu, mm: int, vpn: int, pmd: int) -> int:
+        """pmdp_huge_get_and_clear_full; the caller sets it."""
+        old: int = await XchgPte(mm, vpn, 0)
+        await flush_tlb_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
+        return old
+
+
+class HintsByWayOfNothing(Immediate):
+    """mm/huge_memory.c, change_huge_pmd before ced108037c2a (v4.12): for a NUMA hint too the PMD is cleared,
+    then set again."""
+
+    name = "mistake:before-ced108037c2a"
+
+    @instead_of(change_prot_numa)
+    async def of_a_huge_page(self, cpu: PerCpu, mm: int, start: int, end: int) -> int:
+        """What it does with one huge page."""
+        tlb = await tlb_gather_mmu(mm)
+        await Lock(ptl(mm, start))
+        if await GetPte(mm, start) & PSE:
+            old: int = await XchgPte(mm, start, 0)
+            await SetPte(mm, start, protnone(old))
+            tlb.adjust_range(start, end - start, end - start)
+        await Unlock(ptl(mm, start))
+        await tlb_finish_mmu(cpu, tlb)
+        return end - start
+
+
+class LoadsBeforeItIsSeen(Immediate):
+    """arch/x86/mm, switch_mm before 71b3c126e611 (v4.5; CVE-2016-2069): its bit in mm_cpumask may become
+    visible after the page tables have been loaded and used."""
+
+    name = "mistake:before-71b3c126e611"
+
+    def __init__(self) -> None:
+        self._late: tuple[str, int] = ("", 0)
+
+    @instead_of(AtomicOr, within=switch_mm_irqs_off)
+    async def bit(self, word: str, mask: int) -> int:
+        """Waits in the CPU, as no barrier orders it."""
+        self._late = (word, mask)
+        return 0
+
+    @instead_of(LoadCr3, within=switch_mm_irqs_off)
+    async def load(self, mm: int, pcid: int, flush: bool) -> None:
+        """And becomes visible now."""
+        await LoadCr3(mm, pcid, flush)
+        word, mask = self._late
+        self._late = ("", 0)
+        if word:
+            await AtomicOr(word, mask)
+
+
+class TakesSwitchingForElsewhere(Immediate):
+    """arch/x86/mm/tlb.c, should_flush_tlb before fea4e317f9e7 (v6.15; CVE-2025-37964): a CPU whose loaded_mm
+    is LOADED_MM_SWITCHING runs something else."""
+
+    name = "mistake:before-fea4e317f9e7"
+
+    @instead_of(Load, within=should_flush_tlb)
+    async def loaded(self, word: str) -> int:
+        """What the CPU runs, or no mm at all."""
+        value = await Load(word)
+        return NO_MM if value == LOADED_MM_SWITCHING else value
+
+
+class SwitchesWithoutBarrier(Immediate):
+    """arch/x86/mm/tlb.c, switch_mm_irqs_off before 83b0177a6c48 (v6.18): nothing orders the store of
+    LOADED_MM_SWITCHING before the load of the generation if the CPU is in the mask already."""
+
+    name = "mistake:before-83b0177a6c48"
+
+    @instead_of(SmpMb, within=begin_switching)
+    async def barrier(self) -> None:
+        """barrier(), for the compiler."""
+
+
+class SaysLateThatItSwitches(Immediate):
+    """arch/x86/mm/tlb.c, switch_mm_irqs_off of 6.12.y before b2dbc71fe33b: LOADED_MM_SWITCHING is stored when
+    the generation has been read."""
+
+    name = "mistake:before-b2dbc71fe33b"
+
+    def __init__(self) -> None:
+        self._late: tuple[str, int] = ("", 0)
+
+    @instead_of(Store, within=begin_switching)
+    async def not_yet(self, word: str, value: int) -> None:
+        """Comes later."""
+        self._late = (word, value)
+
+    @instead_of(LoadCr3, within=switch_mm_irqs_off)
+    async def now(self, mm: int, pcid: int, flush: bool) -> None:
+        """Just before CR3."""
+        word, value = self._late
+        await Store(word, value)
+        await LoadCr3(mm, pcid, flush)

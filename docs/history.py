@@ -92,22 +92,21 @@ def _filled(text: str) -> str:
     )
 
 
-def document(bugs: Iterable[Bug], old: str) -> str:
-    """The whole file: these bugs' sections made anew, the others as they are in `old`."""
-    kept = sections(old)
+def check(bugs: Iterable[Bug]) -> None:
+    """Make these bugs' sections anew, each as soon as it is checked; the others stay as they are."""
+    kept = sections(FILE.read_text()) if FILE.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(schedules=SCHEDULES_ALL, states=STATES_ALL, folder=Path(folder))
         for bug in bugs:
             found = list(results(plan_of_history([bug], []), settings, None, lambda _job, _done: None))
             kept[bug.name] = section(bug, found)
-    missing = [name for name in BUGS if name not in kept]
-    if missing:
+            FILE.write_text("\n".join([HEAD, *(kept[name] for name in BUGS if name in kept)]))
+    if missing := [name for name in BUGS if name not in kept]:
         raise SystemExit(f"not checked yet: {', '.join(missing)}")
-    return "\n".join([HEAD, *(kept[name] for name in BUGS)])
 
 
 if __name__ == "__main__":
     wanted = sys.argv[1:] or list(BUGS)
     if unknown := [name for name in wanted if name not in BUGS]:
         raise SystemExit(f"no bug {', '.join(unknown)}; those are {', '.join(BUGS)}")
-    FILE.write_text(document([BUGS[name] for name in wanted], FILE.read_text() if FILE.exists() else ""))
+    check([BUGS[name] for name in wanted])

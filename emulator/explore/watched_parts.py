@@ -33,7 +33,7 @@ _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
     CallBook: (),
     Coherence: ("violations", "memory", "_hpage_order", "_free_copies", "found", "checked", "_handlers"),
     GracePeriod: ("violations", "_hpage_order", "before", "facts", "_cpus", "_masks", "sides", "_handlers"),
-    Retirements: ("_hpage_order", "before", "_cpus", "_width", "_lazy_words"),
+    Retirements: ("_hpage_order", "before", "_cpus", "_width", "_lazy_words", "_loaded_words"),
     HappensBefore: ("exact", "nid", "plain_orders"),
 }
 
@@ -206,6 +206,7 @@ def _watch_coherence(cells: Cells, check: Coherence) -> None:
         _written=Set(cells, check._written),
         _file_versions=Map(cells, check._file_versions),
         _evicted=Map(cells, check._evicted),
+        _unwritten=Set(cells, check._unwritten),
         _cleared=Map(cells, check._cleared),
     )
 

@@ -93,9 +93,9 @@ class KernelParameters:
     has left, and who flushes looks what it runs (should_flush_tlb). Without `pcid` there is one address-space
     number, and every switch to another mm drops everything. With `walker_caches` page-table pages are things
     that are freed and moved, and CPUs cache upper entries that name them; `leaf_only` tells that the
-    invalidation of a page does not drop these (riscv). `paravirt_flush`: a KVM guest, which sends no interrupt
-    to a virtual CPU that does not run (kvm_flush_tlb_multi) and frees tables by RCU; without `table_batches`
-    it has no page to note them.
+    invalidation of a page does not drop these (riscv). `paravirt_flush`: a KVM guest, which sends no
+    interrupt to a virtual CPU that does not run (kvm_flush_tlb_multi) and frees tables by RCU; without
+    `table_batches` it has no page to note them.
     """
 
     cpus: int

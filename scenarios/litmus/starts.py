@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, UFFD_WP, mk_pte, pte_pfn
+from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte, pte_pfn
 from emulator.kernel.percpu import tlb_flush_pending_word
 from emulator.machine.litmus import FAST, MM, Setup
 from emulator.memory.page_table import VM_UFFD_WP
@@ -21,7 +21,6 @@ Start = Callable[[Setup], None]
 # What `pages` maps first, where it is `written` and not `exclusive`, and what becomes of that.
 WRITABLE_ENTRY = mk_pte(1, PRESENT | ACCESSED | RW | DIRTY)
 CLEAN_ENTRY = WRITABLE_ENTRY & ~(ACCESSED | DIRTY)
-PROTECTED_ENTRY = WRITABLE_ENTRY & ~RW | UFFD_WP
 
 
 def pages(

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from emulator.explore.schedule import parse_schedule, replay
+from emulator.explore.schedule import ScheduleProblem, parse_schedule, replay
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.kernel.policy import Policy
@@ -72,7 +72,10 @@ def test_the_drawing_in_the_document_is_what_happens(bug: Bug, script: ModuleTyp
     ((arch, schedule, drawing),) = re.findall(r"^On (\w+), `(.*)`:\n\n```\n(.*?)\n```$", section, re.M | re.S)
     machine = Subject(LitmusName(bug.test.name), bug.before, arch).litmus_machine()
     steps = parse_schedule(schedule)
-    violation = replay(Referee(machine), steps)
+    try:
+        violation = replay(Referee(machine), steps)
+    except ScheduleProblem as problem:
+        pytest.fail(f"run python docs/history.py {bug.name}: {problem}")
     expected = bug.expectation(bug.before)
     assert violation is not None and expected is not None and violation.rule in expected.rules
     assert drawing == draw(machine, steps).broken(violation.rule, violation.cpu).text(script.WIDTH)

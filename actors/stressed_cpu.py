@@ -21,7 +21,7 @@ from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Choice, Kind, Transition
 from emulator.hardware.operations import NUMBERS, TABLE, Iret, SendIpi, WaitAcks, Where
 from emulator.machine.builder import Machine
-from emulator.machine.progress import standing, waits_with_interrupts_off
+from emulator.machine.progress import boot_program, standing, waits_with_interrupts_off
 
 
 class StressedCpuLoop:
@@ -51,7 +51,7 @@ class StressedCpuLoop:
         of it."""
         with suppress(Stopped):
             self._line.receive(message)
-            self._cpu.boot(self._program)
+            boot_program(self._cpu, self._program)
             self._until_halted()
             self._calls.refuse()
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
+from collections import deque
+from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType, FrameType
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ _OURS: Final = frozenset({"emulator", "actors", "scenarios"})
 FORGOTTEN: list[ForgottenAwait] = []
 """What has been noticed and not been raised yet."""
 
+_CONTAINERS: Final = (list, tuple, dict, deque, set, frozenset)
 _collects = False
 
 
@@ -27,6 +30,26 @@ class ForgottenAwait(Exception):
     def __init__(self, called: str, file: str, line: int, function: str) -> None:
         super().__init__(f"{called}() is called and never awaited; put await in front of it")
         self.place = (file, line, function)
+
+
+def check_kept(*owners: Any) -> None:
+    """Raise ForgottenAwait if one of them holds on to a coroutine that was called and has not begun.
+
+    Looked for in their attributes and the containers there; asked when a program is through. The line is that
+    of the call where Python was told to remember it (`sys.set_coroutine_origin_tracking_depth`), else that of
+    the function.
+    """
+    ahead = [*owners, *gc.get_referents(*owners)]
+    seen: set[int] = set()
+    for value in ahead:
+        if isinstance(value, CoroutineType):
+            if getcoroutinestate(value) == CORO_CREATED:
+                code = value.cr_code
+                place = (code.co_filename, code.co_firstlineno, code.co_name)
+                raise ForgottenAwait(value.__qualname__, *(value.cr_origin or (place,))[0])
+        elif isinstance(value, _CONTAINERS) and id(value) not in seen:
+            seen.add(id(value))
+            ahead += value.values() if isinstance(value, dict) else value
 
 
 class NotAnOperation(TypeError):
@@ -53,7 +76,7 @@ def _note_collection(phase: str, _info: dict[str, int]) -> None:
 def _unraisable(problem: sys.UnraisableHookArgs) -> None:
     text = str(problem.exc_value)
     dropped = problem.object
-    if isinstance(dropped, CoroutineType) and text.endswith("was never awaited"):
+    if isinstance(dropped, CoroutineType) and "' was never awaited" in text:
         if not _collects:
             _notice(dropped, sys._getframe(1))
     elif text != "coroutine ignored GeneratorExit":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from emulator.hardware.awaits import check_kept
 from emulator.hardware.cpu import Context, Program
 from emulator.hardware.operations import AtomicAdd, FolioPut, Load, SmpMb, Store, VmaInsert, WaitFor
 from emulator.kernel.mmu_gather import exit_mmap
@@ -152,6 +153,7 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
         if cpu.number == 0 and not threads:
             start_shutdown()
         await cpu_startup_entry(cpu)
+        check_kept(cpu.policy)
         for pfn in cpu.page_tables:
             await FolioPut(pfn)
 

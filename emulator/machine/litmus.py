@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from emulator.checks.frugality import Frugality
+from emulator.hardware.awaits import check_kept
 from emulator.hardware.cpu import Context, Cpu, Program
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
@@ -353,4 +354,5 @@ async def _program(kernel: PerCpu, body: Body, drain: bool) -> None:
             await kernel.policy.drain(kernel)
         else:
             await AtomicAdd(DONE, 1)
+    check_kept(kernel.policy, kernel.current.policy_state)
     await Idle()

@@ -12,8 +12,8 @@ from types import CoroutineType
 from typing import Any, Final
 
 from emulator.checks.violation import Violation
-from emulator.hardware.cpu import Cpu, IpiRequest
-from emulator.hardware.operations import Idle, Operation, Touch, WaitAcks, describe
+from emulator.hardware.cpu import Cpu, IpiRequest, Program
+from emulator.hardware.operations import Idle, LocalIrqEnable, Operation, Touch, WaitAcks, describe
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.page_alloc import OutOfMemory
 from emulator.machine.call_book import UnknownCall
@@ -128,6 +128,23 @@ def broken_by_program(cpu: int, error: Exception) -> Violation | None:
     if isinstance(error, SegmentationFault):
         return Violation(rule=SEGMENTATION_FAULT, cpu=cpu, text=str(error))
     return None
+
+
+def boot_program(cpu: Cpu, program: Program) -> None:
+    """`Cpu.boot`; a program that breaks a rule before its first operation breaks it in a step of its own."""
+    try:
+        cpu.boot(program)
+    except Exception as error:
+        broken = broken_by_program(cpu.number, error)
+        if broken is None:
+            raise
+        cpu.frames.clear()
+        cpu.boot(_breaks(broken.rule, broken.text))
+
+
+async def _breaks(rule: str, text: str) -> None:
+    await LocalIrqEnable()
+    raise Forbidden(rule, text)
 
 
 def running_cpu(problem: BaseException) -> int:

@@ -15,7 +15,7 @@ from emulator.checks.violation import Violation
 from emulator.hardware.cpu import Choice, Cpu, Kind, Transition
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
-from emulator.machine.progress import at_end, deadlock, waits
+from emulator.machine.progress import at_end, boot_program, deadlock, waits
 from emulator.machine.shared import Shared
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory
@@ -100,7 +100,7 @@ class LocalEngine:
 def boot(machine: Machine, number: int) -> tuple[Cpu, PerCpu]:
     """CPU `number`, its program waiting for its first operation, and its kernel."""
     cpu, program, kernel = machine.cpu(number)
-    cpu.boot(program)
+    boot_program(cpu, program)
     return cpu, kernel
 
 

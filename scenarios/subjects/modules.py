@@ -35,6 +35,8 @@ def load(file: str, wanted: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     find_in(str(Path(file).parent))
     sys.modules[unique] = module
+    # So that a coroutine which nobody awaits can be told with the line that made it.
+    sys.set_coroutine_origin_tracking_depth(1)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as problem:

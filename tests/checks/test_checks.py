@@ -6,6 +6,7 @@ Every rule has a mistake that trips it, and correct policies trip none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -455,7 +456,7 @@ def test_a_dirty_bit_that_is_lost_is_told_when_its_page_goes() -> None:
 
 def test_every_rule_has_its_mistake() -> None:
     """Rules that no test in this file names: none."""
-    source = open(__file__).read()  # noqa: SIM115
+    source = Path(__file__).read_text()
     for module in (coherence, accounting):
         for name, value in vars(module).items():
             if name.isupper() and isinstance(value, str):

@@ -398,6 +398,26 @@ def test_a_coroutine_that_no_reader_finds_is_told_when_it_is_dropped(
     assert "(own.py:14 in program)" in said
 
 
+@pytest.mark.parametrize("keeps", ["self.later.append(note)", "self.later.append({1: (note,)})"])
+def test_a_coroutine_that_is_kept_and_never_awaited_is_told_at_the_end(
+    keeps: str, folder: Path, told: Callable[..., str]
+) -> None:
+    body = "later = []\nasync def after_unmap(self, cpu, src, dst):\n    self.later = []\n"
+    body += "    note = self._note(cpu)\n    " + keeps + "\nasync def _note(self, cpu):\n    await Load('x')"
+    said = told("check", "deferred-copy", "--arch", "sc", "--policy", policy(folder, body))
+    assert "Luf._note() is called and never awaited; put await in front of it" in said
+    assert f"(luf.py:{LINE + 3} in after_unmap)" in said
+
+
+def test_a_rule_may_break_before_the_first_operation(
+    folder: Path, migrc: Migrc, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = "from emulator.machine.litmus import Forbidden\n    raise Forbidden('mine', 'at once')"
+    (folder / "own.py").write_text(TEST.format(body + "\n    await Load('x')"))
+    assert migrc("check", "own.py", "--arch", "sc") == 1
+    assert "breaks: mine: at once" in capsys.readouterr().out
+
+
 def test_programs_that_are_none_are_told(folder: Path, told: Callable[..., str]) -> None:
     text = TEST.format("await Load('x')")
     for old, new, says in (

@@ -15,6 +15,7 @@ import ray
 import zmq
 
 from actors import cluster, wire
+from actors.admission import Admission, version
 from actors.errors import fault_of
 from actors.line import Stopped
 from actors.mailbox import Directory, Endpoint, Mailbox
@@ -37,6 +38,7 @@ class MachineActor:
         self.number = number
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._mailbox: Mailbox | None = None
+        self._admission: Admission | None = None
         self._stressed = 0
 
     def open(self, endpoint: Endpoint | None) -> Endpoint:
@@ -47,8 +49,16 @@ class MachineActor:
             self._settle()
             self._mailbox = Mailbox(self._context, endpoint)
             return endpoint
+        if self._admission is None:
+            self._admission = Admission(self._context)
         self._mailbox = Mailbox(self._context, None, cluster.node_address())
         return self._mailbox.endpoint._replace(node=ray.get_runtime_context().get_node_id())
+
+    def admit(self, directory: Directory) -> str:
+        """On a network: only these inboxes may connect from now on. What version this actor is."""
+        assert self._admission is not None
+        self._admission.admit(directory)
+        return version()
 
     def _settle(self) -> None:
         """Bind a CPU's threads, which start with the first socket, to one core of this machine.
@@ -80,7 +90,7 @@ class MachineActor:
                 gc.collect()
             self._stressed += mode.chaos is not None
             gc.freeze()
-            with Pulse(self._context, directory.driver, self.number):
+            with Pulse(self._context, directory.driver, self.number, mailbox.keys):
                 loop.run(message)
             return loop.results()
         except BaseException as problem:  # a program may raise anything, SystemExit included

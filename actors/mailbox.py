@@ -15,6 +15,11 @@ import zmq
 _LONGEST_IPC_PATH: Final = 107
 # A last message to the driver may still be on its way when its socket closes.
 _LINGER_MS: Final = 2_000
+# No message comes near this; a longer one ends its connection.
+_MOST_BYTES: Final = 64 << 20
+
+Keys = tuple[bytes, bytes]
+"""CURVE, public and secret; both empty where there is no network."""
 
 
 class Endpoint(NamedTuple):
@@ -42,15 +47,15 @@ def ipc_endpoint(directory: str, name: str) -> Endpoint:
 
 
 def connected(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: Endpoint, linger_ms: int
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: Endpoint, linger_ms: int, keys: Keys
 ) -> zmq.Socket[bytes]:
-    """A new connection to an inbox, for the thread that calls."""
+    """A new connection to an inbox, for the thread that calls, which shows the key of its own inbox."""
     peer = context.socket(zmq.PUSH)
     peer.set_hwm(0)
     peer.linger = linger_ms
     if endpoint.key:
         peer.curve_serverkey = endpoint.key
-        peer.curve_publickey, peer.curve_secretkey = zmq.curve_keypair()
+        peer.curve_publickey, peer.curve_secretkey = keys
         peer.ipv6 = "[" in endpoint.address
     peer.connect(endpoint.address)
     return peer
@@ -65,32 +70,31 @@ class Mailbox:
         """Bind to `endpoint`; if there is none, to a free tcp port of `host` with new CURVE keys."""
         self._context = context
         self._peers: dict[str, zmq.Socket[bytes]] = {}
-        self._secret = b""
-        self._public = b""
+        self.keys: Keys = (b"", b"")
         self.inbox = context.socket(zmq.PULL)
         # A bound here could make two actors wait for room at each other; what bounds the traffic is that
         # outboxes are confirmed and requests are acknowledged.
         self.inbox.set_hwm(0)
         self.inbox.linger = 0
+        self.inbox.maxmsgsize = _MOST_BYTES
         if endpoint is not None:
             self.inbox.bind(endpoint.address)
             self.endpoint = endpoint
             return
-        self._public, self._secret = zmq.curve_keypair()
+        self.keys = zmq.curve_keypair()
         self.inbox.curve_server = True
-        self.inbox.curve_secretkey = self._secret
-        self.inbox.curve_publickey = self._public
+        self.inbox.curve_publickey, self.inbox.curve_secretkey = self.keys
         if ":" in host:
             self.inbox.ipv6 = True
             host = f"[{host}]"
         port = self.inbox.bind_to_random_port(f"tcp://{host}")
-        self.endpoint = Endpoint(f"tcp://{host}:{port}", self._public, "")
+        self.endpoint = Endpoint(f"tcp://{host}:{port}", self.keys[0], "")
 
     def connect(self, endpoint: Endpoint, linger_ms: int = 0) -> zmq.Socket[bytes]:
         """The connection to an inbox; made now if this is its first use."""
         peer = self._peers.get(endpoint.address)
         if peer is None:
-            peer = self._peers[endpoint.address] = connected(self._context, endpoint, linger_ms)
+            peer = self._peers[endpoint.address] = connected(self._context, endpoint, linger_ms, self.keys)
         return peer
 
     def connect_driver(self, endpoint: Endpoint) -> zmq.Socket[bytes]:

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import zmq
 
 from actors import wire
-from actors.mailbox import Endpoint, connected
+from actors.mailbox import Endpoint, Keys, connected
 
 EVERY_S: Final = 1.0
 LATE_S: Final = 4.0
@@ -25,9 +25,11 @@ LOST_S: Final = 20.0
 class Pulse:
     """While in its block, the actor `number` tells `driver` every second that it is there."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], driver: Endpoint, number: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], driver: Endpoint, number: int, keys: Keys
+    ) -> None:
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, args=(context, driver, number), daemon=True)
+        self._thread = threading.Thread(target=self._beat, args=(context, driver, number, keys), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -36,12 +38,14 @@ class Pulse:
     def __exit__(self, *problem: Any) -> None:
         self._over.set()
 
-    def _beat(self, context: zmq.Context[zmq.Socket[bytes]], driver: Endpoint, number: int) -> None:
+    def _beat(
+        self, context: zmq.Context[zmq.Socket[bytes]], driver: Endpoint, number: int, keys: Keys
+    ) -> None:
         word = wire.make_packer()((wire.PULSE, number))
         socket = None
         while not self._over.wait(EVERY_S):
             # A ZeroMQ socket belongs to one thread. Most runs are too short to need it.
-            socket = socket or connected(context, driver, 0)
+            socket = socket or connected(context, driver, 0, keys)
             socket.send(word)
         if socket is not None:
             socket.close()

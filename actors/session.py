@@ -7,6 +7,7 @@ for progress, ends and failures, and ends the run. Actors are kept for the next 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import ray
 import zmq
 
 from actors import cluster, wire
+from actors.admission import Admission, version
 from actors.calls import CpuReport
 from actors.cpu_actor import CpuActor
 from actors.errors import Fault, LostActor, ProgramError, SessionError
@@ -38,6 +40,7 @@ Progress = Callable[[dict[str, Any]], None]
 Keep = Callable[[tuple[int, ...], int], None]
 
 PLAIN: Final = Mode()
+_log: Final = logging.getLogger(__name__)
 _LOOK_MS: Final = 250
 _ABORT_S: Final = 3.0
 _RESULTS_S: Final = 60.0
@@ -73,6 +76,13 @@ class LiveResult:
     cut: bool = False
 
 
+def _cause(problem: Exception) -> str:
+    """Why an actor could not be made; of Ray's lines the one that says it."""
+    lines = [line.strip() for line in str(problem).splitlines()]
+    missing = [line for line in lines if line.startswith("ModuleNotFoundError")]
+    return f"{missing[-1]}; migrc of this version has to be on every node" if missing else first_line(problem)
+
+
 class LiveSession(cluster.RaySession):
     """Actors on Ray, for one run after another.
 
@@ -87,14 +97,22 @@ class LiveSession(cluster.RaySession):
         if address and not self._tcp:
             raise ValueError("ipc reaches one machine only; a cluster needs tcp")
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._admission: Admission | None = None
         self._memory: Any = None
         self._cpus: dict[int, Any] = {}
         self._runs = 0
 
     def begin(self) -> None:
         self._context = zmq.Context(io_threads=1)
+        if self._tcp:
+            self._admission = Admission(self._context)
 
     def end(self) -> None:
+        if self._admission is not None:
+            if self._admission.refused:
+                _log.warning("%d connections of strangers were refused", self._admission.refused)
+            self._admission.stop()
+            self._admission = None
         if self._context is not None:
             self._context.destroy(linger=0)
             self._context = None
@@ -156,7 +174,7 @@ class LiveSession(cluster.RaySession):
                 places: list[Endpoint] = ray.get([actor.open.remote(None) for actor in actors])
             except ray.exceptions.RayError as problem:
                 mailbox.close()
-                raise SessionError(f"an actor does not start: {first_line(problem)}") from None
+                raise SessionError(f"an actor does not start: {_cause(problem)}") from None
         else:
             names = ["m", *(f"c{number}" for number in range(machine.cpus))]
             places = [ipc_endpoint(self.directory, f"{self._runs}{name}") for name in names]
@@ -164,6 +182,15 @@ class LiveSession(cluster.RaySession):
             for actor, place in zip(actors, places, strict=True):
                 actor.open.remote(place)
         directory = Directory(mailbox.endpoint, places[0], tuple(places[1:]))
+        if self._admission is not None:
+            self._admission.admit(directory)
+            for place, theirs in zip(
+                places, ray.get([actor.admit.remote(directory) for actor in actors]), strict=True
+            ):
+                if theirs != version():
+                    mailbox.close()
+                    node = place.address.removeprefix("tcp://").rpartition(":")[0]
+                    raise SessionError(f"the node {node} has another migrc: {theirs}; here {version()}")
         calls = [actor.run.remote(pickled, directory, mode) for actor in actors]
         return _Cast(mailbox, directory, actors, calls)
 

@@ -1,7 +1,10 @@
 """How fast the timed engine is: user accesses a second of one core, and what looking ahead is worth.
 
-Every row is a whole run of `tiering`, policy `immediate`, from the machine's making to the last check. Times
+Every row is a whole run of a workload, policy `immediate`, from the machine's making to the last check. Times
 are the process' CPU time, so that others on the machine matter less. Exit code 1 if a target is missed.
+
+`--beside FOLDER` runs the rows of this tree and of another one in turn, each time in a process of its own,
+and prints how many times as fast this one is: the median, the least and the most.
 """
 
 from __future__ import annotations
@@ -9,26 +12,30 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+# `--of FOLDER`, the first argument, is how `--beside` calls: what is measured lies there.
+sys.path.insert(0, sys.argv[2] if sys.argv[1:2] == ["--of"] else str(ROOT))
 
-from emulator.timed.engine import TimedEngine
-from emulator.timed.result import TimedResult
-from scenarios.subjects.policies import policy_factory
-from scenarios.subjects.workload_machine import build_machine
-from scenarios.workloads.settings import MAX_TIMED_CPUS
-from scenarios.workloads.workload_file import load_workload
+from emulator.timed.engine import TimedEngine  # noqa: E402
+from emulator.timed.result import TimedResult  # noqa: E402
+from scenarios.subjects.policies import policy_factory  # noqa: E402
+from scenarios.subjects.workload_machine import build_machine  # noqa: E402
+from scenarios.workloads.settings import MAX_TIMED_CPUS  # noqa: E402
+from scenarios.workloads.workload_file import load_workload  # noqa: E402
 
 Row = dict[str, Any]
 
 RATE_TARGET = 1_000_000
 LARGE_ACCESSES = 10_000_000
-LARGE_SECONDS = 60.0
+LARGE_SECONDS = 15.0
 
 # The window stays, the scanner comes by seldom: what is left is hits, most of them in the second TLB level.
 SECOND_LEVEL = (
@@ -43,10 +50,17 @@ FIRST_LEVEL = (*SECOND_LEVEL, "threads.hot_pages=24")
 def run(
     cpus: int, accesses: int, overrides: Sequence[str], lookahead: bool = True
 ) -> tuple[Row, TimedResult]:
-    """`accesses` in all on `cpus` CPUs."""
+    """`tiering`, with `accesses` in all on `cpus` CPUs."""
     pages = max(1024, 32 * cpus)
     sizes = (f"threads.accesses={accesses // cpus}", f"memory.fast_pages={pages}")
-    workload = load_workload("tiering", (*sizes, *overrides))
+    return run_workload("tiering", cpus, (*sizes, *overrides), lookahead)
+
+
+def run_workload(
+    name: str, cpus: int, overrides: Sequence[str], lookahead: bool = True
+) -> tuple[Row, TimedResult]:
+    """A workload of any kind."""
+    workload = load_workload(name, tuple(overrides))
     started = time.process_time()
     user = workload.user_space(cpus, 0, None)
     machine = build_machine(workload, cpus, "x86", policy_factory("immediate"), user)
@@ -55,7 +69,7 @@ def run(
     row = {
         "cpus": cpus,
         "accesses": result.accesses,
-        "seconds": round(seconds, 2),
+        "seconds": round(seconds, 3),
         "accesses_per_s": round(result.accesses / seconds),
         "virtual_ms": result.elapsed_ns / 1e6,
         "walks": sum(cpu["vmstat"].get("dtlb_walks", 0) for cpu in result.cpus),
@@ -80,6 +94,12 @@ def second_level() -> Row:
 def shipped() -> Row:
     """4 CPUs, the shipped workload: it migrates all the time, so this is mostly kernel code."""
     row, _ = run(4, 800_000, ())
+    return row
+
+
+def xsbench() -> Row:
+    """4 CPUs, the posted benchmark at scale 256: it fills its tables, then mostly looks up."""
+    row, _ = run_workload("xsbench-rfc", 4, ("scale=256",))
     return row
 
 
@@ -113,17 +133,42 @@ def memory() -> Row:
     return row | {"ratio": round(after / before, 3), "target": "1.1", "met": after <= 1.1 * before}
 
 
-JOBS = {one.__name__: one for one in (memory, hits, second_level, shipped, lookahead, large, widest)}
+JOBS = {one.__name__: one for one in (memory, hits, second_level, shipped, xsbench, lookahead, large, widest)}
+
+
+def beside(other: Path, names: Sequence[str], times: int) -> dict[str, Row]:
+    """How many times as fast this tree is as the `other`."""
+    seconds: dict[str, dict[Path, list[float]]] = {name: {ROOT: [], other: []} for name in names}
+    for _ in range(times):
+        for tree in (other, ROOT):
+            command = [sys.executable, __file__, "--of", str(tree), "--json", *names]
+            told = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False).stdout
+            for name, row in json.loads(told)["rows"].items():
+                seconds[name][tree].append(row["seconds"])
+    rows: dict[str, Row] = {}
+    for name, found in seconds.items():
+        ratios = sorted(old / new for old, new in zip(found[other], found[ROOT], strict=True))
+        median = statistics.median(ratios)
+        spread = [round(ratio, 2) for ratio in (median, ratios[0], ratios[-1])]
+        rows[name] = {"seconds": found[ROOT], "seconds_other": found[other], "ratio": spread}
+    return rows
 
 
 def main() -> None:
     """Run the named rows, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--of", help=argparse.SUPPRESS)
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="another tree, to be compared with")
+    parser.add_argument("--times", type=int, default=5, help="with --beside: so often (default 5)")
     parser.add_argument("rows", nargs="*", choices=(*JOBS, []), help="which rows; all by default")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args()
     rows: dict[str, Row] = {}
-    for name in arguments.rows or JOBS:
+    if arguments.beside is not None:
+        rows = beside(arguments.beside.resolve(), arguments.rows or list(JOBS), arguments.times)
+        for name, row in {} if arguments.json else rows.items():
+            print(f"{name}: {row}", flush=True)
+    for name in () if arguments.beside is not None else arguments.rows or JOBS:
         rows[name] = JOBS[name]()
         if not arguments.json:
             told = ", ".join(f"{key} {value}" for key, value in rows[name].items())

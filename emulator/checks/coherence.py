@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from emulator.checks.onlooker import APART, Check, Meeting
+from emulator.checks.onlooker import APART, Check, Meeting, Observer
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware import operations as ops
 from emulator.hardware.operations import Operation, handlers_of
@@ -83,6 +83,10 @@ class Coherence(Check):
         handler = self._handlers.get(type(operation))
         if handler is not None:
             handler(cpu, operation, answer)
+
+    def observer(self, kind: type[Any]) -> Observer | None:
+        """It has a method for each class that it looks at."""
+        return self._handlers.get(kind)
 
     def walked(self, times: int) -> None:
         """There is nothing to report of them."""

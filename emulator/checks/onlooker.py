@@ -5,7 +5,7 @@ Both are there to be derived from: what a check does not look at, remember or re
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from emulator.checks.violation import Violation
@@ -33,6 +33,10 @@ APART: Final = Meeting()
 """It cannot tell the order of this operation and what other CPUs do."""
 
 
+Observer = Callable[[int, Any, Any], None]
+"""Is told the CPU, the operation and its answer."""
+
+
 class Check:
     """Somebody who watches what memory carries out: a check or a measurement."""
 
@@ -41,6 +45,10 @@ class Check:
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
         """One operation has been carried out."""
+
+    def observer(self, kind: type[Any]) -> Observer | None:
+        """What to call for operations of this class instead of `observe`; None if it looks at none."""
+        return None
 
     def walked(self, times: int) -> None:
         """So many walks have answered an entry of a frame in use and changed nothing. An engine may say this
@@ -115,6 +123,18 @@ class Watcher:
 def ignored(watchers: Sequence[Watcher]) -> frozenset[type[Any]]:
     """Classes of operations that make no difference to any of them; without watchers, of what there is."""
     return frozenset((*TABLE, type(None))).intersection(*(watcher.ignores for watcher in watchers))
+
+
+def observer_of(onlooker: Any, kind: type[Any]) -> Observer | None:
+    """What to call for each operation of this class: `observe`, unless its own class knows better."""
+    found: Observer | None = onlooker.observe
+    for one in type(onlooker).__mro__:
+        if "observer" in vars(one):
+            found = onlooker.observer(kind)
+            break
+        if "observe" in vars(one):
+            break
+    return found
 
 
 def takes_walks_together(onlooker: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from emulator.hardware.operations import TABLE
@@ -28,6 +29,10 @@ class PendingPeak:
         if type(operation) in _CHANGES and operation.word.startswith(policy.pending_words):
             self.pending = policy.pending_after(operation, self.pending, self._words)
             self.peak = max(self.peak, self.pending)
+
+    def observer(self, kind: type[Any]) -> Callable[[int, Any, Any], None] | None:
+        """It looks at changes of words."""
+        return self.observe if kind in _CHANGES and self._policy.pending_words else None
 
     def walked(self, times: int) -> None:
         """Walks change no word."""

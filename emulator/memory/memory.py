@@ -7,7 +7,7 @@ changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from emulator.hardware.operations import TABLE, Operation, describe, handlers_of
@@ -47,6 +47,10 @@ class Memory:
             **handlers_of(self.folios),
             **self.page_tables.handlers(),
         }
+
+    def handler(self, kind: type[Any]) -> Callable[[int, Any], Any]:
+        """What carries out operations of this class, as `execute` does."""
+        return self._handlers.get(kind, self.execute)
 
     def execute(self, cpu: int, operation: Operation) -> Any:
         """Carry out one memory operation of `cpu`; its answer, or `BLOCKED`."""

@@ -42,7 +42,6 @@ from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory
 from emulator.timed.codes import (
     ACK,
-    CODES,
     HALT,
     IRET,
     LAST_OF_MEMORY,
@@ -57,9 +56,10 @@ from emulator.timed.codes import (
 from emulator.timed.compiled.handover import hand_over, settle
 from emulator.timed.compiled.touches import INTERRUPTED, NONE, Touches
 from emulator.timed.compiled.touches import NEVER as LATEST
+from emulator.timed.plans import plans_of
 from emulator.timed.pricing import Price, local_prices, memory_prices
 from emulator.timed.result import TimedResult
-from emulator.timed.waiting import CHANGES, Waiting
+from emulator.timed.waiting import Waiting
 from emulator.timed.ways import ways_of
 
 NEVER: Final = 1 << 200
@@ -135,7 +135,6 @@ class TimedEngine:
             page_tables = self.memory.page_tables
             price = self._touch_price
             self._touches = hand_over(machine, self.cpus, page_tables, price, costs.walk_ns, self._ahead)
-        self._local_prices = local_prices(costs)
         self._memory_prices: dict[type[Any], int | Price] = memory_prices(costs, count, self.memory)
         self._arrivals = [NEVER] * count  # when each CPU's interrupt arrives
         self._calls = CallBook(count)
@@ -165,16 +164,13 @@ class TimedEngine:
         frames_of = [cpu.frames for cpu in cpus]
         resume_of = [cpu.resume for cpu in cpus]
         touch_of = [cpu.tlb.touch_for for cpu in cpus]
-        execute = self.memory.execute
         entry_of = self.memory.page_tables.entry
-        observes = tuple([check.observe for check in self.checks])
         waiting = self._waiting
         queues = waiting.queues
-        local_prices = self._local_prices
-        memory_prices = self._memory_prices
-        walk_ns, fault_ns = self.costs.walk_ns, self.costs.fault_ns
-        price = self._touch_price
-        fast, slow, _, slow_from = price
+        plans = plans_of(
+            self.memory, self.checks, local_prices(self.costs), self._memory_prices, self._price_of_walk
+        )
+        prices = fast, slow, _, slow_from = self._touch_price
         ahead = self._ahead
         look = self._look
         tell = self._tell if self.watchers else None
@@ -226,23 +222,21 @@ class TimedEngine:
                 cpu = cpus[number]
                 frames = frames_of[number]
                 resume = resume_of[number]
-            # Let this CPU go on for as long as it may.
+            # Let this CPU go on for as long as it may. Meanwhile keys are only added to the heap.
+            known = -1
             while True:
                 steps += 1
                 if steps > last:
                     clocks[number] = clock
                     return self._result(endless=True)
-                # The others: the first of them, and until when no interrupt of theirs can come. What the heap
-                # holds may have been overtaken: then they are later than it says, and it may be this CPU
-                # itself.
-                others = heap[0] if heap else _NEVER_KEY
-                if front < others:
-                    others = front
-                first = clock << _SHIFT | number <= others
-                if ahead >= 0:
-                    safe = (others >> _SHIFT) + ahead
-                else:
-                    safe = (others >> _SHIFT) + (number < others & _NUMBER)
+                if len(heap) != known:
+                    # The others: the first of them, and until when this CPU is before them. What the heap
+                    # holds may have been overtaken: then they are later, and it may be this CPU itself.
+                    known = len(heap)
+                    others = heap[0] if heap else _NEVER_KEY
+                    if front < others:
+                        others = front
+                    until = others - number >> _SHIFT
                 if not frames:
                     self._fall_asleep(number, clock)
                     break
@@ -251,14 +245,36 @@ class TimedEngine:
                 kind = type(operation)
                 arrival = arrivals[number]
                 if arrival <= clock and cpu.irqs and kind not in SECOND_HALVES:
-                    if not first:
+                    if clock > until:
                         clocks[number] = clock
                         self._go_at(number, clock)
                         break
                     clock = self._enter_handler(number, clock)
                     continue
-                code = CODES[kind]
-                if code == TOUCH:
+                code, execute, observers, ns, price, changes = plans[kind]
+                if code >= WALK and clock > until:
+                    clocks[number] = clock
+                    self._go_at(number, clock)
+                    break
+                if WALK <= code <= LAST_OF_MEMORY:
+                    if code == LOCK and waiting.refused(number, operation.name):
+                        self._wait(number, clock, operation)
+                        break
+                    answer = execute(number, operation)
+                    if answer is BLOCKED:
+                        self._wait(number, clock, operation)
+                        break
+                    for observe in observers:
+                        observe(number, operation, answer)
+                    if tell is not None:
+                        tell(number, operation, answer)
+                    if changes is not None and queues:
+                        self._wake(changes(operation), clock)
+                    clock += ns
+                    if price is not None:
+                        clock += price(number, operation, answer)
+                    resume(answer)
+                elif code == TOUCH:
                     accesses, start, stop = operation
                     if start < stop:
                         last = steps + most
@@ -267,16 +283,17 @@ class TimedEngine:
                             touches.begin(number, when, accesses, start, stop, cpu.pcid, cpu.mm)
                             front = min(front, clock << _SHIFT | number)
                             break
+                        safe = self._safe(number, others)
                         bound = safe if safe < arrival else arrival
                         if bound <= clock:
-                            if not first:
+                            if clock > until:
                                 clocks[number] = clock
                                 self._go_at(number, clock)
                                 break
                             bound = clock + 1
                         fraction = fractions[number]
                         budget = (bound - clock) * 1000 - fraction
-                        start, spent = touch_of[number](cpu.pcid, accesses, start, stop, budget, price)
+                        start, spent = touch_of[number](cpu.pcid, accesses, start, stop, budget, prices)
                         passed, fractions[number] = divmod(spent + fraction, 1000)
                         clock += passed
                         if start < stop:
@@ -288,7 +305,7 @@ class TimedEngine:
                                 # A read that misses: the hardware walks by itself, as a program would by
                                 # Translate and Walk, unless it faults. An interrupt comes later: the budget
                                 # ended before it, and was not spent.
-                                if clock << _SHIFT | number > others:
+                                if clock > until:
                                     frame.operation = Touch(accesses, start, stop)
                                     clocks[number] = clock
                                     self._go_at(number, clock)
@@ -302,7 +319,7 @@ class TimedEngine:
                     resume(start)
                 elif code <= LAST_PRIVATE:
                     # With interrupts off nobody can interfere, however far ahead.
-                    if not first and (ahead < 0 or (cpu.irqs and clock >= safe)):
+                    if clock > until and (ahead < 0 or (cpu.irqs and clock >= self._safe(number, others))):
                         clocks[number] = clock
                         self._go_at(number, clock)
                         break
@@ -310,46 +327,13 @@ class TimedEngine:
                     if tell is not None:
                         tell(number, operation, answer)
                     if code == LOCAL:
-                        clock += local_prices[kind]
+                        clock += ns
                     elif code == IRET:
                         self._left_handler(number, clock)
                     elif answer:
                         spent = fractions[number] + (fast if answer < slow_from else slow)
                         passed, fractions[number] = divmod(spent, 1000)
                         clock += passed
-                    resume(answer)
-                elif not first:
-                    clocks[number] = clock
-                    self._go_at(number, clock)
-                    break
-                elif code <= LAST_OF_MEMORY:
-                    if code == LOCK and waiting.refused(number, operation.name):
-                        self._wait(number, clock, operation)
-                        break
-                    answer = execute(number, operation)
-                    if answer is BLOCKED:
-                        self._wait(number, clock, operation)
-                        break
-                    for observe in observes:
-                        observe(number, operation, answer)
-                    if tell is not None:
-                        tell(number, operation, answer)
-                    if code == WALK:
-                        clock += walk_ns
-                        if answer:
-                            spent = fractions[number] + (fast if answer < slow_from else slow)
-                            passed, fractions[number] = divmod(spent, 1000)
-                            clock += passed
-                        else:
-                            clock += fault_ns
-                    else:
-                        if queues and kind in CHANGES:
-                            self._wake(CHANGES[kind](operation), clock)
-                        cost = memory_prices[kind]
-                        if type(cost) is int:
-                            clock += cost
-                        else:
-                            clock += cost(number, operation, answer)  # type: ignore[operator]
                     resume(answer)
                 elif code == SEND:
                     clock = self._send(number, clock, operation)
@@ -367,6 +351,20 @@ class TimedEngine:
                     break
         return self._result()
 
+    def _safe(self, number: int, others: int) -> int:
+        """Until when no interrupt of others can come, whose smallest key this is."""
+        if self._ahead >= 0:
+            return (others >> _SHIFT) + self._ahead
+        return (others >> _SHIFT) + (number < others & _NUMBER)
+
+    def _price_of_walk(self, number: int, operation: Walk, answer: int) -> int:
+        if not answer:
+            return self.costs.walk_ns + self.costs.fault_ns
+        fast, slow, _, slow_from = self._touch_price
+        spent = self._fractions[number] + (fast if answer < slow_from else slow)
+        passed, self._fractions[number] = divmod(spent, 1000)
+        return self.costs.walk_ns + passed
+
     def _walked(self, number: int, vpn: int) -> int:
         """The hardware walks for a read that finds an entry; ns that pass."""
         cpu = self.cpus[number]
@@ -377,10 +375,7 @@ class TimedEngine:
         cpu.walks += 1
         self.kernels[number].count("dtlb_walks")
         cpu.tlb.insert(cpu.pcid, vpn, answer)
-        fast, slow, _, slow_from = self._touch_price
-        spent = self._fractions[number] + (fast if answer < slow_from else slow)
-        passed, self._fractions[number] = divmod(spent, 1000)
-        return self.costs.walk_ns + passed
+        return self._price_of_walk(number, walk, answer)
 
     def _go_at(self, number: int, time: int) -> None:
         """This CPU goes next at `time`, unless it goes earlier."""

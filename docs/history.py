@@ -27,7 +27,7 @@ HEAD = """\
 
 Each is a litmus test that is run twice: with the fix nothing breaks in any interleaving, with the code before
 it a rule does. The code before is a *mistake*, a policy that differs from mainline in that one place
-([writing-a-litmus.md](writing-a-litmus.md)); the test is the same. `migrc check --history` checks all, `migrc
+([from-a-bug-report.md](from-a-bug-report.md)); the test is the same. `migrc check --history` checks all, `migrc
 check --history NAME` one, by its name, commit or CVE.
 
 Made by `python docs/history.py` from the data in `scenarios/history` and from what `check` found. *Proved*

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+from emulator.kernel.policy import Policy
 from emulator.machine.litmus import Expectation
 
 POSTINGS = ("migrc:v3", "migrc:rfc2", "migrc:v9")
@@ -32,14 +36,26 @@ NO_PERMISSION = "no permission"
 WRONG_VERSION = "wrong version"
 
 
-def never(policy: str, *reached: str) -> Expectation:
+def never(policy: str | type[Policy], *reached: str) -> Expectation:
     """Nothing may break under this policy on any architecture; the counters show that it could have."""
-    return Expectation(policy, "Never", "Never", "Never", reached)
+    return Expectation(_name(policy), "Never", "Never", "Never", reached)
 
 
-def sometimes(policy: str, *rules: str) -> Expectation:
+def sometimes(policy: str | type[Policy], *rules: str) -> Expectation:
     """One of these rules (any if none is named) breaks in some interleaving on every architecture."""
-    return Expectation(policy, "Sometimes", "Sometimes", "Sometimes", (), rules)
+    return Expectation(_name(policy), "Sometimes", "Sometimes", "Sometimes", (), rules)
+
+
+def _name(policy: str | type[Policy]) -> str:
+    """What the policy is called on the command line; a class of one's own by its file."""
+    if isinstance(policy, str):
+        return policy
+    module = sys.modules[policy.__module__]
+    file = Path(module.__file__ or "")
+    if policy.__module__.startswith(("emulator.", "scenarios.")) or not file.name:
+        return policy.name
+    here = Path.cwd()
+    return f"{file.relative_to(here) if file.is_relative_to(here) else file}:{policy.__qualname__}"
 
 
 def postings_never(*reached: str) -> tuple[Expectation, ...]:

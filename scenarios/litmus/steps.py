@@ -20,10 +20,12 @@ from emulator.hardware.operations import (
     LocalIrqEnable,
     Operation,
     ReadFrame,
+    SmpMb,
     SmpRmb,
     SmpWmb,
     Store,
     Translate,
+    WaitFor,
     WriteFrame,
 )
 from emulator.hardware.pte import frame_of, pte_pfn
@@ -194,6 +196,11 @@ def once_returned(*steps: Body | Operation) -> Body:
             await then(cpu)
 
     return body
+
+
+def after_return(*steps: Body | Operation) -> Body:
+    """As `once_returned`, but waiting for it: a child after fork, for example."""
+    return in_order(WaitFor(RETURNED, 1), SmpMb(), *steps)
 
 
 async def cannot_read(cpu: PerCpu, vpn: int = PAGE) -> None:

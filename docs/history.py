@@ -27,8 +27,8 @@ HEAD = """\
 
 Each is a litmus test that is run twice: with the fix nothing breaks in any interleaving, with the code before
 it a rule does. The code before is a *mistake*, a policy that differs from mainline in that one place
-([from-a-bug-report.md](from-a-bug-report.md)); the test is the same. `migrc check --history` checks all, `migrc
-check --history NAME` one, by its name, commit or CVE.
+([from-a-bug-report.md](from-a-bug-report.md)); the test is the same. `migrc check --history` checks all,
+`migrc check --history NAME` one, by its name, commit or CVE.
 
 Made by `python docs/history.py` from the data in `scenarios/history` and from what `check` found. *Proved*
 means that every interleaving was searched. A drawing shows the shortest way to the rule that was found, one

@@ -6,9 +6,9 @@ from emulator.hardware.pte import PSE
 from emulator.machine.litmus import FAST, SLOW, Body, Litmus, Setup
 from scenarios.history.bug import Bug
 from scenarios.litmus.answers import RECEIVED, WRONG_VERSION, never, sometimes
-from scenarios.litmus.calls import MADV_DONTNEED, MADV_FREE, madvise, numa_scan
 from scenarios.litmus.starts import PAGE, VERSION, Start
 from scenarios.litmus.steps import call, finds, in_order
+from scenarios.litmus.syscalls import MADV_DONTNEED, MADV_FREE, madvise, numa_scan
 
 PAGES = 2
 

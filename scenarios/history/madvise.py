@@ -12,9 +12,9 @@ from scenarios.litmus.answers import (
     never,
     sometimes,
 )
-from scenarios.litmus.calls import MADV_DONTNEED, MADV_FREE, madvise, reclaim
 from scenarios.litmus.starts import PAGE, pages
 from scenarios.litmus.steps import WRITTEN, call, finds, in_order, write_if_cached
+from scenarios.litmus.syscalls import MADV_DONTNEED, MADV_FREE, madvise, reclaim
 
 _gives_up = call(madvise, PAGE, MADV_DONTNEED)
 _frees = call(madvise, PAGE, MADV_FREE)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from emulator.machine.litmus import Litmus
 from scenarios.history.bug import Bug
 from scenarios.litmus.answers import DROPPED, never, sometimes
-from scenarios.litmus.calls import migrate_range, reclaim
 from scenarios.litmus.dirty import DIRTY_CACHED
 from scenarios.litmus.locks import MIGRATE_VMA
 from scenarios.litmus.pageout import RECLAIMED
 from scenarios.litmus.pageout import WRITTEN as WRITTEN_OUT
 from scenarios.litmus.starts import file_page
 from scenarios.litmus.steps import bystander, call, in_order, write
+from scenarios.litmus.syscalls import migrate_range, reclaim
 
 MIGRATE_VMA_COLLECT = Bug(
     name="migrate-vma-collect",

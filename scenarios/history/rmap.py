@@ -9,11 +9,11 @@ from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import MM, Litmus, Setup
 from scenarios.history.bug import Bug
 from scenarios.litmus.answers import NO_PERMISSION, RECEIVED, never, sometimes
-from scenarios.litmus.calls import PROT_NONE, mprotect
 from scenarios.litmus.locks import MPROTECT_RECLAIMED
 from scenarios.litmus.pageout import DIRTY_PAGEOUT
 from scenarios.litmus.starts import FILE, PAGE, VERSION, file_page
 from scenarios.litmus.steps import call, cannot_read, in_order
+from scenarios.litmus.syscalls import PROT_NONE, mprotect
 
 FAR = PAGE + 0x200  # in another page table
 PAIR = (1, 2)

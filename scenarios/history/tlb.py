@@ -5,9 +5,9 @@ from __future__ import annotations
 from emulator.machine.litmus import FAST, Litmus
 from scenarios.history.bug import Bug
 from scenarios.litmus.answers import FRAME_REUSED, FREE, REUSED, never, sometimes
-from scenarios.litmus.calls import MADV_DONTNEED, madvise, switch_to
 from scenarios.litmus.starts import PAGE, pages, runs, starts
 from scenarios.litmus.steps import call, in_order, read_if_cached, reuse
+from scenarios.litmus.syscalls import MADV_DONTNEED, madvise, switch_to
 
 OTHER_MM = 2
 

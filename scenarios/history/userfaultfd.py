@@ -6,9 +6,9 @@ from emulator.hardware.pte import RW
 from emulator.machine.litmus import Litmus
 from scenarios.history.bug import Bug
 from scenarios.litmus.answers import RECEIVED, WRONG_VERSION, never, sometimes
-from scenarios.litmus.calls import pin
 from scenarios.litmus.starts import PAGE, WRITABLE_ENTRY, owed, pages, referenced, registered, starts
 from scenarios.litmus.steps import call, keeps_if_cached
+from scenarios.litmus.syscalls import pin
 
 COPIED_WHILE_PENDING = Bug(
     name="uffd-copied-while-pending",

@@ -26,10 +26,10 @@ from scenarios.litmus.answers import (
     postings_sometimes,
     sometimes,
 )
-from scenarios.litmus.calls import reclaim
 from scenarios.litmus.pageout import LOST
 from scenarios.litmus.starts import PAGE, pages
 from scenarios.litmus.steps import call, in_order, mover, read_if_cached, reuse
+from scenarios.litmus.syscalls import reclaim
 
 DISCARDED = "pglazyfreed"
 ADVISED = "litmus.advised"

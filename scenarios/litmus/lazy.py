@@ -9,9 +9,9 @@ from __future__ import annotations
 from emulator.kernel.user import user_read
 from emulator.machine.litmus import MM, Litmus
 from scenarios.litmus.answers import DEFERRED, RECEIVED, REUSED, never, postings_never, sometimes
-from scenarios.litmus.calls import kernel_thread, switch_to
 from scenarios.litmus.starts import PAGE, pages
 from scenarios.litmus.steps import call, in_order, moves_and_reuses
+from scenarios.litmus.syscalls import kernel_thread, switch_to
 
 # A CPU that goes back to user mode has nothing cached by then, and is interrupted all the same; not judged.
 # CPU 0 demotes, then needs memory  CPU 1

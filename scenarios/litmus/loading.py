@@ -17,9 +17,9 @@ from scenarios.litmus.answers import (
     postings_sometimes,
     sometimes,
 )
-from scenarios.litmus.calls import switch_to
 from scenarios.litmus.starts import PAGE, pages
 from scenarios.litmus.steps import bystander, call, in_order, moves_and_reuses
+from scenarios.litmus.syscalls import switch_to
 
 OTHER_MM = 2
 

@@ -33,10 +33,10 @@ from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, SLOW, Body, Forbidden, Litmus, Setup
 from emulator.memory.page_table import Vma
 from scenarios.litmus.answers import NO_PERMISSION, RECEIVED, never, sometimes
-from scenarios.litmus.calls import KEPT, reclaim
 from scenarios.litmus.pageout import LOST, RECLAIMED, WRITTEN, WRITTEN_OUT
 from scenarios.litmus.starts import FLAG, OTHER, PAGE, VERSION, file_page, pages
 from scenarios.litmus.steps import call, in_order
+from scenarios.litmus.syscalls import KEPT, reclaim
 
 DONE = "litmus.done_with_it"
 COPIED = "pgcow"

@@ -17,9 +17,9 @@ from scenarios.litmus.answers import (
     postings_sometimes,
     sometimes,
 )
-from scenarios.litmus.calls import reclaim
 from scenarios.litmus.starts import FLAG, PAGE, VERSION, file_page
 from scenarios.litmus.steps import call, in_order, move, read
+from scenarios.litmus.syscalls import reclaim
 
 RECLAIMED = "pgsteal_file"
 WRITTEN = "nr_vmscan_write"

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 
 from emulator.checks import accounting, coherence
-from emulator.explore.search import Limits, search
-from emulator.explore.strategies import find_strategy
 from emulator.hardware.operations import (
     AllocPages,
     CmpxchgPte,
@@ -40,7 +38,6 @@ from emulator.hardware.operations import (
     WriteFrame,
     WritePage,
 )
-from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import DIRTY, PRESENT, RW, make_migration_entry, mk_pte, pte_pfn
 from emulator.kernel import memory as kernel_memory
 from emulator.kernel import migrate, rmap, smp
@@ -48,17 +45,12 @@ from emulator.kernel import tlb as kernel_tlb
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
-from emulator.machine.litmus import LitmusMachine
-from emulator.machine.referee import Referee
 from emulator.memory.folios import PG_PRIVATE_3, Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_WRITE
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import POLICIES
-from emulator.policies.immediate import Immediate
 from emulator.policies.migrc_v3 import PG_MIGRC, MigrcV3
-from scenarios.history import TESTS
-from scenarios.mistakes.before_fixes import LosesTheDirtyBit
 from tests.kernel.small_machine import (
     FILE,
     HEAP,
@@ -446,16 +438,8 @@ def test_something_is_pending_after_the_drain() -> None:
     assert {accounting.UNFINISHED, accounting.REFERENCES} <= machine.rules
 
 
-def test_a_dirty_bit_that_is_lost_is_told_when_its_page_goes() -> None:
-    test = TESTS["migrate-vma-dirty"]
-    for policy, found in ((LosesTheDirtyBit, coherence.DROPPED), (Immediate, None)):
-        machine = LitmusMachine(test, ARCHITECTURES["sc"], policy)
-        broken = search(Referee(machine), find_strategy("random")(), 1, Limits(2), lambda: False).violation
-        assert (broken.rule if broken else None) == found
-
-
 def test_every_rule_has_its_mistake() -> None:
-    """Rules that no test in this file names: none."""
+    """Rules that no test in this file names: none. (That of coherence.DROPPED is in test_coherence.py.)"""
     source = Path(__file__).read_text()
     for module in (coherence, accounting):
         for name, value in vars(module).items():

@@ -42,7 +42,10 @@ from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
 from emulator.policies.catalogue import POLICIES
+from emulator.policies.immediate import Immediate
+from scenarios.history import TESTS
 from scenarios.litmus import LITMUS
+from scenarios.mistakes.before_fixes import LosesTheDirtyBit
 
 PAGE = 0x10
 PARENT, CHILD, BROTHER = 1, 2, 3
@@ -274,3 +277,11 @@ def test_a_childs_stale_frame_is_still_found(monkeypatch: pytest.MonkeyPatch, fl
     assert rule == (None if flushes else coherence.OVERWRITTEN)
     if not flushes:
         assert replay(Referee(machine), tally.schedule) == tally.violation
+
+
+def test_a_dirty_bit_that_is_lost_is_told_when_its_page_goes() -> None:
+    test = TESTS["migrate-vma-dirty"]
+    for policy, found in ((LosesTheDirtyBit, coherence.DROPPED), (Immediate, None)):
+        machine = LitmusMachine(test, ARCHITECTURES["sc"], policy)
+        broken = search(Referee(machine), find_strategy("random")(), 1, Limits(2), lambda: False).violation
+        assert (broken.rule if broken else None) == found

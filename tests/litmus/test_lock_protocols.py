@@ -39,9 +39,9 @@ from emulator.kernel.tlb import flush_tlb_mm_range, inc_mm_tlb_gen
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.policies.immediate import Immediate
-from scenarios.litmus.calls import reclaim
 from scenarios.litmus.starts import FLAG, PAGE, VERSION, file_page, pages
 from scenarios.litmus.steps import call
+from scenarios.litmus.syscalls import reclaim
 
 Body = Callable[[PerCpu], Awaitable[None]]
 

@@ -75,10 +75,6 @@ class ShareCrew:
     def ask(self, share: int, question: str, *arguments: Any) -> Any:
         return self._answer(share, self._workers[share].ask.remote(question, *arguments))
 
-    def opened(self, parcel: Any) -> bytes:
-        found: bytes = ray.get(parcel) if isinstance(parcel, ray.ObjectRef) else parcel
-        return found
-
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers:

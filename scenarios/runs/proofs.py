@@ -198,7 +198,9 @@ def _shared(
         found = search.run()
         try:
             if file is not None and search.can_go_on:
-                file.save(search.unfinished(), search.blocks())
+                unfinished = search.unfinished()
+                if search.can_go_on:
+                    file.save(unfinished, search.blocks())
             elif file is not None and not found.stopped:
                 file.remove()
         except Lost as problem:

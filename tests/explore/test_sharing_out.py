@@ -66,7 +66,8 @@ def test_shares_meet_the_states_of_one_process(names: tuple[str, ...]) -> None:
     found = SharedSearch(mine, names, Here(2, mine.cpus), 10_000, never).run()
     assert verdict(found) == verdict(alone)
     assert mine.reached == learned.reached
-    assert mine.learnt() == learned.learnt()
+    for cpu in range(mine.cpus):
+        assert len(mine.nodes_of(cpu)) == len(learned.nodes_of(cpu))
 
 
 def test_a_rule_that_breaks_is_found_with_the_way_there() -> None:
@@ -100,7 +101,7 @@ def test_what_was_stopped_goes_on_from_there(machine: Machine, states: int) -> N
     assert (found.complete, found.stopped, first.can_go_on) == (False, "enough", True)
     assert states <= found.states < whole.states
     kept, blocks = first.unfinished(), list(first.blocks())
-    assert len(blocks) == 1 + 2 + sum(kept.parcels) + sum(kept.pieces)
+    assert sum(one.states for one in kept.shares) >= found.states
     second = shared(machine, 2)
     second.come_back(kept, iter(blocks))
     again = second.run()

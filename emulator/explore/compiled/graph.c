@@ -108,7 +108,17 @@ EXPORT(room) u32 *room(u32 words)
 	return in;
 }
 
-enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED, CYCLE, PATH, DROP };
+enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED, CYCLE, PATH, DROP, VERDICT_OF };
+
+static u32 state_of_cells(struct part *p, const u32 *numbers, u32 count)
+{
+	u32 cells[MOST_CELLS], chunks[STATE_CHUNKS];
+	__builtin_memset(cells, 0, sizeof cells);
+	copy(cells, numbers, count * 4);
+	for (u32 i = 0; i < STATE_CHUNKS; i++)
+		chunks[i] = kept(&p->chunks, cells + i * CHUNK_CELLS);
+	return kept(&p->states, chunks);
+}
 
 static u32 *add_node(u32 *p)
 {
@@ -143,7 +153,7 @@ static u32 *add_node(u32 *p)
  * option, answer, node, event, broken. CLOCK: clock, event, next, broken. VERDICT: number, of what, broken.
  * MASK, the next one: length, what is changed, what is met. TOUCHED: option, answer, mask. REACHED: node, mask.
  * CLOSED: mask. CYCLE: node, number of its cycles. PATH: which part (0: what is shared), then as `add_path` has
- * it. DROP: which part, action.
+ * it. DROP: which part, action. VERDICT_OF: which part, number of cells, what is in them, broken.
  */
 static void learn(u32 words)
 {
@@ -210,6 +220,12 @@ static void learn(u32 words)
 			put(p[0] ? &clock_part.roots : &shared_part.roots, p[1], 0, DROPPED, 0, 0);
 			p += 2;
 			break;
+		case VERDICT_OF: {
+			u32 state = state_of_cells(p[0] ? &clock_part : &shared_part, p + 2, p[1]);
+			put(&verdicts, state, p[0] ? OF_CLOCKS : OF_SHARED, p[2 + p[1]], 0, 0);
+			p += 3 + p[1];
+			break;
+		}
 		default:
 			__builtin_trap();
 		}
@@ -219,13 +235,7 @@ static void learn(u32 words)
 /* The state of a part with these numbers in its first cells, `count` of them in `in`. */
 EXPORT(state_of_part) u32 state_of_part(u32 of_clocks, u32 count)
 {
-	struct part *p = of_clocks ? &clock_part : &shared_part;
-	u32 cells[MOST_CELLS], chunks[STATE_CHUNKS];
-	__builtin_memset(cells, 0, sizeof cells);
-	copy(cells, in, count * 4);
-	for (u32 i = 0; i < STATE_CHUNKS; i++)
-		chunks[i] = kept(&p->chunks, cells + i * CHUNK_CELLS);
-	return kept(&p->states, chunks);
+	return state_of_cells(of_clocks ? &clock_part : &shared_part, in, count);
 }
 
 /* What is in the cells of such a state: MOST_CELLS words. */

@@ -31,9 +31,8 @@ _MOST_OPTIONS: Final = 4096  # of one state
 _MOST_MASK: Final = 2048  # words
 NO_NUMBER: Final = 0xFFFFFFFF
 # Numbers that graph.c knows.
-_NODE, _SHARED, _OWN, _ANSWERED, _CLOCK, _VERDICT, _MASK, _TOUCHED, _REACHED, _CLOSED, CYCLE, PATH, DROP = (
-    range(13)
-)
+_NODE, _SHARED, _OWN, _ANSWERED, _CLOCK, _VERDICT, _MASK, _TOUCHED, _REACHED, _CLOSED = range(10)
+CYCLE, PATH, DROP, VERDICT_OF = range(10, 14)
 OF_SHARED, OF_CLOCKS, _OF_DEADLOCK = range(3)
 (
     DONE,

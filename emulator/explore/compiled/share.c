@@ -4,6 +4,10 @@
  * Whose a state is, is decided by its hash. States are followed in the order in which they came; what leads to
  * somebody else's goes into that one's box. A state that lacks something is tried again when more is known.
  * Nothing of a state is done before all of it is known, so that nothing is done twice.
+ *
+ * Nodes have the same numbers everywhere. What is shared and the watchers' states each share puts together and
+ * numbers itself; what is in their cells means the same everywhere. So who sends a state first says what its
+ * numbers mean, to each share once, chunk by chunk.
  */
 
 #define MOST_SHARES 64u
@@ -16,8 +20,11 @@ struct box {
 
 static u32 share, shares;
 static struct box boxes[MOST_SHARES];
-static struct box wanted;          /* what lacks: kind, two numbers, the clocks */
-static struct table asked_for;     /* the same, each once: kind and one number, the other */
+static struct box meanings[MOST_SHARES]; /* of numbers in the box: table, number, words and how many */
+static struct box told[4];         /* of each table: a bit for each share that knows what a number means */
+static struct box heard[MOST_SHARES][4]; /* and what numbers of others are here */
+static struct box wanted;          /* what lacks: kind, two numbers, cells and what is in them */
+static struct table asked_for;     /* the same, each once until more is known: kind and one number, the other */
 static struct box waiting;         /* states that lack something */
 static struct box after;           /* where what is possible in a state leads */
 static u32 up;                     /* states below this one have been followed, but for those */
@@ -34,8 +41,11 @@ static u32 returned;
 
 static void forget_share(void)
 {
-	for (u32 i = 0; i < MOST_SHARES; i++)
-		boxes[i].room = 0;
+	for (u32 i = 0; i < MOST_SHARES; i++) {
+		boxes[i].room = meanings[i].room = 0;
+		for (u32 t = 0; t < 4; t++)
+			told[t] = heard[i][t] = (struct box){0};
+	}
 	wanted.room = waiting.room = after.room = leads.room = ending.room = 0;
 	asked_for.entries = 0;
 }
@@ -47,11 +57,67 @@ static u32 *put_in(struct box *box, u32 words)
 	return box->words + box->count - words;
 }
 
+/* Whose the state that the machine is in is: that goes by what means the same everywhere. */
 static u32 owner_now(void)
 {
-	/* Not its lowest bits: those say where in the table it is. */
-	return (u32)((u64)(hash_now() * 0x9e3779b1u) * shares >> 32);
+	return (u32)((u64)hash_of(now, cpus) * shares >> 32);
 }
+
+/* --- what numbers mean ---------------------------------------------------------------------------- */
+
+static struct words *const tables[4] = {
+	&shared_part.chunks, &shared_part.states, &clock_part.chunks, &clock_part.states
+};
+
+/* Entry `at` of a box whose entries have so many words, zero where there was none. */
+static u32 *entry_in(struct box *box, u32 at, u32 words)
+{
+	u32 before = box->count;
+	if (before < (at + 1) * words) {
+		put_in(box, (at + 1) * words - before);
+		__builtin_memset(box->words + before, 0, (box->count - before) * 4);
+	}
+	return box->words + at * words;
+}
+
+static void say(u32 to, u32 t, u32 number)
+{
+	u32 *mask = entry_in(&told[t], number, MOST_SHARES / 32) + to / 32;
+	if (!number || *mask >> to % 32 & 1)
+		return;
+	*mask |= 1u << to % 32;
+	u32 n = tables[t]->size;
+	const u32 *words = tables[t]->all + number * n;
+	while (n && !words[n - 1])
+		n--;
+	if (t & 1)
+		for (u32 i = 0; i < n; i++)
+			say(to, t - 1, words[i]);
+	u32 *p = put_in(&meanings[to], 3 + n);
+	p[0] = t;
+	p[1] = number;
+	p[2] = n;
+	copy(p + 3, words, n * 4);
+}
+
+static u32 meant(u32 from, u32 t, u32 number)
+{
+	return number ? *entry_in(&heard[from][t], number, 1) : 0;
+}
+
+static void hear(u32 from, const u32 *p, const u32 *end)
+{
+	for (; p < end; p += 3 + p[2]) {
+		u32 words[STATE_CHUNKS] = {0};
+		copy(words, p + 3, p[2] * 4);
+		if (p[0] & 1)
+			for (u32 i = 0; i < p[2]; i++)
+				words[i] = meant(from, p[0] - 1, words[i]);
+		*entry_in(&heard[from][p[0]], p[1], 1) = kept(tables[p[0]], words);
+	}
+}
+
+/* --- states that come and go ---------------------------------------------------------------------- */
 
 /* The state that the machine is in is one of ours. */
 static u32 arrive(u32 parent, u32 by)
@@ -82,12 +148,23 @@ static void goes_to(u32 parent, u32 by)
 		arrive(parent, by);
 		return;
 	}
+	say(owner, 1, shared);
+	say(owner, 3, clocks);
 	u32 *record = put_in(&boxes[owner], cpus + 4);
 	copy(record, now, cpus * 4);
 	record[cpus] = shared;
 	record[cpus + 1] = clocks;
 	record[cpus + 2] = parent;
 	record[cpus + 3] = by;
+}
+
+static void ask_again(void)
+{
+	if (!asked_for.entries)
+		make(&asked_for, 4096);
+	for (u32 i = 0; asked_for.used && i <= asked_for.mask; i++)
+		asked_for.entries[i].a = NOTHING;
+	asked_for.used = 0;
 }
 
 /* A search from the start, by these reductions. */
@@ -97,12 +174,8 @@ EXPORT(begin_share) void begin_share(u32 number, u32 of, u32 by)
 	shares = of;
 	begin_states(by);
 	for (u32 i = 0; i < MOST_SHARES; i++)
-		boxes[i].count = 0;
-	if (!asked_for.entries)
-		make(&asked_for, 4096);
-	for (u32 i = 0; i <= asked_for.mask; i++)
-		asked_for.entries[i].a = NOTHING;
-	asked_for.used = 0;
+		boxes[i].count = meanings[i].count = 0;
+	ask_again();
 	wanted.count = waiting.count = 0;
 	up = 0;
 	ends = 0;
@@ -112,13 +185,25 @@ EXPORT(begin_share) void begin_share(u32 number, u32 of, u32 by)
 		arrive(NOTHING, NOTHING);
 }
 
-EXPORT(learn_words) void learn_words(u32 words) { learn(words); }
+/* An answer may count no more by the time that it comes (DROP). */
+EXPORT(learn_words) void learn_words(u32 words)
+{
+	learn(words);
+	ask_again();
+}
 
 /* Whether there is memory for so many states more, and for what is to be learnt and said meanwhile. */
 EXPORT(fits) u32 fits(u32 states)
 {
 	u64 slack = 4ull << 20, size = (u64)slot_mask + 1;
 	u64 more = slack + ((u64)states / CHUNK + 2) * CHUNK * state_words * 4;
+	for (u32 t = 0; t < 4; t++) {
+		u32 count = tables[t]->count + MOST_OPTIONS + states, words = count * tables[t]->size;
+		more += words > tables[t]->room ? (u64)words * 8 : 0;
+		more += count * 2 > tables[t]->mask ? ((u64)tables[t]->mask + 1) * 8 : 0;
+		const struct table *edges = t & 2 ? &clock_part.edges : &shared_part.edges;
+		more += (edges->used + MOST_OPTIONS) * 2 > edges->mask ? ((u64)edges->mask + 1) * 80 : 0;
+	}
 	if (errand != SEARCHING)
 		more += (u64)leads.room * 8;
 	while (((u64)state_count + states) * 2 + 2 > size) {
@@ -136,18 +221,23 @@ static void ends_from(u32 number)
 	}
 }
 
-/* What others have put into our box, `words` in `in`: states; when returning, those from which a run ends. */
+/*
+ * What another share has put into our box, `words` in `in`: which share, how many words say what numbers mean,
+ * these, then states; when returning, those from which a run ends. From nobody: our own states of before.
+ */
 EXPORT(arrived) void arrived(u32 words)
 {
+	u32 from = in[0], *p = in + 2 + in[1], *end = in + words;
+	hear(from, in + 2, p);
 	if (errand == RETURNING) {
-		for (u32 i = 0; i < words; i++)
-			ends_from(in[i]);
+		while (p < end)
+			ends_from(*p++);
 		return;
 	}
-	for (u32 *p = in, *end = in + words; p < end; p += cpus + 4) {
+	for (; p < end; p += cpus + 4) {
 		copy(now, p, cpus * 4);
-		shared = p[cpus];
-		clocks = p[cpus + 1];
+		shared = from == NOTHING ? p[cpus] : meant(from, 1, p[cpus]);
+		clocks = from == NOTHING ? p[cpus + 1] : meant(from, 3, p[cpus + 1]);
 		arrive(p[cpus + 2], p[cpus + 3]);
 	}
 }
@@ -159,11 +249,19 @@ static void want(int kind)
 		if (find(&asked_for, a, b))
 			continue;
 		put(&asked_for, a, b, 0, 0, 0);
-		u32 *one = put_in(&wanted, 4);
+		struct part *p = kind == LACKS_SHARED || (kind == LACKS_VERDICT && b == OF_SHARED) ? &shared_part
+			: kind == LACKS_CLOCK || (kind == LACKS_VERDICT && b == OF_CLOCKS) ? &clock_part : 0;
+		u32 n = p ? MOST_CELLS : 0;
+		const u32 *chunks = p ? chunks_of(p, lacking[2 * i]) : 0;
+		while (n && !in_cell(p, chunks, n - 1))
+			n--;
+		u32 *one = put_in(&wanted, 4 + n);
 		one[0] = (u32)kind;
-		one[1] = lacking[2 * i];
+		one[1] = p ? 0 : lacking[2 * i];
 		one[2] = b;
-		one[3] = clocks;
+		one[3] = n;
+		while (n--)
+			one[4 + n] = in_cell(p, chunks, n);
 	}
 }
 
@@ -312,7 +410,7 @@ static int return_all(u32 budget)
 /*
  * Go on for so many states, those that were waiting first if more is known. Reports what ended it, states,
  * transitions (two words), ends (two), how many are still to be followed, how many wait, words of `wanted`, a
- * broken rule, its state and option, from how many states a run ends, bytes taken, the words in each box.
+ * broken rule, its state and option, from how many states a run ends, bytes taken, and for each share the words of meanings and in its box.
  */
 EXPORT(share_on) u32 *share_on(u32 budget, u32 again)
 {
@@ -333,15 +431,17 @@ EXPORT(share_on) u32 *share_on(u32 budget, u32 again)
 	*p++ = broken_option;
 	*p++ = ending.count;
 	*p++ = at_end;
-	for (u32 i = 0; i < shares; i++)
+	for (u32 i = 0; i < shares; i++) {
+		*p++ = meanings[i].count;
 		*p++ = boxes[i].count;
+	}
 	return report;
 }
 
-/* The words in a box, which is empty then: somebody's, or what is wanted. */
+/* The words in a box, which is empty then: what numbers mean to somebody, what goes there, what is wanted. */
 EXPORT(emptied) u32 *emptied(u32 number)
 {
-	struct box *box = number < shares ? &boxes[number] : &wanted;
+	struct box *box = number >= 2 * shares ? &wanted : number & 1 ? &boxes[number / 2] : &meanings[number / 2];
 	box->count = 0;
 	return box->words;
 }
@@ -380,6 +480,16 @@ EXPORT(first_endless) u32 first_endless(void)
 /* --- to be kept, and gone on with ----------------------------------------------------------------- */
 
 EXPORT(state_at) u32 *state_at(u32 number) { return state_of(number); }
+/* Words of a table, and as many in `in` that it had, in their order. */
+EXPORT(table_size) u32 table_size(u32 t) { return tables[t]->count * tables[t]->size; }
+EXPORT(table_at) u32 *table_at(u32 t) { return tables[t]->all; }
+
+EXPORT(table_back) void table_back(u32 t, u32 words)
+{
+	for (u32 i = 0; i < words; i += tables[t]->size)
+		kept(tables[t], in + i);
+}
+
 EXPORT(waiting_at) u32 *waiting_at(void) { return waiting.words; }
 
 /* All states have arrived again: `words` of those that wait are in `in`, from `next` on they are to be followed. */

@@ -20,16 +20,21 @@ NOWHERE: Final = 0xFFFFFFFF
 _FULL: Final = 9  # as graph.c has it
 _BY_OPTION: Final = 26
 _REPORT: Final = struct.Struct("<IIQQIIIIIIII")
+_HEAD: Final = struct.Struct("<II")
+TABLES: Final = 4
+TABLE_PIECE: Final = 1 << 18  # words that are handed over at once
 PIECE: Final = 1 << 14  # states that are handed over at once
 
 
 class Begin(NamedTuple):
-    """A search from the start: nodes, what is shared and the clocks, and which reductions (`walker`)."""
+    """A search from the start: nodes, cells of what is shared and of the watchers; by which reductions."""
 
     number: int
     of: int
     by: int
-    start: tuple[int, ...]
+    nodes: tuple[int, ...]
+    shared: tuple[int, ...]
+    clocks: tuple[int, ...]
 
 
 class Order(NamedTuple):
@@ -50,10 +55,10 @@ class Order(NamedTuple):
 class Report(NamedTuple):
     """How far a share is: states, and what has been done of them since it began.
 
-    `ahead` are still to be followed, `waiting` lack something: `wanted` says what (kind, two numbers and the
-    clocks, four words each). `broken`: a rule's number, state and option. `ending`: states from which a run
-    ends. `refused` parcels, the last ones, found no room. `memory`: bytes of the process; `taken`: those of
-    them that a limit concerns. `sent`: bytes for each share.
+    `ahead` are still to be followed, `waiting` lack something: `wanted` says what (kind, two numbers, how
+    many cells, what is in them). `broken`: a rule's number, state and option. `ending`: states from which a
+    run ends. `refused` parcels, the last ones, found no room. `memory`: bytes of the process; `taken`: those
+    of them that a limit concerns. `sent`: bytes for each share.
     """
 
     full: bool
@@ -72,12 +77,14 @@ class Report(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Where a share is, besides its states: how many, from which on they are to be followed, and figures."""
+    """Where a share is, besides its states: how many, from which on they are to be followed, figures, and how
+    many words the tables have that say what numbers of theirs mean."""
 
     states: int
     ahead_from: int
     transitions: int
     ends: int
+    tables: tuple[int, ...] = ()
 
 
 class Share(Instance):
@@ -85,20 +92,14 @@ class Share(Instance):
 
     def __init__(self, cpus: int) -> None:
         super().__init__(
-            *("forget", "room", "start_at", "begin_share", "learn_words", "fits", "arrived", "share_on"),
-            *(
-                "emptied",
-                "look_back",
-                "first_endless",
-                "state_at",
-                "waiting_at",
-                "go_on_from",
-                "limit_memory",
-            ),
+            *("forget", "room", "start_at", "state_of_part", "begin_share", "learn_words", "limit_memory"),
+            *("fits", "arrived", "share_on", "emptied", "look_back", "first_endless", "state_at"),
+            *("waiting_at", "table_size", "table_at", "table_back", "go_on_from"),
         )
         self._cpus = cpus
         self._record = cpus + 4
         self._shares = 1
+        self._number = 0
         self._mib = MOST_MIB
         self._errand = SEARCH
         self._last = Kept(0, 0, 0, 0)
@@ -130,16 +131,16 @@ class Share(Instance):
         return self._told(at, full, len(parcels) - taken)
 
     def _told(self, at: int, full: bool, refused: int) -> tuple[Report, list[bytes]]:
-        words = self._words(at, _REPORT.size // 4 + self._shares)
+        words = self._words(at, _REPORT.size // 4 + 2 * self._shares)
         code, states, steps, ends, ahead, waiting, wanted, *broken, ending, taken = _REPORT.unpack_from(words)
         counts = list(words[_REPORT.size // 4 :])
         if self._errand == SEARCH:
             self._last, self._waiting = Kept(states, states - ahead, steps, ends), waiting
-        boxes = [self._emptied(number, count) for number, count in enumerate(counts)]
+        boxes = [self._parcel(2 * at, *counts[2 * at : 2 * at + 2]) for at in range(self._shares)]
         report = Report(
             full or code == _FULL,
             *(states, steps, ends, ahead, waiting, tuple(broken), ending),
-            self._emptied(MOST_SHARES, wanted),
+            self._emptied(2 * MOST_SHARES, wanted),
             refused,
             taken,
             taken,
@@ -148,17 +149,26 @@ class Share(Instance):
         return report, boxes
 
     def _begin(self, begin: Begin) -> None:
-        *nodes, shared, clocks = begin.start
-        self._hand_over(array("I", nodes))
-        self._call("start_at", shared, clocks)
+        parts = begin.shared, begin.clocks
+        numbers = [
+            self._call("state_of_part", at, self._hand_over(array("I", one))) for at, one in enumerate(parts)
+        ]
+        self._hand_over(array("I", begin.nodes))
+        self._call("start_at", *numbers)
+        self._number = begin.number
         self._call("begin_share", begin.number, begin.of, begin.by)
         self._shares = begin.of
         self._errand = SEARCH
 
+    def _parcel(self, box: int, meanings: int, states: int) -> bytes:
+        """What there is for a share: from whom, how many words say what numbers mean, these, states."""
+        if not states:
+            return b""
+        head = _HEAD.pack(self._number, meanings)
+        return head + self._emptied(box, meanings) + self._emptied(box + 1, states)
+
     def _arrived(self, parcel: bytes) -> None:
-        piece = 4 * self._record * PIECE
-        for first in range(0, len(parcel), piece):
-            self._call("arrived", self._hand_over(array("I", parcel[first : first + piece])))
+        self._call("arrived", self._hand_over(array("I", parcel)))
 
     def _emptied(self, number: int, count: int) -> bytes:
         return bytes(self._words(self._call("emptied", number), count)) if count else b""
@@ -184,7 +194,13 @@ class Share(Instance):
     def kept(self) -> tuple[Kept, bytes]:
         """Where it is in its search, and the states that lack something."""
         waiting = self._words(self._call("waiting_at"), self._waiting)
-        return self._last, bytes(waiting)
+        tables = tuple([self._call("table_size", table) for table in range(TABLES)])
+        return self._last._replace(tables=tables), bytes(waiting)
+
+    def kept_table(self, table: int, first: int) -> bytes:
+        """A piece of a table from this word on."""
+        count = min(TABLE_PIECE, self._call("table_size", table) - first)
+        return bytes(self._words(self._call("table_at", table) + 4 * first, count))
 
     def kept_states(self, first: int) -> bytes:
         """States from number `first` on, a piece of them."""
@@ -198,9 +214,13 @@ class Share(Instance):
             yield words[:middle]
             yield words[-8:]
 
+    def table_comes_back(self, table: int, words: bytes) -> None:
+        """A piece of a table, in the order of pieces."""
+        self._call("table_back", table, self._hand_over(array("I", words)))
+
     def comes_back(self, states: bytes) -> None:
-        """States that it had, a piece of them, in their order."""
-        self._arrived(states)
+        """States that it had, a piece of them, in their order; after all tables."""
+        self._arrived(_HEAD.pack(NOWHERE, 0) + states)
 
     def goes_on_from(self, kept: Kept, waiting: bytes) -> Report:
         """It has all its states again."""

@@ -10,6 +10,8 @@ The same states are met as by the search of one process, and nothing is lost:
   begin anew if not, as one process does (`persistent`).
 * Nothing is put off for ever: where a CPU's own graph may lead back, everything is followed (`cycles`). One
   process looks whether the state is on the way behind it; so where programs poll, states may be others.
+* Nobody is told of a state that needs more to be known than he knows: an order has all lessons that there are
+  by then, and so those that whoever sent the parcel had.
 * The end is exact. All orders go out from here, all reports and parcels come back here: if no order is under
   way, no parcel is left, nothing lacks and no share has states ahead, then nothing moves any more.
 
@@ -30,19 +32,20 @@ from emulator.explore.compiled.share import (
     PIECE,
     RETURN,
     SEARCH,
+    TABLE_PIECE,
     Begin,
     Kept,
     Order,
     Report,
     Share,
 )
-from emulator.explore.compiled.teacher import Teacher
+from emulator.explore.compiled.teacher import Teacher, questions
 from emulator.explore.compiled.walker import BY
 from emulator.explore.exhaustive import Exhausted
 from emulator.explore.learned import LearnedMachine
 
 BUDGET: Final = 30_000  # states that a share follows before it is heard again
-_LESSON: Final = 64 * 16  # bytes of things that are learnt before others are heard again
+_LESSON: Final = 64  # things that are learnt before others are heard again
 BROKEN: Final = "a rule broke"
 MEMORY: Final = "memory"
 STATES: Final = "states"
@@ -83,9 +86,6 @@ class Crew(Protocol):
     def ask(self, share: int, question: str, *arguments: Any) -> Any:
         """What a method of a share answers, where nothing is under way."""
 
-    def opened(self, parcel: Any) -> bytes:
-        """What is in a parcel."""
-
 
 class Here:
     """A crew in this very process, whose memory the caller knows."""
@@ -106,24 +106,17 @@ class Here:
     def ask(self, share: int, question: str, *arguments: Any) -> Any:
         return getattr(self._shares[share], question)(*arguments)
 
-    def opened(self, parcel: Any) -> bytes:
-        assert isinstance(parcel, bytes)
-        return parcel
-
 
 class Unfinished(NamedTuple):
-    """A search that was stopped: all that it needs to go on, but for blocks of bytes in this order: what the
-    teacher was asked; for each share states that wait, its parcels, its states in pieces.
+    """A search that was stopped: all that it needs to go on, but for the blocks of bytes, which `blocks` has.
 
-    `steps` are those of earlier rounds. `pieces`, `parcels`: how many blocks of each, for every share.
+    `steps` are those of earlier rounds.
     """
 
     rounds: int
     steps: int
     course: str
     shares: list[Kept]
-    parcels: list[int]
-    pieces: list[int]
 
 
 class SharedSearch:
@@ -233,7 +226,7 @@ class SharedSearch:
         begin = None
         if report is None:
             by = sum(BY[name] for name in self._names)
-            begin = Begin(share, self._crew.count, by, teacher.start)
+            begin = Begin(share, self._crew.count, by, *teacher.start)
         mib = MOST_MIB
         spare = self._spare(self.progress().memory)
         if spare is not None:
@@ -256,7 +249,7 @@ class SharedSearch:
             if count:
                 self._parcels[other].append(parcel)
         wanted = report.wanted
-        self._wanted += [wanted[at : at + _LESSON] for at in range(0, len(wanted), _LESSON)]
+        self._wanted += questions(wanted, _LESSON)
         rule, state, option = report.broken
         if rule and self._broken is None:
             self._broken = share, state, option
@@ -313,21 +306,24 @@ class SharedSearch:
     # --- to be kept, and gone on with ------------------------------------------------------------
 
     def unfinished(self) -> Unfinished:
-        """Where it was stopped."""
+        """Where it was stopped. What is under way arrives first; it cannot go on if there is no room."""
+        for share in self._all:
+            if self._parcels[share]:
+                self._crew.send(share, Order(0), self._parcels[share])
+                self._under_way[share], self._parcels[share] = self._parcels[share], []
+                self._await(share)
+                self.can_go_on = self.can_go_on and not self._parcels[share]
         kept = [self._crew.ask(share, "kept")[0] for share in self._all]
-        pieces = [-(-one.states // PIECE) for one in kept]
-        return Unfinished(
-            self._rounds, self._steps, self._teacher.course, kept, [len(one) for one in self._parcels], pieces
-        )
+        return Unfinished(self._rounds, self._steps, self._teacher.course, kept)
 
     def blocks(self) -> Iterator[bytes]:
-        """What `unfinished` counts."""
+        """What the teacher was asked; for each share states that wait, then tables and states, in pieces."""
         yield bytes(self._teacher.asked)
         for share in self._all:
             kept, waiting = self._crew.ask(share, "kept")
             yield waiting
-            for parcel in self._parcels[share]:
-                yield self._crew.opened(parcel)
+            for table, first in _pieces_of_tables(kept):
+                yield self._crew.ask(share, "kept_table", table, first)
             for first in range(0, kept.states, PIECE):
                 yield self._crew.ask(share, "kept_states", first)
 
@@ -337,20 +333,31 @@ class SharedSearch:
         if why:
             return why
         self._rounds, self._steps = unfinished.rounds, unfinished.steps
-        spare, self._spare = self._spare, lambda taken: None
-        for share in self._all:
-            self._send(share, SEARCH, 0)
-        waited = set(self._all)
-        while waited:
-            for share, _, _ in self._crew.receive(patient=True):
-                waited.remove(share)
+        crew = self._crew
         for share, kept in enumerate(unfinished.shares):
             waiting = next(blocks)
-            self._parcels[share] = [next(blocks) for _ in range(unfinished.parcels[share])]
-            for _ in range(unfinished.pieces[share]):
-                self._crew.ask(share, "comes_back", next(blocks))
-            report = self._crew.ask(share, "goes_on_from", kept, waiting)
-            self._reports[share] = report
+            # Before lessons, which add to tables.
+            for table, _ in _pieces_of_tables(kept):
+                crew.ask(share, "table_comes_back", table, next(blocks))
+            self._send(share, SEARCH, 0)
+            self._await(share)
+            for _ in range(0, kept.states, PIECE):
+                crew.ask(share, "comes_back", next(blocks))
+            self._reports[share] = crew.ask(share, "goes_on_from", kept, waiting)
             self._again[share] = True
-        self._spare = spare
         return ""
+
+    def _await(self, share: int) -> None:
+        """Hear what this share has to report, the only one that has something to do."""
+        while True:
+            for one, report, parcels in self._crew.receive(patient=True):
+                assert one == share
+                self._heard(share, report, parcels)
+                return
+
+
+def _pieces_of_tables(kept: Kept) -> list[tuple[int, int]]:
+    """Table and first word of each."""
+    return [
+        (table, first) for table, words in enumerate(kept.tables) for first in range(0, words, TABLE_PIECE)
+    ]

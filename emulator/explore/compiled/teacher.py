@@ -1,37 +1,58 @@
 """The one process that learns, of those that share a search: what shares lack is learnt, and told to all.
 
-So numbers of nodes, options, answers, shared states and clocks mean the same everywhere: a state is compared
-as numbers, in full, and nothing of a program goes to the shares. The teacher does the same each time that it
-is asked the same in the same order. What was asked is therefore all that a search has to keep of it.
+So numbers of nodes, options, answers and of what is in cells mean the same everywhere, and nothing of a
+program goes to the shares. The teacher does the same each time that it is asked the same in the same order.
+What was asked is therefore all that a search has to keep of it.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final
 
 from emulator.checks.violation import Violation
-from emulator.explore.compiled.graphs import CYCLE, LACKS_ANSWERED, LACKS_OWN, Graphs
+from emulator.explore.compiled.composed import Composed
+from emulator.explore.compiled.graphs import (
+    CYCLE,
+    LACKS_VERDICT,
+    OF_CLOCKS,
+    OF_SHARED,
+    VERDICT_OF,
+)
 from emulator.explore.cycles import on_cycles
 from emulator.explore.exhaustive import PERSISTENT
+from emulator.explore.footprints import State
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.parts import CpuNode
 from emulator.explore.persistent import PersistentSets
 from emulator.hardware.cpu import Transition
 
-_ASKED: Final = struct.Struct("<IIII")
+_QUESTION: Final = struct.Struct("<IIII")  # kind, two numbers, how many cells; then these
 _ASKED_EVERY: Final = 256
-_LOOKED: Final = 0  # among what was asked: what CPUs can reach was found out anew
+_LOOKED: Final = 0  # in place of a kind: what CPUs can reach was found out anew
 
 
 class Forgetful(Exception):
     """What was asked before is not answered as it was then."""
 
 
-class Teacher(Graphs):
+def questions(asked: bytes, most: int = 1) -> Iterator[bytes]:
+    """What was asked, so many questions at a time. ValueError if it ends within one."""
+    first = at = count = 0
+    while at < len(asked):
+        at += _QUESTION.size + 4 * _QUESTION.unpack_from(asked, at)[3]
+        count += 1
+        if count == most or at >= len(asked):
+            yield asked[first:at]
+            first, count = at, 0
+    if at > len(asked):
+        raise ValueError
+
+
+class Teacher(Composed):
     """Teaches the graphs of one machine, for a search by these reductions. Raises as `Graphs` does.
 
     `lessons` are words to be learnt in this order, from the first on.
@@ -44,26 +65,24 @@ class Teacher(Graphs):
         self._cycles: dict[CpuNode, int] = {}
         self.lessons: list[bytes] = []
         self.asked = bytearray()
-        self._known_answers: set[int] = set()
+        self._known_answers: set[tuple[int, int, int]] = set()
         self._course = blake2b(digest_size=16)
+        self._cells: State = ()  # of the state that is asked about
         self._number_all()
         self._teach()
         self.look()
 
     @property
-    def start(self) -> tuple[int, ...]:
-        """The numbers of the first state: nodes, what is shared, the clocks."""
+    def start(self) -> tuple[tuple[int, ...], State, State]:
+        """The first state: numbers of nodes, cells of what is shared and of the watchers."""
         nodes, shared, clocks = self._machine.start
-        return (*[self._nodes[node][0] for node in nodes], shared.number, clocks.number)
+        return tuple([self._nodes[node][0] for node in nodes]), shared.state, clocks.state
 
     def teach(self, wanted: bytes) -> None:
-        """Learn what shares lack: kind, two numbers and the clocks, four words each."""
+        """Learn what shares lack."""
         self._new = array("I")
-        for kind, first, second, clocks in _ASKED.iter_unpack(wanted):
-            key = (kind << 32 | first) << 32 | second
-            if key not in self._known_answers:
-                self._known_answers.add(key)
-                self._answer_to(kind, first, second, clocks)
+        for one in questions(wanted):
+            self._answer_to(one)
         self._teach()
 
     def _teach(self) -> None:
@@ -71,23 +90,39 @@ class Teacher(Graphs):
             self.lessons.append(self._new.tobytes())
             self._new = array("I")
 
-    def _answer_to(self, kind: int, first: int, second: int, clocks: int) -> None:
-        self.asked += _ASKED.pack(kind, first, second, clocks)
-        self._learn(kind, first, second)
-        if kind in (LACKS_OWN, LACKS_ANSWERED):
-            # The watchers' edge is what will be asked for next.
-            answer = self._answer_list[second >> 1] if kind == LACKS_ANSWERED else None
-            edge = self._machine.edge_of(self._options[first], answer)
-            clock = self._clocks[clocks]
-            if edge.event >= 0 and edge.event not in clock.edges:
-                self._edge_of_clock(clock, edge.event)
-        known = (self._nodes, self._options, self._answers, self._shared, self._clocks, self._masks)
-        self._course.update(struct.pack("<6I", *map(len, known)))
+    def _answer_to(self, question: bytes) -> None:
+        kind, first, second, count = _QUESTION.unpack_from(question)
+        if not count:
+            if (kind, first, second) in self._known_answers:
+                return
+            self._known_answers.add((kind, first, second))
+        self._cells = struct.unpack_from(f"<{count}I", question, _QUESTION.size)
+        known = len(self._new)
+        if kind == LACKS_VERDICT and second in (OF_SHARED, OF_CLOCKS):
+            self._new.extend((VERDICT_OF, second, count, *self._cells, self._verdict(first, second)))
+        else:
+            self._learn(kind, first, second)
+        if len(self._new) > known:
+            # Else another share had asked it before.
+            self.asked += question
+            self._course.update(struct.pack("<9Q", *self._sizes()))
+
+    def _sizes(self) -> list[int]:
+        known = [self._nodes, self._options, self._answers, self._masks, self._rules]
+        parts = [self._footprints(part) for part in (OF_SHARED, OF_CLOCKS)]
+        return [
+            *map(len, known),
+            *[len(one.paths) for one in parts],
+            *[len(one.cells.values) for one in parts],
+        ]
+
+    def _state(self, part: int, number: int) -> State:
+        return self._cells
 
     def look(self) -> bool:
         """Find out anew what CPUs can reach and where they have cycles, and teach that; whether all that was
         relied on holds."""
-        self.asked += _ASKED.pack(_LOOKED, 0, 0, 0)
+        self.asked += _QUESTION.pack(_LOOKED, 0, 0, 0)
         self._machine.settle()
         cycles: dict[CpuNode, int] = {}
         for cpu in range(self._machine.cpus):
@@ -135,15 +170,16 @@ class Teacher(Graphs):
         self._known_answers.clear()
         self.asked.clear()
         try:
-            for number, one in enumerate(_ASKED.iter_unpack(asked)):
+            for number, one in enumerate(questions(asked)):
                 if number % _ASKED_EVERY == 0 and (why := stop()):
                     return why
-                if one[0] == _LOOKED:
+                if _QUESTION.unpack_from(one)[0] == _LOOKED:
                     self.look()
                 else:
-                    self.teach(_ASKED.pack(*one))
-        except (LookupError, struct.error):
-            raise Forgetful from None
+                    self.teach(one)
+        except Exception as problem:
+            # Nothing of this raised then.
+            raise Forgetful from problem
         if self.course != course:
             raise Forgetful
         self.lessons = [b"".join(self.lessons)]

@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from typing import Final, Self
 
 import ray
@@ -22,7 +23,8 @@ from actors.signals import signals_wait, unwind
 
 _AUTH_MODE: Final = "RAY_AUTH_MODE"
 _CONNECT_S: Final = 5.0
-_ANSWER_S: Final = 8.0
+_ANSWER_S: Final = 60.0
+_PATIENCE: Final = "MIGRC_ANSWER_S"
 
 
 class RaySession:
@@ -111,7 +113,9 @@ def join(address: str) -> None:
         with own_signals():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except subprocess.TimeoutExpired:
-        raise SessionError(f"no Ray cluster at {address}: no answer within {_ANSWER_S:.0f} s") from None
+        raise SessionError(
+            f"no Ray cluster at {address}: no answer within {_answer_s():g} s ({_PATIENCE} sets that limit)"
+        ) from None
     except SessionError:
         raise
     except Exception as problem:
@@ -125,10 +129,22 @@ def _probe(address: str) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        timeout=_ANSWER_S,
+        timeout=_answer_s(),
         check=False,
     )
     return probe.stderr.decode(errors="replace") or "no answer" if probe.returncode else ""
+
+
+def _answer_s() -> float:
+    """How long a cluster may take to answer. SessionError if the variable that says so is no time."""
+    text = os.environ.get(_PATIENCE, str(_ANSWER_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise SessionError(f"{_PATIENCE}={text}: it must be a number of seconds")
+    return seconds
 
 
 def node_address() -> str:

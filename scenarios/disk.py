@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scenarios.usage import UsageProblem
+
+_BEGINNING: Final = 4096
 
 
 class Plain(BaseModel):
@@ -35,6 +39,34 @@ def file_problems(what: str, right: str) -> Iterator[None]:
         raise UsageProblem(f"{what}: {where}: {error['msg']}; {right}") from None
     except ValueError as problem:
         raise UsageProblem(f"{what}: {problem}; {right}") from None
+
+
+def opened(path: Path) -> BinaryIO:
+    """A user's file, to be read. OSError if it cannot be, also for a pipe or device, which may never end."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(file).st_mode
+    if stat.S_ISREG(mode):
+        return open(file, "rb")
+    os.close(file)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def content(path: Path) -> bytes:
+    """All of a user's file. OSError as `opened`."""
+    with opened(path) as file:
+        return file.read()
+
+
+def check_replaceable(path: Path, mark: bytes, option: str) -> None:
+    """UsageProblem if a file of another kind is there, which somebody would miss."""
+    if path.is_file() and path.stat().st_size:
+        with file_problems(f"{option} {path}", "another name"):
+            with opened(path) as file:
+                begins = file.read(_BEGINNING)
+            if mark not in begins:
+                raise ValueError("a file of another kind is there, and would be lost")
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from actors.session import LiveResult
-from scenarios.disk import file_problems
-from scenarios.files.recording import SUFFIX, End, Writer, tlb_digest
+from scenarios.disk import check_replaceable, file_problems
+from scenarios.files.recording import MAGIC, SUFFIX, End, Writer, tlb_digest
 from scenarios.subjects.header import Header
 from scenarios.subjects.subject import safe_name
 from scenarios.usage import UsageProblem
@@ -45,6 +45,7 @@ def _check(file: Path) -> None:
             raise ValueError("a directory")
         if not file.parent.is_dir():
             raise UsageProblem(f"--record: {file.parent}: no such directory; one that is there")
+    check_replaceable(file, MAGIC, "--record")
 
 
 class Keeper:

@@ -21,7 +21,7 @@ from actors.recorder import KINDS
 from emulator.checks.violation import Violation
 from emulator.machine.builder import Machine
 from emulator.measure.digest import digest
-from scenarios.disk import Plain, file_problems
+from scenarios.disk import Plain, file_problems, opened
 from scenarios.subjects.header import Header, content_hash
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
@@ -116,12 +116,12 @@ class Recording:
         self.damaged = False
         self.problem = ""
         self.position = 0
-        with file_problems(str(path), _RIGHT), ExitStack() as opened:
-            self._file: BinaryIO = opened.enter_context(path.open("rb"))
+        with file_problems(str(path), _RIGHT), ExitStack() as stack:
+            self._file: BinaryIO = stack.enter_context(opened(path))
             self.size = path.stat().st_size
             self._check_format()
             self.header = self._read_header()
-            opened.pop_all()
+            stack.pop_all()
 
     def __enter__(self) -> Recording:
         return self
@@ -265,7 +265,7 @@ class Recording:
 def is_recording(path: Path) -> bool:
     """The file begins as a recording does, of whatever format."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return file.read(len(MAGIC)) == MAGIC
     except (OSError, ValueError):
         return False

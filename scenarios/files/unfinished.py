@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 
 from emulator.explore.compiled.share import Kept
 from emulator.explore.compiled.sharing_out import Unfinished
-from scenarios.disk import file_problems, whole_file
+from scenarios.disk import file_problems, opened, whole_file
 from scenarios.usage import UsageProblem
 
 MAGIC: Final = b"migrc-unfinished 1\n"
@@ -77,7 +77,7 @@ class UnfinishedFile:
     def load(self) -> tuple[Unfinished, Iterator[bytes]]:
         """Where the search was, and its blocks as `save` got them; all has been checked by then."""
         with file_problems(self._what, "a file that migrc check --resume has written"):
-            with self.path.open("rb") as file:
+            with opened(self.path) as file:
                 head = self._head(file)
                 self._check_whole(file)
             at = head["at"]
@@ -111,7 +111,7 @@ class UnfinishedFile:
             raise ValueError("damaged, or cut short")
 
     def _blocks(self) -> Iterator[bytes]:
-        with self.path.open("rb") as file:
+        with opened(self.path) as file:
             self._head(file)
             while (length := _LENGTH.unpack(file.read(_LENGTH.size))[0]) != _END:
                 yield zlib.decompress(file.read(length))

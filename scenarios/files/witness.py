@@ -15,7 +15,7 @@ from pydantic import Field
 from emulator.checks.violation import Violation
 from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Transition
-from scenarios.disk import file_problems, whole_file
+from scenarios.disk import content, file_problems, whole_file
 from scenarios.subjects.header import Ran
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
@@ -81,7 +81,7 @@ def load(path: Path) -> Witness:
             raise ValueError("no regular file")
         if path.stat().st_size > _MAX_BYTES:
             raise ValueError("larger than 64 MiB")
-        document = _unpacked(path.read_bytes())
+        document = _unpacked(content(path))
         if document.pop(MAGIC) != FORMAT:
             raise ValueError(f"a witness of another format; this version of migrc reads format {FORMAT}")
         witness = Witness.model_validate(document)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from scenarios.disk import file_problems
+from scenarios.disk import content, file_problems
 from scenarios.usage import UsageProblem
 
 COLUMNS: Final = ("operation", "configuration", "calls", "send", "recv", "local", "switch", "agreed")
@@ -81,7 +81,7 @@ def read_recording(path: Path) -> Recording:
     with file_problems(f"{path}: not readable as recorded cases", RIGHT):
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise ValueError("larger than 8 MiB")
-        text = path.read_bytes().decode()
+        text = content(path).decode()
     return parse_recording(text, str(path))
 
 

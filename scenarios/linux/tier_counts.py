@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
-from scenarios.disk import file_problems
+from scenarios.disk import content, file_problems
 from scenarios.usage import UsageProblem
 
 FOLDER: Final = Path(__file__).parent / "recorded" / "tiers"
@@ -54,7 +54,7 @@ def tiers_path(kernel: str) -> Path:
 def read_tiers(path: Path) -> TierRecording:
     """The recording in a file. Raises UsageProblem, one line, for anything that is wrong."""
     with file_problems(f"{path}: not readable as a recording of tiers", RIGHT):
-        lines = path.read_bytes().decode().splitlines()
+        lines = content(path).decode().splitlines()
     about: dict[str, str] = {}
     runs: list[dict[str, dict[str, float]]] = []
     for number, line in enumerate(lines, 1):

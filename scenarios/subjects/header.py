@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from emulator.checks.heed import Heed
-from scenarios.disk import Plain, file_problems
+from scenarios.disk import Plain, content, file_problems
 
 
 class TraceFile(Plain):
@@ -72,7 +72,7 @@ class Header(Ran):
 def content_hash(path: Path) -> str:
     """BLAKE2b of a trace. UsageProblem if it cannot be read."""
     with file_problems(str(path), "a trace made by migrc trace import"):
-        return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        return blake2b(content(path), digest_size=16).hexdigest()
 
 
 def project_version() -> str:

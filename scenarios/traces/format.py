@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import msgpack
 
-from scenarios.disk import whole_file
+from scenarios.disk import opened, whole_file
 from scenarios.usage import UsageProblem
 
 FORMAT = "migrc-trace"
@@ -170,7 +170,7 @@ class Trace:
     def blocks(self) -> Iterator[Block]:
         """The runs in order, up to BLOCK_RUNS at a time. TraceError if the file has changed since."""
         seen = 0
-        with open(self.path, "rb") as file:
+        with opened(self.path) as file:
             for number, (offset, item) in enumerate(_objects(self.path, file)):
                 if isinstance(item, list):
                     block = _decode(self.path, number, offset, item)
@@ -195,7 +195,7 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
     header: dict[str, Any] = {}
     trailer: dict[str, Any] | None = None
     blocks = runs = accesses = start = 0
-    with open(path, "rb") as file:
+    with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         for number, (offset, item) in enumerate(_objects(path, file)):
             start = offset

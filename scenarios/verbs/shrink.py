@@ -9,7 +9,9 @@ import click
 
 from emulator.explore.ddmin import preemptions
 from emulator.explore.schedule import ScheduleProblem, format_schedule
-from scenarios.files.recording import SUFFIX, Recording, is_recording
+from scenarios.disk import check_replaceable
+from scenarios.files.recording import MAGIC, SUFFIX, Recording, is_recording
+from scenarios.files.witness import MAGIC as WITNESS_MAGIC
 from scenarios.files.witness import SUFFIX as WITNESS_SUFFIX
 from scenarios.files.witness import load, save
 from scenarios.report.console import print_json
@@ -39,6 +41,8 @@ def shrink(file: Path, seconds: float, out: Path | None, trust: bool, as_json: b
 def _witness(path: Path, out: Path | None, seconds: float, trust: bool, as_json: bool) -> int:
     witness = load(path)
     options.check_trust(path, witness.subject, trust)
+    if out is not None:
+        check_replaceable(out, WITNESS_MAGIC.encode(), "--out")
     before = witness.transitions
     try:
         after, violation, interrupted = shorter(witness.subject, before, witness.rule, seconds)
@@ -73,6 +77,7 @@ def _recording(path: Path, out: Path | None, seconds: float, trust: bool, as_jso
             raise UsageProblem(f"--out {target}: a directory; the name of a file")
         if target.resolve() == path.resolve():
             raise UsageProblem(f"--out {target}: the recording itself; another file")
+        check_replaceable(target, WITNESS_MAGIC.encode() if litmus else MAGIC, "--out")
         if litmus:
             shrunk = shrink_litmus(recording, seconds)
         else:

@@ -14,8 +14,9 @@ from typing import IO, Any
 
 import click
 
+from scenarios.disk import check_replaceable
 from scenarios.report.console import print_json
-from scenarios.traces.format import BLOCK_RUNS, PAGE_SIZE, Trace, TraceError, TraceWriter, read_trace
+from scenarios.traces.format import BLOCK_RUNS, FORMAT, PAGE_SIZE, Trace, TraceError, TraceWriter, read_trace
 from scenarios.traces.lackey import COMMAND, DEFAULT_WINDOW, import_lackey, lackey_header
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -126,6 +127,7 @@ def _target(output: str, source: str) -> Path:
         raise UsageProblem(f"--output {output}: no directory {target.parent}; make it first")
     if source != "-" and target.exists() and os.path.samefile(source, target):
         raise UsageProblem(f"--output {output}: is the input itself; name another file")
+    check_replaceable(target, FORMAT.encode(), "--output")
     # A link keeps pointing where it points: the rename replaces what it leads to.
     return target.resolve() if target.is_symlink() else target
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from emulator.memory.zone import setup_per_zone_wmarks
-from scenarios.disk import file_problems
+from scenarios.disk import content, file_problems
 from scenarios.usage import UsageProblem, did_you_mean
 from scenarios.workloads.kinds import KINDS, model_of, workload_of
 from scenarios.workloads.settings import Workload
@@ -168,7 +168,7 @@ def _read(path: Path, label: str) -> dict[str, Any]:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise UsageProblem(f"{label}: larger than 1 MiB; a workload is a small TOML file")
         try:
-            return tomllib.loads(path.read_bytes().decode())
+            return tomllib.loads(content(path).decode())
         except RecursionError:
             raise UsageProblem(f"{label}: nested too deeply; sections and keys as in `migrc list`") from None
 

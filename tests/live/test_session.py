@@ -131,7 +131,7 @@ def test_a_malformed_address_is_refused(address: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def refused_in_a_process(address: str) -> str:
+def refused_in_a_process(address: str, answer_s: str = "3") -> str:
     # In a process of its own, because this one has a Ray already.
     code = (
         "import sys; from actors.session import LiveSession, SessionError\n"
@@ -141,7 +141,12 @@ def refused_in_a_process(address: str) -> str:
         "    print(problem)\n"
     )
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG_S, cwd=ROOT
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        cwd=ROOT,
+        env={**os.environ, "MIGRC_ANSWER_S": answer_s},
     )
     assert found.stderr == ""
     return found.stdout
@@ -158,8 +163,10 @@ def test_an_address_where_somebody_else_listens_is_reported() -> None:
         accepting = threading.Thread(target=swallow, args=(listener,), daemon=True)
         accepting.start()
         line = refused_in_a_process(f"127.0.0.1:{listener.getsockname()[1]}")
+        limit = refused_in_a_process(f"127.0.0.1:{listener.getsockname()[1]}", "soon")
     assert line.startswith("no Ray cluster at 127.0.0.1:")
-    assert line.count("\n") == 1
+    assert line.endswith(": no answer within 3 s (MIGRC_ANSWER_S sets that limit)\n")
+    assert limit == "MIGRC_ANSWER_S=soon: it must be a number of seconds\n"
 
 
 def swallow(listener: socket.socket) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from benchmarks.mutated_inputs import tell
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +29,32 @@ def test_mutated_files_end_as_documented() -> None:
         "cases",
     ]
     assert all("20 as documented; {}" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("replay",), ("shrink",), ("trace", "info"), ("compare", "linux", "--cases")]
+)
+def test_a_pipe_is_refused_at_once(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    code, said = tell(*arguments, str(tmp_path / "pipe"))
+    assert code == 2
+    assert "regular file" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "tiering", "--record"),
+        ("trace", "import", "lackey", os.devnull, "-o"),
+    ],
+)
+def test_a_file_of_another_kind_is_not_replaced(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    file = tmp_path / "thesis.txt"
+    file.write_text("chapter one")
+    code, said = tell(*arguments, str(file))
+    assert (code, said.count("\n")) == (2, 1)
+    assert "a file of another kind is there, and would be lost; another name" in said
+    assert file.read_text() == "chapter one"
 
 
 def test_a_sweep_that_another_one_writes_is_refused(tmp_path: Path) -> None:

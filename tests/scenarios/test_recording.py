@@ -34,7 +34,7 @@ HEADER = Header(kind="litmus", scenario="SB", policy="immediate", arch="x86", cp
 END = End(transitions=3, memory_digest="m", tlb_digest="t", violations=(Violation("r", 0, ""),))
 BLOCKS: list[Block] = [((0, 0, 3, 4, 0, 1), 17), ((2, 1, 1), 2**32 - 1), ((), 0)]
 
-EVENT = st.tuples(st.integers(0, 7), st.integers(0, 2**63), st.integers(1, 2**40))
+EVENT = st.tuples(st.integers(0, 7), st.integers(0, 2**63), st.integers(1, 5_000))
 BLOCK = st.tuples(
     st.lists(EVENT, max_size=20).map(lambda events: tuple(number for event in events for number in event)),
     st.integers(0, 2**32 - 1),

@@ -96,7 +96,7 @@ def test_a_failed_import_leaves_the_old_trace(tmp_path: Path, recording: Path) -
 
 def test_a_link_goes_on_pointing_at_the_new_trace(tmp_path: Path, recording: Path) -> None:
     real, link = tmp_path / "real.trace", tmp_path / "link.trace"
-    real.write_bytes(b"old")
+    real.touch()
     link.symlink_to(real)
     assert run("import", "lackey", str(recording), "-o", str(link)).exit_code == 0
     assert link.is_symlink()

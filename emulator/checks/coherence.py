@@ -97,7 +97,7 @@ class Coherence(Check):
         kind = type(operation)
         if kind not in self._handlers:
             return APART
-        if kind is ops.Walk or kind is ops.WalkPte:
+        if kind is ops.Walk or kind is ops.WalkPte or kind is ops.WalkSpte:
             frame = frame_of(answer, operation.vpn, self._hpage_order) if answer else 0
             return Meeting((("free", frame),)) if answer else APART
         if kind is ops.ReadFrame or kind is ops.WriteFrame:
@@ -175,7 +175,7 @@ class Coherence(Check):
     def _allocated_frame(self, pfn: int) -> bool:
         return not self.memory.folios.is_free(pfn)
 
-    def _walk(self, cpu: int, operation: ops.Walk | ops.WalkPte, answer: int) -> None:
+    def _walk(self, cpu: int, operation: ops.Walk | ops.WalkPte | ops.WalkSpte, answer: int) -> None:
         if answer:
             self.checked += 1
             pfn = frame_of(answer, operation.vpn, self._hpage_order)

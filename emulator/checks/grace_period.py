@@ -40,6 +40,7 @@ REFILLED = "grace period: page-cache slot refilled"
 SHARED = "grace period: shared while writable"
 RANGE = "grace period: range reused"
 OWED = "grace period: flush owed at the end"
+DEVICE = "grace period: a device still translates"
 
 
 class Suspicious(NamedTuple):
@@ -62,7 +63,7 @@ _JOINS: Key = closed("CPUs join an mm")
 _SEVERAL: Key = closed("several mms")
 _HEARS = Meeting((_JOINS,))
 # Of these, others hear only what their CPU publishes later.
-_MARK_THEIR_OWN = frozenset({ops.FlushTlb, ops.FlushTlbOne, ops.LoadCr3})
+_MARK_THEIR_OWN = frozenset({ops.FlushTlb, ops.FlushTlbAll, ops.FlushTlbOne, ops.LoadCr3})
 
 
 def _as_stored_over(entry: int) -> int:
@@ -81,6 +82,7 @@ class GracePeriod(Watcher):
     the start, by (mm, vpn); only a plain store over one needs to know it, the other operations answer it.
 
     A huge translation covers 2**hpage_order pages and as many frames; it goes by the first of each.
+    `devices`: which of the CPUs are no CPUs but devices, as a mask.
     """
 
     ignores = NEVER_MATTER
@@ -93,8 +95,10 @@ class GracePeriod(Watcher):
         nid: Callable[[int], int],
         entries: Mapping[tuple[int, int], int] | None = None,
         hpage_order: int = 0,
+        devices: int = 0,
     ) -> None:
         super().__init__()
+        self._devices = devices
         self._hpage_order = hpage_order
         self.before = HappensBefore(cpus, plain_orders, nid, TLB_GEN)
         self.facts = Retirements(cpus, self.before, masks, hpage_order)
@@ -173,6 +177,8 @@ class GracePeriod(Watcher):
             )
             if self.sides is not None:
                 text += self.sides.told(cpu, retired, missing)
+            if not missing & ~self._devices:
+                rule = DEVICE
             self.violations.append(Violation(rule=rule, cpu=cpu, text=text))
 
     def _allocated(self, cpu: int, operation: ops.AllocPages, answer: int) -> None:

@@ -172,7 +172,9 @@ class Retirements:
                 else:
                     self.before.now[cpu] |= self._bit(at, cpu)
 
-    def _flush(self, cpu: int, operation: ops.FlushTlb | ops.FlushTlbOne, answer: Any) -> None:
+    def _flush(
+        self, cpu: int, operation: ops.FlushTlb | ops.FlushTlbOne | ops.FlushTlbAll, answer: Any
+    ) -> None:
         vpn = operation.vpn if isinstance(operation, ops.FlushTlbOne) else None
         self._drop(cpu, self._loaded[cpu], vpn)
 

@@ -32,7 +32,10 @@ _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
     PageTables: ("hpage_order", "table_order", "folios", "words", "entry_is"),
     CallBook: (),
     Coherence: ("violations", "memory", "_hpage_order", "_free_copies", "found", "checked", "_handlers"),
-    GracePeriod: ("violations", "_hpage_order", "before", "facts", "_cpus", "_masks", "sides", "_handlers"),
+    GracePeriod: (
+        *("violations", "_hpage_order", "before", "facts", "_cpus", "_masks", "sides", "_handlers"),
+        "_devices",
+    ),
     Retirements: ("_hpage_order", "before", "_cpus", "_width", "_lazy_words", "_loaded_words"),
     HappensBefore: ("exact", "nid", "plain_orders"),
 }

@@ -32,11 +32,12 @@ from emulator.hardware.operations import (
     Walk,
     WalkPmd,
     WalkPte,
+    WalkSpte,
     Where,
 )
 from emulator.hardware.ordering import Architecture, PendingLoad, Window
-from emulator.hardware.pte import ACCESSED, DIRTY, PMD_ORDER, PRESENT, RW
-from emulator.hardware.tlb import Tlb, TlbShape
+from emulator.hardware.pte import ACCESSED, DIRTY, KERNEL_PAGE, PMD_ORDER, PRESENT, RW
+from emulator.hardware.tlb import GLOBAL, Tlb, TlbShape
 from emulator.hardware.walker_cache import WalkerTlb
 
 Program = Coroutine[Operation, Any, None]
@@ -125,11 +126,12 @@ class Cpu:
         interrupt_entry: Callable[[tuple[IpiRequest, ...]], Program],
         pmd_order: int = PMD_ORDER,
         walker_caches: bool = False,
+        invlpg_miss: bool = False,
     ) -> None:
         self.number = number
         self.tlb = Tlb(shape, pmd_order)
         if walker_caches:
-            self.tlb = WalkerTlb(shape, pmd_order, architecture.leaf_only)
+            self.tlb = WalkerTlb(shape, pmd_order, architecture.leaf_only, invlpg_miss)
         self.window = Window(architecture)
         self.interrupt_entry = interrupt_entry
         self.mm = 0
@@ -186,18 +188,18 @@ class Cpu:
         frame = self.frames[-1]
         operation: Any = frame.operation
         kind = type(operation)
-        if kind is Walk or kind is WalkPte:
+        if kind is Walk or kind is WalkPte or kind is WalkSpte:
             self.walks += 1
             if answer:
-                self.tlb.insert(self.pcid, operation.vpn, answer)
+                self.tlb.insert(self._tag(operation.vpn), operation.vpn, answer)
             else:
-                self.tlb.fault(self.pcid, operation.vpn)
+                self.tlb.fault(self._tag(operation.vpn), operation.vpn)
         elif kind is Iret:
             self.frames.pop()
             self.irqs = frame.irqs
             return
         elif kind is WalkPmd and answer:
-            self.tlb.insert_pmd(self.pcid, operation.vpn, answer)
+            self.tlb.insert_pmd(self._tag(operation.vpn), operation.vpn, answer)
         if frame.begun:
             frame.begun = False
             answer = self.window.keep_value(answer)
@@ -271,23 +273,29 @@ class Cpu:
             effect = window.pending[at]
             asked = effect.load if isinstance(effect, PendingLoad) else effect
             found.append(Choice(Transition(Kind.PERFORM, number, at), asked))
-        if self.mm:
-            for vpn in self.speculated:
+        for vpn in self.speculated:
+            if self.mm or vpn >= KERNEL_PAGE:
                 found.append(Choice(Transition(Kind.WALK, number, vpn), self._fetch(vpn)))
         return found
 
     def _fetch(self, vpn: int) -> Operation:
         """What the walker reads next of a page that nobody has asked for."""
+        mm = self.mm if vpn < KERNEL_PAGE else 0
         if not self.tlb.keeps_pmds:
-            return Walk(self.mm, vpn, False)
-        pmd = self.tlb.pmd(self.pcid, vpn)
-        return WalkPte(self.mm, vpn, False, pmd) if pmd else WalkPmd(self.mm, vpn)
+            return Walk(mm, vpn, False)
+        pmd = self.tlb.pmd(self._tag(vpn), vpn)
+        return WalkPte(mm, vpn, False, pmd) if pmd else WalkPmd(mm, vpn)
 
     def fetched(self, vpn: int) -> int | None:
         """What it has already of what it would read next."""
-        if self.tlb.keeps_pmds and not self.tlb.pmd(self.pcid, vpn):
+        tag = self._tag(vpn)
+        if self.tlb.keeps_pmds and not self.tlb.pmd(tag, vpn):
             return None
-        return self.tlb.peek(self.pcid, vpn)
+        return self.tlb.peek(tag, vpn)
+
+    def _tag(self, vpn: int) -> int:
+        """Under which number its TLB has the page: the loaded PCID, GLOBAL for a page of the kernel."""
+        return self.pcid if vpn < KERNEL_PAGE else GLOBAL
 
     def take(self, transition: Transition, answer: Any) -> None:
         """One of `choices()` has happened, with this answer from what is shared."""
@@ -302,10 +310,11 @@ class Cpu:
             if isinstance(effect, PendingLoad):
                 self.window.values[effect.handle] = answer
         elif answer:
-            if self.tlb.keeps_pmds and not self.tlb.pmd(self.pcid, transition.at):
-                self.tlb.insert_pmd(self.pcid, transition.at, answer)
+            tag = self._tag(transition.at)
+            if self.tlb.keeps_pmds and not self.tlb.pmd(tag, transition.at):
+                self.tlb.insert_pmd(tag, transition.at, answer)
             else:
-                self.tlb.insert(self.pcid, transition.at, answer)
+                self.tlb.insert(tag, transition.at, answer)
 
     def about(self, transition: Transition) -> tuple[Operation | None, bool]:
         """What a transition is about to carry out, for those who watch: the operation (None for an
@@ -419,16 +428,19 @@ class Cpu:
         self.tlb.flush_pcid(self.pcid, self.mm)
 
     def _flush_tlb_one(self, operation: ops.FlushTlbOne) -> None:
-        self.tlb.flush_one(self.pcid, operation.vpn)
+        self.tlb.flush_one(self._tag(operation.vpn), operation.vpn)
+
+    def _flush_tlb_all(self, operation: ops.FlushTlbAll) -> None:
+        self.tlb.flush_all()
 
     def _translate(self, operation: ops.Translate) -> int:
-        pte = self.tlb.lookup(self.pcid, operation.vpn)
+        pte = self.tlb.lookup(self._tag(operation.vpn), operation.vpn)
         if pte is None or (operation.write and pte & (RW | DIRTY) != RW | DIRTY):
             return 0
         return pte
 
     def _cached_pmd(self, operation: ops.CachedPmd) -> int:
-        return self.tlb.pmd(self.pcid, operation.vpn)
+        return self.tlb.pmd(self._tag(operation.vpn), operation.vpn)
 
     def _touch(self, operation: Touch) -> int:
         return self.tlb.touch(self.pcid, operation.accesses, operation.start, operation.stop)

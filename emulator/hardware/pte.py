@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 PAGE_SHIFT = 12
 PMD_ORDER = 9
+KERNEL_PAGE = 1 << 35  # the first page of the upper half, which all address spaces have in common
 ZERO_PFN = 0  # my_zero_pfn: the frame that anonymous pages share which have only been read
 
 PRESENT = 1 << 0
@@ -67,6 +68,11 @@ def ptl(mm: int, vpn: int) -> str:
 def pmd_lock(mm: int) -> str:
     """Name of the lock over an mm's upper entries (pmd_lock; Linux has one for each page of them)."""
     return f"pmd_lock.{mm}"
+
+
+def spte_word(mm: int, root: int, vpn: int) -> str:
+    """Name of the entry for page `vpn` of process `mm` in one of the tables that KVM has for its guest."""
+    return f"spte.{mm}.{root}.{vpn:x}"
 
 
 def page_tables(start: int, end: int) -> Iterator[tuple[int, int]]:

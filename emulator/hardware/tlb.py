@@ -20,6 +20,8 @@ PCID_SHIFT = 52
 HUGE = 1 << 51
 VPN_BITS = 51
 PCID_BITS = 12
+# Of entries that hold for all PCIDs: no PCID has this number, so that a CR3 write leaves them.
+GLOBAL = 0
 
 # A write is a hit only through an entry with both: without RW the entry does not permit it, and
 # without DIRTY the bit must be set in memory first (Intel SDM Vol. 3A, "Accessed and Dirty Flags").
@@ -82,10 +84,12 @@ class Tlb:
         "_l2_ways",
         "_lost",
         "_pmd_order",
+        "pcide",
     )
 
     def __init__(self, shape: TlbShape = _DEFAULT_SHAPE, pmd_order: int = PMD_ORDER) -> None:
         self._pmd_order = pmd_order
+        self.pcide = True  # what CR4 says; only an erratum goes by it (`walker_cache`)
         self._l1_ways = shape.l1_ways
         self._l2_ways = shape.l2_ways
         self._l1_mask = _set_count("l1", shape.l1_entries, shape.l1_ways) - 1

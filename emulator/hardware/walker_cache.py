@@ -9,20 +9,25 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from emulator.hardware.pte import PMD_ORDER
-from emulator.hardware.tlb import PCID_SHIFT, Tlb, TlbShape
+from emulator.hardware.tlb import GLOBAL, PCID_SHIFT, Tlb, TlbShape
 
 
 class WalkerTlb(Tlb):
     """Drops upper entries when x86 does (Intel SDM vol. 3A, 4.10.4.1): with a PCID's other entries, all of
     the PCID by INVLPG of any page, those of the address in a page fault. With `leaf_only` the invalidation of
-    a page leaves them (RISC-V privileged ISA, SFENCE.VMA with an address)."""
+    a page leaves them (RISC-V privileged ISA, SFENCE.VMA with an address). Those of the kernel go with any
+    PCID's: there are no global upper entries. With `invlpg_miss` INVLPG leaves global entries while PCIDs are
+    used (Intel's erratum of Alder Lake and others; arch/x86/mm/init.c, invlpg_miss_ids)."""
 
-    __slots__ = ("_leaf_only", "_pmds")
+    __slots__ = ("_invlpg_miss", "_leaf_only", "_pmds")
 
     keeps_pmds: ClassVar[bool] = True
 
-    def __init__(self, shape: TlbShape, pmd_order: int = PMD_ORDER, leaf_only: bool = False) -> None:
+    def __init__(
+        self, shape: TlbShape, pmd_order: int = PMD_ORDER, leaf_only: bool = False, invlpg_miss: bool = False
+    ) -> None:
         super().__init__(shape, pmd_order)
+        self._invlpg_miss = invlpg_miss
         self._leaf_only = leaf_only
         self._pmds: dict[int, int] = {}
 
@@ -46,7 +51,8 @@ class WalkerTlb(Tlb):
 
     def flush_one(self, pcid: int, vpn: int) -> None:
         """As `Tlb.flush_one`."""
-        super().flush_one(pcid, vpn)
+        if not (self._invlpg_miss and self.pcide and pcid == GLOBAL):
+            super().flush_one(pcid, vpn)
         if not self._leaf_only:
             self._drop(pcid)
 
@@ -58,11 +64,11 @@ class WalkerTlb(Tlb):
 
     def state(self) -> tuple[Any, ...]:
         """As `Tlb.state`."""
-        return (*super().state(), frozenset(self._pmds.items()))
+        return (*super().state(), frozenset(self._pmds.items()), self.pcide)
 
     def _key(self, pcid: int, vpn: int) -> int:
         return pcid << PCID_SHIFT | vpn >> self._pmd_order
 
     def _drop(self, pcid: int) -> None:
-        for key in [key for key in self._pmds if key >> PCID_SHIFT == pcid]:
+        for key in [key for key in self._pmds if pcid == GLOBAL or key >> PCID_SHIFT in (pcid, GLOBAL)]:
             del self._pmds[key]

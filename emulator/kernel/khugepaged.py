@@ -29,6 +29,7 @@ from emulator.hardware.operations import (
     TryToMigratePte,
     Unlock,
     XchgPmd,
+    ZapPte,
 )
 from emulator.hardware.pte import (
     ACCESSED,
@@ -46,6 +47,10 @@ from emulator.hardware.pte import (
 )
 from emulator.kernel.migrate import folio_order
 from emulator.kernel.mmu_gather import tlb_remove_table_sync_one
+from emulator.kernel.mmu_notifier import (
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
 from emulator.kernel.mmzone import FAST_NODE, alloc_pages_thisnode
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
@@ -123,6 +128,35 @@ async def _collapse(cpu: PerCpu, mm: int, vpn: int, dst: int, writable: bool) ->
     for _, pfn in pages if collapsed else ():
         await FolioPut(pfn)
     return collapsed
+
+
+async def collapse_pte_mapped_thp(cpu: PerCpu, mm: int, vpn: int) -> None:
+    """collapse_pte_mapped_thp: a table's pages of a file are unmapped, so that a fault can map the huge page
+    that the page cache has by now, and the table goes (collapse_and_free_pmd).
+
+    The notifier is called since f268f6cf875f (v6.1; CVE-2022-48991).
+    """
+    end = vpn + cpu.parameters.table_pages
+    await notify_collapse_start(cpu, mm, vpn, end)
+    lock = ptl(mm, vpn)
+    _, mapped = await Series((Lock(lock), MappedRange(mm, vpn, end)))
+    entries = await Series(tuple([ZapPte(mm, page, False) for page, _ in mapped]))
+    # pmdp_collapse_flush
+    await flush_tlb_range(cpu, mm, vpn, end)
+    await Unlock(lock)
+    await notify_collapse_end(cpu, mm, vpn, end)
+    for entry in entries:
+        await FolioPut(pte_pfn(entry))
+
+
+async def notify_collapse_start(cpu: PerCpu, mm: int, start: int, end: int) -> None:
+    """mmu_notifier_invalidate_range_start, where collapse zaps entries of a file."""
+    await mmu_notifier_invalidate_range_start(cpu, mm, start, end)
+
+
+async def notify_collapse_end(cpu: PerCpu, mm: int, start: int, end: int) -> None:
+    """mmu_notifier_invalidate_range_end, likewise."""
+    await mmu_notifier_invalidate_range_end(cpu, mm, start, end)
 
 
 async def retract_page_tables(cpu: PerCpu, file: int, i_mmap: tuple[tuple[int, int], ...]) -> int:

@@ -48,6 +48,10 @@ from emulator.hardware.pte import (
 from emulator.kernel.fair import should_numa_migrate_memory, task_numa_fault
 from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page
 from emulator.kernel.migrate import folio_order, migrate_misplaced_folio
+from emulator.kernel.mmu_notifier import (
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable
 from emulator.kernel.page_alloc import alloc_pages
@@ -214,6 +218,16 @@ async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
     copy = await alloc_pages(cpu, 0)
     await (FolioZero(copy) if old == ZERO_PFN else FolioCopy(old, copy))
     await LruAdd(copy, False)
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + 1)
+        await _replace_by_copy(cpu, mm, vpn, pte, copy)
+        await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + 1)
+    else:
+        await _replace_by_copy(cpu, mm, vpn, pte, copy)
+
+
+async def _replace_by_copy(cpu: PerCpu, mm: int, vpn: int, pte: int, copy: int) -> None:
+    old = pte_pfn(pte)
     lock = ptl(mm, vpn)
     _, seen, found = await Series((Lock(lock), GetPte(mm, vpn), FindVma(mm, vpn)))
     if seen != pte or not found or not Vma(*found).flags & VM_WRITE:

@@ -32,6 +32,10 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.pte import EXCLUSIVE, PSE, ZERO_PFN, pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.huge_memory import split_huge_pmd
+from emulator.kernel.mmu_notifier import (
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.smp import ipi_function, smp_call_function
@@ -148,7 +152,16 @@ class ZapDetails(NamedTuple):
 
 async def unmap_vmas(cpu: PerCpu, tlb: MmuGather, areas: Iterable[Vma]) -> int:
     """unmap_vmas: clear all that is mapped in these areas; how many pages were."""
+    if cpu.parameters.guests:
+        return sum([await _unmap_single_vma(cpu, tlb, vma) for vma in areas])
     return sum([await unmap_page_range(cpu, tlb, vma, vma.start, vma.end) for vma in areas])
+
+
+async def _unmap_single_vma(cpu: PerCpu, tlb: MmuGather, vma: Vma) -> int:
+    await mmu_notifier_invalidate_range_start(cpu, tlb.mm, vma.start, vma.end)
+    unmapped = await unmap_page_range(cpu, tlb, vma, vma.start, vma.end)
+    await mmu_notifier_invalidate_range_end(cpu, tlb.mm, vma.start, vma.end)
+    return unmapped
 
 
 async def unmap_page_range(
@@ -258,7 +271,11 @@ async def zap_page_range_single(
 ) -> int:
     """zap_page_range_single: clear pages [start, end) of one area, which stays; how many were mapped."""
     tlb = await tlb_gather_mmu(mm)
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_start(cpu, mm, start, end)
     zapped = await unmap_page_range(cpu, tlb, vma, start, end, details)
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_end(cpu, mm, start, end)
     await tlb_finish_mmu(cpu, tlb)
     return zapped
 

@@ -96,6 +96,9 @@ class KernelParameters:
     invalidation of a page does not drop these (riscv). `paravirt_flush`: a KVM guest, which sends no
     interrupt to a virtual CPU that does not run (kvm_flush_tlb_multi) and frees tables by RCU; without
     `table_batches` it has no page to note them.
+    `devices`: (CPU, mm) of what walks the page tables of an mm in the place of a CPU; `guests`: (CPU, mm,
+    first page, pages) of virtual CPUs of a KVM guest, which has those pages of the mm, in `guest_roots`
+    tables. `invlpg_miss`: the CPUs are some of invlpg_miss_ids, whose INVLPG leaves global entries.
     """
 
     cpus: int
@@ -128,6 +131,10 @@ class KernelParameters:
     version: str = DEFAULT
     pcid: bool = True
     walker_caches: bool = False
+    devices: tuple[tuple[int, int], ...] = ()
+    guests: tuple[tuple[int, int, int, int], ...] = ()
+    guest_roots: int = 1
+    invlpg_miss: bool = False
     leaf_only: bool = False
     paravirt_flush: bool = False
     table_batches: bool = True
@@ -136,6 +143,11 @@ class KernelParameters:
     def all_cpus(self) -> int:
         """cpu_possible_mask."""
         return (1 << self.cpus) - 1
+
+    @property
+    def beside(self) -> int:
+        """Those in the place of a CPU that are none, as a mask."""
+        return sum({1 << number for number, *_ in (*self.devices, *self.guests)})
 
     @property
     def numa_hot_threshold(self) -> int:

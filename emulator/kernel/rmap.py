@@ -50,6 +50,12 @@ from emulator.hardware.pte import (
     pte_write,
     ptl,
 )
+from emulator.kernel.mmu_notifier import (
+    EVERYTHING,
+    arch_invalidate_secondary_tlbs,
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
 from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word, tlb_flush_pending_word
 from emulator.kernel.tlb import (
     arch_tlbbatch_flush,
@@ -108,6 +114,9 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
     await inc_mm_tlb_gen(mm)
     batch.cpumask |= await Load(cpumask_word(mm))
     batch.nr_flush_required += 1
+    if cpu.parameters.devices:
+        # arch_tlbbatch_add_pending: devices are told at once, and of everything.
+        await arch_invalidate_secondary_tlbs(cpu, mm, 0, EVERYTHING)
     if cpu.parameters.tlb_flush_batched:
         await AtomicAdd(tlb_flush_batched_word(mm), 1)
 
@@ -138,7 +147,11 @@ async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[Mig
     """try_to_migrate: replace every mapping of the folio by a migration entry."""
     left = []
     for mm, vpn in await FolioRmap(pfn):
+        if cpu.parameters.guests:
+            await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + 1)
         old = await try_to_migrate_one(cpu, mm, vpn, pfn, split)
+        if cpu.parameters.guests:
+            await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + 1)
         if old:
             left.append(MigrationEntry(mm, vpn, make_migration_entry(old)))
     return left
@@ -179,7 +192,11 @@ async def try_to_unmap(cpu: PerCpu, pfn: int) -> bool:
     """
     mappings = await FolioRmap(pfn)
     for mm, vpn in mappings:
+        if cpu.parameters.guests:
+            await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + 1)
         await try_to_unmap_one(cpu, mm, vpn, pfn)
+        if cpu.parameters.guests:
+            await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + 1)
     return not mappings or not await FolioRmap(pfn)
 
 

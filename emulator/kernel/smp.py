@@ -53,7 +53,7 @@ def cpus_of(mask: int) -> tuple[int, ...]:
 
 async def smp_call_function(cpu: PerCpu, function: IpiFunction, info: tuple[int, ...] = ()) -> None:
     """Run `function` on every other CPU, and wait for all of them."""
-    others = cpus_of(cpu.parameters.all_cpus & ~cpu.bit)
+    others = cpus_of(cpu.parameters.all_cpus & ~cpu.bit & ~cpu.parameters.beside)
     if others:
         await WaitAcks(await SendIpi(others, function.__name__, info, True))
 

@@ -13,6 +13,7 @@ from emulator.hardware.operations import (
     AtomicAnd,
     AtomicOr,
     FlushTlb,
+    FlushTlbAll,
     FlushTlbOne,
     Load,
     LoadCr3,
@@ -23,6 +24,7 @@ from emulator.hardware.operations import (
     Store,
 )
 from emulator.kernel.kvm import kvm_flush_on_enter
+from emulator.kernel.mmu_notifier import arch_invalidate_secondary_tlbs
 from emulator.kernel.percpu import (
     INIT_MM,
     LOADED_MM_SWITCHING,
@@ -167,6 +169,7 @@ async def flush_tlb_mm_range(
     One INVLPG for every `stride` pages: who has changed nothing but PMDs says so (tlb_get_unmap_shift).
     """
     cpu.probe(ON_FLUSH_RANGE, start, end, stride, freed_tables)
+    first, last = start, end
     if freed_tables and no_address_reaches_tables(cpu):
         end = TLB_FLUSH_ALL
     if end == TLB_FLUSH_ALL or (end - start) // stride > cpu.parameters.tlb_single_page_flush_ceiling:
@@ -180,6 +183,8 @@ async def flush_tlb_mm_range(
         await LocalIrqDisable()
         await flush_tlb_func(cpu, info)
         await LocalIrqEnable()
+    if cpu.parameters.devices:
+        await arch_invalidate_secondary_tlbs(cpu, mm, first, last)
 
 
 async def flush_tlb_range(cpu: PerCpu, mm: int, start: int, end: int) -> None:
@@ -209,9 +214,37 @@ async def arch_tlbbatch_flush(cpu: PerCpu, batch: TlbUbc) -> None:
     batch.cpumask = 0
 
 
+def uses_pcid(cpu: PerCpu) -> bool:
+    """X86_FEATURE_PCID: not where INVLPG would leave global entries then, since ce0b15d11ad8 (v6.4)."""
+    return cpu.parameters.pcid and not cpu.parameters.invlpg_miss
+
+
+@ipi_function
+async def do_flush_tlb_all(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
+    """do_flush_tlb_all."""
+    await FlushTlbAll()
+
+
+@ipi_function
+async def do_kernel_range_flush(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
+    """do_kernel_range_flush: flush_tlb_one_kernel of each page."""
+    start, end = arguments
+    for vpn in range(start, end):
+        await FlushTlbOne(vpn)
+
+
+async def flush_tlb_kernel_range(cpu: PerCpu, start: int, end: int) -> None:
+    """flush_tlb_kernel_range over pages [start, end) of the kernel, on every CPU, lazy or not. riscv flushes
+    all (v6.6)."""
+    everything = end - start > cpu.parameters.tlb_single_page_flush_ceiling or cpu.parameters.leaf_only
+    function = do_flush_tlb_all if everything else do_kernel_range_flush
+    mask = cpu.parameters.all_cpus & ~cpu.parameters.beside
+    await on_each_cpu_cond_mask(cpu, function, (start, end), mask, skip_lazy=False)
+
+
 def _choose_new_asid(cpu: PerCpu, mm: int, next_tlb_gen: int) -> tuple[int, bool]:
     """choose_new_asid: the slot that holds the mm, or the next one round robin; and need_flush."""
-    if not cpu.parameters.pcid:
+    if not uses_pcid(cpu):
         return 0, True
     state = cpu.tlbstate
     for asid, context in enumerate(state.ctxs):

@@ -114,7 +114,10 @@ class Machine(ABC):
         """That check, from the CPUs that run each mm at the start and the page-table entries then."""
         parameters = self.parameters
         plain_orders = self.architecture.plain_orders
-        return GracePeriod(self.cpus, plain_orders, masks, parameters.nid, entries, parameters.hpage_order)
+        devices = sum(1 << device for device, _ in parameters.devices)
+        return GracePeriod(
+            self.cpus, plain_orders, masks, parameters.nid, entries, parameters.hpage_order, devices
+        )
 
     @property
     def roots(self) -> tuple[Any, ...]:
@@ -130,8 +133,8 @@ class Machine(ABC):
         kernel = self.kernel(number)
         make_way(type(kernel.policy))
         order = self.parameters.hpage_order or PMD_ORDER
-        caches = self.parameters.walker_caches
-        cpu = Cpu(number, self.architecture, self.shape, interrupt_entry(kernel), order, caches)
+        caches, miss = self.parameters.walker_caches, self.parameters.invlpg_miss
+        cpu = Cpu(number, self.architecture, self.shape, interrupt_entry(kernel), order, caches, miss)
         return cpu, self.program(cpu, kernel), kernel
 
     @abstractmethod

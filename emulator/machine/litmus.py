@@ -15,9 +15,21 @@ from emulator.hardware.awaits import check_kept
 from emulator.hardware.cpu import Context, Cpu, Program
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
 from emulator.hardware.ordering import Architecture
-from emulator.hardware.pte import ACCESSED, DIRTY, EXCLUSIVE, PRESENT, PSE, RW, ZERO_PFN, mk_pte, pte_pfn
-from emulator.hardware.tlb import TlbShape
+from emulator.hardware.pte import (
+    ACCESSED,
+    DIRTY,
+    EXCLUSIVE,
+    KERNEL_PAGE,
+    PRESENT,
+    PSE,
+    RW,
+    ZERO_PFN,
+    mk_pte,
+    pte_pfn,
+)
+from emulator.hardware.tlb import GLOBAL, TlbShape
 from emulator.kernel.percpu import (
+    INIT_MM,
     KernelParameters,
     PerCpu,
     Task,
@@ -27,6 +39,7 @@ from emulator.kernel.percpu import (
     tlb_gen_word,
 )
 from emulator.kernel.policy import Policy
+from emulator.kernel.tlb import uses_pcid
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
 from emulator.memory.folios import Folio, Tier
@@ -268,7 +281,9 @@ class LitmusMachine(Machine):
         self._start = self._set_up()
 
     def _set_up(self) -> Setup:
-        setup = Setup(super().memory(), self.cpus, self.parameters, loaded=[MM] * self.cpus)
+        beside = {number for number, *_ in (*self.parameters.devices, *self.parameters.guests)}
+        loaded = [INIT_MM if number in beside else MM for number in range(self.cpus)]
+        setup = Setup(super().memory(), self.cpus, self.parameters, loaded=loaded)
         self.litmus.setup(setup)
         for mm, mask in _masks(setup).items():
             setup.word(cpumask_word(mm), mask)
@@ -297,6 +312,8 @@ class LitmusMachine(Machine):
         }
         lazy = sum(1 << cpu for cpu in self._start.lazy)
         users = {mm: mask & ~lazy for mm, mask in _masks(self._start).items()}
+        for device, mm in self.parameters.devices:
+            users[mm] = users.get(mm, 0) | 1 << device
         grace = self.grace_period(users, entries)
         return self.heeding([grace, Frugality(grace)] if self.litmus.frugal else [grace])
 
@@ -313,7 +330,7 @@ class LitmusMachine(Machine):
         """The test's, as a user task that is running already."""
         start, number = self._start, cpu.number
         mm = start.loaded[number]
-        cpu.mm = mm
+        cpu.mm = dict(self.parameters.devices).get(number, mm)
         cpu.pcid = 2
         cpu.speculated = self.litmus.speculated
         state = kernel.tlbstate
@@ -324,11 +341,12 @@ class LitmusMachine(Machine):
         state.ctxs[1].tlb_gen = 1
         for holder, vpn, entry in start.cached:
             if holder == number:
-                cpu.tlb.insert(cpu.pcid, vpn, entry)
+                cpu.tlb.insert(cpu.pcid if vpn < KERNEL_PAGE else GLOBAL, vpn, entry)
         for holder, vpn, pmd in start.walked:
             if holder == number:
-                cpu.tlb.insert_pmd(cpu.pcid, vpn, pmd)
+                cpu.tlb.insert_pmd(cpu.pcid if vpn < KERNEL_PAGE else GLOBAL, vpn, pmd)
         state.is_lazy = number in start.lazy
+        cpu.tlb.pcide = uses_pcid(kernel)
         task = Task(PID + number, mm, start.flags.get(number, 0))
         kernel.current = task
         kernel.tasks[task.pid] = task
@@ -340,7 +358,8 @@ class LitmusMachine(Machine):
 def _masks(setup: Setup) -> dict[int, int]:
     """mm to the CPUs that run it at the start, one bit each."""
     loaded = setup.loaded
-    return {mm: sum(1 << cpu for cpu, on in enumerate(loaded) if on == mm) for mm in set(loaded)}
+    mms = {*loaded} - {INIT_MM}
+    return {mm: sum(1 << cpu for cpu, on in enumerate(loaded) if on == mm) for mm in mms}
 
 
 async def _program(kernel: PerCpu, body: Body, drain: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from emulator.hardware import operations as ops
+from emulator.hardware.pte import RW, spte_word
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.llist import LockLessList
 
@@ -50,6 +51,10 @@ class Words:
 
     def _load(self, cpu: int, operation: ops.Load) -> int:
         return self.values.get(operation.word, 0)
+
+    def _walk_spte(self, cpu: int, operation: ops.WalkSpte) -> int:
+        entry = self.values.get(spte_word(operation.mm, operation.root, operation.vpn), 0)
+        return 0 if operation.write and not entry & RW else entry
 
     def _store(self, cpu: int, operation: ops.Store) -> None:
         self.values[operation.word] = operation.value

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.hardware.tlb import TlbShape
+from emulator.hardware.pte import KERNEL_PAGE, PRESENT, mk_pte
+from emulator.hardware.tlb import GLOBAL, TlbShape
 from emulator.hardware.walker_cache import WalkerTlb
 
 PAGE, NEAR, FAR = 0x200, 0x2FF, 0x400  # two in one table, one in another
@@ -56,3 +57,25 @@ def test_it_is_part_of_the_state() -> None:
     before = made.state()
     made.insert_pmd(1, FAR, PMD)
     assert made.state() != before
+
+
+def test_no_pcid_s_flush_drops_a_global_entry_but_its_upper_one() -> None:
+    made = cache()
+    made.insert(GLOBAL, KERNEL_PAGE, mk_pte(1, PRESENT))
+    made.insert_pmd(GLOBAL, KERNEL_PAGE, PMD)
+    made.flush_pcid(1)
+    assert made.peek(GLOBAL, KERNEL_PAGE) and not made.pmd(GLOBAL, KERNEL_PAGE)
+    made.flush_one(GLOBAL, KERNEL_PAGE)
+    assert not made.peek(GLOBAL, KERNEL_PAGE)
+
+
+def test_where_invlpg_misses_it_leaves_global_entries_while_pcids_are_used() -> None:
+    made = WalkerTlb(TlbShape(16, 4, 16, 4), invlpg_miss=True)
+    made.insert(GLOBAL, KERNEL_PAGE, mk_pte(1, PRESENT))
+    made.insert(1, PAGE, mk_pte(2, PRESENT))
+    made.flush_one(GLOBAL, KERNEL_PAGE)
+    made.flush_one(1, PAGE)
+    assert made.peek(GLOBAL, KERNEL_PAGE) and not made.peek(1, PAGE)
+    made.pcide = False
+    made.flush_one(GLOBAL, KERNEL_PAGE)
+    assert not made.peek(GLOBAL, KERNEL_PAGE)

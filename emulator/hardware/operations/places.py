@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from emulator.hardware.pte import RW, pte_pfn, ptl
+from emulator.hardware.pte import RW, pte_pfn, ptl, spte_word
 
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Key]
@@ -136,6 +136,7 @@ any_freeness = _key("which frames are free", lambda one: ("free", ANY))
 any_pte = _key("the entries", lambda one: ("pte", ANY))
 any_rmap = _key("the folios' mappings", lambda one: ("rmap", ANY))
 # Where page-table pages are things.
+spte = _key("the entry in the guest's table", lambda one: ("word", spte_word(one.mm, one.root, one.vpn)))
 table_pages = _key("the page-table pages", lambda one: TABLE_PAGES)
 pte_if_written = _key("the entries, if one is written through", lambda one: ("pte", ANY) if one.write else ())
 any_slot = _key("the page-cache slots", lambda one: ("cache", ANY))

@@ -1,7 +1,8 @@
 """Operations on page-table pages: the upper entries that name them, and entries reached by a pointer to one.
 
 Only machines whose page-table pages are things (`walker_caches`) carry them out. An upper entry stands for a
-PMD; whoever has read it has a pointer to the table that it names, wherever that is by then.
+PMD; whoever has read it has a pointer to the table that it names, wherever that is by then. The tables of a
+guest are words.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from emulator.hardware.operations.places import (
     pte,
     pte_if_written,
     reads,
+    spte,
     table_pages,
     writes,
 )
@@ -188,3 +190,21 @@ class WalkPte(Answers[int]):
     vpn: int
     write: bool
     pmd: int
+
+
+@Row(
+    Where.MEMORY,
+    Order.WALK,
+    reads(spte),
+    Price.ENTRY,
+    Answer.ENTRY,
+    second_half=True,
+    notation="walks the guest's table for {0.vpn:#x}: {1}",
+)
+class WalkSpte(Answers[int]):
+    """The page walker, for a guest: the entry of page `vpn` in one of KVM's tables, or 0."""
+
+    mm: int
+    vpn: int
+    root: int
+    write: bool

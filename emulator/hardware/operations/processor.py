@@ -55,6 +55,18 @@ class FlushTlb(Answers[None]):
     """Write CR3 back: drop every entry of the loaded PCID (native_flush_tlb_local)."""
 
 
+@Row(
+    Where.CPU,
+    Order.TLB,
+    ALONE_HERE,
+    Price.FLUSH,
+    alone=Alone.UNWALKED,
+    notation="flushes its TLB, global entries included",
+)
+class FlushTlbAll(Answers[None]):
+    """INVPCID of everything, or CR4.PGE off and on (__flush_tlb_all): no entry is left, global or not."""
+
+
 @Row(Where.CPU, Order.TLB, ALONE_HERE, Price.INVLPG, alone=Alone.UNWALKED, notation="flushes {0.vpn:#x}")
 class FlushTlbOne(Answers[None]):
     """INVLPG."""

@@ -222,6 +222,8 @@ def _tested(tree: Path, tests: Sequence[str], seed: int, output: Path) -> None:
     import pytest
 
     command = ["-x", "-q", "--no-header", "--tb=no", "-m", "not live", "-p", "no:cacheprovider"]
+    # Plugins are imported already, see above.
+    command += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     code = pytest.main([*command, f"--rootdir={tree}", f"--hypothesis-seed={seed}", *tests])
     sys.stdout.flush()
     os._exit(int(code))

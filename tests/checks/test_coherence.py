@@ -285,3 +285,28 @@ def test_a_dirty_bit_that_is_lost_is_told_when_its_page_goes() -> None:
         machine = LitmusMachine(test, ARCHITECTURES["sc"], policy)
         broken = search(Referee(machine), find_strategy("random")(), 1, Limits(2), lambda: False).violation
         assert (broken.rule if broken else None) == found
+
+
+def test_a_frame_that_was_freed_before_its_flush_may_be_read_and_not_written() -> None:
+    machine = Machine(free_copies=True)
+    machine.move(SRC, DST)
+    machine.memory.folios.folios[SRC].rmap.clear()
+    assert machine.step(FolioPut(SRC))
+    machine.step(ReadFrame(PARENT, PAGE, SRC))
+    assert not machine.rules
+    machine.step(WriteFrame(PARENT, PAGE, SRC, 8))
+    assert machine.rules[0] == coherence.FREE
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_what_was_written_to_a_frame_before_it_was_a_destination_excuses_nothing(arrives: bool) -> None:
+    machine = Machine()
+    machine.step(SetPte(CHILD, PAGE, mk_pte(DST, PRESENT | RW)))
+    machine.step(WriteFrame(CHILD, PAGE, DST, 9))
+    machine.step(XchgPte(CHILD, PAGE, 0))
+    left = machine.unmap(SRC)
+    machine.step(FolioCopy(SRC, DST))
+    if not arrives:
+        machine.memory.folios.content[DST] = 5
+    machine.arrive(left, DST)
+    assert machine.rules == ([] if arrives else [coherence.CONTENT])

@@ -128,6 +128,24 @@ def test_the_range_is_mapped_anew(how: str, flushed: bool) -> None:
     assert trace.rules == ([] if flushed else [RANGE])
 
 
+@pytest.mark.parametrize("pages", [(VPN - 2, VPN), (VPN + 1, VPN + 2)])
+def test_an_area_beside_it_is_another_range(pages: tuple[int, int]) -> None:
+    trace = Trace()
+    trace.step(0, XchgPte(1, VPN, 0), RO)
+    trace.step(0, VmaInsert(1, *pages, 0, 0, 0), True)
+    assert not trace.rules
+
+
+def test_what_a_plain_store_replaces_may_have_been_written_through_meanwhile() -> None:
+    """Nobody told what was there: the walker may have set its dirty bit since it was stored."""
+    trace = Trace()
+    trace.step(0, SetPte(1, VPN, mk_pte(1, PRESENT | RW)))
+    trace.step(0, SetPte(1, VPN, RO))
+    trace.unmap(1)
+    trace.move(1)
+    assert trace.rules == [COPIED]
+
+
 @pytest.mark.parametrize("flushed", [True, False])
 @pytest.mark.parametrize("mm", [1, 2], ids=["the same mm", "another mm"])
 @pytest.mark.parametrize("flags", [RW | DIRTY | EXCLUSIVE, RW | DIRTY, DIRTY | EXCLUSIVE])

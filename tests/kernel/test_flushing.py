@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.hardware.operations import FlushTlb, FlushTlbOne, GetPte, Load
+from emulator.hardware.operations import (
+    FlushTlb,
+    FlushTlbOne,
+    GetPte,
+    Load,
+    LocalIrqDisable,
+    LocalIrqEnable,
+)
 from emulator.kernel.mmu_gather import zap_page_range_single
 from emulator.kernel.percpu import TLB_NR_DYN_ASIDS, PerCpu, is_lazy_word, tlb_gen_word
 from emulator.kernel.sched import cond_resched, schedule, wait_event, wake_up_process
-from emulator.kernel.tlb import FlushTlbInfo, _choose_new_asid, flush_tlb_func, flush_tlb_mm_range
+from emulator.kernel.tlb import (
+    FlushTlbInfo,
+    _choose_new_asid,
+    flush_tlb_func,
+    flush_tlb_mm_range,
+    switch_mm_irqs_off,
+)
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.builder import parameters_of
 from emulator.memory.folios import Tier
@@ -188,3 +201,21 @@ def test_slots_are_taken_in_turn_and_one_that_has_missed_something_is_flushed() 
     cpu.tlbstate.ctxs[2].mm, cpu.tlbstate.ctxs[2].tlb_gen = 77, 3
     assert _choose_new_asid(cpu, 77, 4) == (2, True)
     assert _choose_new_asid(cpu, 77, 3) == (2, False)
+
+
+def test_an_address_space_that_missed_nothing_comes_back_without_a_flush() -> None:
+    """The slot knows what it was flushed for when it was loaded."""
+
+    async def body(cpu: PerCpu) -> None:
+        for mm in (2, 3):
+            await flush_tlb_mm_range(cpu, mm, HEAP, HEAP + 1)
+        for mm in (2, 3, 2, 3, 1):
+            await LocalIrqDisable()
+            await switch_mm_irqs_off(cpu, mm)
+            await LocalIrqEnable()
+        assert cpu.vmstat["tlb_flush_on_task_switch"] == begun + 2
+
+    machine = SmallMachine(Thread(0, body))
+    machine.drive(0, lambda: bool(machine.kernels[0].current.mm))
+    begun = machine.kernels[0].vmstat.get("tlb_flush_on_task_switch", 0)
+    assert not machine.run().violations

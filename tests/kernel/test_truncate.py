@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.truncate import truncate_pagecache_range
+from emulator.kernel.truncate import truncate_pagecache, truncate_pagecache_range
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark
@@ -59,6 +59,17 @@ def test_a_private_copy_stays_and_a_private_reader_loses_the_page(policy: str) -
 
     machine = SmallMachine(Thread(0, body), policy=POLICIES[policy])
     assert not machine.run().violations
+
+
+def test_a_truncation_leaves_alone_what_lies_there_by_now() -> None:
+    """i_mmap said that the file was mapped there, and another area has come since."""
+
+    async def body(cpu: PerCpu) -> None:
+        await user_write(cpu, HEAP, 5)
+        await truncate_pagecache(cpu, PRIVATE_FILE, ((1, HEAP),), 0, 1)
+        assert await user_read(cpu, HEAP) == 5
+
+    assert not SmallMachine(Thread(0, body)).run().violations
 
 
 @ALL_POLICIES

@@ -15,15 +15,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from emulator.measure.vmstat import COUNTERS
+from emulator.measure.vmstat import COUNTERS, KERNEL_COUNTERS, OWN_COUNTERS
+from scenarios.report.conclusion import conclusion
 from scenarios.report.console import plain_console, plain_table, print_violations
+from scenarios.report.figures import duration, number, ratio_of
 from scenarios.runs.document import LATENCIES, Document, Measured, Pictures, Run
 
 _SUMMARY_ROWS = {"count": "count", "p50": "p50", "p90": "p90", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 
 
-def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
-    """Write the report to `file`: colours and rules if it is a terminal, plain text otherwise."""
+_LEAST = {"p50": 2, "p90": 10, "p99": 100, "p99_9": 1000}  # values that a percentile takes
+_SITES = {**KERNEL_COUNTERS, **OWN_COUNTERS}
+
+
+def print_report(document: Document, pictures: Pictures, file: TextIO, whole: bool = False) -> None:
+    """Write the report to `file`: colours and rules if it is a terminal, plain text otherwise.
+
+    What it comes to stands first and last. `whole`: counters that are zero too, and where each ticks.
+    """
     console = plain_console(file)
     runs = document["runs"]
     console.print(
@@ -36,10 +45,19 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
         console.print(f"set for live runs: {listed}")
     if not runs:
         return
+    _conclusion(console, document)
     _heading(console, "run")
     console.print(_totals(runs))
-    _heading(console, "/proc/vmstat")
-    console.print(_counters(runs))
+    for title, names in (
+        ("/proc/vmstat", KERNEL_COUNTERS),
+        ("counted here, not in /proc/vmstat", _own(runs)),
+    ):
+        shown = [name for name in names if whole or any(run["vmstat"].get(name) for run in runs)]
+        _heading(console, title)
+        if shown:
+            console.print(_counters(runs, shown, whole))
+        if len(shown) < len(names):
+            console.print(Text(f"{len(names) - len(shown)} more are zero (-v shows them)", style="dim"))
     for run in runs:
         for line in _nothing_deferred(run):
             console.print(Text(line))
@@ -49,6 +67,20 @@ def print_report(document: Document, pictures: Pictures, file: TextIO) -> None:
     print_latencies(console, runs, pictures)
     for run in runs:
         _violations(console, run)
+    _conclusion(console, document)
+
+
+def _conclusion(console: Console, document: Document) -> None:
+    console.print()
+    broken = any(run["violations"] for run in document["runs"])
+    for place, line in enumerate(conclusion(document)):
+        console.print(Text(line, style=("bold red" if broken else "bold green") if not place else ""))
+
+
+def _own(runs: Sequence[Run]) -> list[str]:
+    """Counters that no kernel has, of this project and of a policy of somebody's own."""
+    others = {name for run in runs for name in run["vmstat"]}.difference(COUNTERS)
+    return [*OWN_COUNTERS, *sorted(others)]
 
 
 def _nothing_deferred(run: Run) -> list[str]:
@@ -89,48 +121,51 @@ def _heading(console: Console, text: str) -> None:
 
 def _side_by_side(runs: Sequence[Measured]) -> Table:
     table = plain_table([""])
-    for number, run in enumerate(runs):
+    for place, run in enumerate(runs):
         table.add_column(run["policy"], justify="right", no_wrap=True)
-        if number:
+        if place:
             table.add_column("ratio", justify="right", no_wrap=True, style="cyan")
     return table
 
 
-def _row(table: Table, name: str, values: Sequence[int | None], show: Callable[[int], str]) -> None:
+def _row(
+    table: Table, name: str, values: Sequence[int | None], show: Callable[[int], str], *more: str
+) -> None:
     cells = [name]
-    for number, value in enumerate(values):
+    for place, value in enumerate(values):
         cells.append("-" if value is None else show(value))
-        if number:
-            cells.append(_ratio(value, values[0]))
-    table.add_row(*cells)
+        if place:
+            cells.append(ratio_of(value, values[0]))
+    table.add_row(*cells, *more)
 
 
 def _totals(runs: Sequence[Run]) -> Table:
     table = _side_by_side(runs)
-    _row(table, "accesses", [run["accesses"] for run in runs], _number)
+    _row(table, "accesses", [run["accesses"] for run in runs], number)
     _row(table, "elapsed", [run["elapsed_ns"] for run in runs], duration)
     if runs and all("shootdown_share" in run for run in runs):
         # In millionths, because a row is of integers.
         shares = [round(run["shootdown_share"] * 1e6) for run in runs]
         _row(table, "time in shootdowns, of all CPUs", shares, lambda share: f"{share / 1e4:.2f} %")
-    _row(table, "pending folios, peak (pages)", [run["pending_peak"] for run in runs], _number)
+    _row(table, "pending folios, peak (pages)", [run["pending_peak"] for run in runs], number)
     if all("check_sampling" in run for run in runs):
         samplings = [run["check_sampling"] for run in runs]
-        _row(table, "one access is checked in every", [one["sample_every"] for one in samplings], _number)
-        _row(table, "accesses checked that way", [one["checked"] for one in samplings], _number)
-        _row(table, "checks made, fills included", [one["operations"] for one in samplings], _number)
+        _row(table, "one access is checked in every", [one["sample_every"] for one in samplings], number)
+        _row(table, "accesses checked that way", [one["checked"] for one in samplings], number)
+        _row(table, "checks made, fills included", [one["operations"] for one in samplings], number)
     if all("transitions" in run for run in runs):
-        _row(table, "steps judged by happens-before", [run["transitions"] for run in runs], _number)
-    _row(table, "violations", [len(run["violations"]) for run in runs], _number)
+        _row(table, "steps judged by happens-before", [run["transitions"] for run in runs], number)
+    _row(table, "violations", [len(run["violations"]) for run in runs], number)
     return table
 
 
-def _counters(runs: Sequence[Run]) -> Table:
+def _counters(runs: Sequence[Run], names: Sequence[str], sites: bool) -> Table:
     table = _side_by_side(runs)
-    present = {name for run in runs for name in run["vmstat"]}
-    known = [name for name in COUNTERS if name in present]
-    for name in known + sorted(present.difference(known)):
-        _row(table, name, [run["vmstat"].get(name) for run in runs], _number)
+    if sites:
+        table.add_column("ticks", no_wrap=True, style="dim")
+    for name in names:
+        site = (_SITES.get(name, ""),) if sites else ()
+        _row(table, name, [run["vmstat"].get(name) for run in runs], number, *site)
     return table
 
 
@@ -148,8 +183,13 @@ def _latency(runs: Sequence[Measured], key: str) -> Table:
     table = _side_by_side(runs)
     summaries = [run["ipi_latency_ns"][key] for run in runs]
     for name, label in _SUMMARY_ROWS.items():
-        show = _number if name == "count" else duration
-        _row(table, label, [summary.get(name) for summary in summaries], show)
+        show = number if name == "count" else duration
+        # Of ten values nobody knows the 99th percentile.
+        known = [(summary.get("count") or 0) >= _LEAST.get(name, 1) for summary in summaries]
+        values = [
+            summary.get(name) if there else None for summary, there in zip(summaries, known, strict=True)
+        ]
+        _row(table, label, values, show)
     return table
 
 
@@ -160,24 +200,3 @@ def _violations(console: Console, run: Run) -> None:
     console.print()
     console.print(Text(f"{run['policy']}: {len(found)} violations", style="bold red"))
     print_violations(console.print, [one if isinstance(one, str) else json.dumps(one) for one in found])
-
-
-def _ratio(value: int | None, first: int | None) -> str:
-    if value is None or not first:
-        return "-"
-    ratio = value / first
-    return f"{ratio:.2f}" if ratio >= 0.1 or not ratio else f"{ratio:.3f}"
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"
-
-
-def duration(ns: int) -> str:
-    """Three digits and a unit: `850 ns`, `12.3 us`, `4.56 ms`, `1,234 s`."""
-    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
-        if ns >= size:
-            scaled = ns / size
-            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
-            return f"{scaled:,.{digits}f} {unit}"
-    return f"{ns} ns"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from scenarios.report.comparison import duration
+from scenarios.report.conclusion import FEW_INTERRUPTS, has_moved
 from scenarios.report.console import plain_console, plain_table
+from scenarios.report.figures import duration
 from scenarios.runs.grid import SweepDocument
 
 
@@ -44,3 +45,21 @@ def print_sweep(document: SweepDocument, file: TextIO) -> None:
             f"{len(run['violations']):,}",
         )
     console.print(table)
+    for line in _silence(document):
+        console.print(line)
+
+
+def _silence(document: SweepDocument) -> list[str]:
+    """At how many points the study says nothing of what it is about."""
+    runs = [point["run"] for point in document["points"]]
+    counts = {
+        "nothing migrated": sum(not has_moved(run) for run in runs),
+        f"there were fewer than {FEW_INTERRUPTS} interrupts": sum(
+            sum(run["interrupts"]["TLB"]) < FEW_INTERRUPTS for run in runs
+        ),
+        "nothing was put off although the policy could": sum(
+            run["policy"].startswith("migrc") and not run["vmstat"].get("migrc_deferred") for run in runs
+        ),
+    }
+    told = [f"at {count:,} of {len(runs):,} {what}" for what, count in counts.items() if count]
+    return ["", f"With care: {'; '.join(told)}."] if told else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NotRequired
@@ -77,6 +78,7 @@ class Document(TypedDict):
 
     `kernel` is the version whose ways the kernel has. `costs`: the cost model of a timed run;
     `live_settings`: what the workload sets for live runs only;
+    `cores`: how many the processes of a live run shared here; `conclusion`: what it comes to, in lines.
     `stopped`: what ended it early, `runs` are those that were through; `interrupted`: that was Ctrl-C.
     """
 
@@ -89,8 +91,10 @@ class Document(TypedDict):
     runs: list[Run]
     costs: NotRequired[dict[str, int]]
     live_settings: NotRequired[dict[str, Any]]
+    cores: NotRequired[int]
     interrupted: NotRequired[bool]
     stopped: NotRequired[str]
+    conclusion: NotRequired[list[str]]
 
 
 def document_of(subject: Subject, engine: str) -> Document:
@@ -106,7 +110,9 @@ def document_of(subject: Subject, engine: str) -> Document:
     )
     if engine == "timed":
         document["costs"] = asdict(subject.workload.costs.prices())
-    elif settings := subject.workload.live_settings:
+        return document
+    document["cores"] = len(os.sched_getaffinity(0))
+    if settings := subject.workload.live_settings:
         document["live_settings"] = settings
     return document
 

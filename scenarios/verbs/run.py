@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from scenarios.report.comparison import print_report
+from scenarios.report.conclusion import conclusion
 from scenarios.report.console import print_json
 from scenarios.runs.document import Pictures, document_of, stop
 from scenarios.subjects.subject import Subject
@@ -50,6 +51,7 @@ from scenarios.workloads.workload_file import load_workload
 @options.json_
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
 @options.quiet
+@click.option("-v", "--verbose", is_flag=True, help="Counters that are zero too, and where each ticks.")
 def run(
     scenario: str,
     engine: str,
@@ -62,6 +64,7 @@ def run(
     watched: bool | None,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     **live: Any,
 ) -> int:
     """Run SCENARIO: a shipped name, or the path of a workload's TOML file.
@@ -83,9 +86,10 @@ def run(
     def tell(stopped: str) -> None:
         stop(document, stopped)
         if as_json:
+            document["conclusion"] = conclusion(document)
             print_json(document)
         elif document["runs"] or stopped == "interrupted":
-            print_report(document, pictures, sys.stdout)
+            print_report(document, pictures, sys.stdout, verbose)
 
     if engine == "timed":
         from scenarios.runs.timed import run_timed

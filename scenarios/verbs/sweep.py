@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from actors.errors import SessionError
-from scenarios.report.comparison import duration
 from scenarios.report.console import print_json
+from scenarios.report.figures import duration
 from scenarios.report.points import print_sweep
 from scenarios.runs.document import Run, stop
 from scenarios.runs.grid import Point, ResultFile, Sweep, SweepDocument, parse_axes, run_point, told_point

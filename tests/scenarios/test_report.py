@@ -7,6 +7,7 @@ from pathlib import Path
 from emulator.measure import vmstat
 from emulator.measure.histogram import Histogram
 from scenarios.report.comparison import print_report
+from scenarios.report.conclusion import conclusion
 from scenarios.runs.document import LATENCIES, Document, Run
 
 GOLDEN = Path(__file__).parent / "golden" / "live_report.txt"
@@ -149,3 +150,42 @@ def test_a_policy_that_puts_nothing_off_is_explained() -> None:
     assert "immediate put nothing off" not in report
     second["vmstat"]["migrc_deferred"] = 1
     assert "put nothing off" not in report_of(document, pictures)
+
+
+def test_what_a_run_comes_to_stands_first_and_last() -> None:
+    document, pictures = document_of()
+    lines = conclusion(document)
+    assert lines[0].startswith(
+        "No rule broke under immediate, migrc: fills and one access in 1,000 were checked"
+    )
+    assert "remote flushes -67% (72,370 -> 24,123)" in lines[1]
+    shown = report_of(document, pictures).splitlines()
+    assert shown[2 : 2 + len(lines)] == shown[-len(lines) :] == lines
+    broken, _ = document_of("stale read")
+    assert conclusion(broken)[0] == "A RULE BROKE under migrc (1 violations)."
+    broken["stopped"] = "SIGTERM"
+    assert conclusion(broken)[0] == "A RULE BROKE under migrc (1 violations); stopped early: SIGTERM."
+
+
+def test_a_run_that_says_nothing_says_so() -> None:
+    document, _ = document_of()
+    care = "\n".join(conclusion(document))
+    assert "nothing migrated" in care and "nothing was put off under migrc" in care and "one seed" in care
+    assert "interrupts under" not in care and "cores" not in care
+    for run in document["runs"]:
+        run["vmstat"] |= {"pgdemote_kswapd": 5, "migrc_deferred": 2}
+        run["interrupts"]["TLB"] = [3, 4, 0, 0]
+    document["cores"] = 2
+    care = "\n".join(conclusion(document))
+    assert "migrated" not in care and "nothing was put off" not in care
+    assert "fewer than 30 interrupts under immediate, migrc" in care
+    assert "5 processes shared 2 cores" in care
+
+
+def test_zero_counters_and_tick_sites_are_shown_on_demand() -> None:
+    document, pictures = document_of()
+    file = io.StringIO()
+    print_report(document, pictures, file, whole=True)
+    assert "pgmigrate_fail" in file.getvalue() and "(migrate_pages)" in file.getvalue()
+    assert "pgmigrate_fail" not in report_of(document, pictures)
+    assert "35 more are zero (-v shows them)" in report_of(document, pictures)

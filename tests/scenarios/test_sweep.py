@@ -77,9 +77,11 @@ def test_the_table_has_a_line_for_each(migrc: Migrc, capsys: pytest.CaptureFixtu
     lines = out.splitlines()
     assert lines[0] == "tiering: timed engine, kernel 6.12, x86, 4 CPUs, seed 0, unless varied"
     assert lines[2].split()[:4] == ["cpus", "sockets", "policy", "elapsed"]
-    assert [line.split()[:3] for line in lines[3:]] == [
+    assert [line.split()[:3] for line in lines[3:7]] == [
         [cpus, sockets, "immediate"] for cpus in "23" for sockets in "12"
     ]
+    # So short a study says nothing of migration, and says so.
+    assert lines[8].startswith("With care: at 4 of 4 nothing migrated; at 4 of 4 there were fewer than 30")
     assert err.splitlines()[0].startswith("migrc: 1 of 4: cpus=2 sockets=1 immediate: ")
 
 

@@ -1,0 +1,98 @@
+"""What a run's figures come to, in the lines that somebody reads who reads no more.
+
+Did a rule break, what did a policy save and cost against the first one, and what should make one careful?
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from scenarios.report.figures import duration
+from scenarios.runs.document import Document, Run
+
+FEW_INTERRUPTS: Final = 30
+_MOVED: Final = ("pgmigrate_success", "pgdemote_kswapd", "pgdemote_direct", "pgpromote_success")
+
+
+def conclusion(document: Document) -> list[str]:
+    """Lines: the verdict, every policy against the first, what to take care of. None if nothing has run."""
+    runs = document["runs"]
+    if not runs:
+        return []
+    saved = [_saved(runs[0], run) for run in runs[1:]]
+    care = [f"  - {one}" for one in _care(document)]
+    return [_verdict(document), *saved, *(["With care:"] if care else []), *care]
+
+
+def has_moved(run: Run) -> bool:
+    """Some page went from one tier to another."""
+    return any(run["vmstat"].get(name) for name in _MOVED)
+
+
+def _verdict(document: Document) -> str:
+    runs = document["runs"]
+    stopped = f"; stopped early: {document['stopped']}" if "stopped" in document else ""
+    broken = [f"{run['policy']} ({len(run['violations']):,} violations)" for run in runs if run["violations"]]
+    if broken:
+        return f"A RULE BROKE under {', '.join(broken)}{stopped}."
+    watched = sum(run.get("transitions", 0) for run in runs)
+    if watched:
+        how = f"happens-before judged {watched:,} steps"
+    else:
+        samplings = [run["check_sampling"] for run in runs if "check_sampling" in run]
+        every = min((one["sample_every"] for one in samplings), default=1)
+        how = f"fills and one access in {every:,} were checked, no order of events (--watched)"
+    return f"No rule broke under {', '.join(run['policy'] for run in runs)}: {how}{stopped}."
+
+
+def _saved(first: Run, run: Run) -> str:
+    """One policy beside the first."""
+    parts = [
+        f"{name} {_change(first['vmstat'].get(key, 0), run['vmstat'].get(key, 0))}"
+        for name, key in (
+            ("remote flushes", "nr_tlb_remote_flush"),
+            ("interrupts taken", "nr_tlb_remote_flush_received"),
+        )
+    ]
+    if "shootdown_share" in run and "shootdown_share" in first:
+        shares = (first["shootdown_share"], run["shootdown_share"])
+        parts.append("time in shootdowns {:.2%} -> {:.2%}".format(*shares))
+    parts.append(f"elapsed {_change(first['elapsed_ns'], run['elapsed_ns'], duration)}")
+    deferred = run["vmstat"].get("migrc_deferred", 0)
+    held = run["pending_peak"]
+    cost = f"; put off {deferred:,} folios, held back {held:,} pages at most" if deferred or held else ""
+    return f"{run['policy']} against {first['policy']}: {', '.join(parts)}{cost}."
+
+
+def _change(before: int, after: int, show: object = None) -> str:
+    text = show if callable(show) else "{:,}".format
+    return f"{f'{after / before - 1:+.0%}' if before else 'from none'} ({text(before)} -> {text(after)})"
+
+
+def _care(document: Document) -> list[str]:
+    """What should keep one from believing the figures."""
+    runs = document["runs"]
+    found = []
+    if not any(map(has_moved, runs)):
+        found.append("nothing migrated, so this says nothing of migration: a longer run, a smaller fast tier")
+    idle = [
+        run["policy"]
+        for run in runs
+        if run["policy"].startswith("migrc") and not run["vmstat"].get("migrc_deferred")
+    ]
+    if idle:
+        found.append(f"nothing was put off under {', '.join(idle)}")
+    few = [run["policy"] for run in runs if sum(run["interrupts"]["TLB"]) < FEW_INTERRUPTS]
+    if few:
+        found.append(
+            f"fewer than {FEW_INTERRUPTS} interrupts under {', '.join(few)}: no percentile means much"
+        )
+    if len(runs) > 1:
+        found.append("one seed: a difference of a few percent may be chance (vary --seed)")
+    if document["engine"] == "live":
+        found.append("elapsed is this machine's time, messages included; the timed engine has Linux' prices")
+        cores = document.get("cores", 0)
+        if cores and document["cpus"] + 1 > cores:
+            processes = document["cpus"] + 1
+            found.append(f"{processes} processes shared {cores} cores: latencies include waiting for one")
+    return found

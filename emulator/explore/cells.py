@@ -178,8 +178,28 @@ class Map(MutableMapping[Any, Any]):
             self._cells.put(cell, None)
 
     def __iter__(self) -> Iterator[Any]:
-        self._cells.listed.add(self)
-        return iter([key for key in list(self.index) if key in self])
+        return iter([key for key, _ in self.items()])
+
+    def items(self) -> Any:
+        """As of a dict, in the order of their cells."""
+        cells = self._cells
+        cells.listed.add(self)
+        if self._thaw is not None:
+            held = [(key, self.get(key)) for key in list(self.index)]
+            return [pair for pair in held if pair[1] is not None]
+        read, written, now, values = cells.read, cells.written, cells.now, cells.values
+        found = []
+        for key, cell in self.index.items():
+            number = now[cell]
+            if cell not in read and cell not in written:
+                read[cell] = number
+            if number != NOTHING:
+                found.append((key, values[number]))
+        return found
+
+    def values(self) -> Any:
+        """As of a dict, in the order of their cells."""
+        return [value for _, value in self.items()]
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -27,11 +27,8 @@ class Leaf(NamedTuple):
     changes: tuple[tuple[int, int], ...]
 
 
-class Fork(NamedTuple):
-    """It depends on what is in a cell: where each number there leads."""
-
-    cell: int
-    ways: dict[int, Any]
+Fork = tuple[int, dict[int, Any]]
+"""It depends on what is in a cell: where each number there leads, to another fork or a leaf."""
 
 
 class Path(NamedTuple):
@@ -56,11 +53,17 @@ class Footprints:
         self.learnt = 0
         self.paths: list[Path] = []
 
+    def forget(self) -> None:
+        """Give back what is known."""
+        self._trees.clear()
+        self.paths.clear()
+        self._listing.clear()
+
     def leaf(self, state: State, action: int) -> Leaf:
         """What an action comes to in a state; carried out if that is not known."""
         at: Any = self._trees.get(action)
         length = len(state)
-        while type(at) is Fork:
+        while type(at) is tuple:
             cell, ways = at
             at = ways.get(state[cell] if cell < length else NOTHING)
         return at if at is not None else self._learn(state, action)
@@ -98,9 +101,9 @@ class Footprints:
         for cell, number in read:
             fork = trees.get(at)
             if fork is None:
-                fork = trees[at] = Fork(cell, {})
-            assert type(fork) is Fork and fork.cell == cell, "what is read next follows from what was read"
-            trees, at = fork.ways, number
+                fork = trees[at] = (cell, {})
+            assert type(fork) is tuple and fork[0] == cell, "what is read next follows from what was read"
+            trees, at = fork[1], number
         assert at not in trees
         trees[at] = leaf
 

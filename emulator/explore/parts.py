@@ -310,6 +310,7 @@ class SharedLearner:
         for node in self.nodes.values():
             node.edges.clear()
         self.nodes.clear()
+        self.footprints.forget()
 
     def audit(self, node: SharedNode) -> Violation | None:
         """What the checks find at the end."""
@@ -370,6 +371,7 @@ class ClockLearner:
         for node in self.nodes.values():
             node.edges.clear()
         self.nodes.clear()
+        self.footprints.forget()
 
     def audit(self, node: ClockNode) -> Violation | None:
         """What the watchers find at the end; nothing if the machine does not perform what it owes."""

@@ -298,10 +298,12 @@ def _settle(check: GracePeriod, settled: Row) -> None:
         if moved and common != settled[0]:
             settled[0] = common
             carriers, released, pending = list(clocks), range(len(rows[0])), range(len(rows[0]))
-        keep = ~common
         for carrier in carriers:
-            if not (before.exact and carrier[0] == "word" and carrier[1].startswith(before.exact)):
-                clocks[carrier] = clocks.get(carrier, 0) & keep
+            bits = clocks.get(carrier, 0)
+            exact = before.exact and carrier[0] == "word" and carrier[1].startswith(before.exact)
+            if bits & common and not exact:
+                clocks[carrier] = bits & ~common
+        keep = ~common
         for cpu in pending:
             stores = before.pending[cpu]
             before.pending[cpu] = tuple([(kind, store, bits & keep) for kind, store, bits in stores])

@@ -103,7 +103,7 @@ class Composed(Graphs):
     def _state(self, part: int, number: int) -> State:
         """The state of a part that the compiled side has given this number."""
         count = len(self._footprints(part).cells.now)
-        return tuple(self._words(self._call("cells_at", part, number), count))
+        return tuple(self._words(self._call("cells_at", part, number), count)[:])
 
     def _footprints(self, part: int) -> Footprints:
         machine = self._machine

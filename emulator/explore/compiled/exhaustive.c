@@ -208,28 +208,35 @@ EXPORT(begin_exhaustive) void begin_exhaustive(u32 by, u32 all_rules, u32 states
 
 static int lacks_what;
 
-static u32 met[2][MOST_MASK]; /* what the chosen touch: changed, met */
-static u32 met_length;
+/* What is touched: a length, and that many words of what is changed and of what is met. */
+struct touch {
+	u32 length, changed[MOST_MASK], met[MOST_MASK];
+};
 
-static void join(u32 mask)
+static void join(struct touch *t, u32 length, const u32 *changed, const u32 *met)
 {
-	const u32 *m = masks + mask_at[mask];
-	for (u32 i = met_length; i < m[0]; i++)
-		met[0][i] = met[1][i] = 0;
-	if (met_length < m[0])
-		met_length = m[0];
-	for (u32 i = 0; i < m[0]; i++) {
-		met[0][i] |= m[1 + i];
-		met[1][i] |= m[1 + m[0] + i];
+	for (u32 i = t->length; i < length; i++)
+		t->changed[i] = t->met[i] = 0;
+	if (t->length < length)
+		t->length = length;
+	for (u32 i = 0; i < length; i++) {
+		t->changed[i] |= changed[i];
+		t->met[i] |= met[i];
 	}
 }
 
-static int meets(u32 mask)
+static void join_mask(struct touch *t, u32 mask)
+{
+	const u32 *m = masks + mask_at[mask];
+	join(t, m[0], m + 1, m + 1 + m[0]);
+}
+
+static int meets(const struct touch *t, u32 mask)
 {
 	const u32 *m = masks + mask_at[mask], *closed = masks + mask_at[closed_mask];
-	u32 n = m[0] < met_length ? m[0] : met_length;
+	u32 n = m[0] < t->length ? m[0] : t->length;
 	for (u32 i = 0; i < n; i++) {
-		u32 both = (met[0][i] & m[1 + m[0] + i]) | (m[1 + i] & met[1][i]);
+		u32 both = (t->changed[i] & m[1 + m[0] + i]) | (m[1 + i] & t->met[i]);
 		if (i < closed[0])
 			both &= ~closed[1 + i];
 		if (both)
@@ -238,56 +245,68 @@ static int meets(u32 mask)
 	return 0;
 }
 
+/* What each CPU offers in the state that the machine is in, as far as that has been asked for. */
+static struct touch offers[MOST_CPUS];
+static u32 offer_first[MOST_CPUS], offer_count[MOST_CPUS], offer_ways[MOST_OPTIONS], offers_made;
+static u64 offers_known;
+
 /*
- * PersistentSets._offered: options of one CPU that are possible now, behind the `n` in `found`; what they and
- * all that the CPU's state offers touch is joined. The number of all, -1 if something lacks.
+ * PersistentSets._offered: options of one CPU that are possible now, and what they and all that the CPU's state
+ * offers touch. 0 if something lacks.
  */
-static i32 offered(u32 c, u32 *found, u32 n)
+static int offered(u32 c)
 {
 	struct node *node = &nodes[now[c]];
-	u32 from = n;
+	struct touch *t = &offers[c];
+	u32 from = offers_made;
 	lacks = 0;
-	n = options_of(c, found, n);
+	u32 n = options_of(c, offer_ways, from);
 	if (lacks) {
 		lacks_what = LACKS_SHARED;
-		return -1;
+		return 0;
 	}
-	for (u32 o = node->first; o < node->first + node->count; o++) {
-		struct entry *asked = find(&touched, o, ASKED);
-		if (asked)
-			join(asked->x);
-	}
+	t->length = 0;
+	for (u32 o = node->first; o < node->first + node->count; o++)
+		if (asked_masks[o] != NOTHING)
+			join_mask(t, asked_masks[o]);
 	for (u32 i = from; i < n; i++) {
-		struct option *option = &options[found[i]];
+		struct option *option = &options[offer_ways[i]];
 		u32 answer = OWN_ANSWER;
 		if (option->action != NOTHING)
 			answer = edge_of(&shared_part, shared, option->action)->x;
-		struct entry *done = find(&touched, found[i], answer);
+		struct entry *done = find(&touched, offer_ways[i], answer);
 		if (!done) {
-			lacks_what = lack(LACKS_TOUCHED, found[i], answer);
-			return -1;
+			lacks_what = lack(LACKS_TOUCHED, offer_ways[i], answer);
+			return 0;
 		}
-		join(done->x);
+		join_mask(t, done->x);
 	}
-	return (i32)n;
+	offer_first[c] = from;
+	offer_count[c] = n - from;
+	offers_made = n;
+	offers_known |= 1ull << c;
+	return 1;
 }
 
 /* PersistentSets._closed: their options into `found`; 0 if that would be everybody, -1 if something lacks. */
 static i32 closed_set(u32 cpu, u32 *found)
 {
+	static struct touch all;
 	u64 everybody = cpus == 64 ? ~0ull : (1ull << cpus) - 1, chosen = 1ull << cpu, ahead = chosen;
-	i32 n = 0;
-	met_length = 0;
+	u32 n = 0;
+	all.length = 0;
 	while (ahead) {
 		u32 c = 63 - (u32)__builtin_clzll(ahead);
 		ahead &= ~(1ull << c);
-		n = offered(c, found, (u32)n);
-		if (n < 0)
+		if (!(offers_known >> c & 1) && !offered(c))
 			return -1;
+		copy(found + n, offer_ways + offer_first[c], offer_count[c] * 4);
+		n += offer_count[c];
+		join(&all, offers[c].length, offers[c].changed, offers[c].met);
 		for (u32 other = 0; other < cpus; other++) {
 			if (chosen >> other & 1 || nodes[now[other]].flags & DEAD)
 				continue;
-			if (meets(reached[now[other]])) {
+			if (meets(&all, reached[now[other]])) {
 				chosen |= 1ull << other;
 				ahead |= 1ull << other;
 				if (chosen == everybody)
@@ -295,7 +314,7 @@ static i32 closed_set(u32 cpu, u32 *found)
 			}
 		}
 	}
-	return n;
+	return (i32)n;
 }
 
 /* PersistentSets.first: how many options may go first and alone, 0 for none, -1 if something lacks. */
@@ -303,6 +322,7 @@ static i32 persistent(u32 *found)
 {
 	static u32 others[MOST_OPTIONS];
 	i32 best = 0;
+	offers_known = offers_made = 0;
 	for (u32 c = 0; c < cpus; c++) {
 		if (!nodes[now[c]].count)
 			continue;

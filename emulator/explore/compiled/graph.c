@@ -60,6 +60,7 @@ static u32 closed_mask;
 static struct table touched;   /* (option, answer) -> mask */
 #define ASKED 0xfffffffeu      /* in the place of an answer: what decides whether it is possible */
 #define OWN_ANSWER 0xfffffffdu /* where nothing is asked */
+static u32 *asked_masks, asked_room; /* of each option: mask of what decides whether it is possible, NOTHING for none */
 static u32 *reached, reached_room; /* of each node: mask of all that its CPU may still touch */
 
 static u32 *path, length, path_room; /* options that have been taken */
@@ -93,7 +94,7 @@ EXPORT(forget) void forget(u32 count)
 	make(&successors, 4096);
 	make(&verdicts, 1024);
 	make(&touched, 1024);
-	mask_words = mask_room = masks_made = mask_at_room = reached_room = 0;
+	mask_words = mask_room = masks_made = mask_at_room = reached_room = asked_room = 0;
 	in = 0;
 	in_room = 0;
 	cpus = count;
@@ -133,6 +134,9 @@ static u32 *add_node(u32 *p)
 	if (first != NOTHING)
 		first += option_count;
 	nodes[node_count++] = (struct node){option_count, many, flags, first};
+	asked_masks = grown(asked_masks, option_count, &asked_room, option_count + many);
+	for (u32 i = 0; i < many; i++)
+		asked_masks[option_count + i] = NOTHING;
 	while (many--) {
 		if (option_count == option_room) {
 			struct option *old = options;
@@ -197,7 +201,10 @@ static void learn(u32 words)
 			break;
 		}
 		case TOUCHED:
-			put(&touched, p[0], p[1], p[2], 0, 0);
+			if (p[1] == ASKED)
+				asked_masks[p[0]] = p[2];
+			else
+				put(&touched, p[0], p[1], p[2], 0, 0);
 			p += 3;
 			break;
 		case REACHED:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from emulator.explore.explorer import Explorer, Option
-from emulator.explore.garbage import rare_collection
 from emulator.explore.schedule import ScheduleProblem, follow, replay
 from emulator.explore.subsequence import follow_possible, named
 from emulator.hardware.cpu import Transition
+from emulator.machine.garbage import rare_collection
 from emulator.machine.progress import running_cpu
 from emulator.machine.referee import agent_of
 

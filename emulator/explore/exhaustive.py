@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from emulator.checks.violation import Violation
-from emulator.explore.garbage import rare_collection
 from emulator.explore.learned import LearnedMachine, Snapshot, state_key
 from emulator.explore.learning import learn
 from emulator.explore.parts import CpuNode, Option
@@ -25,6 +24,7 @@ from emulator.explore.persistent import PersistentSets
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import TABLE
 from emulator.hardware.operations.table import Alone
+from emulator.machine.garbage import rare_collection
 
 _ASKED_EVERY = 1024
 _ALONE = {kind: row.alone for kind, row in TABLE.items()}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from emulator.checks.violation import Violation
 from emulator.explore.explorer import Explorer
-from emulator.explore.garbage import rare_collection
 from emulator.explore.strategies.strategy import Strategy
 from emulator.hardware.cpu import Transition
+from emulator.machine.garbage import rare_collection
 
 ASK_EVERY = 64  # runs between two looks at whether to stop
 

@@ -43,6 +43,7 @@ from emulator.hardware.walker_cache import WalkerTlb
 Program = Coroutine[Operation, Any, None]
 
 _PLAIN = frozenset(TABLE) - {BeginLoad, Series}
+_CHANGE_CPU = frozenset((Walk, WalkPte, WalkSpte, WalkPmd, Iret))  # once memory, or nobody, has answered them
 
 
 def _expected(awaited: object) -> str:
@@ -162,7 +163,7 @@ class Cpu:
     def boot(self, program: Program) -> None:
         """Start the bottom program and run it to its first operation."""
         self.frames.append(Frame(program, irqs=True))
-        self._advance(None)
+        self._advance(self.frames[-1], None)
 
     def can_interrupt(self) -> bool:
         """A queued call can be taken now: interrupts on, and not in the middle of an instruction."""
@@ -180,26 +181,19 @@ class Cpu:
         self.interrupts_taken += 1
         self.frames.append(Frame(self.interrupt_entry(batch), irqs=self.irqs))
         self.irqs = False
-        self._advance(None)
+        self._advance(self.frames[-1], None)
         return batch
 
     def resume(self, answer: Any) -> None:
         """The topmost program's operation has been carried out: run on to the next one."""
         frame = self.frames[-1]
         operation: Any = frame.operation
-        kind = type(operation)
-        if kind is Walk or kind is WalkPte or kind is WalkSpte:
-            self.walks += 1
-            if answer:
-                self.tlb.insert(self._tag(operation.vpn), operation.vpn, answer)
-            else:
-                self.tlb.fault(self._tag(operation.vpn), operation.vpn)
-        elif kind is Iret:
-            self.frames.pop()
-            self.irqs = frame.irqs
-            return
-        elif kind is WalkPmd and answer:
-            self.tlb.insert_pmd(self._tag(operation.vpn), operation.vpn, answer)
+        if type(operation) in _CHANGE_CPU:
+            if type(operation) is Iret:
+                self.frames.pop()
+                self.irqs = frame.irqs
+                return
+            self._walked(operation, answer)
         if frame.begun:
             frame.begun = False
             answer = self.window.keep_value(answer)
@@ -209,48 +203,58 @@ class Cpu:
                 frame.operation = frame.series[len(frame.answers)]
                 return
             answer = frame.answers
-        self._advance(answer)
+            frame.series = None
+        self._advance(frame, answer)
+
+    def _walked(self, operation: Any, answer: Any) -> None:
+        if type(operation) is WalkPmd:
+            if answer:
+                self.tlb.insert_pmd(self._tag(operation.vpn), operation.vpn, answer)
+            return
+        self.walks += 1
+        if answer:
+            self.tlb.insert(self._tag(operation.vpn), operation.vpn, answer)
+        else:
+            self.tlb.fault(self._tag(operation.vpn), operation.vpn)
 
     def resume_series(self, answers: list[Any]) -> None:
         """As `resume`, with the answers of all remaining members of a series at once."""
         frame = self.frames[-1]
         assert frame.series is not None
-        self._advance(frame.answers + answers)
-
-    def _advance(self, answer: Any) -> None:
-        frame = self.frames[-1]
         frame.series = None
+        self._advance(frame, frame.answers + answers)
+
+    def _advance(self, frame: Frame, answer: Any) -> None:
+        """Send the answer to the topmost program, which awaits its next operation or ends."""
         frame.interrupts_before = self.interrupts_taken
-        while True:
-            try:
-                operation = frame.program.send(answer)
-            except StopIteration:
+        try:
+            operation: Any = frame.program.send(answer)
+            while type(operation) not in _PLAIN or FORGOTTEN:
                 if FORGOTTEN:
-                    raise FORGOTTEN.pop() from None
-                if len(self.frames) > 1:
-                    frame.operation = Iret()
-                else:
-                    self.frames.pop()
-                return
-            if type(operation) in _PLAIN and not FORGOTTEN:
-                frame.operation = operation
-                return
+                    raise FORGOTTEN.pop()
+                if type(operation) is BeginLoad:
+                    frame.begun = True
+                    operation = operation.load
+                    break
+                if type(operation) is not Series or not _PLAIN.issuperset(map(type, operation.members)):
+                    # Raised where the program awaits it, so that the trace ends there.
+                    frame.program.throw(NotAnOperation(_expected(operation)))
+                    raise NotAnOperation(_expected(operation))
+                if operation.members:
+                    frame.series = operation.members
+                    frame.answers = []
+                    operation = operation.members[0]
+                    break
+                operation = frame.program.send([])
+        except StopIteration:
             if FORGOTTEN:
-                raise FORGOTTEN.pop()
-            if type(operation) is BeginLoad:
-                frame.operation = operation.load
-                frame.begun = True
-                return
-            if type(operation) is not Series or not _PLAIN.issuperset(map(type, operation.members)):
-                # Raised where the program awaits it, so that the trace ends there.
-                frame.program.throw(NotAnOperation(_expected(operation)))
-                raise NotAnOperation(_expected(operation))
-            if operation.members:
-                frame.series = operation.members
-                frame.answers = []
-                frame.operation = operation.members[0]
-                return
-            answer = []
+                raise FORGOTTEN.pop() from None
+            if len(self.frames) > 1:
+                frame.operation = Iret()
+            else:
+                self.frames.pop()
+            return
+        frame.operation = operation
 
     # --- what may happen next ----------------------------------------------------------------
 
@@ -388,7 +392,7 @@ class Cpu:
             forwarded = window.forward(operation)
             if forwarded is None:
                 self.frames[-1].begun = False
-                self._advance(window.begin(operation))
+                self._advance(self.frames[-1], window.begin(operation))
             else:
                 self.resume(forwarded)
         elif row.where is Where.CPU:

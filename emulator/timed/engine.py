@@ -34,6 +34,7 @@ from emulator.hardware.tlb import TouchPrice
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
 from emulator.machine.call_book import CallBook
+from emulator.machine.garbage import rare_collection
 from emulator.machine.progress import deadlock, most_steps, no_access, waits
 from emulator.machine.stepper import boot
 from emulator.measure.costs import Costs
@@ -149,6 +150,7 @@ class TimedEngine:
 
     # --- the loop ------------------------------------------------------------------------------
 
+    @rare_collection()
     def run(self) -> TimedResult:
         """Run to the end. A deadlock ends it too, and is a violation of the result; so do CPUs that go on for
         ever without a user access.

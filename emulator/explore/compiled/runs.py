@@ -14,11 +14,11 @@ from emulator.explore.compiled.walker import Walker, walks
 from emulator.explore.exhaustive import Exhausted, Reduce, reductions
 from emulator.explore.exhaustive import exhaust as exhaust_in_python
 from emulator.explore.explorer import Explorer
-from emulator.explore.garbage import rare_collection
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.search import Limits, Tally
 from emulator.explore.search import search as search_in_python
 from emulator.explore.strategies.strategy import Strategy
+from emulator.machine.garbage import rare_collection
 
 WORTHWHILE: Final = 500  # runs; loading the compiled side takes as long as a hundred or two
 FEW: Final = 2_000  # states that are searched in Python before that

@@ -1,6 +1,6 @@
-"""Python's collector of cyclic garbage, told how a search uses memory.
+"""Python's collector of cyclic garbage, told how a search or a timed run uses memory.
 
-A search makes hundreds of thousands of objects that stay: states and what leads from one to the next. The
+Both make hundreds of thousands of objects that stay: states and what leads from one to the next, folios. The
 collector's defaults are for programs whose objects mostly do not. It looks at all of them again and again,
 which takes a third of the time of a search.
 """

@@ -87,7 +87,8 @@ class KernelParameters:
     With `forbids_zeropage` (mm_forbids_zeropage) a read of anonymous memory gets a page of its own.
     With `page_table_frames` a page table costs a frame of the fast tier, as the slow one takes only what can
     move. With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. Reclaim flushes for and frees
-    `reclaim_free_batch` folios at once, 0 for all of its list. Without `uffd_gives_write_back` userfaultfd
+    `reclaim_free_batch` folios at once, 0 for all of its list. Without `rotation_costs` what it looks at in
+    vain does not count when it chooses between kinds of pages. Without `uffd_gives_write_back` userfaultfd
     leaves entries read-only that it protects no more. `version` names the kernel whose ways
     these are (`emulator.kernel.versions`). With `lazy_mm_cpumask` a CPU stays in the mask of an mm that it
     has left, and who flushes looks what it runs (should_flush_tlb). Without `pcid` there is one address-space
@@ -126,6 +127,7 @@ class KernelParameters:
     page_table_frames: bool = False
     pageout_clears_young: bool = True
     reclaim_free_batch: int = 0
+    rotation_costs: bool = True
     uffd_gives_write_back: bool = True
     lazy_mm_cpumask: bool = False
     version: str = DEFAULT

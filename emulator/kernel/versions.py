@@ -14,6 +14,8 @@ VERSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "6.1": {
         # v6.3, 7e12beb8ca2a: migrate_pages unmaps a batch, flushes once, then moves it.
         "migrate_batched": False,
+        # v6.2, 0538a82c39e9: lru_note_cost counts what reclaim looked at in vain, not only what it wrote out.
+        "rotation_costs": False,
         # v6.3 (David Hildenbrand: rely on vma->vm_page_prot in uffd_wp_range): what is given back of private
         # memory is writable at once, which asks for a flush.
         "uffd_gives_write_back": False,

@@ -233,8 +233,9 @@ async def shrink_node(cpu: PerCpu, node: int, priority: int, nr_to_reclaim: int)
                 shrunk = await shrink_inactive_list(cpu, node, inactive, file)
                 reclaimed += shrunk.reclaimed
                 scanned += shrunk.scanned
-                rotated = shrunk.scanned - shrunk.reclaimed
-                await lru_note_cost(cpu, node, file, rotated, sum(map(sum, sizes)))
+                if cpu.parameters.rotation_costs:
+                    rotated = shrunk.scanned - shrunk.reclaimed
+                    await lru_note_cost(cpu, node, file, rotated, sum(map(sum, sizes)))
             if active := min(left[file][ACTIVE], cluster):
                 left[file][ACTIVE] -= active
                 if deactivates[file]:

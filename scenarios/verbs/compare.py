@@ -22,11 +22,15 @@ from scenarios.report.console import print_json
 from scenarios.usage import UsageProblem, did_you_mean
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
+from scenarios.verbs.compare_tiers import tiers
 
 
 @click.group()
 def compare() -> None:
     """Put the emulator beside the real thing."""
+
+
+compare.add_command(tiers)
 
 
 @compare.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from emulator.hardware import operations
 from emulator.hardware.operations import (
     AllocPages,
     FolioIsolateLru,
@@ -12,7 +13,6 @@ from emulator.hardware.operations import (
     GetPte,
     NrFree,
     NrLru,
-    TestAndClearYoung,
 )
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.mmzone import FAST_NODE
@@ -130,7 +130,7 @@ def test_the_slow_tier_gives_up_pages_of_files_and_nothing_else() -> None:
         assert await demote(cpu, *range(FILE, FILE + 12), *range(HEAP, HEAP + 12)) == 24
         assert not await pgdat_balanced(cpu, SLOW_NODE)
         for page in range(12):
-            await TestAndClearYoung(1, FILE + page)
+            await operations.TestAndClearYoung(1, FILE + page)
         cpu.current.flags |= PF_KSWAPD
         reclaimed, _ = await balance_pgdat(cpu, SLOW_NODE, DEF_PRIORITY)
         cpu.current.flags = 0

@@ -1,0 +1,113 @@
+"""Every command that README and the documents print is taken as printed: names, options, settings, files.
+
+What a command would then do for minutes is left out; files that it names are there. Some are run for real in
+`test_docs` and, as a user would, by the script that checks a fresh clone.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.mutated_inputs import formats
+from scenarios.runs.trials import Outcome, Tally
+from scenarios.verbs import check, compare, sweep
+
+Migrc = Callable[..., int]
+ROOT = Path(__file__).parents[2]
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Its first expectations name what stands in files of its own, which `test_docs` runs.
+OWN = ("moving_page.py", "dontneed_twice.py", "pending_write.py", "unasked:Unasked", "forgetful", "eager")
+POLICY = "from emulator.kernel.policy import Policy\n\n\nclass MyPolicy(Policy):\n    pass\n"
+
+
+def printed() -> list[tuple[str, ...]]:
+    found: dict[tuple[str, ...], None] = {}
+    for text in TEXTS:
+        for block in re.findall(r"^```\n(.*?)^```$", text.read_text(), re.M | re.S):
+            lines = re.sub(r"\s*\\\n\s*", " ", block).splitlines()
+            for line in lines:
+                if line.startswith("migrc "):
+                    found[tuple(shlex.split(re.split(r"\s{2,}", line)[0], comments=True)[1:])] = None
+    return [one for one in found if not any(own in part for part in one for own in OWN)]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return {kind: one.good for kind, one in formats(tmp_path_factory.mktemp("good")).items()}
+
+
+@pytest.fixture
+def place(folder: Path, good: dict[str, bytes]) -> Path:
+    """The current directory with all that the commands name."""
+    for name, kind in (
+        ("witnesses/FILE.mpk", "witness"),
+        ("recordings/FILE.mrec", "recording"),
+        ("run-migrc.mrec", "recording"),
+        ("my.trace", "trace"),
+        ("mine.tsv", "cases"),
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(good[kind])
+    (folder / "mine.py").write_text(POLICY)
+    (folder / "my_test.py").write_text((folder / "small.py").read_text())
+    return folder
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stands in for what takes long; which of it would have begun."""
+    begun: list[str] = []
+
+    def nothing(name: str) -> Callable[..., Any]:
+        return lambda *arguments, **options: begun.append(name)
+
+    def no_results(*arguments: Any) -> Iterator[Any]:
+        begun.append("search")
+        return iter(())
+
+    def one_run(targets: Any, *arguments: Any, outcome: Outcome) -> None:
+        begun.append("stress")
+        outcome.tallies = [Tally(one) for one in targets]
+        outcome.tallies[0].runs = 1
+
+    monkeypatch.setattr("scenarios.runs.live.run_live", nothing("live"))
+    monkeypatch.setattr("scenarios.runs.timed.run_timed", nothing("timed"))
+    monkeypatch.setattr("scenarios.runs.trials.stress", one_run)
+    monkeypatch.setattr(sweep, "_runs", no_results)
+    monkeypatch.setattr(check, "results", no_results)
+    monkeypatch.setattr(check, "_pool", lambda *arguments: nullcontext())
+    monkeypatch.setattr(compare, "_record", lambda *arguments: None)
+    monkeypatch.setattr(compare, "verdicts", no_results)
+    return begun
+
+
+@pytest.mark.parametrize("command", printed(), ids=" ".join)
+def test_a_printed_command_is_taken(
+    command: tuple[str, ...],
+    place: Path,
+    started: list[str],
+    migrc: Migrc,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["shootdown" if word == "NAME" else word for word in command]
+    if words[0] == "shrink":
+        words += ["--seconds", "0.1"]
+    if "6.6" in words:
+        cases = place / "mine.tsv"
+        cases.write_bytes(cases.read_bytes().replace(b"kernel: 6.12", b"kernel: 6.6"))
+    assert migrc(*words) in (0, 1), capsys.readouterr().err
+    if words[0] in ("run", "check", "stress", "sweep", "compare"):
+        assert started
+
+
+def test_there_are_commands_of_every_verb() -> None:
+    assert {one[0] for one in printed()} >= {
+        *("run", "check", "stress", "sweep", "replay", "shrink", "compare", "list")
+    }

@@ -98,7 +98,7 @@ def check(bugs: Iterable[Bug]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(schedules=SCHEDULES_ALL, states=STATES_ALL, folder=Path(folder))
         for bug in bugs:
-            found = list(results(plan_of_history([bug], []), settings, None, lambda _job, _done: None))
+            found = list(results(plan_of_history([bug], []), settings, None, lambda *_: None))
             kept[bug.name] = section(bug, found)
             FILE.write_text("\n".join([HEAD, *(kept[name] for name in BUGS if name in kept)]))
     if missing := [name for name in BUGS if name not in kept]:

@@ -63,11 +63,9 @@ class Coherence(Check):
         self._moved: dict[int, int] = {}  # the same, once copied -> its destination
         self._written: set[int] = set()  # frames written since something was copied into them
         # (file, pgoff) -> version last written, or found at the start
-        self._file_versions = {
-            slot: version
-            for slot, pfn in memory.folios.page_cache.items()
-            if (version := memory.folios.content.get(pfn, 0))
-        }
+        cached = {slot: memory.folios.content.get(pfn, 0) for slot, pfn in memory.folios.page_cache.items()}
+        found = memory.folios.files | cached
+        self._file_versions = {slot: version for slot, version in found.items() if version}
         # Slots whose page was written since it was written out, whoever may know of it.
         self._unwritten = {
             folio.mapping

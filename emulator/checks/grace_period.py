@@ -39,6 +39,7 @@ WRITTEN_OUT = "grace period: written out while writable"
 REFILLED = "grace period: page-cache slot refilled"
 SHARED = "grace period: shared while writable"
 RANGE = "grace period: range reused"
+SIZES = "grace period: two sizes at once"
 OWED = "grace period: flush owed at the end"
 DEVICE = "grace period: a device still translates"
 
@@ -317,6 +318,14 @@ class GracePeriod(Watcher):
             elif retired.parts & READ and new & RW and same and retired.page != retired.frame:
                 what = f"{_where(operation)} makes frame {pfn} writable, with read copy {retired.frame}"
                 self._judge(at, cpu, WRITABLE, what)
+
+    def _populated(self, cpu: int, operation: ops.PopulatePmd, answer: Any) -> None:
+        """Small entries take a huge one's place: who still has that must have dropped it, or a CPU has two
+        sizes for one address (AMD erratum 383). The other way round the frames are new, and others' rules."""
+        for at, retired in enumerate(self.facts.retired):
+            here = retired.mm == operation.mm and retired.vpn == operation.vpn
+            if here and retired.pages > 1 and retired.parts & READ:
+                self._judge(at, cpu, SIZES, f"{_where(operation)} is mapped by small entries")
 
     def finish(self) -> None:
         """The machine has come to rest: report each flush that no CPU which may need it has done by now.

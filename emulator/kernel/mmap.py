@@ -10,6 +10,7 @@ from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu, unmap_vmas
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.pfnmap import unlink_file_vmas
 from emulator.memory.page_table import Vma
 
 
@@ -62,6 +63,7 @@ async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     if areas:
         tlb = await tlb_gather_mmu(mm)
         freed = await unmap_vmas(cpu, tlb, areas)
+        await unlink_file_vmas(mm, areas)
         await free_pgtables(cpu, tlb, areas[0].start, areas[-1].end)
         await tlb_finish_mmu(cpu, tlb)
     return freed

@@ -41,7 +41,7 @@ from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.smp import ipi_function, smp_call_function
 from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_DIRTY
-from emulator.memory.page_table import VM_SHARED, Vma
+from emulator.memory.page_table import VM_PFNMAP, VM_SHARED, Vma
 
 # Frames that a gather holds before it has to flush: 8 on the stack and 19 pages of pointers to 510 each.
 MMU_GATHER_BUNDLE = 8
@@ -151,10 +151,20 @@ class ZapDetails(NamedTuple):
 
 
 async def unmap_vmas(cpu: PerCpu, tlb: MmuGather, areas: Iterable[Vma]) -> int:
-    """unmap_vmas: clear all that is mapped in these areas; how many pages were."""
-    if cpu.parameters.guests:
-        return sum([await _unmap_single_vma(cpu, tlb, vma) for vma in areas])
-    return sum([await unmap_page_range(cpu, tlb, vma, vma.start, vma.end) for vma in areas])
+    """unmap_vmas: clear all that is mapped in these areas; how many pages were.
+
+    Pages of drivers have no references: once the area is in no file's list (unlink_file_vma) nobody finds it,
+    and the driver takes them for unmapped. So they are flushed for here (tlb_end_vma, since b67fbebd4cf9).
+    """
+    zapped = 0
+    for vma in areas:
+        if cpu.parameters.guests:
+            zapped += await _unmap_single_vma(cpu, tlb, vma)
+        else:
+            zapped += await unmap_page_range(cpu, tlb, vma, vma.start, vma.end)
+        if vma.flags & VM_PFNMAP:
+            await tlb_flush_mmu_tlbonly(cpu, tlb)
+    return zapped
 
 
 async def _unmap_single_vma(cpu: PerCpu, tlb: MmuGather, vma: Vma) -> int:
@@ -252,7 +262,7 @@ async def zap_present_ptes(cpu: PerCpu, tlb: MmuGather, vma: Vma, vpns: Sequence
         tlb.adjust_range(vpn, 1, 1)
         zapped += 1
         pfn = pte_pfn(pte)
-        if pfn == ZERO_PFN:
+        if pfn == ZERO_PFN or vma.flags & VM_PFNMAP:
             continue
         if vma.file and pte_dirty(pte) and not pte & EXCLUSIVE:
             await FolioSetFlag(pfn, PG_DIRTY)

@@ -62,12 +62,12 @@ async def shrink_file_folios(cpu: PerCpu, folios: list[int], writes: bool = True
             continue
         freed.append(pfn)
         if len(freed) == cpu.parameters.reclaim_free_batch:
-            await _flush_and_free(cpu, freed)
-    await _flush_and_free(cpu, freed)
+            await flush_and_free(cpu, freed)
+    await flush_and_free(cpu, freed)
     return kept
 
 
-async def _flush_and_free(cpu: PerCpu, folios: list[int]) -> None:
+async def flush_and_free(cpu: PerCpu, folios: list[int]) -> None:
     """Nobody may use the frames any more: then they go, and the list is empty."""
     await try_to_unmap_flush(cpu)
     for pfn in folios:

@@ -38,13 +38,14 @@ from emulator.kernel.percpu import (
     loaded_mm_word,
     tlb_gen_word,
 )
+from emulator.kernel.pfnmap import i_mmap_word
 from emulator.kernel.policy import Policy
 from emulator.kernel.tlb import uses_pcid
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
 from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
-from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma
+from emulator.memory.page_table import VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, Vma
 from emulator.memory.table_pages import TablePages
 from emulator.memory.zone import Watermarks
 
@@ -195,6 +196,18 @@ class Setup:
         pfn = self._folio(node, 0, version)
         self.memory.folios.folios[pfn].refcount = 0  # that of no mapping
         self.in_page_cache(pfn, file, pgoff)
+        return pfn
+
+    def driver_page(self, vpn: int, file: int, mm: int = MM, cached: Iterable[int] = ()) -> int:
+        """A page that a driver has mapped at `vpn`, as the first of its file (remap_pfn_range); its frame.
+
+        The one reference is the driver's.
+        """
+        flags = VM_READ | VM_WRITE | VM_SHARED | VM_PFNMAP
+        self.memory.page_tables.mm(mm).areas.append(Vma(vpn, vpn + 1, flags, file))
+        self.memory.page_tables.mm(mm).areas.sort()
+        pfn = self.page(vpn, writable=True, dirty=True, exclusive=False, mm=mm, cached=cached)
+        self.word(i_mmap_word(file, mm, vpn), 1)
         return pfn
 
     def cache(self, cpu: int, vpn: int, mm: int = MM) -> None:

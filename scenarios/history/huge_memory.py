@@ -5,10 +5,10 @@ from __future__ import annotations
 from emulator.hardware.pte import PSE
 from emulator.machine.litmus import FAST, SLOW, Body, Litmus, Setup
 from scenarios.history.bug import Bug
-from scenarios.litmus.answers import RECEIVED, WRONG_VERSION, never, sometimes
+from scenarios.litmus.answers import RECEIVED, TWO_SIZES, WRONG_VERSION, never, sometimes
 from scenarios.litmus.starts import PAGE, VERSION, Start
-from scenarios.litmus.steps import call, finds, in_order
-from scenarios.litmus.syscalls import MADV_DONTNEED, MADV_FREE, madvise, numa_scan
+from scenarios.litmus.steps import call, finds, in_order, read
+from scenarios.litmus.syscalls import MADV_DONTNEED, MADV_FREE, PROT_READ, madvise, mprotect, numa_scan
 
 PAGES = 2
 
@@ -65,4 +65,31 @@ DONTNEED_BESIDE_HINTS = Bug(
         call(numa_scan, PAGE, PAGES), SLOW, "dontneed-numa-huge", "mistake:before-ced108037c2a"
     ),
     before="mistake:before-ced108037c2a",
+)
+
+SPLIT_UNFLUSHED = Bug(
+    name="split-before-flush",
+    title="a huge page is split while CPUs have it cached as a whole",
+    kinds=("HS",),
+    story="CPU 0 splits a mapped huge page. If it wrote the table of small entries first and flushed "
+    "afterwards, CPU 1 could miss in its TLB for small pages while the huge entry still has the "
+    "address: some CPUs raise a machine check, others answer from either. So the huge entry is "
+    "made invalid and flushed for before the table is there.",
+    affected="no release; what the comment in __split_huge_pmd_locked warns of",
+    source="the comment in mm/huge_memory.c (AMD publication 41322, erratum 383)",
+    fix="AMD 41322, erratum 383",
+    test=Litmus(
+        name="split-before-flush",
+        question="Half of a huge page becomes read-only: does a CPU have both sizes of it at once?",
+        programs=(call(mprotect, PAGE + 1, PROT_READ), call(read)),
+        setup=_huge_page(FAST),
+        expected=(
+            never("immediate", RECEIVED, "thp_split_pmd"),
+            sometimes("mistake:splits-before-it-flushes", TWO_SIZES),
+        ),
+        frugal=False,
+        fast=3,
+        settings=(("hpage_order", 1),),
+    ),
+    before="mistake:splits-before-it-flushes",
 )

@@ -6,17 +6,27 @@ from emulator.hardware.operations import FolioIsolateLru, WaitPte
 from emulator.hardware.pte import ACCESSED, PRESENT, mk_pte
 from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
-from emulator.machine.litmus import MM, Litmus, Setup
+from emulator.machine.litmus import MM, SLOW, Litmus, Setup
 from scenarios.history.bug import Bug
-from scenarios.litmus.answers import NO_PERMISSION, RECEIVED, never, sometimes
+from scenarios.litmus.answers import (
+    AFTER_RETURN,
+    MADE_WRITABLE,
+    NO_PERMISSION,
+    RANGE_REUSED,
+    RECEIVED,
+    WRONG_VERSION,
+    never,
+    sometimes,
+)
 from scenarios.litmus.locks import MPROTECT_RECLAIMED
 from scenarios.litmus.pageout import DIRTY_PAGEOUT
-from scenarios.litmus.starts import FILE, PAGE, VERSION, file_page
-from scenarios.litmus.steps import call, cannot_read, in_order
-from scenarios.litmus.syscalls import PROT_NONE, mprotect
+from scenarios.litmus.starts import FILE, OTHER, PAGE, VERSION, file_page
+from scenarios.litmus.steps import WRITTEN, call, cannot_read, finds, in_order, once_returned, returns, write
+from scenarios.litmus.syscalls import PROT_NONE, mmap, mprotect, reclaim
 
 FAR = PAGE + 0x200  # in another page table
 PAIR = (1, 2)
+SLOW_FRAME = 5
 _MAPPED = mk_pte(1, PRESENT | ACCESSED)
 
 MPROTECT_BESIDE_RECLAIM = Bug(
@@ -99,4 +109,79 @@ PAGEOUT_BEFORE_FLUSH = Bug(
     fix="d950c9477d51",
     test=DIRTY_PAGEOUT,
     before="mistake:pageout-without-flush",
+)
+
+OTHER_FILE = 2
+
+
+def _two_files(setup: Setup) -> None:
+    file_page(PAGE, cached=(1,), stored=True)(setup)
+    setup.on_disk(OTHER_FILE, 0, WRITTEN)
+    # In the same page table, which is not freed therefore.
+    setup.area(OTHER, 1)
+
+
+MAPPED_OVER = Bug(
+    name="luf-mapped-over",
+    title="a file is mapped over pages whose flush a proposal has put off",
+    kinds=("FR",),
+    story="CPU 1 has a clean page of a file cached. CPU 0 reclaims it: the entry is gone, the page is "
+    "out of the cache, its frame is free, and the flush is put off until somebody gets the frame. "
+    "CPU 0 maps another file over the same address. CPU 1 reads: which file?",
+    affected="LUF v10 (not merged)",
+    source="Dave Hansen's answer to v10, 2024 (id 42728589899)",
+    fix="LUF v12",
+    test=Litmus(
+        name="luf-mapped-over",
+        question="Reclaim has freed a page that CPUs still have cached: may another file be mapped there?",
+        programs=(
+            in_order(reclaim, call(mmap, PAGE, file=OTHER_FILE, shared=True, fixed=True), returns),
+            once_returned(call(finds, WRITTEN)),
+        ),
+        setup=_two_files,
+        expected=(never("immediate", RECEIVED, AFTER_RETURN), sometimes("mistake:luf-v10", RANGE_REUSED)),
+        drain=False,
+        frugal=False,
+    ),
+    before="mistake:luf-v10",
+)
+
+
+def _in_the_slow_node(setup: Setup) -> None:
+    """So that a page that is read in gets another frame."""
+    for at in (PAGE, FAR):
+        setup.area(at, 1, file=FILE, shared=True)
+    pfn = setup.page(PAGE, SLOW, exclusive=False, version=VERSION, cached=(1,))
+    setup.in_page_cache(pfn, FILE, 0)
+    setup.on_disk(FILE, 0, VERSION)
+    assert pfn == SLOW_FRAME
+
+
+FILE_CHANGED = Bug(
+    name="luf-file-changed",
+    title="a file is written while CPUs still read a page of it whose flush a proposal has put off",
+    kinds=("FR",),
+    story="As luf-mapped-over. CPU 0 has reclaimed the page, without a flush, and writes to the file, at"
+    " another address: the page is read anew into another frame and written. CPU 1 is told so, "
+    "reads the old frame and finds what was there before. (v12 answers with flushes in "
+    "write_begin, truncation, folio_mkclean, remove_mapping and faults.)",
+    affected="LUF v10 (not merged)",
+    source="the same mail; patch 20/25 of v12 (id 23609351269)",
+    fix="LUF v12, patch 20/25",
+    test=Litmus(
+        name="luf-file-changed",
+        question="Reclaim has freed a page that CPUs still have cached: may the file be written?",
+        programs=(
+            in_order(call(reclaim, SLOW_FRAME), call(write, FAR), returns),
+            once_returned(call(finds, WRITTEN)),
+        ),
+        setup=_in_the_slow_node,
+        expected=(
+            never("immediate", RECEIVED, AFTER_RETURN),
+            sometimes("mistake:luf-v10", MADE_WRITABLE, WRONG_VERSION),
+        ),
+        drain=False,
+        frugal=False,
+    ),
+    before="mistake:luf-v10",
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from emulator.hardware.operations import (
     DownRead,
     FolioIsolateLru,
+    FolioPut,
     FolioPutbackLru,
     LocalIrqDisable,
     LocalIrqEnable,
@@ -36,8 +37,10 @@ from emulator.kernel.mprotect import PROT_NONE as PROT_NONE
 from emulator.kernel.mprotect import PROT_READ as PROT_READ
 from emulator.kernel.mprotect import READ_WRITE, change_prot_numa, do_mprotect_pkey, mmap_lock
 from emulator.kernel.mremap import mremap_to
+from emulator.kernel.oom_kill import oom_reap_task_mm
 from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.pfnmap import revoke
 from emulator.kernel.task_mmu import CLEAR_REFS_SOFT_DIRTY, clear_refs_write
 from emulator.kernel.tlb import enter_lazy_tlb, switch_mm_irqs_off
 from emulator.kernel.truncate import Mappings, truncate_pagecache, truncate_pagecache_range
@@ -159,6 +162,17 @@ async def reclaim(cpu: PerCpu, pfn: int = 1) -> bool:
         cpu.count(KEPT)
         await FolioPutbackLru(one, False)
     return not kept
+
+
+async def oom_reap(cpu: PerCpu, mm: int = MM, *starts: int) -> int:
+    """The OOM reaper takes the areas that begin at these pages (PAGE) from a process that may still run."""
+    return await oom_reap_task_mm(cpu, mm, starts or (PAGE,))
+
+
+async def revoke_page(cpu: PerCpu, pfn: int = 1, at: int = PAGE, file: int = FILE, mm: int = MM) -> None:
+    """A driver takes a page back that it has mapped (`Setup.driver_page`), and frees it."""
+    await revoke(cpu, file, mm, at)
+    await FolioPut(pfn)
 
 
 async def pin(cpu: PerCpu, vpn: int = PAGE, write: bool = False) -> int:

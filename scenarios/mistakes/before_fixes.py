@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from emulator.hardware.operations import (
+    AtomicAdd,
     AtomicOr,
+    CmpxchgPte,
+    FolioPut,
     FolioSetFlag,
     GetPte,
     Load,
     LoadCr3,
     Lock,
+    SendIpi,
     SetPte,
     SmpMb,
     Store,
     Unlock,
     XchgPte,
 )
-from emulator.hardware.pte import PSE, ptl
-from emulator.kernel.huge_memory import pmdp_clear_bits, pmdp_invalidate
+from emulator.hardware.pte import PRESENT, PROTNONE, PSE, ptl
+from emulator.kernel.huge_memory import pmdp_clear_bits, pmdp_invalidate, split_huge_pmd
 from emulator.kernel.instead import instead_of
 from emulator.kernel.ksm import write_protect_page
 from emulator.kernel.memory import do_wp_page
 from emulator.kernel.migrate_device import migrate_vma_collect_pmd
-from emulator.kernel.mmu_gather import tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mmu_gather import (
+    MmuGather,
+    tlb_finish_mmu,
+    tlb_flush_mmu,
+    tlb_flush_mmu_tlbonly,
+    tlb_gather_mmu,
+    unmap_vmas,
+)
 from emulator.kernel.mprotect import change_prot_numa, protnone, pte_offset_map_lock
+from emulator.kernel.mremap import move_page_tables
+from emulator.kernel.oom_kill import oom_reap_task_mm
+from emulator.kernel.pageout import flush_and_free
 from emulator.kernel.percpu import LOADED_MM_SWITCHING, PerCpu, tlb_flush_batched_word
-from emulator.kernel.rmap import flush_tlb_batched_pending, set_tlb_ubc_flush_pending
+from emulator.kernel.rmap import flush_tlb_batched_pending, set_tlb_ubc_flush_pending, try_to_unmap_flush
+from emulator.kernel.smp import on_each_cpu_cond_mask
 from emulator.kernel.tlb import (
     TLB_FLUSH_ALL,
     begin_switching,
@@ -33,10 +48,12 @@ from emulator.kernel.tlb import (
     should_flush_tlb,
     switch_mm_irqs_off,
 )
+from emulator.memory.page_table import Vma
 from emulator.policies.immediate import Immediate
 
 NOT_PENDING = 0
 NO_MM = -2
+FEW_CPUS = 2
 ALONE = 1
 
 
@@ -258,3 +275,123 @@ class SaysLateThatItSwitches(Immediate):
         word, value = self._late
         await Store(word, value)
         await LoadCr3(mm, pcid, flush)
+
+
+class UnlinksBeforeItFlushes(Immediate):
+    """include/asm-generic/tlb.h, tlb_end_vma before b67fbebd4cf9 (v5.19; CVE-2022-39188): a driver's area is
+    flushed for like any, after it has left the file's list."""
+
+    name = "mistake:before-b67fbebd4cf9"
+
+    @instead_of(tlb_flush_mmu_tlbonly, within=unmap_vmas)
+    async def merged(self, cpu: PerCpu, tlb: MmuGather) -> None:
+        """With the next area."""
+
+
+class ReapsAsIfNobodyRan(Immediate):
+    """mm/oom_kill.c, __oom_reap_task_mm before 687cb0884a71 (v4.15; CVE-2017-18202): one gather over all
+    of the mm, which arm64's tlb_flush leaves out, as the address space is never used again."""
+
+    name = "mistake:before-687cb0884a71"
+
+    @instead_of(tlb_gather_mmu, within=oom_reap_task_mm)
+    async def gather(self, mm: int, fullmm: bool = False) -> MmuGather:
+        """tlb_gather_mmu(&tlb, mm, 0, -1)."""
+        return await tlb_gather_mmu(mm, fullmm=True)
+
+    @instead_of(tlb_flush_mmu_tlbonly, within=tlb_flush_mmu)
+    async def flush(self, cpu: PerCpu, tlb: MmuGather) -> None:
+        """arm64's tlb_flush."""
+        if not tlb.fullmm:
+            await tlb_flush_mmu_tlbonly(cpu, tlb)
+
+
+class CountsCpusInAFewBits(Immediate):
+    """XNU's pmap_flush: the set of CPUs to interrupt has fewer bits than there are CPUs. Here it has two."""
+
+    name = "mistake:few-cpus-in-the-mask"
+
+    @instead_of(SendIpi, within=on_each_cpu_cond_mask)
+    async def send(
+        self, targets: tuple[int, ...], function: str, arguments: tuple[int, ...], wait: bool
+    ) -> int:
+        """To those that fit."""
+        return await SendIpi(tuple(cpu for cpu in targets if cpu < FEW_CPUS), function, arguments, wait)
+
+
+class MovesWithoutReverseMap(Immediate):
+    """mm/mremap.c, move_ptes before 5d1904204c99 (v4.9): no entry is flushed for under the lock, and the
+    file's pages are found meanwhile (need_rmap_locks)."""
+
+    name = "mistake:before-5d1904204c99"
+
+    async def flush_moved(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """Leaves it for later."""
+
+    @instead_of(Lock, within=move_page_tables)
+    async def take(self, name: str) -> None:
+        """take_rmap_locks, which is not needed to find the page."""
+
+    @instead_of(Unlock, within=move_page_tables)
+    async def drop(self, name: str) -> None:
+        """drop_rmap_locks."""
+
+    @instead_of(move_page_tables)
+    async def moves(self, cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
+        """One flush for all at the end."""
+        await move_page_tables(cpu, mm, vma, new)
+        await flush_tlb_range(cpu, mm, vma.start, vma.end)
+
+
+class SplitsBeforeItFlushes(Immediate):
+    """mm/huge_memory.c, __split_huge_pmd_locked, if it flushed when the small entries are there.
+
+    CPUs then have translations of two sizes for one address (AMD erratum 383).
+    """
+
+    name = "mistake:splits-before-it-flushes"
+
+    @instead_of(pmdp_invalidate, within=split_huge_pmd)
+    async def invalid(self, cpu: PerCpu, mm: int, vpn: int, pmd: int) -> int:
+        """No flush."""
+        while (seen := await CmpxchgPte(mm, vpn, pmd, pmd & ~PRESENT | PROTNONE)) != pmd:
+            pmd = seen
+        return pmd
+
+    @instead_of(split_huge_pmd)
+    async def split(self, cpu: PerCpu, mm: int, vpn: int) -> None:
+        """Here it is."""
+        await split_huge_pmd(cpu, mm, vpn)
+        await flush_tlb_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
+
+
+class FlushesWhenHandedOut(Immediate):
+    """LUF v10 (Byungchul Park, 2024, not merged): reclaim frees clean pages of files without a flush.
+
+    That is made up for when a frame leaves the allocator; a new mapping and a write to the file do not ask.
+    """
+
+    name = "mistake:luf-v10"
+    frees_before_flush = True
+
+    @instead_of(AtomicAdd, within=set_tlb_ubc_flush_pending)
+    async def uncounted(self, word: str, delta: int) -> int:
+        """Nobody else is told."""
+        return 0
+
+    def __init__(self) -> None:
+        self._owed: frozenset[int] = frozenset()
+
+    @instead_of(flush_and_free)
+    async def free(self, cpu: PerCpu, folios: list[int]) -> None:
+        """The batch stays as it is."""
+        self._owed |= frozenset(folios)
+        for pfn in folios:
+            await FolioPut(pfn)
+        folios.clear()
+
+    async def before_handed_out(self, cpu: PerCpu, pfn: int, order: int) -> None:
+        """luf_flush."""
+        if pfn in self._owed:
+            self._owed = frozenset()
+            await try_to_unmap_flush(cpu)

@@ -110,7 +110,7 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
     each page by itself, and no policy is asked.
     """
 
-    version: Literal["6.1", "6.6", "6.12"] = DEFAULT
+    version: Literal["6.1", "6.6", "6.12", "6.18"] = DEFAULT
 
 
 class Threads(Plain):

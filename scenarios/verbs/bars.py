@@ -31,9 +31,15 @@ class Bars:
         if self._progress is None:
             return
         key = name if row is None else row
+        if key != "wait" and (waited := self._tasks.pop("wait", None)) is not None:
+            self._progress.remove_task(waited)
         if key not in self._tasks:
             self._tasks[key] = self._progress.add_task("", total=None if share is None else 1.0, text="")
         self._progress.update(self._tasks[key], completed=share or 0.0, description=name, text=text)
+
+    def wait_for(self, what: str) -> None:
+        """Something takes a while of which nothing can be shown; the next bar ends it."""
+        self.show(what, None, "", row="wait")
 
     def follow(self, name: str, share: float, text: str) -> None:
         """As `show`, but without a terminal a line when all is done."""
@@ -68,12 +74,14 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         yield Bars(None, quiet)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

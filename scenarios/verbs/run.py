@@ -107,6 +107,7 @@ def run(
         from scenarios.runs.live import run_live
 
         with exits.told(tell), bars(quiet) as news:
+            news.wait_for("starting Ray")
             run_live(
                 subjects,
                 watched=watched is not False,

@@ -208,4 +208,5 @@ def _news(bounds: Plan) -> Iterator[Look]:
             text = f"{done:,} runs, {races:,} with races, {violations:,} with violations; {title}"
             news.show("stress", share, text)
 
+        news.wait_for("starting Ray")
         yield look

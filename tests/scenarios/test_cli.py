@@ -4,6 +4,7 @@ The engine is replaced by one that answers at once, so no test here starts Ray.
 """
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from actors.signals import Terminated
 from emulator.hardware.ordering import ARCHITECTURES
@@ -22,6 +25,7 @@ from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
 from scenarios.subjects.subject import Subject
 from scenarios.usage import HostProblem, UsageProblem
+from scenarios.verbs.bars import Bars
 from scenarios.verbs.cli import main
 from scenarios.verbs.listing import described_policies
 from scenarios.workloads.workload_file import list_workloads
@@ -297,3 +301,14 @@ def test_the_package_runs_as_a_module() -> None:
         check=True,
     )
     assert done.stdout.startswith("scenarios\n")
+
+
+def test_waiting_is_shown_until_there_is_something_to_show() -> None:
+    with Progress(console=Console(file=io.StringIO(), force_terminal=True)) as progress:
+        news = Bars(progress, False)
+        news.wait_for("starting Ray")
+        assert [task.description for task in progress.tasks] == ["starting Ray"]
+        news.show("migrc", 0.1, "100 accesses")
+        assert [task.description for task in progress.tasks] == ["migrc"]
+        news.show("migrc", 0.2, "200 accesses")
+        assert [task.completed for task in progress.tasks] == [0.2]

@@ -12,6 +12,7 @@ from inspect import isfunction
 from random import Random
 from typing import Any, NamedTuple
 
+from benchmarks.drawn_beside import BESIDE, BESIDE_EVERY, DEVICES, SETTINGS, TABLE, TABLES, besides
 from emulator.hardware.operations import (
     AllocPages,
     AtomicAdd,
@@ -98,6 +99,8 @@ class Drawn(NamedTuple):
     fast: int
     drain: bool
     frugal: bool
+    beside: str = ""  # what there is besides, of BESIDE
+    walked: tuple[int, ...] = ()  # CPUs whose walkers know where the page of a table of its own is
 
 
 async def _load(cpu: PerCpu, number: int) -> int:
@@ -226,7 +229,7 @@ HEAVY: dict[str, Action] = {
     "protect": _protect,
     "hint": _hint,
 }
-ACTION_OF = LIGHT | HEAVY | SIGNALS
+ACTION_OF = LIGHT | HEAVY | SIGNALS | TABLES | DEVICES
 # What needs what the CPU remembers.
 OWN = ("lock", "unlock", "ask", "take acknowledgement", "fail")
 # Whose flushes of a CPU by itself end without a barrier: there it matters what else publishes them.
@@ -330,7 +333,7 @@ def draw(seed: int) -> Drawn:
     policies = random.choice(((MAINLINE,), ours, ours, tuple(MISTAKES), tuple(MUTATED)))
     if about is _about_notes and random.random() < 0.6:
         policies = UNPUBLISHED
-    return Drawn(
+    drawn = Drawn(
         seed=seed,
         architecture=random.choice((*sorted(ARCHITECTURES), "riscv")),
         policy=random.choice(sorted(policies)),
@@ -342,6 +345,16 @@ def draw(seed: int) -> Drawn:
         fast=random.choice((2, 3, 4)),
         drain=random.random() < (0.3 if about is _about_notes else 0.6),
         frugal=random.random() < 0.8,
+    )
+    if seed % BESIDE_EVERY:
+        return drawn
+    beside, programs, walked, speculated = besides(Random(f"beside {seed}"), programs, Step)
+    return drawn._replace(
+        beside=beside,
+        programs=programs,
+        walked=walked,
+        speculated=speculated or drawn.speculated,
+        fast=drawn.fast + 1,
     )
 
 
@@ -454,6 +467,11 @@ def _set_up(drawn: Drawn, start: Setup) -> None:
             start.map_again(PAGE + 1, pfn)
     for cpu, page in drawn.cached:
         start.cache(cpu, PAGE + page)
+    if drawn.beside in BESIDE[:2]:
+        start.area(TABLE, TABLE)
+        start.page(TABLE, version=VERSION)
+        for cpu in drawn.walked:
+            start.walk(cpu, TABLE)
 
 
 def machine(drawn: Drawn) -> LitmusMachine:
@@ -472,5 +490,6 @@ def machine(drawn: Drawn) -> LitmusMachine:
         speculated=drawn.speculated,
         fast=drawn.fast,
         asks=(DRAWN,),
+        settings=SETTINGS[drawn.beside](len(drawn.programs) - 1),
     )
     return LitmusMachine(litmus, ARCHITECTURES[drawn.architecture], POLICY_OF[drawn.policy])

@@ -100,6 +100,7 @@ class KernelParameters:
     `devices`: (CPU, mm) of what walks the page tables of an mm in the place of a CPU; `guests`: (CPU, mm,
     first page, pages) of virtual CPUs of a KVM guest, which has those pages of the mm, in `guest_roots`
     tables. `invlpg_miss`: the CPUs are some of invlpg_miss_ids, whose INVLPG leaves global entries.
+    `one_size_only`: they must not have a small and a huge translation of one address (AMD's erratum 383).
     """
 
     cpus: int
@@ -137,6 +138,7 @@ class KernelParameters:
     guests: tuple[tuple[int, int, int, int], ...] = ()
     guest_roots: int = 1
     invlpg_miss: bool = False
+    one_size_only: bool = False
     leaf_only: bool = False
     paravirt_flush: bool = False
     table_batches: bool = True

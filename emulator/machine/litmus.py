@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from emulator.checks.frugality import Frugality
+from emulator.checks.two_sizes import TwoSizes
 from emulator.hardware.awaits import check_kept
 from emulator.hardware.cpu import Context, Cpu, Program
 from emulator.hardware.operations import AtomicAdd, Idle, WaitFor
@@ -328,7 +329,11 @@ class LitmusMachine(Machine):
         for device, mm in self.parameters.devices:
             users[mm] = users.get(mm, 0) | 1 << device
         grace = self.grace_period(users, entries)
-        return self.heeding([grace, Frugality(grace)] if self.litmus.frugal else [grace])
+        watchers: list[Any] = [grace, Frugality(grace)] if self.litmus.frugal else [grace]
+        if self.parameters.one_size_only:
+            loaded = dict(enumerate(self._start.loaded))
+            watchers.append(TwoSizes(loaded, self._start.cached, self.parameters.hpage_order))
+        return self.heeding(watchers)
 
     @property
     def roots(self) -> tuple[Any, ...]:

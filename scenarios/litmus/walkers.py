@@ -6,6 +6,8 @@ own, which have nothing but interrupts off to hold a table by (get_user_pages_fa
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from emulator.hardware.operations import (
     FilemapRemove,
     GetPmd,
@@ -29,7 +31,8 @@ from emulator.machine.litmus import FAST, MM, Expectation, Litmus, Setup
 from emulator.memory.page_table import VM_READ, VM_WRITE
 from scenarios.litmus.answers import FREED_TABLE, REUSED, never, sometimes
 from scenarios.litmus.starts import FILE, PAGE, VERSION, Start
-from scenarios.litmus.steps import bystander, read_if_cached, reuse
+from scenarios.litmus.steps import bystander, call, read_if_cached, reuse
+from scenarios.litmus.syscalls import switch_to
 
 OTHER_MM = 2
 TABLE = 0x200  # first page of a table, and how many pages one maps
@@ -150,7 +153,9 @@ NESTED = Litmus(
 )
 
 
-def _two_to_collapse(*walked: int, lazy: bool = False) -> Start:
+def two_to_collapse(*walked: int, lazy: bool = False) -> Start:
+    """Two small pages that a huge one can take the place of; for the rest as above."""
+
     def start(setup: Setup) -> None:
         setup.area(PAGE, 2)
         setup.area(PAGE + 4, 2)
@@ -178,7 +183,7 @@ COLLAPSE_LAZY = Litmus(
     name="collapse-lazy",
     question="A page table makes room for a huge page and is freed with it: does a lazy CPU still walk it?",
     programs=(_collapses_and_unmaps, bystander),
-    setup=_two_to_collapse(1, lazy=True),
+    setup=two_to_collapse(1, lazy=True),
     expected=(never("immediate", COLLAPSED), sometimes("mistake:collapse-spares-the-lazy", FREED_TABLE)),
     drain=False,
     frugal=False,
@@ -215,7 +220,7 @@ COLLAPSE_GUP = Litmus(
     name="collapse-gup-fast",
     question="A page table is collapsed while get_user_pages_fast walks it: is it freed under that?",
     programs=(_collapses_and_unmaps, _pins_as_a_guest),
-    setup=_two_to_collapse(),
+    setup=two_to_collapse(),
     expected=(
         in_guests_never("immediate", COLLAPSED, PINNED, SYNCED),
         in_guests_sometimes("mistake:collapse-without-sync", FREED_TABLE),
@@ -419,4 +424,32 @@ RETRACTED_TABLE = Litmus(
     drain=False,
     frugal=False,
     settings=(WALKERS,),
+)
+
+
+# CPU 0                             CPU 1 has cached which table the page is in
+#                                   switch to another mm: out of the mask
+# munmap: the table goes; nobody is
+# in the mask, so no IPI; free it
+#                                   walk ahead: CR3 is the old one still
+#                                   CR3 = the other mm
+LEFT = Litmus(
+    name="table-freed-while-left",
+    question="A CPU is leaving an mm, out of its mask already, when a table is freed: does it still walk it?",
+    programs=(_unmap, call(switch_to, OTHER_MM)),
+    setup=one_in_a_table(1),
+    expected=(sometimes("immediate", FREED_TABLE)._replace(riscv=None),),
+    drain=False,
+    frugal=False,
+    speculated=(TABLE,),
+    settings=(WALKERS,),
+)
+
+# The same in a guest: the table waits until interrupts are on there, which is after CR3 has been written.
+LEFT_IN_GUEST = replace(
+    LEFT,
+    name="table-freed-while-left-in-guest",
+    question="The same in a guest, which frees its tables after an RCU grace period.",
+    expected=(in_guests_never("immediate", UNMAPPED, SYNCED),),
+    settings=(WALKERS, GUEST),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from emulator.hardware.operations import PopulatePmd
+from emulator.kernel.huge_memory import pmdp_invalidate, split_huge_pmd
 from emulator.kernel.hugetlb import flush_unshared, huge_pmd_unshare
 from emulator.kernel.instead import instead_of
 from emulator.kernel.khugepaged import _collapse
@@ -121,6 +123,33 @@ class TableMovesUnlocked(Immediate):
     @instead_of(drop_rmap_locks)
     async def drops_none(self, cpu: PerCpu, mm: int, file: int) -> None:
         """Nor these."""
+
+
+class SplitsBeforeItFlushes(Immediate):
+    """mm/huge_memory.c, __split_huge_pmd_locked: `pmdp_invalidate()`, which flushes, before the small entries
+    are there. Here the flush comes after: a CPU may have both sizes for one address."""
+
+    name = "mistake:splits-before-it-flushes"
+
+    @instead_of(pmdp_invalidate, within=split_huge_pmd)
+    async def leaves_it_valid(self, cpu: PerCpu, mm: int, vpn: int, pmd: int) -> int:
+        """It names the same frames as the small ones will."""
+        return pmd
+
+    @instead_of(PopulatePmd, within=split_huge_pmd)
+    async def flushes_after(self, mm: int, vpn: int, pmd: int) -> None:
+        """Nobody misses in between."""
+        await PopulatePmd(mm, vpn, pmd)
+
+
+class CollapsesWithoutFlush(Immediate):
+    """mm/khugepaged.c, collapse_huge_page: `pmdp_collapse_flush()`. Here entries go, and no TLB is told."""
+
+    name = "mistake:collapses-without-flush"
+
+    @instead_of(flush_tlb_range, within=_collapse)
+    async def flushes_nothing(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """The huge page has what the small ones had."""
 
 
 class TableMovesUnseen(Immediate):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
-from emulator.checks import accounting, coherence, frugality, grace_period, table_walks
+from emulator.checks import accounting, coherence, frugality, grace_period, table_walks, two_sizes
 from emulator.checks.heed import ALL, Heed
 from emulator.machine import progress
 from emulator.memory import folios
@@ -27,7 +27,7 @@ RULES: Final = (
     *(grace_period.REUSED, grace_period.WRITABLE, grace_period.COPIED, grace_period.WRITTEN_OUT),
     *(grace_period.REFILLED, grace_period.SHARED, grace_period.RANGE, grace_period.SIZES, grace_period.OWED),
     grace_period.DEVICE,
-    *(frugality.NEEDLESS, table_walks.FREED_TABLE),
+    *(frugality.NEEDLESS, table_walks.FREED_TABLE, two_sizes.TWO_SIZES),
     *(progress.DEADLOCK, progress.NO_END, progress.SILENCE, progress.ALLOCATION_FAILED),
     *(progress.SEGMENTATION_FAULT, progress.WAITS_WITH_INTERRUPTS_OFF),
 )

@@ -12,13 +12,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emulator.explore.parts import CpuNode
+from emulator.hardware.cpu import Kind
+from emulator.hardware.operations import SendIpi
 
 
-def on_cycles(nodes: Sequence[CpuNode]) -> dict[CpuNode, int]:
-    """The states of one CPU that are on cycles, as far as is known, and a number from 1 on for those that are
-    on cycles together (Tarjan's strongly connected components)."""
+def cycles_of(graphs: Sequence[Sequence[CpuNode]]) -> dict[CpuNode, int]:
+    """The states that CPUs may come back to on a cycle of the whole machine, as far as is known, each with a
+    number from 1 on for those of one CPU that are on cycles together.
+
+    A call that is taken is in its queue again only if it is sent again. So if nobody sends any on a cycle,
+    interrupts are on none: an idle CPU that returns from its handler has not come back.
+    """
+    found = _all_cycles(graphs, True)
+    return found if _sends(found) else _all_cycles(graphs, False)
+
+
+def _all_cycles(graphs: Sequence[Sequence[CpuNode]], interrupts: bool) -> dict[CpuNode, int]:
+    found: dict[CpuNode, int] = {}
+    for nodes in graphs:
+        before = max(found.values(), default=0)
+        found |= {node: before + number for node, number in on_cycles(nodes, interrupts).items()}
+    return found
+
+
+def _sends(cycles: dict[CpuNode, int]) -> bool:
+    return any(
+        cycles.get(edge.node) == number
+        for node, number in cycles.items()
+        for option in node.options
+        if type(option.operation[0]) is SendIpi
+        for _, edge in option.edges()
+    )
+
+
+def on_cycles(nodes: Sequence[CpuNode], interrupts: bool = True) -> dict[CpuNode, int]:
+    """The states of one CPU that are on cycles of its graph, those of interrupts or not, and a number from 1
+    on for those that are on cycles together (Tarjan's strongly connected components)."""
     following = [
-        [edge.node.number for option in node.options for _, edge in option.edges() if not edge.node.dead]
+        [
+            edge.node.number
+            for option in node.options
+            if interrupts or option.transition.kind is not Kind.INTERRUPT
+            for _, edge in option.edges()
+            if not edge.node.dead
+        ]
         for node in nodes
     ]
     found: dict[CpuNode, int] = {}

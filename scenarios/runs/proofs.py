@@ -92,7 +92,7 @@ class Watch:
     def in_words(self, ended: str, taken: int = 0) -> str:
         """A reason, and if it is memory, whose."""
         spare = self.spare(taken)
-        return _LARGEST if ended == MEMORY and (spare is None or spare > _MARGIN) else ended
+        return _LARGEST if ended == MEMORY and (spare is None or spare >> 32) else ended
 
     def _tell(self, states: int, frontier: str, memory: int) -> None:
         rate = states / (time.monotonic() - self._began + 1e-3)
@@ -107,21 +107,21 @@ def prove(subject: Subject, explorer: LearnedMachine, settings: Settings, look: 
     file = None
     if settings.resume is not None:
         file = UnfinishedFile(settings.resume, _identity(subject, explorer, settings))
+    if (shared_out or file is not None) and walker_of(explorer) is None:
+        raise UsageProblem(
+            f"--{'workers' if file is None else 'resume'}: every interleaving is searched that way in "
+            "compiled code, which needs the wasmtime package; install it, or leave the option out"
+        )
     with Deadline(settings.seconds or float("inf"), *TERMINATIONS) as until:
 
         def over() -> str:
             return _signalled(until) or (TIME if until.over() else "")
 
         watch = Watch(explorer, settings.memory, over, look)
-        if file is None:
+        if file is None and settings.address is None:
             found = alone(explorer, watch, min(ALONE, most) if shared_out else most)
             if not shared_out or found.stopped != STATES or most <= ALONE:
                 return found
-        if walker_of(explorer) is None:
-            raise UsageProblem(
-                f"--{'workers' if file is None else 'resume'}: every interleaving is searched that way in "
-                "compiled code, which needs the wasmtime package; install it, or leave the option out"
-            )
         try:
             # Once more, as Ray has handlers of its own for these signals.
             with _crew(explorer, settings) as crew, Deadline(float("inf"), *TERMINATIONS) as inner:

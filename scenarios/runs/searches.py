@@ -29,7 +29,7 @@ from scenarios.files.witness import Witness, save
 from scenarios.runs.proofs import TIME, Watch, alone, prove
 from scenarios.runs.verdict import Job, Result, Settings, reason
 from scenarios.subjects.subject import Subject, faults_in_one_line, program_problem
-from scenarios.usage import UsageProblem
+from scenarios.usage import HostProblem, UsageProblem
 
 if TYPE_CHECKING:
     from actors.search_workers import SearchWorkers
@@ -254,6 +254,8 @@ def results(
         for job in jobs:
             try:
                 yield run_job(job, settings, workers, partial(look, job))
+            except HostProblem:
+                raise
             except (UsageProblem, Disagreement) as problem:
                 ours = isinstance(problem, Disagreement)
                 yield Result(job, settings.strategy, error=str(problem), ours=ours)

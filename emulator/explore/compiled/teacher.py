@@ -22,7 +22,7 @@ from emulator.explore.compiled.graphs import (
     OF_SHARED,
     VERDICT_OF,
 )
-from emulator.explore.cycles import on_cycles
+from emulator.explore.cycles import cycles_of
 from emulator.explore.exhaustive import PERSISTENT
 from emulator.explore.footprints import State
 from emulator.explore.learned import LearnedMachine
@@ -124,11 +124,7 @@ class Teacher(Composed):
         relied on holds."""
         self.asked += _QUESTION.pack(_LOOKED, 0, 0, 0)
         self._machine.settle()
-        cycles: dict[CpuNode, int] = {}
-        for cpu in range(self._machine.cpus):
-            found = on_cycles(self._machine.nodes_of(cpu))
-            before = max(cycles.values(), default=0)
-            cycles |= {node: before + number for node, number in found.items()}
+        cycles = cycles_of([self._machine.nodes_of(cpu) for cpu in range(self._machine.cpus)])
         # They only grow together.
         holds = cycles.keys() == self._cycles.keys() and len({*cycles.values()}) == len(
             {*self._cycles.values()}

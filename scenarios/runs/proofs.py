@@ -92,7 +92,7 @@ class Watch:
     def in_words(self, ended: str, taken: int = 0) -> str:
         """A reason, and if it is memory, whose."""
         spare = self.spare(taken)
-        return _LARGEST if ended == MEMORY and (spare is None or spare >> 32) else ended
+        return _LARGEST if ended == MEMORY and (spare is None or spare > 1 << 32) else ended
 
     def _tell(self, states: int, frontier: str, memory: int) -> None:
         rate = states / (time.monotonic() - self._began + 1e-3)

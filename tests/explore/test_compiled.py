@@ -185,7 +185,7 @@ def test_once_all_is_learnt_the_same_goes_first(test: tuple[str, str, str]) -> N
     walker = Walker(machine)
     first = walker.exhaust(never, 200_000, REDUCTIONS, True)
     slow = exhaust(machine, never, 200_000, REDUCTIONS, True)
-    assert first.complete and first.rounds > 1
+    assert first.complete
     assert first.states < walker.exhaust(never, 200_000, (AMPLE,), True).states
     again = walker.exhaust(never, 200_000, REDUCTIONS, True)
     assert again == replace(slow, steps=again.steps)
@@ -213,6 +213,7 @@ def test_what_is_shipped_was_made_from_this_source() -> None:
             "strategies.c",
             "runs.c",
             "exhaustive.c",
+            "learning.c",
             "share.c",
         )
     )

@@ -288,8 +288,11 @@ static int offered(u32 c)
 	return 1;
 }
 
-/* PersistentSets._closed: their options into `found`; 0 if that would be everybody, -1 if something lacks. */
-static i32 closed_set(u32 cpu, u32 *found)
+/*
+ * PersistentSets._closed: their options into `found`, and who they are; 0 if that would be everybody, -1 if
+ * something lacks.
+ */
+static i32 closed_set(u32 cpu, u32 *found, u64 *who)
 {
 	static struct touch all;
 	u64 everybody = cpus == 64 ? ~0ull : (1ull << cpus) - 1, chosen = 1ull << cpu, ahead = chosen;
@@ -314,8 +317,11 @@ static i32 closed_set(u32 cpu, u32 *found)
 			}
 		}
 	}
+	*who = chosen;
 	return (i32)n;
 }
+
+static u64 first_chosen; /* the CPUs of the set that `followed` has found last, 0 if it was none */
 
 /* PersistentSets.first: how many options may go first and alone, 0 for none, -1 if something lacks. */
 static i32 persistent(u32 *found)
@@ -326,11 +332,13 @@ static i32 persistent(u32 *found)
 	for (u32 c = 0; c < cpus; c++) {
 		if (!nodes[now[c]].count)
 			continue;
-		i32 n = closed_set(c, others);
+		u64 who;
+		i32 n = closed_set(c, others, &who);
 		if (n < 0)
 			return -1;
 		if (n && (!best || n < best)) {
 			best = n;
+			first_chosen = who;
 			copy(found, others, (u32)n * 4);
 			if (n == 1)
 				break;
@@ -362,6 +370,7 @@ static int judge(u32 rule)
 static i32 followed(u32 *found, u32 *narrowed)
 {
 	*narrowed = 1;
+	first_chosen = 0;
 	if (reductions & BY_AMPLE)
 		for (u32 c = 0; c < cpus; c++)
 			if (nodes[now[c]].ample != NOTHING) {

@@ -61,7 +61,15 @@ class Graphs(Instance):
         self._machine = machine
         super().__init__(
             *("forget", "room", "start_at", "strategy", "begin_runs", "path_at", "report_at", "go_on"),
-            *("begin_exhaustive", "exhaust_on", "open_at", "limit_memory"),
+            *(
+                "begin_exhaustive",
+                "exhaust_on",
+                "open_at",
+                "limit_memory",
+                "begin_learning",
+                "learn_again",
+                "learn_on",
+            ),
             *("state_of_part", "cells_at", "met", "memory_taken"),
         )
         self._sets: PersistentSets | None = None

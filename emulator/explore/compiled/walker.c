@@ -5,4 +5,5 @@
 #include "strategies.c"
 #include "runs.c"
 #include "exhaustive.c"
+#include "learning.c"
 #include "share.c"

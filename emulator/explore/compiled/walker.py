@@ -26,6 +26,7 @@ BY: Final = {AMPLE: 1, PERSISTENT: 2}
 _MOST_MEMORY: Final = 2 << 30  # after which random runs begin with an empty graph
 # What runs and exhaustive searches report besides.
 _RUNS: Final = struct.Struct("<IIQII")
+_LEARNT: Final = struct.Struct("<IQ")
 _SEARCHED: Final = struct.Struct("<IQQQIdII")
 
 _Member = tuple[int, int, int]
@@ -130,7 +131,7 @@ class Walker(Composed):
     def exhaust(
         self, stop: Callable[[], bool], max_states: int, names: tuple[str, ...], all_rules: bool
     ) -> Exhausted:
-        """As `exhaustive.exhaust`, but begins anew where that mends: to search again is cheap here."""
+        """As `exhaustive.exhaust`, but learns in another order."""
         machine = self._machine
         machine.reset()
         sets = self._sets = PersistentSets(machine) if PERSISTENT in names else None
@@ -138,6 +139,11 @@ class Walker(Composed):
         rules: set[str] = set()
         steps = rounds = 0
         try:
+            if sets is not None:
+                over, states, steps = self._find_out(sets, by, all_rules, max_states, stop)
+                if over:
+                    machine.settle()
+                    return Exhausted(0, steps, states, reductions=names)
             while True:
                 rounds += 1
                 self._load()
@@ -158,6 +164,30 @@ class Walker(Composed):
                     return found
         finally:
             self._sets = None
+
+    def _find_out(
+        self, sets: PersistentSets, by: int, all_rules: bool, max_states: int, stop: Callable[[], bool]
+    ) -> tuple[bool, int, int]:
+        """What CPUs can reach, as `learning` does it: whether it has met a limit, states, and transitions.
+
+        If a rule breaks it ends: whoever proves will come upon that.
+        """
+        self._load()
+        self._call("begin_learning", by, all_rules, max_states)
+        self._rely_on(sets)
+        while True:
+            code, at = self._go_on("learn_on", stop)
+            self.states, steps = _LEARNT.unpack(self._words(at, _LEARNT.size // 4))
+            if code == LOOK:
+                if stop():
+                    return True, self.states, steps
+            elif code != DONE:
+                return code != BROKEN, self.states, steps
+            elif sets.look():
+                return False, self.states, steps
+            else:
+                self._rely_on(sets)
+                self._call("learn_again")
 
     def _exhausted(self, at: int, to_the_end: bool, all_rules: bool) -> Exhausted:
         report = _SEARCHED.unpack(self._words(at, _SEARCHED.size // 4))

@@ -337,7 +337,7 @@ class Coherence(Check):
 
     def _gone(self, change: Any, entry: int) -> None:
         for page in range(pte_pages(entry, self._hpage_order)):
-            self._cleared[change.mm, change.vpn + page] = pte_pfn(entry) + page
+            self._cleared[change.mm, change.vpn + page] = frame_of(entry, page, self._hpage_order)
 
     def _set(self, cpu: int, operation: ops.SetPte, answer: None) -> None:
         # wp_page_copy: a copy takes the place of the entry that was cleared.
@@ -374,8 +374,10 @@ class Coherence(Check):
             )
 
     def _expect_copy(self, cpu: int, mm: int, vpn: int, src: int, dst: int) -> bool:
-        # What was the zero page has been cleared, not copied.
+        # What was the zero page has been cleared, not copied; what becomes it has to be all zeroes.
         if src in (dst, ZERO_PFN) or src in self._origins.get(dst, ()):
+            return True
+        if dst == ZERO_PFN and not self.memory.folios.content.get(src, 0):
             return True
         text = f"page {vpn:#x} of mm {mm} moved from frame {src} to {dst}, but nothing was copied"
         self._report(CONTENT, cpu, text)
@@ -383,7 +385,7 @@ class Coherence(Check):
 
     def _mapped(self, entry: int) -> None:
         # A migration that failed after the copy maps its source again: nothing has been taken over from it.
-        if pte_present(entry):
+        if pte_present(entry) and pte_pfn(entry) != ZERO_PFN:
             for page in range(pte_pages(entry, self._hpage_order)):
                 self._movers.pop(pte_pfn(entry) + page, None)
                 self._moved.pop(pte_pfn(entry) + page, None)

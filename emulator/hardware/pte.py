@@ -26,6 +26,8 @@ DIRTY = 1 << 6
 PSE = 1 << 7
 # x86 reuses the global bit for PROT_NONE: it means something only while PRESENT is 0.
 PROTNONE = 1 << 8
+# An entry that is neither present nor a migration's: where in swap the page is.
+SWAP = 1 << 2
 # Bits of a migration entry (PRESENT is 0): what the entry must become at the destination.
 MIGRATION = 1 << 9
 MIGRATION_WRITE = 1 << 10
@@ -56,8 +58,12 @@ def pte_pages(pte: int, hpage_order: int) -> int:
 
 
 def frame_of(pte: int, vpn: int, hpage_order: int) -> int:
-    """The frame that page `vpn` has by this entry, which is not the first one inside a huge page."""
-    return pte_pfn(pte) + (vpn & (1 << hpage_order) - 1 if pte & PSE else 0)
+    """The frame that page `vpn` has by this entry, which is not the first one inside a huge page.
+
+    All of the huge zero page is the zero page's frame.
+    """
+    pfn = pte >> PAGE_SHIFT
+    return pfn + (vpn & (1 << hpage_order) - 1) if pte & PSE and pfn != ZERO_PFN else pfn
 
 
 def ptl(mm: int, vpn: int) -> str:
@@ -113,6 +119,11 @@ def is_migration_entry(pte: int) -> bool:
     return pte & (PRESENT | MIGRATION) == MIGRATION
 
 
+def is_swap_entry(pte: int) -> bool:
+    """The page is in swap (`is_swap_pte`, without migration entries); the entry names its slot."""
+    return pte & (PRESENT | PROTNONE | MIGRATION | SWAP) == SWAP
+
+
 def make_migration_entry(pte: int) -> int:
     """The migration entry that replaces a mapped entry (make_readable/writable_migration_entry).
 
@@ -129,6 +140,8 @@ def describe(pte: int) -> str:
     if pte == 0:
         return "none"
     pfn = pte_pfn(pte)
+    if is_swap_entry(pte):
+        return f"{pfn}:swap"
     if is_migration_entry(pte):
         return f"{pfn}:migration{',w' if pte & MIGRATION_WRITE else ''}"
     words = ["none" if pte_protnone(pte) else "rw" if pte & RW else "ro"]

@@ -28,6 +28,7 @@ from emulator.hardware.pte import (
     UFFD_WP,
     ZERO_PFN,
     is_migration_entry,
+    is_swap_entry,
     pte_pfn,
     ptl,
 )
@@ -68,7 +69,9 @@ async def copy_page_range(cpu: PerCpu, mm: int, child: int, vma: Vma) -> None:
         asked = MappedRange(mm, max(first, vma.start), min(first + cpu.parameters.table_pages, vma.end))
         _, mapped = await Series((Lock(lock), asked))
         for vpn, entry in mapped:
-            if is_migration_entry(entry):
+            if is_swap_entry(entry):
+                await copy_swap_pte(mm, child, vpn, entry)
+            elif is_migration_entry(entry):
                 cpu.count("fork_migration_entries")
                 await copy_nonpresent_pte(mm, child, vpn, entry)
             else:
@@ -82,6 +85,13 @@ async def copy_nonpresent_pte(mm: int, child: int, vpn: int, entry: int) -> None
     The walk over the folio's mappings that ends the migration finds them (rmap.py: remove_migration_ptes).
     """
     shared = entry & ~(MIGRATION_WRITE | EXCLUSIVE) | MIGRATION_COPIED
+    await CmpxchgPte(mm, vpn, entry, shared)
+    await SetPte(child, vpn, shared & ~UFFD_WP)
+
+
+async def copy_swap_pte(mm: int, child: int, vpn: int, entry: int) -> None:
+    """copy_nonpresent_pte of a swap entry (swap_duplicate): the page is nobody's own any more."""
+    shared = entry & ~EXCLUSIVE
     await CmpxchgPte(mm, vpn, entry, shared)
     await SetPte(child, vpn, shared & ~UFFD_WP)
 

@@ -16,6 +16,7 @@ from emulator.hardware.operations import (
     GetPte,
     Lock,
     LruAdd,
+    PagesIdentical,
     PmdRange,
     PopulatePmd,
     Series,
@@ -33,6 +34,7 @@ from emulator.hardware.pte import (
     PROTNONE,
     PSE,
     RW,
+    ZERO_PFN,
     is_migration_entry,
     mk_pte,
     pte_pfn,
@@ -49,8 +51,7 @@ async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool
     """do_huge_pmd_anonymous_page for a fault on any page `vpn`; false: a small page has to do.
 
     The huge page must lie in the area as a whole, and no page table be there (pmd_none). It comes from
-    the local node without reclaim or not at all (GFP_TRANSHUGE_LIGHT). As with small pages a read gets a page
-    of its own.
+    the local node without reclaim or not at all (GFP_TRANSHUGE_LIGHT). A read gets the huge zero page.
     """
     size = cpu.parameters.hpage_nr
     head = cpu.parameters.hpage_head(vpn)
@@ -58,6 +59,10 @@ async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool
         return False
     if await PmdRange(mm, head, head + size):
         return False
+    if not write and not cpu.parameters.forbids_zeropage:
+        # set_huge_zero_folio
+        await CmpxchgPte(mm, head, 0, mk_pte(ZERO_PFN, PRESENT | ACCESSED | PSE))
+        return True
     pfn = await alloc_pages_thisnode(cpu, FAST_NODE, cpu.parameters.hpage_order)
     if pfn < 0:
         cpu.count("thp_fault_fallback")
@@ -79,6 +84,10 @@ async def do_huge_pmd_wp_page(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> None:
     here: they look in do_wp_page.
     """
     pfn = pte_pfn(pmd)
+    if pfn == ZERO_PFN:
+        # Before v6.13: entries of the zero page (__split_huge_zero_page_pmd); the fault on one copies.
+        await split_huge_pmd(cpu, mm, vpn)
+        return
     # A reference first, as in do_wp_page.
     found, seen = await Series((FolioTryGet(pfn), GetPte(mm, vpn)))
     if not found:
@@ -126,7 +135,8 @@ async def split_huge_pmd(cpu: PerCpu, mm: int, vpn: int) -> None:
         await WaitPte(mm, vpn, pmd)
         await Lock(lock)
     if pmd & PSE:
-        await PopulatePmd(mm, vpn, await pmdp_invalidate(cpu, mm, vpn, pmd))
+        pmd = await pmdp_invalidate(cpu, mm, vpn, pmd)
+        await PopulatePmd(mm, vpn, pmd if cpu.parameters.split_keeps_dirty else pmd & ~DIRTY)
         cpu.count("thp_split_pmd")
     await Unlock(lock)
 
@@ -158,8 +168,16 @@ async def split_huge_page(cpu: PerCpu, pfn: int) -> bool:
     cpu.count("thp_split_pmd", len(left))
     for page in range(cpu.parameters.hpage_nr):
         # remap_page
+        to = pfn + page
+        zeropage = cpu.parameters.split_maps_zeropage and not cpu.parameters.forbids_zeropage
+        if zeropage and await PagesIdentical(to, ZERO_PFN):
+            # try_to_map_unused_to_zeropage: nobody names the page any more.
+            for mm, vpn, entry in left:
+                was = (entry & ~PSE) + (page << PAGE_SHIFT)
+                await CmpxchgPte(mm, vpn + page, was, mk_pte(ZERO_PFN, PRESENT | ACCESSED))
+            continue
         entries = [
             MigrationEntry(mm, vpn + page, (entry & ~PSE) + (page << PAGE_SHIFT)) for mm, vpn, entry in left
         ]
-        await remove_migration_ptes(cpu, entries, pfn + page)
+        await remove_migration_ptes(cpu, entries, to)
     return True

@@ -59,6 +59,16 @@ from emulator.kernel.tlb import flush_tlb_range
 from emulator.memory.page_table import VM_WRITE, Vma
 
 
+async def madvise_collapse(cpu: PerCpu, mm: int, start: int, end: int) -> bool:
+    """madvise_collapse (MADV_COLLAPSE): every huge page that lies in pages [start, end); whether all are."""
+    size = cpu.parameters.hpage_nr
+    done = [
+        await collapse_huge_page(cpu, mm, vpn)
+        for vpn in range(cpu.parameters.hpage_align(start), cpu.parameters.hpage_head(end), size)
+    ]
+    return all(done)
+
+
 async def collapse_huge_page(cpu: PerCpu, mm: int, vpn: int) -> bool:
     """collapse_huge_page of the pages from `vpn` on, the first of a PMD; false if they stay as they are.
 

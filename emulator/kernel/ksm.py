@@ -13,6 +13,8 @@ from emulator.hardware.operations import (
     FolioPut,
     FolioRefcount,
     FolioRmap,
+    FolioSetFlag,
+    FolioTestFlag,
     GetPte,
     Load,
     Lock,
@@ -35,9 +37,11 @@ from emulator.hardware.pte import (
     pte_present,
     ptl,
 )
+from emulator.kernel.memory import wp_page_copy
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.pgtable_generic import ptep_clear_flush
+from emulator.memory.folios import PG_KSM
 
 
 async def try_to_merge_two_pages(cpu: PerCpu, mm: int, vpn: int, into: int) -> bool:
@@ -52,6 +56,8 @@ async def try_to_merge_two_pages(cpu: PerCpu, mm: int, vpn: int, into: int) -> b
     kpfn = await _get_mergeable_page(mm, into)
     if kpfn >= 0:
         protected = await write_protect_page(cpu, mm, into, kpfn)
+        # set_page_stable_node
+        await FolioSetFlag(kpfn, PG_KSM)
         merged = bool(protected) and await _merge_one(cpu, mm, vpn, kpfn)
         await FolioPut(kpfn)
     await UpRead(mmap_lock(mm))
@@ -82,6 +88,20 @@ async def _get_mergeable_page(mm: int, vpn: int) -> int:
         await FolioGet(pfn)
     await Unlock(lock)
     return pfn if found else -1
+
+
+async def unmerge_ksm_pages(cpu: PerCpu, mm: int, start: int, end: int) -> None:
+    """unmerge_ksm_pages (MADV_UNMERGEABLE): pages [start, end) are the process' own again (break_ksm).
+
+    By a fault each that asks for a copy, but not for the right to write (FAULT_FLAG_UNSHARE).
+    """
+    await Lock(mmap_lock(mm))
+    for vpn in range(start, end):
+        entry = await GetPte(mm, vpn)
+        if entry & PRESENT and await FolioTestFlag(pte_pfn(entry), PG_KSM):
+            await FolioGet(pte_pfn(entry))
+            await wp_page_copy(cpu, mm, vpn, entry, unshare=True)
+    await Unlock(mmap_lock(mm))
 
 
 async def write_protect_page(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> int:

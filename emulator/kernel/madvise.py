@@ -17,6 +17,7 @@ from emulator.hardware.operations import (
     FolioPutbackLru,
     FolioRmap,
     FolioSetFlag,
+    FolioTestFlag,
     GetPte,
     Lock,
     MappedRange,
@@ -35,13 +36,14 @@ from emulator.hardware.pte import (
     ptl,
 )
 from emulator.kernel.huge_memory import pmdp_clear_bits, split_huge_page
+from emulator.kernel.mlock import populate_vma_page_range
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu, zap_page_range_single
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE, PG_REFERENCED
-from emulator.memory.page_table import Vma
+from emulator.memory.page_table import VM_LOCKED, Vma
 
 Advice = Callable[[PerCpu, int, Vma, int, int], Awaitable[object]]
 """What is done to pages [start, end) of one area of an mm."""
@@ -71,7 +73,30 @@ async def do_madvise(cpu: PerCpu, mm: int, start: int, end: int, advice: Advice)
 
 async def madvise_dontneed(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:
     """madvise_dontneed_single_vma (MADV_DONTNEED): the pages go, the area stays; how many were mapped."""
+    if vma.flags & VM_LOCKED:
+        # -EINVAL
+        return 0
     return await zap_page_range_single(cpu, mm, vma, start, end)
+
+
+async def madvise_dontneed_locked(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:
+    """MADV_DONTNEED_LOCKED: locked memory as well."""
+    return await zap_page_range_single(cpu, mm, vma, start, end)
+
+
+async def madvise_willneed(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:
+    """madvise_willneed (MADV_WILLNEED): a file is read ahead into the page cache; nothing is mapped."""
+    return 0
+
+
+async def madvise_populate_read(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> None:
+    """madvise_populate (MADV_POPULATE_READ): as if every page were read."""
+    await populate_vma_page_range(cpu, mm, vma, start, end, write=False)
+
+
+async def madvise_populate_write(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> None:
+    """madvise_populate (MADV_POPULATE_WRITE): as if every page were written."""
+    await populate_vma_page_range(cpu, mm, vma, start, end, write=True)
 
 
 async def madvise_free(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:
@@ -116,7 +141,7 @@ async def madvise_pageout(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) 
     """madvise_pageout (MADV_PAGEOUT): reclaim the pages now; how many were freed.
 
     With one flush for what reclaim unmaps. Dirty pages of files are unmapped, but written by the flusher
-    threads, and anonymous ones stay, as there is no swap. Before v6.10 accessed bits go first, which is one
+    threads, and anonymous ones stay where there is no swap. Before v6.10 accessed bits go first, which is one
     more flush.
     """
     tlb = await tlb_gather_mmu(mm)
@@ -128,6 +153,9 @@ async def madvise_pageout(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) 
         else:
             folios = await madvise_cold_or_pageout_pte_range(cpu, tlb, first, last, clears)
         # reclaim_pages
+        if whole:
+            # add_to_swap finds no room for so much at once (split_folio_to_list).
+            folios = [page for pfn in folios for page in await _split_isolated(cpu, pfn)]
         kept = await shrink_file_folios(cpu, folios, writes=False)
         for pfn in kept:
             await FolioPutbackLru(pfn, True)
@@ -149,6 +177,11 @@ async def _walk(cpu: PerCpu, mm: int, start: int, end: int) -> list[tuple[int, i
         if not pmd or whole or await _split_folio(cpu, pte_pfn(pmd)):
             found.append((max(first, start), min(last, end), whole))
     return found
+
+
+async def _split_isolated(cpu: PerCpu, pfn: int) -> range:
+    """The folios that an isolated huge one is after split_huge_page."""
+    return range(pfn, pfn + (cpu.parameters.hpage_nr if await split_huge_page(cpu, pfn) else 1))
 
 
 async def _split_folio(cpu: PerCpu, pfn: int) -> bool:
@@ -203,15 +236,18 @@ async def madvise_cold_or_pageout_huge_pmd(
 async def madvise_free_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: int) -> list[int]:
     """madvise_free_pte_range: pages [start, end) of one page table, under its lock; the frames marked.
 
-    A page that is mapped elsewhere as well is left alone.
+    A dirty page that is mapped elsewhere as well is left alone.
     """
     marked = []
     lock = ptl(tlb.mm, start)
     for vpn, entry in await _lock_table(cpu, tlb.mm, start, end):
         pfn = pte_pfn(entry)
-        if not pte_present(entry) or pfn == ZERO_PFN or len(await FolioRmap(pfn)) != 1:
+        if not pte_present(entry) or pfn == ZERO_PFN:
             continue
-        await FolioClearFlag(pfn, PG_DIRTY)
+        if await FolioTestFlag(pfn, PG_DIRTY):
+            if len(await FolioRmap(pfn)) != 1:
+                continue
+            await FolioClearFlag(pfn, PG_DIRTY)
         await _clear_bits(tlb, vpn, entry, ACCESSED | DIRTY)
         # folio_mark_lazyfree
         await Series((FolioClearFlag(pfn, PG_REFERENCED), FolioSetFlag(pfn, PG_LAZYFREE)))

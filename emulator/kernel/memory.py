@@ -12,12 +12,14 @@ from emulator.hardware.operations import (
     CmpxchgPte,
     FilemapAdd,
     FilemapGet,
+    FilemapRemove,
     FindVma,
     FolioCopy,
     FolioGet,
     FolioMapping,
     FolioPut,
     FolioRefcount,
+    FolioTestFlag,
     FolioZero,
     GetPte,
     Load,
@@ -28,6 +30,7 @@ from emulator.hardware.operations import (
     SetPte,
     Unlock,
     WaitPte,
+    XchgPte,
 )
 from emulator.hardware.pte import (
     ACCESSED,
@@ -40,6 +43,7 @@ from emulator.hardware.pte import (
     UFFD_WP,
     ZERO_PFN,
     is_migration_entry,
+    is_swap_entry,
     mk_pte,
     pte_pfn,
     pte_protnone,
@@ -53,11 +57,13 @@ from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_start,
 )
 from emulator.kernel.mmzone import FAST_NODE
-from emulator.kernel.mprotect import can_change_pte_writable
+from emulator.kernel.mprotect import can_change_pte_writable, vma_wants_writenotify
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu, folio_lock, tlb_flush_pending_word
 from emulator.kernel.pgtable_generic import ptep_clear_flush
+from emulator.kernel.swap_state import SWAP_FILE
 from emulator.kernel.tlb import flush_tlb_mm_range
+from emulator.memory.folios import PG_KSM
 from emulator.memory.page_table import VM_SHARED, VM_UFFD_WP, VM_WRITE, Vma
 
 ANONYMOUS = 0
@@ -90,6 +96,8 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
     if pte == 0:
         if not await do_huge_pmd_anonymous_page(cpu, mm, vpn, write, vma):
             await do_no_page(cpu, mm, vpn, write, vma)
+    elif is_swap_entry(pte):
+        await do_swap_page(cpu, mm, vpn, pte, write)
     elif is_migration_entry(pte):
         # migration_entry_wait
         await WaitPte(mm, vpn, pte)
@@ -151,7 +159,9 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
             await cpu.policy.mapped_writable(cpu, pfn)
             await _map(mm, vpn, pfn, writable)
         else:
-            await _map(mm, vpn, pfn, PRESENT | ACCESSED)
+            # vm_page_prot
+            at_once = vma.flags & VM_SHARED and vma.flags & VM_WRITE and not vma_wants_writenotify(vma)
+            await _map(mm, vpn, pfn, PRESENT | ACCESSED | (RW if at_once else 0))
         await Unlock(lock)
     else:
         copy = await alloc_pages(cpu, 0)
@@ -159,6 +169,35 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
         await LruAdd(copy, False)
         await FolioPut(pfn)
         await _map(mm, vpn, copy, writable | EXCLUSIVE)
+
+
+async def do_swap_page(cpu: PerCpu, mm: int, vpn: int, pte: int, write: bool) -> None:
+    """do_swap_page: read the page in again; nothing is flushed for it.
+
+    What fork has shared is copied by the next fault, if this one writes.
+    """
+    slot = pte_pfn(pte)
+    pfn = await alloc_pages(cpu, 0)
+    present = await FilemapAdd(SWAP_FILE, slot, pfn)
+    if present >= 0:
+        # Somebody else is reading it in.
+        await FolioPut(pfn)
+        pfn = present
+    else:
+        cpu.count("pswpin")
+        await LruAdd(pfn, False)
+    flags = PRESENT | ACCESSED | pte & (EXCLUSIVE | UFFD_WP)
+    if write and flags & (EXCLUSIVE | UFFD_WP) == EXCLUSIVE:
+        flags |= RW | DIRTY
+    lock = ptl(mm, vpn)
+    _, seen = await Series((Lock(lock), GetPte(mm, vpn)))
+    if seen == pte:
+        await XchgPte(mm, vpn, mk_pte(pfn, flags))
+    else:
+        await FolioPut(pfn)
+    await Unlock(lock)
+    # should_try_to_free_swap, unless somebody uses it there: the mapping's reference and the cache's.
+    await FilemapRemove(SWAP_FILE, slot, pfn, 2)
 
 
 async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:
@@ -198,7 +237,10 @@ async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None
         return
     await cpu.policy.before_writable(cpu, pfn)
     anonymous = vma.file == ANONYMOUS or pte & EXCLUSIVE
-    if vma.flags & VM_SHARED or pte & EXCLUSIVE or (anonymous and await FolioRefcount(pfn) == 1):
+    reuse = vma.flags & VM_SHARED or pte & EXCLUSIVE or (anonymous and await FolioRefcount(pfn) == 1)
+    if reuse and cpu.parameters.ksm and await FolioTestFlag(pfn, PG_KSM):
+        reuse = False
+    if reuse:
         # wp_page_reuse: more rights need no flush; a CPU with the old entry faults and finds the new.
         await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED)
         await Unlock(lock)
@@ -207,12 +249,12 @@ async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None
     await wp_page_copy(cpu, mm, vpn, pte)
 
 
-async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
+async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int, unshare: bool = False) -> None:
     """wp_page_copy: a private copy takes the page's place; no CPU may read the old page after that.
 
     Of the zero page that is a page of zeros. Else the caller's reference on the old folio, which goes here,
     keeps it from being moved or freed while it is copied. Whether it still is the page is seen under the lock
-    (pte_same).
+    (pte_same). Who only `unshare`s does not write: the copy stays read-only.
     """
     old = pte_pfn(pte)
     copy = await alloc_pages(cpu, 0)
@@ -220,17 +262,19 @@ async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
     await LruAdd(copy, False)
     if cpu.parameters.guests:
         await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + 1)
-        await _replace_by_copy(cpu, mm, vpn, pte, copy)
+        await _replace_by_copy(cpu, mm, vpn, pte, copy, unshare)
         await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + 1)
     else:
-        await _replace_by_copy(cpu, mm, vpn, pte, copy)
+        await _replace_by_copy(cpu, mm, vpn, pte, copy, unshare)
 
 
-async def _replace_by_copy(cpu: PerCpu, mm: int, vpn: int, pte: int, copy: int) -> None:
+async def _replace_by_copy(
+    cpu: PerCpu, mm: int, vpn: int, pte: int, copy: int, unshare: bool
+) -> None:
     old = pte_pfn(pte)
     lock = ptl(mm, vpn)
     _, seen, found = await Series((Lock(lock), GetPte(mm, vpn), FindVma(mm, vpn)))
-    if seen != pte or not found or not Vma(*found).flags & VM_WRITE:
+    if seen != pte or not found or not (unshare or Vma(*found).flags & VM_WRITE):
         await Unlock(lock)
         await FolioPut(copy)
         if old != ZERO_PFN:
@@ -238,7 +282,8 @@ async def _replace_by_copy(cpu: PerCpu, mm: int, vpn: int, pte: int, copy: int) 
         return
     # Everybody must miss before the copy can be written.
     await ptep_clear_flush(cpu, mm, vpn)
-    await SetPte(mm, vpn, mk_pte(copy, PRESENT | ACCESSED | RW | DIRTY | EXCLUSIVE))
+    flags = PRESENT | ACCESSED | EXCLUSIVE | (0 if unshare else RW | DIRTY)
+    await SetPte(mm, vpn, mk_pte(copy, flags))
     await Unlock(lock)
     cpu.count("pgcow")
     if old != ZERO_PFN:
@@ -276,7 +321,7 @@ async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> No
         await CmpxchgPte(mm, vpn, pte, pte & ~PROTNONE | PRESENT | ACCESSED)
         return
     restored = pte & ~PROTNONE | PRESENT | ACCESSED
-    if not vma.flags & VM_SHARED and can_change_pte_writable(vma.flags, restored):
+    if not vma.flags & VM_SHARED and can_change_pte_writable(vma, vma.flags, restored):
         await cpu.policy.mapped_writable(cpu, pfn)
         restored |= RW
         cpu.count("numa_writable")

@@ -30,7 +30,7 @@ from emulator.hardware.operations import (
     VmaRemove,
     ZapPte,
 )
-from emulator.hardware.pte import EXCLUSIVE, PSE, ZERO_PFN, pte_dirty, pte_pfn, pte_present, ptl
+from emulator.hardware.pte import EXCLUSIVE, PMD_ORDER, PSE, ZERO_PFN, pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.huge_memory import split_huge_pmd
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
@@ -208,6 +208,8 @@ async def zap_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int, pmd: int) -> int:
         await PutTable(table)
     if not pte_present(pmd):
         return 0
+    if pte_pfn(pmd) == ZERO_PFN:
+        return pages
     tlb.folios.append(pte_pfn(pmd))
     if len(tlb.folios) == MAX_GATHER_PAGES:
         await tlb_flush_mmu(cpu, tlb)
@@ -333,13 +335,18 @@ async def tlb_table_flush(cpu: PerCpu, tlb: MmuGather) -> None:
     tlb.tables.clear()
 
 
-async def free_pgtables(cpu: PerCpu, tlb: MmuGather, start: int, end: int) -> None:
+async def free_pgtables(
+    cpu: PerCpu, tlb: MmuGather, start: int, end: int, moved: frozenset[int] = frozenset()
+) -> None:
     """free_pgtables over pages [start, end), which are in no area any more: what nobody else uses goes.
 
     As by pte_free_tlb and those above it: the first page of what the table maps joins the range, which makes
     it long where the table is a large one.
     """
     for first, order, pmd in await FreePgtables(tlb.mm, start, end):
+        if first in moved and order == PMD_ORDER:
+            # move_normal_pmd has taken it away.
+            continue
         tlb.adjust_range(first, 1, 1 << order)
         tlb.freed_tables = True
         if pmd:

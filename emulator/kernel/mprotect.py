@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from emulator.hardware.operations import (
     CmpxchgPte,
     FindVma,
+    FolioRmap,
+    FolioTestFlag,
     FolioXchgAccessTime,
+    Load,
     Lock,
     MappedRange,
     PmdRange,
@@ -28,6 +31,7 @@ from emulator.hardware.pte import (
     PSE,
     RW,
     UFFD_WP,
+    ZERO_PFN,
     is_migration_entry,
     pte_pages,
     pte_pfn,
@@ -37,9 +41,10 @@ from emulator.hardware.pte import (
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mmzone import FAST_NODE
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.percpu import PerCpu, mm_users_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
-from emulator.memory.page_table import VM_ACCESS_FLAGS, VM_READ, VM_SHARED, VM_WRITE, Vma
+from emulator.memory.folios import PG_DIRTY
+from emulator.memory.page_table import VM_ACCESS_FLAGS, VM_EXEC, VM_READ, VM_SHARED, VM_UFFD_WP, VM_WRITE, Vma
 
 # uapi/asm-generic/mman-common.h. Flags of an area have the same bits (calc_vm_prot_bits).
 PROT_NONE = 0
@@ -64,6 +69,8 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     goes: after migration such a page comes back read-only. A PMD is one entry, and its pages count.
     """
     nid = cpu.parameters.nid
+    normal = cpu.parameters.numa_balancing_normal
+    left_alone = await _local_node(cpu, mm, start) if normal else -1
     # change_pmd_range, for a part of a huge page.
     await split_huge_pmd_if_needed(cpu, mm, start)
     await split_huge_pmd_if_needed(cpu, mm, end)
@@ -73,9 +80,19 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     pages = huge = 0
     for first, pmd in await PmdRange(mm, start, end):
         lock, mapped = await pte_offset_map_lock(cpu, mm, first, pmd, start, end)
-        marked = [
-            (vpn, entry) for vpn, entry in mapped if entry & PRESENT and nid(pte_pfn(entry)) != FAST_NODE
-        ]
+        if normal:
+            # change_huge_pmd does not ask how many threads there are.
+            marked = [
+                (vpn, entry)
+                for vpn, entry in mapped
+                if entry & PRESENT
+                and (entry & PSE or nid(pte_pfn(entry)) != left_alone)
+                and not await _prot_numa_skip(cpu, mm, vpn, entry)
+            ]
+        else:
+            marked = [
+                (vpn, entry) for vpn, entry in mapped if entry & PRESENT and nid(pte_pfn(entry)) != FAST_NODE
+            ]
         if marked and cpu.parameters.numa_scan_pages:
             # folio_use_access_time: when a page was made inaccessible says how hot it is at the next access.
             await FolioXchgAccessTime(tuple([pte_pfn(entry) for _, entry in marked]), cpu.now)
@@ -125,19 +142,59 @@ async def pte_offset_map_lock(
     return lock, mapped
 
 
+async def _local_node(cpu: PerCpu, mm: int, vpn: int) -> int:
+    """change_pte_range's target_node: a single thread's private pages stay as they are on its own node.
+
+    -1 if all are meant.
+    """
+    found = await FindVma(mm, vpn)
+    private = bool(found) and not Vma(*found).flags & VM_SHARED
+    return FAST_NODE if private and await Load(mm_users_word(mm)) == 1 else -1
+
+
+async def _prot_numa_skip(cpu: PerCpu, mm: int, vpn: int, entry: int) -> bool:
+    """What change_pte_range leaves out: the zero page, a shared copy-on-write page, a dirty one of a file."""
+    pfn = pte_pfn(entry)
+    found = await FindVma(mm, vpn)
+    if pfn == ZERO_PFN or not found:
+        return True
+    vma = Vma(*found)
+    if not vma.flags & VM_SHARED:
+        return len(await FolioRmap(pfn)) > 1
+    if vma.file < 0:
+        return not cpu.parameters.numa_scans_shmem
+    return vma.file > 0 and bool(await FolioTestFlag(pfn, PG_DIRTY))
+
+
 def protnone(entry: int) -> int:
     """pte_modify(entry, PAGE_NONE)."""
     return entry & ~(PRESENT | RW) | PROTNONE
 
 
-def can_change_pte_writable(flags: int, entry: int) -> bool:
-    """can_change_pte_writable: a private page that is exclusive, or a shared one that is dirty already.
+def vma_wants_writenotify(vma: Vma) -> bool:
+    """vma_wants_writenotify (mm/mmap.c): the first write to a clean page of a shared area has to fault.
 
-    Everything else stays read-only, and the first write faults.
+    Shmem has nothing to write back, so nobody asks for it there.
+    """
+    return vma.file > 0 or vma.flags & VM_UFFD_WP != 0
+
+
+def can_change_pte_writable(vma: Vma, flags: int, entry: int) -> bool:
+    """can_change_pte_writable of an entry in an area that has `flags` now: a private page that is exclusive,
+    or a shared one that is dirty already.
+
+    Everything else stays read-only, and the first write faults, if it has to.
     """
     if not flags & VM_WRITE or entry & UFFD_WP:
         return False
-    return entry & DIRTY != 0 if flags & VM_SHARED else entry & EXCLUSIVE != 0
+    if not flags & VM_SHARED:
+        return entry & EXCLUSIVE != 0
+    return entry & DIRTY != 0 or not vma_wants_writenotify(vma)
+
+
+def upgrades(cpu: PerCpu, entry: int) -> bool:
+    """Whether mprotect makes an entry writable that might be: before v6.2 no PMD, and no clean one."""
+    return not cpu.parameters.mprotect_needs_dirty or entry & (DIRTY | PSE) == DIRTY
 
 
 def pte_needs_flush(old: int, new: int) -> bool:
@@ -154,8 +211,8 @@ def pte_needs_flush(old: int, new: int) -> bool:
     return old & ~new & (PRESENT | DIRTY) != 0 or (old ^ new) & RW != 0
 
 
-async def change_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: int, flags: int) -> None:
-    """change_pte_range, change_huge_pmd: give every entry of pages [start, end) the area's protection.
+async def change_pte_range(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end: int, flags: int) -> None:
+    """change_pte_range, change_huge_pmd: give every entry of pages [start, end) the area's new `flags`.
 
     Table by table, each under its lock. A writable migration entry becomes readable, so its page comes back
     read-only; nothing is flushed for it. (The kernel asks the area whether a page that comes back is
@@ -179,7 +236,7 @@ async def change_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: int, fl
                     # pte_modify: a NUMA hint is lost with the protection that it was made of.
                     new = old & ~(RW | PRESENT | PROTNONE | NOACCESS)
                     new |= PRESENT if accessible else PROTNONE | NOACCESS
-                    if can_change_pte_writable(flags, new):
+                    if can_change_pte_writable(vma, flags, new) and upgrades(cpu, new):
                         await cpu.policy.mapped_writable(cpu, pte_pfn(old))
                         new |= RW
                 elif is_migration_entry(old):
@@ -188,7 +245,7 @@ async def change_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: int, fl
                 if seen == old:
                     break
                 old = seen  # a walker has set a bit
-            if pte_needs_flush(old, new):
+            if pte_needs_flush(old, new) or (old & PRESENT and (vma.flags ^ flags) & VM_EXEC):
                 pages = pte_pages(old, cpu.parameters.hpage_order)
                 tlb.adjust_range(vpn, pages, pages)
         await Unlock(lock)
@@ -202,7 +259,7 @@ async def mprotect_fixup(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end:
         await split_huge_pmd_if_needed(cpu, tlb.mm, start)
         await split_huge_pmd_if_needed(cpu, tlb.mm, end)
         await VmaProtect(tlb.mm, start, end, flags)
-        await change_pte_range(cpu, tlb, start, end, flags)
+        await change_pte_range(cpu, tlb, vma, start, end, flags)
 
 
 async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int) -> bool:

@@ -34,25 +34,32 @@ from emulator.memory.page_table import VM_ACCESS_FLAGS, Vma
 from emulator.memory.table_pages import pmd_of, table_of
 
 
-async def mremap_to(cpu: PerCpu, mm: int, old: int, new: int, pages: int) -> bool:
-    """mremap with MREMAP_MAYMOVE | MREMAP_FIXED and one size: pages from `old` on move to `new`.
+async def mremap_to(
+    cpu: PerCpu, mm: int, old: int, new: int, pages: int, new_pages: int = 0, dontunmap: bool = False
+) -> bool:
+    """mremap with MREMAP_MAYMOVE | MREMAP_FIXED: pages from `old` on move to `new`, where the area has as
+    many, or `new_pages`.
 
-    What was at `new` is gone. False (-EINVAL, -EFAULT) if the two overlap, or no single area holds the old
-    range.
+    What was at `new` is gone, and so are pages that are too many. With `dontunmap` the old area stays, with
+    no pages in it. False (-EINVAL, -EFAULT) if the two overlap, or no single area holds the old range.
     """
-    if abs(old - new) < pages:
+    new_pages = new_pages or pages
+    if old < new + new_pages and new < old + pages:
         return False
     await Lock(mmap_lock(mm))
-    await do_vmi_munmap(cpu, mm, new, new + pages)
+    await do_vmi_munmap(cpu, mm, new, new + new_pages)
+    if new_pages < pages:
+        await do_vmi_munmap(cpu, mm, old + new_pages, old + pages)
+        pages = new_pages
     found = await FindVma(mm, old)
     fits = bool(found) and Vma(*found).end >= old + pages
     if fits:
-        await move_vma(cpu, mm, Vma(*found).part(old, old + pages), new)
+        await move_vma(cpu, mm, Vma(*found).part(old, old + pages), new, new_pages, dontunmap)
     await Unlock(mmap_lock(mm))
     return fits
 
 
-async def move_vma(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
+async def move_vma(cpu: PerCpu, mm: int, vma: Vma, new: int, new_pages: int, dontunmap: bool) -> None:
     """move_vma: the area and its pages to `new`, then what is left of the page tables.
 
     Both areas are locked until the pages have moved, and faults wait. Here, where faults do not take that
@@ -62,20 +69,23 @@ async def move_vma(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
     # __split_vma
     await split_huge_pmd_if_needed(cpu, mm, vma.start)
     await split_huge_pmd_if_needed(cpu, mm, end)
-    moved = vma._replace(start=new, end=new + end - vma.start)
+    moved = vma._replace(start=new, end=new + new_pages)
     await VmaRemove(mm, vma.start, end)
     await VmaInsert(mm, *moved._replace(flags=vma.flags & ~VM_ACCESS_FLAGS))
-    await move_page_tables(cpu, mm, vma, new)
+    tables = await move_page_tables(cpu, mm, vma, new)
     await VmaProtect(mm, moved.start, moved.end, moved.flags)
+    if dontunmap:
+        await VmaInsert(mm, *vma)
+        return
     # do_vmi_munmap of the old range, where nothing is mapped any more.
     tlb = await tlb_gather_mmu(mm)
-    await free_pgtables(cpu, tlb, vma.start, end)
+    await free_pgtables(cpu, tlb, vma.start, end, tables)
     await tlb_finish_mmu(cpu, tlb)
 
 
-async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
+async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> frozenset[int]:
     """move_page_tables: all that is mapped in the area, as much at a time as lies in one page table on both
-    sides.
+    sides. Answers the first pages of what whole tables mapped that have gone to the new address.
 
     Where that is a whole one, the kernel moves the table (move_normal_pmd), with a flush of the same range.
     Where tables are no things here, its entries move one by one, and as nobody may use either address
@@ -95,10 +105,14 @@ async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
         for first, pmd in await PmdRange(mm, vma.start, vma.end):
             if pmd:
                 await split_huge_pmd(cpu, mm, first)
+    tables = []
     for start, end in _extents(vma, new):
+        if end - start == 1 << PMD_ORDER and not await PmdRange(mm, start + by, end + by):
+            tables.append(start)
         await move_ptes(cpu, mm, start, end, by)
     if vma.file:
         await Unlock(lock)
+    return frozenset(tables)
 
 
 def _extents(vma: Vma, new: int) -> Iterator[tuple[int, int]]:

@@ -26,6 +26,7 @@ from emulator.hardware.operations import (
 from emulator.hardware.pte import pte_accessible, pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.percpu import PerCpu, cpumask_word, folio_lock
 from emulator.kernel.rmap import set_tlb_ubc_flush_pending, try_to_unmap, try_to_unmap_flush
+from emulator.kernel.swap_state import swap_out
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE
 
@@ -44,7 +45,7 @@ async def pageout(cpu: PerCpu, pfn: int, file: int, pgoff: int) -> None:
 async def shrink_file_folios(cpu: PerCpu, folios: list[int], writes: bool = True) -> list[int]:
     """shrink_folio_list of isolated folios that nobody has used lately; those that stay, still isolated.
 
-    Anonymous folios stay, as there is no swap, but for those of MADV_FREE that were not written since. Who
+    Anonymous folios stay where there is no swap, but for those of MADV_FREE that were not written since. Who
     `writes` is kswapd when it meets dirty folios a second time (PG_reclaim); others leave them to the flusher
     threads, unmapped.
     """
@@ -56,7 +57,8 @@ async def shrink_file_folios(cpu: PerCpu, folios: list[int], writes: bool = True
             file, pgoff = slot
             gone = await _pageout_locked(cpu, pfn, file, pgoff, writes)
         else:
-            gone = await discard_lazyfree(cpu, pfn)
+            lazyfree = await FolioTestFlag(pfn, PG_LAZYFREE)
+            gone = await (discard_lazyfree(cpu, pfn) if lazyfree else _swap_out(cpu, pfn))
         if not gone:
             kept.append(pfn)
             continue
@@ -65,6 +67,10 @@ async def shrink_file_folios(cpu: PerCpu, folios: list[int], writes: bool = True
             await flush_and_free(cpu, freed)
     await flush_and_free(cpu, freed)
     return kept
+
+
+async def _swap_out(cpu: PerCpu, pfn: int) -> bool:
+    return cpu.parameters.swap and await swap_out(cpu, pfn)
 
 
 async def flush_and_free(cpu: PerCpu, folios: list[int]) -> None:
@@ -81,8 +87,6 @@ async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
 
     Its content goes with it. If it was written since, or somebody uses it, it stays an ordinary one.
     """
-    if not await FolioTestFlag(pfn, PG_LAZYFREE):
-        return False
     for mm, vpn in await FolioRmap(pfn):
         lock = ptl(mm, vpn)
         _, mask, entry = await Series((Lock(lock), Load(cpumask_word(mm)), GetPte(mm, vpn)))
@@ -114,8 +118,12 @@ async def _pageout_locked(cpu: PerCpu, pfn: int, file: int, pgoff: int, writes: 
     gone = False
     # What is still mapped, somebody is about to flush for (nr_unmap_fail): another time.
     if slot == (file, pgoff) and await try_to_unmap(cpu, pfn):
-        if writes and await FolioTestFlag(pfn, PG_DIRTY):
+        if (writes or file < 0) and await FolioTestFlag(pfn, PG_DIRTY):
             await cpu.policy.flush_before_io(cpu)
+            if file < 0:
+                # shmem_writepage: to swap; without any it is kept (AOP_WRITEPAGE_ACTIVATE).
+                await Unlock(lock)
+                return False
             await pageout(cpu, pfn, file, pgoff)
         # __remove_mapping: unless somebody has taken a reference or made it dirty again.
         gone = await FilemapRemove(file, pgoff, pfn, FREEZABLE)

@@ -45,6 +45,11 @@ def tlb_flush_batched_word(mm: int) -> str:
     return f"tlb_flush_batched.{mm}"
 
 
+def mm_users_word(mm: int) -> str:
+    """mm->mm_users: how many threads an mm has; counted where NUMA balancing asks for it."""
+    return f"mm_users.{mm}"
+
+
 def folio_lock(file: int, pgoff: int) -> str:
     """folio_lock of the folio in this page-cache slot: faults, truncation and reclaim exclude each other by
     it.
@@ -89,7 +94,14 @@ class KernelParameters:
     move. With `pageout_clears_young` MADV_PAGEOUT clears accessed bits first. Reclaim flushes for and frees
     `reclaim_free_batch` folios at once, 0 for all of its list. Without `rotation_costs` what it looks at in
     vain does not count when it chooses between kinds of pages. Without `uffd_gives_write_back` userfaultfd
-    leaves entries read-only that it protects no more. `version` names the kernel whose ways
+    leaves entries read-only that it protects no more. With `split_maps_zeropage` pages of a split huge one
+    that are all zeroes are the zero page from then on. Without `split_keeps_dirty` the small entries that a
+    PMD is split into are clean. With `mprotect_needs_dirty` no more than dirty entries of small pages become
+    writable at once, the others by a fault. With `punch_hole_writes` ext4 writes dirty pages out before it
+    makes a hole. Without `numa_scans_shmem` the scanner leaves tmpfs alone. With `swap` there is a device to
+    swap to. With `ksm` somebody merges pages, which who writes asks for. With `numa_balancing_normal`
+    (NUMA_BALANCING_NORMAL) hints are for pages of every node, not only for those outside the top tier.
+    `version` names the kernel whose ways
     these are (`emulator.kernel.versions`). With `lazy_mm_cpumask` a CPU stays in the mask of an mm that it
     has left, and who flushes looks what it runs (should_flush_tlb). Without `pcid` there is one address-space
     number, and every switch to another mm drops everything. With `walker_caches` page-table pages are things
@@ -131,6 +143,14 @@ class KernelParameters:
     rotation_costs: bool = True
     uffd_gives_write_back: bool = True
     lazy_mm_cpumask: bool = False
+    split_maps_zeropage: bool = False
+    split_keeps_dirty: bool = True
+    mprotect_needs_dirty: bool = False
+    punch_hole_writes: bool = False
+    numa_scans_shmem: bool = True
+    swap: bool = False
+    ksm: bool = False
+    numa_balancing_normal: bool = False
     version: str = DEFAULT
     pcid: bool = True
     walker_caches: bool = False

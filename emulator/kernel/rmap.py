@@ -184,9 +184,9 @@ async def try_to_migrate_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, split: bo
     return old
 
 
-async def try_to_unmap(cpu: PerCpu, pfn: int) -> bool:
+async def try_to_unmap(cpu: PerCpu, pfn: int, to: int = 0) -> bool:
     """try_to_unmap of a folio in the page cache, with TTU_BATCH_FLUSH; whether it is mapped nowhere after
-    that.
+    that. Anonymous pages leave entries that say where they go `to`.
 
     It may still be: munmap keeps the reverse mapping of a dirty page until it has flushed (zap_pte_range).
     """
@@ -194,13 +194,13 @@ async def try_to_unmap(cpu: PerCpu, pfn: int) -> bool:
     for mm, vpn in mappings:
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + 1)
-        await try_to_unmap_one(cpu, mm, vpn, pfn)
+        await try_to_unmap_one(cpu, mm, vpn, pfn, to)
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + 1)
     return not mappings or not await FolioRmap(pfn)
 
 
-async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
+async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, to: int) -> None:
     """try_to_unmap_one: clear one mapping of the folio, if it is one, under its page-table lock.
 
     What the entry knew of being written goes to the folio. As in try_to_migrate_one the flush is put off
@@ -215,7 +215,7 @@ async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
         await Unlock(lock)
         return
     # Walkers may still set bits: what counts is what was there when it was cleared.
-    entry = await XchgPte(mm, vpn, 0)
+    entry = await XchgPte(mm, vpn, to | entry & (EXCLUSIVE | UFFD_WP) if to else 0)
     if mask & ~cpu.bit:
         await set_tlb_ubc_flush_pending(cpu, mm, entry)
     elif pte_accessible(entry):

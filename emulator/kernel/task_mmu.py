@@ -9,13 +9,17 @@ from emulator.hardware.operations import (
     AtomicAdd,
     CmpxchgPte,
     FolioClearFlag,
+    GetPte,
     Lock,
     MappedRange,
+    PmdRange,
     Series,
+    SetPte,
     TestAndClearYoung,
     Unlock,
 )
-from emulator.hardware.pte import RW, ZERO_PFN, page_tables, pte_pfn, pte_present, ptl
+from emulator.hardware.pte import RW, ZERO_PFN, pte_huge, pte_pfn, pte_present, ptl
+from emulator.kernel.huge_memory import pmdp_invalidate
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
 from emulator.kernel.tlb import TLB_FLUSH_ALL
@@ -35,12 +39,28 @@ async def clear_refs_write(cpu: PerCpu, mm: int, start: int, end: int, what: int
     await Lock(mmap_lock(mm))
     if what == CLEAR_REFS_SOFT_DIRTY:
         await AtomicAdd(tlb_flush_pending_word(mm), 1)
-    for first, last in page_tables(start, end):
-        await clear_refs_pte_range(mm, first, last, what)
+    for first, pmd in await PmdRange(mm, start, end):
+        last = first + cpu.parameters.table_pages
+        if pmd and start <= first and last <= end:
+            await clear_refs_huge_pmd(cpu, mm, first, what)
+        else:
+            await clear_refs_pte_range(mm, max(first, start), min(last, end), what)
     if what == CLEAR_REFS_SOFT_DIRTY:
         await cpu.policy.flush_changed(cpu, mm, 0, TLB_FLUSH_ALL, 1, True)
         await AtomicAdd(tlb_flush_pending_word(mm), -1)
     await Unlock(mmap_lock(mm))
+
+
+async def clear_refs_huge_pmd(cpu: PerCpu, mm: int, vpn: int, what: int) -> None:
+    """The same of a PMD (clear_soft_dirty_pmd): it is invalid, and flushed for, before it comes back."""
+    lock = ptl(mm, vpn)
+    _, pmd = await Series((Lock(lock), GetPte(mm, vpn)))
+    if pte_huge(pmd) and pte_present(pmd):
+        if what == CLEAR_REFS_SOFT_DIRTY:
+            await SetPte(mm, vpn, await pmdp_invalidate(cpu, mm, vpn, pmd) & ~RW)
+        elif pte_pfn(pmd) != ZERO_PFN:
+            await Series((TestAndClearYoung(mm, vpn), FolioClearFlag(pte_pfn(pmd), PG_REFERENCED)))
+    await Unlock(lock)
 
 
 async def clear_refs_pte_range(mm: int, start: int, end: int, what: int) -> None:

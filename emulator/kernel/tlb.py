@@ -49,7 +49,7 @@ ON_FLUSH_BATCH: Final = "arch_tlbbatch_flush"
 ON_FLUSHED: Final = "flush_tlb_func"
 FLUSHED_ALL: Final = -1
 LEFT_LAZY: Final = -2
-FLUSHED_NOTHING: Final = 0
+FLUSHED_NOTHING: Final = -3
 
 
 class FlushTlbInfo(NamedTuple):

@@ -26,6 +26,7 @@ from emulator.kernel.mmu_gather import (
 )
 from emulator.kernel.percpu import PerCpu, folio_lock
 from emulator.kernel.rmap import flush_tlb_batched_pending
+from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.memory.page_table import VM_SHARED, Vma
 
 # address_space->i_mmap: where files are mapped, as (mm, page that the file's first page is or would be at).
@@ -48,6 +49,13 @@ async def truncate_pagecache_range(cpu: PerCpu, file: int, i_mmap: Mappings, sta
     """truncate_pagecache_range: punch a hole of pages [start, end); how many it had. Copies stay."""
     await unmap_mapping_range(cpu, file, i_mmap, start, end, False)
     return await truncate_inode_pages(cpu, file, i_mmap, start, end)
+
+
+async def ext4_punch_hole(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
+    """ext4_punch_hole (fs/ext4/inode.c), or that of tmpfs (shmem_fallocate), for MADV_REMOVE as well."""
+    if cpu.parameters.punch_hole_writes and file > 0:
+        await filemap_write_and_wait_range(cpu, file, start, end)
+    return await truncate_pagecache_range(cpu, file, i_mmap, start, end)
 
 
 async def unmap_mapping_range(

@@ -11,8 +11,7 @@ from emulator.hardware.operations import (
     DownRead,
     FindVma,
     Lock,
-    MappedRange,
-    Series,
+    PmdRange,
     Unlock,
     UpRead,
     VmaProtect,
@@ -21,17 +20,15 @@ from emulator.hardware.pte import (
     MIGRATION_WRITE,
     RW,
     UFFD_WP,
-    page_tables,
-    pte_huge,
+    pte_pages,
     pte_pfn,
     pte_present,
-    ptl,
 )
+from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
-from emulator.kernel.mprotect import can_change_pte_writable, mmap_lock, pte_needs_flush
+from emulator.kernel.mprotect import can_change_pte_writable, mmap_lock, pte_needs_flush, pte_offset_map_lock
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.rmap import flush_tlb_batched_pending
-from emulator.memory.page_table import VM_UFFD_WP, HugePageSplit, Vma
+from emulator.memory.page_table import VM_UFFD_WP, Vma
 
 
 async def userfaultfd_register(cpu: PerCpu, mm: int, start: int, end: int) -> bool:
@@ -41,6 +38,19 @@ async def userfaultfd_register(cpu: PerCpu, mm: int, start: int, end: int) -> bo
     fits = bool(found) and Vma(*found).end >= end
     if fits:
         await VmaProtect(mm, start, end, Vma(*found).flags | VM_UFFD_WP)
+    await Unlock(mmap_lock(mm))
+    return fits
+
+
+async def userfaultfd_unregister(cpu: PerCpu, mm: int, start: int, end: int) -> bool:
+    """UFFDIO_UNREGISTER of pages [start, end) of one area: protected no more; false if there is none."""
+    await Lock(mmap_lock(mm))
+    found = await FindVma(mm, start)
+    fits = bool(found) and Vma(*found).end >= end
+    if fits:
+        vma = Vma(*found)
+        await uffd_wp_range(cpu, mm, vma.part(start, end), False)
+        await VmaProtect(mm, start, end, vma.flags & ~VM_UFFD_WP)
     await Unlock(mmap_lock(mm))
     return fits
 
@@ -64,35 +74,33 @@ async def mwriteprotect_range(cpu: PerCpu, mm: int, start: int, end: int, enable
 
 
 async def uffd_wp_range(cpu: PerCpu, mm: int, vma: Vma, enable_wp: bool) -> None:
-    """uffd_wp_range: all of an area, or of a part of one."""
+    """uffd_wp_range: all of an area, or of a part of one. A huge page of which a part is meant is split."""
     tlb = await tlb_gather_mmu(mm)
-    for start, end in page_tables(vma.start, vma.end):
-        await _change_pte_range(cpu, tlb, start, end, vma.flags, enable_wp)
+    for border in (vma.start, vma.end):
+        await split_huge_pmd_if_needed(cpu, mm, border)
+    for first, pmd in await PmdRange(mm, vma.start, vma.end):
+        await _change_pte_range(cpu, tlb, vma, first, pmd, enable_wp)
     await tlb_finish_mmu(cpu, tlb)
 
 
 async def _change_pte_range(
-    cpu: PerCpu, tlb: MmuGather, start: int, end: int, flags: int, enable_wp: bool
+    cpu: PerCpu, tlb: MmuGather, vma: Vma, first: int, pmd: int, enable_wp: bool
 ) -> None:
-    """change_pte_range with MM_CP_UFFD_WP or MM_CP_UFFD_WP_RESOLVE: one page table, under its lock."""
-    mm = tlb.mm
-    lock = ptl(mm, start)
-    _, mapped = await Series((Lock(lock), MappedRange(mm, start, end)))
-    await flush_tlb_batched_pending(cpu, mm)
+    """change_pte_range, change_huge_pmd with MM_CP_UFFD_WP or MM_CP_UFFD_WP_RESOLVE: one page table, under
+    its lock."""
+    lock, mapped = await pte_offset_map_lock(cpu, tlb.mm, first, pmd, vma.start, vma.end)
     for vpn, entry in mapped:
-        if pte_huge(entry):
-            raise HugePageSplit(f"write-protection of the huge page at {vpn:#x} of mm {mm}: left out")
         if enable_wp or entry & UFFD_WP:
-            await _change_pte(cpu, tlb, vpn, entry, flags, enable_wp)
+            await _change_pte(cpu, tlb, vma, vpn, entry, enable_wp)
     await Unlock(lock)
 
 
-async def _change_pte(cpu: PerCpu, tlb: MmuGather, vpn: int, entry: int, flags: int, enable_wp: bool) -> None:
+async def _change_pte(cpu: PerCpu, tlb: MmuGather, vma: Vma, vpn: int, entry: int, enable_wp: bool) -> None:
     old = entry
     while True:
         new = old & ~(RW if pte_present(old) else MIGRATION_WRITE) | UFFD_WP if enable_wp else old & ~UFFD_WP
         writable = cpu.parameters.uffd_gives_write_back and not enable_wp and pte_present(old)
-        if writable and can_change_pte_writable(flags, new):
+        if writable and can_change_pte_writable(vma, vma.flags, new):
             await cpu.policy.mapped_writable(cpu, pte_pfn(old))
             new |= RW
         seen = await CmpxchgPte(tlb.mm, vpn, old, new)
@@ -101,4 +109,5 @@ async def _change_pte(cpu: PerCpu, tlb: MmuGather, vpn: int, entry: int, flags: 
         # A walker has set a bit.
         old = seen
     if pte_needs_flush(old, new):
-        tlb.adjust_range(vpn, 1, 1)
+        pages = pte_pages(old, cpu.parameters.hpage_order)
+        tlb.adjust_range(vpn, pages, pages)

@@ -19,6 +19,14 @@ VERSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
         # v6.3 (David Hildenbrand: rely on vma->vm_page_prot in uffd_wp_range): what is given back of private
         # memory is writable at once, which asks for a flush.
         "uffd_gives_write_back": False,
+        # v6.2 (Nadav Amit, David Hildenbrand): clean exclusive pages become writable at once, and huge ones.
+        "mprotect_needs_dirty": True,
+        # v6.1, 624a2c94f5b7: the entries that a PMD is split into are clean, their folio is dirty.
+        "split_keeps_dirty": False,
+        # ext4_punch_hole calls filemap_write_and_wait_range while a page is tagged dirty.
+        "punch_hole_writes": True,
+        # vma_policy_mof: shmem has a get_policy, and no policy of its own.
+        "numa_scans_shmem": False,
     },
     "6.6": {},
     "6.12": {
@@ -28,6 +36,8 @@ VERSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
         "numa_hints_page_cache": True,
         # v6.10, bc2ff4cbc329: shrink_folio_list frees by folio_batch (PAGEVEC_SIZE), each after a flush.
         "reclaim_free_batch": 31,
+        # v6.12, b1f202060afe: remap_page with RMP_USE_SHARED_ZEROPAGE.
+        "split_maps_zeropage": True,
     },
     # As 6.12, and x86 as it has been since v6.14, with the fixes up to v6.18.
     "6.18": {

@@ -35,6 +35,9 @@ async def filemap_write_and_wait_range(cpu: PerCpu, file: int, start: int, end: 
     msync(MS_SYNC), fsync and the flusher threads come to this. I/O is one step (no PG_writeback), and every
     cached page is looked at: which of them are dirty the kernel's tags say.
     """
+    if file < 0:
+        # mapping_can_writeback: tmpfs has nowhere to write to.
+        return 0
     written = 0
     for pgoff in range(start, end):
         pfn = await FilemapGet(file, pgoff)

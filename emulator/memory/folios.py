@@ -23,6 +23,7 @@ PG_PRIVATE_2 = 1 << 1
 PG_PRIVATE_3 = 1 << 2
 PG_DIRTY = 1 << 3
 PG_REFERENCED = 1 << 4
+PG_KSM = 1 << 6  # folio_test_ksm: its mapping is a node of the stable tree
 PG_LAZYFREE = 1 << 5  # an anonymous folio without PG_swapbacked: MADV_FREE
 
 USED_FREE: Final = "use of a free folio"

@@ -28,6 +28,7 @@ from emulator.hardware.pte import (
     PROTNONE,
     PSE,
     RW,
+    ZERO_PFN,
     frame_of,
     is_migration_entry,
     make_migration_entry,
@@ -45,12 +46,14 @@ VM_EXEC = 1 << 2
 VM_SHARED = 1 << 3
 VM_PFNMAP = 1 << 10
 VM_UFFD_WP = 1 << 12
+VM_LOCKED = 1 << 13
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 
 # Above the tables of entries: PMDs, each maps 2**9 of those, and PUDs. Nothing frees what is above them.
 _LEVELS = 3
 _TABLE_ORDER = 9
 
+_NAMES_A_FRAME = PRESENT | PROTNONE | MIGRATION  # a swap entry does not
 ON_ENTRIES = [kind for kind, row in ops.TABLE.items() if pte in row.place.reads + row.place.writes]
 
 
@@ -61,7 +64,8 @@ class HugePageSplit(Exception):
 class Vma(NamedTuple):
     """One area of an address space: pages [start, end); `file` 0 means anonymous.
 
-    `pgoff` is the page of the file that its first one is (vm_pgoff).
+    A negative file is shmem's: tmpfs, or shared anonymous memory. `pgoff` is the page of the file that its
+    first one is (vm_pgoff).
     """
 
     start: int
@@ -234,8 +238,9 @@ class PageTables:
         folio = self.folios.folio_of(pmd >> PAGE_SHIFT)
         if folio is not None:
             folio.refcount += pages - 1
+        step = 0 if pmd >> PAGE_SHIFT == ZERO_PFN else 1
         for page in range(pages):
-            self._replace(mm, vpn + page, (pmd & ~PSE) + (page << PAGE_SHIFT))
+            self._replace(mm, vpn + page, (pmd & ~PSE) + (page * step << PAGE_SHIFT))
         return None
 
     def _collapse_pmd(self, cpu: int, operation: ops.CollapsePmd) -> Any:
@@ -277,18 +282,20 @@ class PageTables:
             if self.entry_is is not None:
                 self.entry_is(mm, vpn, 0)
         folio_of = self.folios.folio_of
-        other = old >> PAGE_SHIFT != entry >> PAGE_SHIFT
-        if old and other and (folio := folio_of(old >> PAGE_SHIFT)) is not None:
+        other = old >> PAGE_SHIFT != entry >> PAGE_SHIFT or not entry & _NAMES_A_FRAME
+        if old & _NAMES_A_FRAME and other and (folio := folio_of(old >> PAGE_SHIFT)) is not None:
             folio.rmap.pop((mm, vpn), None)
-        if entry:
+        if entry & _NAMES_A_FRAME:
             folio = folio_of(entry >> PAGE_SHIFT)
             if self.entry_is is not None:
                 self.entry_is(mm, vpn, entry if folio is not None else 0)
             if folio is not None:
                 folio.rmap[mm, vpn] = entry
-            elif other:
+            elif other and entry >> PAGE_SHIFT != ZERO_PFN:
                 text = f"mm {mm} page {vpn:#x} maps frame {entry >> PAGE_SHIFT}, which is free"
                 self.folios.fault(FREE_MAPPED, text)
+        elif entry and self.entry_is is not None:
+            self.entry_is(mm, vpn, 0)
         return old
 
     def _get(self, cpu: int, operation: ops.GetPte) -> int:

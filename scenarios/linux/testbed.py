@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from emulator.hardware.cpu import Context, Cpu, Kind, Program
 from emulator.hardware.operations import AtomicAdd, Store, WaitFor
 from emulator.hardware.ordering import ARCHITECTURES
+from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.tlb import TlbShape
-from emulator.kernel.percpu import PerCpu, Task
+from emulator.kernel.percpu import PerCpu, Task, mm_users_word
 from emulator.kernel.policy import Policy
 from emulator.kernel.sched import cond_resched, cpu_startup_entry, schedule, task_program, wake_up_process
 from emulator.kernel.tlb import (
@@ -32,13 +34,14 @@ from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Tier
 from emulator.memory.zone import Watermarks
 from emulator.policies.immediate import Immediate
-from scenarios.linux.areas import ELSEWHERE, MM, OTHER
+from scenarios.linux.areas import AWAY, MM, OTHER, PID, ROUNDS, ROUNDS_DONE, map_pages, write_pages
 from scenarios.linux.cases import Counted
-from scenarios.linux.operation import Found
+from scenarios.linux.operation import OTHERS, Found
+from scenarios.linux.operations.move import move_pages
 
 CPUS: Final = 4
 _TIERS: Final = (Tier(1 << 14, Watermarks(0, 0, 0)), Tier(1 << 14, Watermarks(0, 0, 0)))
-_PID: Final = 100
+_FIRST_OF_MANY: Final = 100
 _ELSEWHERE_CPU: Final = 3
 _BEFORE, _DURING, _AFTER = range(3)
 _ORDER: Final = (Kind.PERFORM, Kind.INTERRUPT, Kind.STEP)
@@ -47,23 +50,33 @@ _READY = "linux.ready"
 _PREPARED = "linux.prepared"
 _SETTLED = "linux.settled"
 _NUDGE = "linux.nudge"
+_CALL = "linux.call"
+_CALLED = "linux.called"
 _END = "linux.end"  # never comes: who spins keeps its CPU
 
+_STRIDES: Final = {1 << PMD_ORDER: "/pmd"}
 _WORDS: Final = {FLUSHED_ALL: "full", LEFT_LAZY: "lazy", FLUSHED_NOTHING: "none"}
 
 
 class Configuration(NamedTuple):
-    """What the CPUs beside CPU 0 do: threads of the process spin or sleep there, another process spins."""
+    """What the CPUs beside CPU 0 do: threads of the process spin or sleep there, another process spins, or
+    processes take turns."""
 
     spins: tuple[int, ...] = ()
     sleeps: tuple[int, ...] = ()
     other: tuple[int, ...] = ()
+    turns: tuple[int, ...] = ()
 
 
 CONFIGURATIONS: Final[dict[str, Configuration]] = {
     "k0": Configuration(),
     **{f"s{last}": Configuration(spins=tuple(range(1, last + 1))) for last in range(1, CPUS)},
     **{f"l{last}": Configuration(sleeps=tuple(range(1, last + 1))) for last in range(1, CPUS)},
+    **{
+        f"o{last}": Configuration(sleeps=(every := tuple(range(1, last + 1))), other=every)
+        for last in range(1, CPUS)
+    },
+    "on1": Configuration(turns=(1,)),
     "mix": Configuration(spins=(1,), sleeps=(2, 3), other=(2,)),
 }
 
@@ -71,7 +84,8 @@ CONFIGURATIONS: Final[dict[str, Configuration]] = {
 class _Log:
     """What happens on all CPUs, as far as it is counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, initiator: int) -> None:
+        self.initiator = initiator
         self.phase = _BEFORE
         self.over = False
         self.calls: Counter[str] = Counter()
@@ -97,7 +111,7 @@ class _ProbedCpu(PerCpu):
         log = self._log
         if counter == "tlb_flush_on_task_switch" and log.phase != _BEFORE:
             log.switch[f"{'op' if log.phase == _DURING else 'wake'}{self.number}"] += delta
-        elif counter == "nr_tlb_remote_flush" and log.phase == _DURING and self.number == 0:
+        elif counter == "nr_tlb_remote_flush" and log.phase == _DURING and self.number == log.initiator:
             log.send += delta
 
     def probe(self, event: str, *arguments: int) -> None:
@@ -105,15 +119,17 @@ class _ProbedCpu(PerCpu):
         if log.phase != _DURING:
             return
         if event == ON_FLUSHED:
-            initiator, what = arguments
-            done = log.local if initiator == self.number else log.recv.setdefault(self.number, Counter())
+            by, what = arguments
+            if by != log.initiator:
+                return
+            done = log.local if by == self.number else log.recv.setdefault(self.number, Counter())
             done[_WORDS.get(what, str(what))] += 1
-        elif self.number == 0 and event == ON_FLUSH_BATCH:
+        elif self.number == log.initiator and event == ON_FLUSH_BATCH:
             log.calls["batch"] += 1
-        elif self.number == 0 and event == ON_FLUSH_RANGE:
+        elif self.number == log.initiator and event == ON_FLUSH_RANGE:
             start, end, stride, freed_tables = arguments
             pages = "full" if end == TLB_FLUSH_ALL else str(end - start)
-            log.calls[pages + ("/pmd" if stride > 1 else "") + ("+ft" if freed_tables else "")] += 1
+            log.calls[pages + _STRIDES.get(stride, "") + ("+ft" if freed_tables else "")] += 1
 
 
 class Testbed(Machine):
@@ -121,18 +137,19 @@ class Testbed(Machine):
 
     __test__ = False  # no test of pytest's
 
-    def __init__(self, found: Found, configuration: str, kernel: str, pcid: bool) -> None:
+    def __init__(self, found: Found, configuration: str, kernel: str, pcid: bool, initiator: int = 0) -> None:
         settings: dict[str, Any] = {
             "numa_scan_pages": 0,
             "tlb_flush_batched": True,
             "version": kernel,
             "pcid": pcid,
         }
-        parameters = parameters_of(CPUS, _TIERS, **(settings | dict(found.operation.settings)))
+        parameters = parameters_of(CPUS, _TIERS, **(settings | found.settings))
         super().__init__(ARCHITECTURES["x86"], parameters, _TIERS, TlbShape(), Immediate)
-        self.operation, self.pages = found
+        self.found = found
+        self.initiator = initiator
         self.configuration = CONFIGURATIONS[configuration]
-        self.log = _Log()
+        self.log = _Log(initiator)
 
     def kernel(self, number: int) -> PerCpu:
         """Probed."""
@@ -142,17 +159,20 @@ class Testbed(Machine):
         """The idle loop, with this CPU's tasks ready to run."""
         number = kernel.number
         where = self.configuration
-        operation = self.operation
+        call = self.found.call
         if number == 0:
-            self._add(kernel, _PID, MM, self._initiates)
-            if operation.caller != MM:
-                self._add(kernel, _PID + 1, operation.caller, self._calls)
+            self._add(kernel, PID, MM, self._initiates)
+            if call.caller != MM:
+                self._add(kernel, PID + 1, call.caller, self._calls)
         elif number in where.spins + where.sleeps:
-            self._add(kernel, _PID, MM, self._helps)
-        elif number == _ELSEWHERE_CPU and operation.elsewhere is not None:
-            self._add(kernel, _PID, ELSEWHERE, self._helps)
+            self._add(kernel, PID, MM, self._helps)
+        elif number == _ELSEWHERE_CPU and self.found.kind.elsewhere is not None:
+            self._add(kernel, PID, AWAY, self._helps)
+        if number in where.turns:
+            for turn in range(self.found.number):
+                self._add(kernel, PID + turn, _FIRST_OF_MANY + turn, partial(self._takes_turns, turn))
         if number in where.other:
-            self._add(kernel, _PID + 1, OTHER, _spins)
+            self._add(kernel, PID + 1, OTHER, _spins)
         program = cpu_startup_entry(kernel)
         kernel.idle.context = Context(program)
         return program
@@ -161,50 +181,78 @@ class Testbed(Machine):
         task = Task(pid, mm)
         kernel.add_task(task, task_program(kernel, task, body(kernel)))
 
+    def _threads(self) -> int:
+        return len(self.configuration.spins + self.configuration.sleeps)
+
     def _helpers(self) -> int:
-        elsewhere = self.operation.elsewhere is not None
+        elsewhere = self.found.kind.elsewhere is not None
         taken = {*self.configuration.spins, *self.configuration.sleeps}
         return len(taken | {_ELSEWHERE_CPU} if elsewhere else taken)
 
     async def _initiates(self, cpu: PerCpu) -> None:
         """The thread on CPU 0, from its memory to the last wake-up."""
-        operation, pages, log = self.operation, self.pages, self.log
-        await operation.set_up(cpu, pages)
+        found, log = self.found, self.log
+        await found.kind.set_up(cpu, found.area)
+        if found.moved:
+            await map_pages(cpu, OTHERS)
+            await write_pages(cpu, OTHERS)
+        await AtomicAdd(mm_users_word(MM), 1 + self._threads())
         await Store(_GO, 1)
         await WaitFor(_READY, self._helpers())
-        await operation.prepare(cpu, pages)
+        await found.prepare(cpu)
+        if found.moved:
+            await move_pages(cpu, OTHERS)
         await Store(_PREPARED, 1)
         await WaitFor(_SETTLED, self._helpers())
         log.phase = _DURING
-        if operation.caller == MM:
-            await operation.call(cpu, pages)
-            log.phase = _AFTER
+        if self.initiator:
+            await Store(_CALL, 1)
+            await WaitFor(_CALLED, 1)
+        elif found.call.caller == MM:
+            await found.run(cpu)
         else:
             await _sleep(cpu)
+        log.phase = _AFTER
         for other in self.configuration.sleeps:
-            await wake_up_process(cpu, other, _PID)
+            await wake_up_process(cpu, other, PID)
         await Store(_NUDGE, 1)
         log.over = True
 
     async def _calls(self, cpu: PerCpu) -> None:
         """The task of another process that calls, while the thread of CPU 0 sleeps."""
-        await self.operation.call(cpu, self.pages)
+        await self.found.run(cpu)
         self.log.phase = _AFTER
-        await wake_up_process(cpu, cpu.number, _PID)
+        await wake_up_process(cpu, cpu.number, PID)
 
     async def _helps(self, cpu: PerCpu) -> None:
-        """A thread on another CPU: touches the pages, then spins or sleeps."""
+        """A thread on another CPU: touches the pages, then spins or sleeps, or makes the call."""
         await WaitFor(_GO, 1)
-        elsewhere = cpu.current.mm == ELSEWHERE
-        touch = self.operation.elsewhere if elsewhere else self.operation.touch
-        assert touch is not None
-        await touch(cpu, self.pages)
+        kind = self.found.kind
+        elsewhere = cpu.current.mm == AWAY and kind.elsewhere
+        await (elsewhere or kind.touch)(cpu, self.found.area)
+        if self.found.moved and not elsewhere:
+            await write_pages(cpu, OTHERS)
         await AtomicAdd(_READY, 1)
         await WaitFor(_PREPARED, 1)
         await AtomicAdd(_SETTLED, 1)
         if cpu.number in self.configuration.sleeps:
             await _sleep(cpu)
+        if cpu.number == self.initiator:
+            await WaitFor(_CALL, 1)
+            await self.found.run(cpu)
+            await Store(_CALLED, 1)
         await WaitFor(_END, 1)
+
+    async def _takes_turns(self, turn: int, cpu: PerCpu) -> None:
+        """One of as many processes as the name says, which wake each other in a circle, a few times."""
+        last = self.found.number - 1
+        for _ in range(ROUNDS):
+            await _sleep(cpu)
+            if turn < last:
+                await wake_up_process(cpu, cpu.number, PID + turn + 1)
+            elif await AtomicAdd(ROUNDS_DONE, 1) < ROUNDS:
+                await wake_up_process(cpu, cpu.number, PID)
+        await _sleep(cpu)
 
     def run(self) -> Counted:
         """The case, from power-on to the end; what was counted. HugePageSplit where the emulator has no path.
@@ -215,7 +263,7 @@ class Testbed(Machine):
         while any(_advance(engine, number) for number in range(CPUS - 1, -1, -1)):
             pass
         if not self.log.over:
-            raise RuntimeError(f"{self.operation.name} does not come to its end: {engine.deadlock().text}")
+            raise RuntimeError(f"{self.found.call.name} does not come to its end: {engine.deadlock().text}")
         return self.log.counted()
 
 

@@ -56,11 +56,11 @@ def in_words(verdict: Verdict) -> list[str]:
     why = f": {verdict.reason}" if verdict.reason else ""
     lines = [f"\n{case.operation} {case.configuration}: {verdict.outcome.value}{agreed}{why}"]
     for column in Counted._fields:
-        linux = cell(getattr(compared(case.counted), column))
+        linux = cell(getattr(compared(case.counted, case.configuration), column))
         if ours is None:
             lines.append(f"  {column:7} Linux {linux}")
             continue
-        mine = cell(getattr(compared(ours), column))
+        mine = cell(getattr(compared(ours, case.configuration), column))
         if mine != linux:
             lines.append(f"  {column:7} {mine}   Linux {linux}")
         elif mine != "-":

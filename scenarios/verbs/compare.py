@@ -12,7 +12,7 @@ from emulator.kernel.versions import DEFAULT, VERSIONS
 from scenarios.disk import file_problems, whole_file
 from scenarios.linux.agreement import Verdict, verdicts
 from scenarios.linux.cases import Recording, read_recording, written
-from scenarios.linux.operations import OPERATIONS
+from scenarios.linux.operations import CALLS
 from scenarios.linux.recorder import booted
 from scenarios.linux.recorder.plan import OPERATIONS as PLANNED
 from scenarios.linux.recorder.plan import planned
@@ -94,7 +94,7 @@ def linux(
             )
         found: list[Verdict] = []
         with bars(quiet) as news:
-            for verdict in verdicts(chosen, OPERATIONS, version, recording.pcid):
+            for verdict in verdicts(chosen, CALLS, version, recording.pcid):
                 found.append(verdict)
                 news.show(verdict.case.operation, len(found) / len(chosen), verdict.case.configuration)
         pcid = "with PCIDs" if recording.pcid else "without PCIDs"

@@ -35,7 +35,7 @@ from emulator.kernel.mprotect import (
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.sched import cond_resched
 from emulator.kernel.user import user_read, user_write
-from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE
+from emulator.memory.page_table import VM_READ, VM_SHARED, VM_WRITE, Vma
 from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import (
     FILE,
@@ -78,11 +78,13 @@ def test_another_frame_needs_a_flush_and_an_entry_that_was_not_present_does_not(
 
 def test_which_entries_may_become_writable() -> None:
     private, shared = VM_READ | VM_WRITE, VM_READ | VM_WRITE | VM_SHARED
-    assert can_change_pte_writable(private, MAPPED | EXCLUSIVE)
-    assert not can_change_pte_writable(private, MAPPED)
-    assert can_change_pte_writable(shared, MAPPED)
-    assert not can_change_pte_writable(shared, MAPPED & ~DIRTY)
-    assert not can_change_pte_writable(VM_READ, MAPPED | EXCLUSIVE)
+    anonymous, file, tmpfs = Vma(1, 9, private, 0), Vma(1, 9, shared, 1), Vma(1, 9, shared, -1)
+    assert can_change_pte_writable(anonymous, private, MAPPED | EXCLUSIVE)
+    assert not can_change_pte_writable(anonymous, private, MAPPED)
+    assert can_change_pte_writable(file, shared, MAPPED)
+    assert not can_change_pte_writable(file, shared, MAPPED & ~DIRTY)
+    assert can_change_pte_writable(tmpfs, shared, MAPPED & ~DIRTY)
+    assert not can_change_pte_writable(anonymous, VM_READ, MAPPED | EXCLUSIVE)
 
 
 @ALL_POLICIES

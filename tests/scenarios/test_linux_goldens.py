@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from scenarios.linux.agreement import Outcome, verdicts
-from scenarios.linux.operations import OPERATIONS
+from scenarios.linux.operations import CALLS
 from scenarios.linux.recorder.plan import planned
 from scenarios.linux.shipped import recorded_kernels, recording_of
 
@@ -29,7 +29,7 @@ def test_a_recording_is_of_what_is_planned(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_what_linux_flushed_is_what_is_flushed_here(kernel: str) -> None:
     recording = recording_of(kernel)
-    found = [*verdicts(recording.cases, OPERATIONS, kernel, recording.pcid)]
+    found = [*verdicts(recording.cases, CALLS, kernel, recording.pcid)]
     assert not [(*verdict.case.key, *verdict.differs) for verdict in found if not verdict.expected]
     count = Counter(verdict.outcome for verdict in found)
     assert count[Outcome.EQUAL] > 0.98 * len(found)

@@ -1,15 +1,15 @@
-"""The programs of recorded operations, a file a subject. What a file has at its top is found by name."""
+"""The programs of recorded calls, a file a subject. What a file has at its top is found by name."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from scenarios.linux.operation import Operation
+from scenarios.linux.operation import Call
 
-OPERATIONS: dict[str, Operation] = {
+CALLS: dict[str, Call] = {
     value.name: value
     for found in iter_modules(__path__)
     for value in vars(import_module(f"{__name__}.{found.name}")).values()
-    if isinstance(value, Operation)
+    if isinstance(value, Call)
 }

@@ -1,37 +1,24 @@
-"""fork(2), and writes that find a page read-only."""
+"""fork(2) and vfork(2), and reads and writes that fault."""
 
 from __future__ import annotations
 
-from emulator.kernel.fork import dup_mmap
-from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.percpu import PerCpu
-from scenarios.linux.areas import (
-    CHILD,
-    MM,
-    START,
-    anonymous_read,
-    private_file,
-    read_pages,
-    shared_file,
-    write_pages,
-)
-from scenarios.linux.operation import Operation
+from scenarios.linux.areas import CHILD, Area, fork, nothing, read_pages, write_pages
+from scenarios.linux.operation import Call
 
 
-async def fork(cpu: PerCpu, pages: int) -> None:
-    """dup_mmap of the area; the child runs nowhere."""
-    await dup_mmap(cpu, MM, CHILD, ((START, START + pages),))
+async def _write(cpu: PerCpu, area: Area) -> None:
+    await write_pages(cpu, area)
 
 
-async def _fork_and_exit(cpu: PerCpu, pages: int) -> None:
-    await fork(cpu, pages)
-    await exit_mmap(cpu, CHILD, ((START, START + pages),))
+async def _read(cpu: PerCpu, area: Area) -> None:
+    await read_pages(cpu, area)
 
 
-FORK = Operation("fork", fork)
-COW_PARENT = Operation("cow_parent_N", write_pages, prepare=fork)
-REUSE = Operation("reuse_after_fork_N", write_pages, prepare=_fork_and_exit)
-ZERO_WRITE = Operation("zero_write_N", write_pages, anonymous_read, read_pages)
-PRIVATE_FILE = Operation("private_file_write_N", write_pages, private_file, read_pages)
-SHARED_FILE = Operation("shared_file_write_N", write_pages, shared_file, read_pages)
-SHARED_TMPFS = Operation("shared_tmpfs_write_N", write_pages, shared_file, read_pages)
+FORK = Call("fork", fork)
+# The child borrows the mm until it is another program's.
+VFORK = Call("vfork", nothing)
+COW_PARENT = Call("cow_parent", _write, fork)
+COW_CHILD = Call("cow_child", _write, fork, caller=CHILD)
+READ = Call("read", _read)
+WRITE = Call("write", _write)

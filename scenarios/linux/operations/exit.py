@@ -5,15 +5,15 @@ from __future__ import annotations
 from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.tlb import enter_lazy_tlb
-from scenarios.linux.areas import MM, START, nothing
-from scenarios.linux.operation import Operation
+from scenarios.linux.areas import MM, Area, nothing
+from scenarios.linux.operation import Call
 
 
-async def _exit(cpu: PerCpu, pages: int) -> None:
+async def _exit(cpu: PerCpu, area: Area) -> None:
     """do_exit of the last thread: exit_mm gives the mm up, the CPU goes on with it lazily, it is freed."""
     await enter_lazy_tlb(cpu)
-    await exit_mmap(cpu, MM, ((START - 1, START + pages + 1),))
+    await exit_mmap(cpu, MM, ((area.start - 1, area.end + 1),))
 
 
-THREAD_EXIT = Operation("thread_exit", nothing)
-EXIT = Operation("exit_N", _exit)
+THREAD_EXIT = Call("thread_exit", nothing)
+EXIT = Call("exit", _exit)

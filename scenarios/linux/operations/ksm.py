@@ -1,27 +1,16 @@
-"""KSM: ksmd, on CPU 0 while the process waits there, merges pages that are all equal."""
+"""KSM: ksmd, on CPU 0 while the process waits there, merges pages that are all equal; and the way back."""
 
 from __future__ import annotations
 
-from emulator.kernel.ksm import try_to_merge_two_pages
+from emulator.kernel.ksm import unmerge_ksm_pages
 from emulator.kernel.percpu import INIT_MM, PerCpu
-from emulator.kernel.user import user_write
-from scenarios.linux.areas import MM, START, unpopulated
-from scenarios.linux.operation import Operation
+from scenarios.linux.areas import MM, Area, merge
+from scenarios.linux.operation import Call
 
 
-async def _equal(cpu: PerCpu, pages: int) -> None:
-    await unpopulated(cpu, pages)
-    await _write_alike(cpu, pages)
+async def _unmerge(cpu: PerCpu, area: Area) -> None:
+    await unmerge_ksm_pages(cpu, MM, area.start, area.end)
 
 
-async def _write_alike(cpu: PerCpu, pages: int) -> None:
-    for vpn in range(START, START + pages):
-        await user_write(cpu, vpn, 1)
-
-
-async def _merge(cpu: PerCpu, pages: int) -> None:
-    for vpn in range(START + 1, START + pages):
-        await try_to_merge_two_pages(cpu, MM, vpn, START)
-
-
-KSM = Operation("ksm_N", _merge, _equal, _write_alike, caller=INIT_MM)
+KSM = Call("ksm", merge, caller=INIT_MM)
+UNMERGE = Call("unmerge", _unmerge)

@@ -1,45 +1,65 @@
-"""madvise(2): pages given up now, or called free, cold, or to be reclaimed."""
+"""madvise(2): pages given up now, called free, cold, or to be reclaimed; populated, collapsed, swapped."""
 
 from __future__ import annotations
 
+from emulator.kernel.khugepaged import madvise_collapse
 from emulator.kernel.madvise import (
     Advice,
     do_madvise,
     madvise_cold,
     madvise_dontneed,
+    madvise_dontneed_locked,
     madvise_free,
     madvise_pageout,
+    madvise_populate_read,
+    madvise_populate_write,
+    madvise_willneed,
 )
+from emulator.kernel.mmap import do_munmap
 from emulator.kernel.percpu import PerCpu
-from scenarios.linux.areas import (
-    MM,
-    START,
-    anonymous_read,
-    nothing,
-    read_pages,
-    shared_file,
-    unpopulated,
-    write_pages,
-    written_file,
-)
-from scenarios.linux.operation import Operation, Step
+from scenarios.linux.areas import CALLER, MM, Area, Step, read_only, read_pages
+from scenarios.linux.operation import Call
+from scenarios.linux.operations.mprotect import lock
 
 
 def _advise(advice: Advice) -> Step:
-    async def step(cpu: PerCpu, pages: int) -> None:
-        await do_madvise(cpu, MM, START, START + pages, advice)
+    async def step(cpu: PerCpu, area: Area) -> None:
+        await do_madvise(cpu, MM, area.start, area.end, advice)
 
     return step
 
 
-dontneed = _advise(madvise_dontneed)
+async def _collapse(cpu: PerCpu, area: Area) -> None:
+    await madvise_collapse(cpu, MM, area.start, area.end)
 
-DONTNEED = Operation("dontneed_N", dontneed)
-DONTNEED_ZERO = Operation("dontneed_zero_N", dontneed, anonymous_read, read_pages)
-DONTNEED_UNPOPULATED = Operation("dontneed_unpopulated_N", dontneed, unpopulated, nothing)
-DONTNEED_FILE_CLEAN = Operation("dontneed_file_clean_N", dontneed, shared_file, read_pages)
-DONTNEED_FILE_DIRTY = Operation("dontneed_file_dirty_N", dontneed, written_file, write_pages)
-FREE = Operation("madv_free_N", _advise(madvise_free))
-COLD = Operation("madv_cold_N", _advise(madvise_cold))
-PAGEOUT_CLEAN = Operation("pageout_file_clean_N", _advise(madvise_pageout), shared_file, read_pages)
-PAGEOUT_DIRTY = Operation("pageout_file_dirty_N", _advise(madvise_pageout), written_file, write_pages)
+
+async def _pageout(cpu: PerCpu, area: Area) -> None:
+    await do_madvise(cpu, MM, area.start, area.end, madvise_pageout)
+
+
+async def _read(cpu: PerCpu, area: Area) -> None:
+    await read_pages(cpu, area)
+
+
+async def _munmap(cpu: PerCpu, area: Area) -> None:
+    await do_munmap(cpu, MM, area.start, area.end)
+
+
+_SWAP = (("swap", True),)
+
+DONTNEED = Call("dontneed", _advise(madvise_dontneed))
+DONTNEED_LOCKED = Call("dontneed_locked", _advise(madvise_dontneed_locked), lock)
+FREE = Call("madv_free", _advise(madvise_free))
+COLD = Call("madv_cold", _advise(madvise_cold))
+PAGEOUT = Call("pageout", _advise(madvise_pageout))
+COLD_REMOTE = Call("cold_remote", _advise(madvise_cold), caller=CALLER)
+PAGEOUT_REMOTE = Call("pageout_remote", _advise(madvise_pageout), caller=CALLER)
+WILLNEED = Call("willneed", _advise(madvise_willneed))
+POPULATE_READ = Call("populate_read", _advise(madvise_populate_read))
+POPULATE_WRITE = Call("populate_write", _advise(madvise_populate_write))
+COLLAPSE = Call("collapse", _collapse)
+SWAPOUT = Call("swapout", _pageout, settings=_SWAP)
+SWAPIN = Call("swapin", _read, _pageout, settings=_SWAP)
+SWAPPED_MUNMAP = Call("swapped_munmap", _munmap, _pageout, settings=_SWAP)
+SWAPPED_DONTNEED = Call("swapped_dontneed", _advise(madvise_dontneed), _pageout, settings=_SWAP)
+SWAPPED_RO = Call("swapped_ro", read_only, _pageout, settings=_SWAP)

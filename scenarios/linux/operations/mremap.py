@@ -1,25 +1,41 @@
-"""mremap(2) to an address in other page tables, and mmap(2) with MAP_FIXED over what is there."""
+"""mremap(2) to an address in other page tables."""
 
 from __future__ import annotations
 
-from emulator.hardware.pte import PMD_ORDER
-from emulator.kernel.mmap import mmap_region
+from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mremap import mremap_to
 from emulator.kernel.percpu import PerCpu
-from emulator.memory.page_table import VM_READ, VM_WRITE
-from scenarios.linux.areas import MM, START
-from scenarios.linux.operation import Operation
-
-AWAY = START + (1 << PMD_ORDER + 2)
+from scenarios.linux.areas import ELSEWHERE, GIB, MM, Area
+from scenarios.linux.operation import Call
 
 
-async def _mremap(cpu: PerCpu, pages: int) -> None:
-    await mremap_to(cpu, MM, START, AWAY, pages)
+async def _mremap(cpu: PerCpu, area: Area) -> None:
+    await mremap_to(cpu, MM, area.start, ELSEWHERE, area.pages)
 
 
-async def _mmap_fixed(cpu: PerCpu, pages: int) -> None:
-    await mmap_region(cpu, MM, START, START + pages, VM_READ | VM_WRITE)
+async def _aligned(cpu: PerCpu, area: Area) -> None:
+    await mremap_to(cpu, MM, area.start, 2 * GIB, area.pages)
 
 
-MREMAP = Operation("mremap_N", _mremap)
-MMAP_FIXED = Operation("mmap_fixed_N", _mmap_fixed)
+async def _dont_unmap(cpu: PerCpu, area: Area) -> None:
+    await mremap_to(cpu, MM, area.start, ELSEWHERE, area.pages, dontunmap=True)
+
+
+async def _shrink(cpu: PerCpu, area: Area) -> None:
+    await do_munmap(cpu, MM, area.start + area.pages // 2, area.end)
+
+
+async def _move_and_shrink(cpu: PerCpu, area: Area) -> None:
+    await mremap_to(cpu, MM, area.start, ELSEWHERE, area.pages, area.pages // 2)
+
+
+async def _move_and_grow(cpu: PerCpu, area: Area) -> None:
+    await mremap_to(cpu, MM, area.start, ELSEWHERE, area.pages, area.pages * 2)
+
+
+MREMAP = Call("mremap", _mremap)
+ALIGNED = Call("mremap_aligned", _aligned)
+DONTUNMAP = Call("mremap_dontunmap", _dont_unmap)
+SHRINK = Call("mremap_shrink", _shrink)
+MOVE_SHRINK = Call("mremap_move_shrink", _move_and_shrink)
+MOVE_GROW = Call("mremap_move_grow", _move_and_grow)

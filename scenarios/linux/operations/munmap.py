@@ -1,50 +1,39 @@
-"""munmap(2)."""
+"""munmap(2), mmap(2) with MAP_FIXED over what is there, brk(2) downwards."""
 
 from __future__ import annotations
 
-from emulator.kernel.mmap import do_munmap
+from emulator.kernel.mmap import do_munmap, mmap_region
 from emulator.kernel.percpu import PerCpu
-from scenarios.linux.areas import (
-    MM,
-    START,
-    anonymous_read,
-    map_pages,
-    nothing,
-    read_pages,
-    shared_file,
-    unpopulated,
-    write_pages,
-    written_file,
-)
-from scenarios.linux.operation import Operation
+from scenarios.linux.areas import MM, READ_WRITE, Area, map_pages, nothing, write_pages
+from scenarios.linux.operation import Call
 
-ALONE = 0x1001000
-"""64 GiB and 16 MiB, in pages: there is nothing else in the same table of any level."""
+HEAP = 5 << 30 - 12
 
 
-async def munmap(cpu: PerCpu, pages: int) -> None:
-    """All pages of the area."""
-    await do_munmap(cpu, MM, START, START + pages)
+async def _munmap(cpu: PerCpu, area: Area) -> None:
+    await do_munmap(cpu, MM, area.start, area.end)
 
 
-async def _alone(cpu: PerCpu, pages: int) -> None:
-    await map_pages(cpu, ALONE, pages)
-    await write_pages(cpu, pages, ALONE)
+async def _mmap_fixed(cpu: PerCpu, area: Area) -> None:
+    await mmap_region(cpu, MM, area.start, area.end, READ_WRITE)
 
 
-async def _write_alone(cpu: PerCpu, pages: int) -> None:
-    await write_pages(cpu, pages, ALONE)
+async def _mmap_none(cpu: PerCpu, area: Area) -> None:
+    await mmap_region(cpu, MM, area.start, area.end, 0)
 
 
-async def _munmap_alone(cpu: PerCpu, pages: int) -> None:
-    await do_munmap(cpu, MM, ALONE, ALONE + pages)
+async def _grow_heap(cpu: PerCpu, area: Area) -> None:
+    heap = Area(HEAP, area.pages + 1)
+    await map_pages(cpu, heap)
+    await write_pages(cpu, heap)
 
 
-NOTHING = Operation("nothing", nothing)
-MUNMAP = Operation("munmap_N", munmap)
-UNPOPULATED = Operation("munmap_unpopulated_N", munmap, unpopulated, nothing)
-TABLES = Operation("munmap_tables_N", _munmap_alone, _alone, _write_alone)
-ZERO = Operation("munmap_zero_N", munmap, anonymous_read, read_pages)
-FILE_CLEAN = Operation("munmap_file_clean_N", munmap, shared_file, read_pages)
-TMPFS = Operation("munmap_tmpfs_N", munmap, written_file, write_pages)
-FILE_DIRTY = Operation("munmap_file_dirty_N", munmap, written_file, write_pages)
+async def _shrink_heap(cpu: PerCpu, area: Area) -> None:
+    await do_munmap(cpu, MM, HEAP + 1, HEAP + 1 + area.pages)
+
+
+NOTHING = Call("nothing", nothing)
+MUNMAP = Call("munmap", _munmap)
+MMAP_FIXED = Call("mmap_fixed", _mmap_fixed)
+MMAP_NONE = Call("mmap_none", _mmap_none)
+BRK = Call("brk_shrink", _shrink_heap, _grow_heap)

@@ -1,41 +1,37 @@
-"""ftruncate(2) and FALLOC_FL_PUNCH_HOLE on a file that is mapped shared, and on a private mapping of one."""
+"""ftruncate(2), and holes that fallocate(2) makes, in a file that is mapped from its first page on."""
 
 from __future__ import annotations
 
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.truncate import truncate_pagecache, truncate_pagecache_range
-from scenarios.linux.areas import (
-    FILE,
-    MM,
-    START,
-    private_file,
-    read_pages,
-    shared_file,
-    write_pages,
-    written_file,
-)
-from scenarios.linux.operation import Operation
-
-I_MMAP = ((MM, START),)
+from emulator.kernel.truncate import ext4_punch_hole, truncate_pagecache, truncate_pagecache_range
+from scenarios.linux.areas import Area
+from scenarios.linux.operation import Call
 
 
-async def _truncate(cpu: PerCpu, pages: int) -> None:
-    await truncate_pagecache(cpu, FILE, I_MMAP, 0, pages)
+async def _truncate(cpu: PerCpu, area: Area) -> None:
+    await truncate_pagecache(cpu, area.file, area.i_mmap, 0, area.pages)
 
 
-async def _punch_hole(cpu: PerCpu, pages: int) -> None:
-    await truncate_pagecache_range(cpu, FILE, I_MMAP, 0, pages)
+async def _truncate_half(cpu: PerCpu, area: Area) -> None:
+    await truncate_pagecache(cpu, area.file, area.i_mmap, area.pages // 2, area.pages)
 
 
-async def _private_copies(cpu: PerCpu, pages: int) -> None:
-    await private_file(cpu, pages)
-    await write_pages(cpu, pages)
+async def _punch_hole(cpu: PerCpu, area: Area) -> None:
+    await ext4_punch_hole(cpu, area.file, area.i_mmap, 0, area.pages)
 
 
-CLEAN = Operation("truncate_clean_N", _truncate, shared_file, read_pages)
-DIRTY = Operation("truncate_dirty_N", _truncate, written_file, write_pages)
-TMPFS = Operation("truncate_tmpfs_N", _truncate, written_file, write_pages)
-PRIVATE = Operation("truncate_private_N", _truncate, _private_copies, write_pages)
-HOLE_CLEAN = Operation("punch_clean_N", _punch_hole, shared_file, read_pages)
-HOLE_DIRTY = Operation("punch_dirty_N", _punch_hole, written_file, write_pages)
-HOLE_TMPFS = Operation("punch_tmpfs_N", _punch_hole, written_file, write_pages)
+async def _zero_range(cpu: PerCpu, area: Area) -> None:
+    await truncate_pagecache_range(cpu, area.file, area.i_mmap, 0, area.pages)
+
+
+async def _punch_half(cpu: PerCpu, area: Area) -> None:
+    first = area.pages // 4
+    await ext4_punch_hole(cpu, area.file, area.i_mmap, first, first + area.pages // 2)
+
+
+TRUNCATE = Call("truncate", _truncate)
+TRUNCATE_HALF = Call("truncate_half", _truncate_half)
+PUNCH = Call("punch", _punch_hole)
+PUNCH_HALF = Call("punch_half", _punch_half)
+ZERO_RANGE = Call("zero_range", _zero_range)
+MADV_REMOVE = Call("madv_remove", _punch_hole)

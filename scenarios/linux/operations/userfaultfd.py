@@ -1,29 +1,34 @@
-"""UFFDIO_WRITEPROTECT of memory that is registered with userfaultfd."""
+"""UFFDIO_WRITEPROTECT of memory that is registered with userfaultfd, and the end of that."""
 
 from __future__ import annotations
 
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.userfaultfd import mwriteprotect_range, userfaultfd_register
-from scenarios.linux.areas import MM, START
-from scenarios.linux.operation import Operation
+from emulator.kernel.userfaultfd import mwriteprotect_range, userfaultfd_register, userfaultfd_unregister
+from scenarios.linux.areas import MM, Area
+from scenarios.linux.operation import Call
 
 
-async def _register(cpu: PerCpu, pages: int) -> None:
-    await userfaultfd_register(cpu, MM, START, START + pages)
+async def _register(cpu: PerCpu, area: Area) -> None:
+    await userfaultfd_register(cpu, MM, area.start, area.end)
 
 
-async def _protect(cpu: PerCpu, pages: int) -> None:
-    await mwriteprotect_range(cpu, MM, START, START + pages, True)
+async def _protect(cpu: PerCpu, area: Area) -> None:
+    await mwriteprotect_range(cpu, MM, area.start, area.end, True)
 
 
-async def _register_and_protect(cpu: PerCpu, pages: int) -> None:
-    await _register(cpu, pages)
-    await _protect(cpu, pages)
+async def _register_and_protect(cpu: PerCpu, area: Area) -> None:
+    await _register(cpu, area)
+    await _protect(cpu, area)
 
 
-async def _resolve(cpu: PerCpu, pages: int) -> None:
-    await mwriteprotect_range(cpu, MM, START, START + pages, False)
+async def _resolve(cpu: PerCpu, area: Area) -> None:
+    await mwriteprotect_range(cpu, MM, area.start, area.end, False)
 
 
-PROTECT = Operation("uffd_wp_N", _protect, prepare=_register)
-RESOLVE = Operation("uffd_unwp_N", _resolve, prepare=_register_and_protect)
+async def _unregister(cpu: PerCpu, area: Area) -> None:
+    await userfaultfd_unregister(cpu, MM, area.start, area.end)
+
+
+PROTECT = Call("uffd_wp", _protect, _register)
+RESOLVE = Call("uffd_unwp", _resolve, _register_and_protect)
+UNREGISTER = Call("uffd_unregister", _unregister, _register_and_protect)

@@ -18,6 +18,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -26,6 +27,7 @@
 #include "guest.h"
 
 #define CPUS 4
+#define ROUNDS 10
 
 /* ---- threads on other CPUs ---- */
 
@@ -38,7 +40,6 @@ static struct thread {
 } threads[CPUS];
 static int thread_count;
 static volatile int phase;
-static const struct operation *operation;
 
 static void *helper(void *argument)
 {
@@ -49,7 +50,9 @@ static void *helper(void *argument)
 	thread->tid = syscall(SYS_gettid);
 	while (phase < TOUCH)
 		relax();
-	operation->touch();
+	kind->touch();
+	if (flags & WITH_OTHERS)
+		write_at(OTHERS, MOVED_BEFORE);
 	thread->reached = TOUCH;
 	while (phase < SETTLE)
 		relax();
@@ -70,14 +73,15 @@ static void *helper(void *argument)
 
 static void start_threads(const char *configuration)
 {
-	int last = !strcmp(configuration, "mix") ? 3 : configuration[1] - '0';
+	int last = *configuration == 'm' ? 3 : *configuration == 'o' && configuration[1] == 'n' ? 0 :
+		   configuration[1] - '0';
 
 	for (int cpu = 1; cpu <= last; cpu++) {
 		struct thread *thread = &threads[thread_count++];
 		pthread_t handle;
 
 		thread->cpu = cpu;
-		thread->sleeps = *configuration == 'l' || (*configuration == 'm' && cpu > 1);
+		thread->sleeps = *configuration == 'l' || *configuration == 'o' || (*configuration == 'm' && cpu > 1);
 		if (pthread_create(&handle, NULL, helper, thread))
 			die("pthread_create");
 	}
@@ -141,7 +145,7 @@ static struct other start(const char *role, const char *first, const char *secon
 	return made;
 }
 
-static void tell(int to)
+void tell(int to)
 {
 	if (write(to, "", 1) != 1)
 		die("write");
@@ -153,7 +157,7 @@ static void say(int file, const char *text)
 		die(text);
 }
 
-static void hear(int from)
+void hear(int from)
 {
 	char byte;
 
@@ -161,18 +165,60 @@ static void hear(int from)
 		die("another process");
 }
 
+/* As many processes as the name says hand a word round on CPU 1, a few times; the last one tells. */
+static int ring_in, ring_out;
+static pid_t ring[64];
+
+void make_ring(void)
+{
+	int made[64][2], back[2];
+
+	for (size_t n = 0; n < number; n++)
+		if (pipe(made[n]))
+			die("pipe");
+	if (pipe(back))
+		die("pipe");
+	for (size_t n = 0; n < number; n++) {
+		ring[n] = fork();
+		if (!ring[n]) {
+			pin(1);
+			own_pages();
+			for (int round = 0;; round++) {
+				hear(made[n][0]);
+				if (n == number - 1 && round == ROUNDS)
+					tell(back[1]);
+				else
+					tell(made[(n + 1) % number][1]);
+			}
+		}
+	}
+	ring_out = made[0][1];
+	ring_in = back[0];
+	/* Once round, so that each has run there. */
+	own_pages();
+}
+
+void go_round(void)
+{
+	tell(ring_out);
+	hear(ring_in);
+}
+
+static void end_ring(void)
+{
+	for (int n = 0; n < 64 && ring[n]; n++)
+		kill(ring[n], SIGKILL);
+}
+
 /* A process of its own: waits for a word, does its part, says so. */
 static int role(char **argv)
 {
 	if (!strcmp(argv[1], "spins") || !strcmp(argv[1], "maps")) {
-		pin(argv[1][0] == 's' ? 2 : 3);
+		pin(argv[1][0] == 's' ? atoi(argv[2]) : 3);
 		hear(3);
 		if (argv[1][0] == 'm') {
-			pages = atoi(argv[2]);
-			if (mmap(AREA, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-				 open("/tmpfs/file", O_RDWR), 0) != AREA)
-				die("mmap");
-			read_area();
+			map_tmpfs(AREA, atoi(argv[2]), MAP_SHARED);
+			read_at(AREA, atoi(argv[2]));
 		}
 		tell(4);
 		for (;;)
@@ -183,8 +229,8 @@ static int role(char **argv)
 	list_pages(AREA, pages, PAGE);
 	tell(4);
 	hear(3);
-	if (move_listed(atoi(argv[3]), pages))
-		die("move_pages of another process");
+	if (call_on_another(argv[1], atoi(argv[3])))
+		die(argv[1]);
 	tell(4);
 	pause();
 	return 0;
@@ -195,40 +241,49 @@ static int role(char **argv)
 static void run_case(const char *name, const char *configuration)
 {
 	int mark = open(TRACING "trace_marker", O_WRONLY), on = open(TRACING "tracing_on", O_WRONLY);
-	int mixed = !strcmp(configuration, "mix"), flags;
+	int mixed = *configuration == 'm', first = mixed ? 2 : 1, spinners = 0;
+	struct other spinning[CPUS];
 	char count[16], pid[16];
 
 	pin(0);
-	operation = find_operation(name);
-	if (!operation)
+	if (!find_operation(name))
 		die(name);
-	flags = operation->flags;
-	snprintf(count, sizeof(count), "%zu", pages);
+	snprintf(count, sizeof(count), "%zu", number);
 	snprintf(pid, sizeof(pid), "%d", getpid());
 	if (flags & CALLED_BY_ANOTHER) {
-		other = start("moves", count, pid);
+		other = start(call->name, count, pid);
 		hear(other.from);
 	} else if (flags & MAPPED_ELSEWHERE) {
 		other = start("maps", count, "");
 	}
-	struct other spinner = mixed ? start("spins", "", "") : (struct other){ 0 };
+	/* On CPU 2, or on every CPU where a thread sleeps. */
+	if (mixed || (*configuration == 'o' && configuration[1] != 'n'))
+		for (; spinners < (mixed ? 1 : configuration[1] - '0'); spinners++) {
+			char cpu[2] = { '0' + first + spinners, 0 };
+
+			spinning[spinners] = start("spins", cpu, "");
+		}
 
 	alarm(120);
-	operation->set_up();
+	kind->set_up();
+	if (flags & WITH_OTHERS) {
+		map_anonymous(OTHERS, MOVED_BEFORE);
+		fill_at(OTHERS, MOVED_BEFORE);
+	}
 	if (flags & MAPPED_ELSEWHERE) {
 		tell(other.to);
 		hear(other.from);
 	}
 	start_threads(configuration);
 	all_reach(TOUCH);
-	operation->prepare();
+	prepare();
 	all_reach(SETTLE);
 	for (int n = 0; n < thread_count; n++)
 		if (threads[n].sleeps)
 			sleeps_now(&threads[n]);
-	if (mixed) {
-		tell(spinner.to);
-		hear(spinner.from);
+	for (int n = 0; n < spinners; n++) {
+		tell(spinning[n].to);
+		hear(spinning[n].from);
 	}
 	usleep(30000);
 	say(on, "1");
@@ -245,7 +300,7 @@ static void run_case(const char *name, const char *configuration)
 		while (!syscall(SYS_tgkill, getpid(), threads[0].tid, 0))
 			relax();
 	} else {
-		operation->call();
+		call->call();
 	}
 	say(mark, "wake");
 	for (int n = 0; n < thread_count; n++)
@@ -258,8 +313,9 @@ static void run_case(const char *name, const char *configuration)
 		kill(child, SIGKILL);
 	if (other.pid)
 		kill(other.pid, SIGKILL);
-	if (mixed)
-		kill(spinner.pid, SIGKILL);
+	for (int n = 0; n < spinners; n++)
+		kill(spinning[n].pid, SIGKILL);
+	end_ring();
 	if (failed)
 		printf("guest: %s %s: %s: %s\n", name, configuration, failed, strerror(errno));
 	exit(failed != NULL);
@@ -280,6 +336,58 @@ static void copy(const char *from, const char *to)
 	close(out);
 }
 
+/* The number behind `key` in a file of the kernel's, -1 if it is not there. */
+long read_number(const char *path, const char *key)
+{
+	static char text[1 << 14];
+	int file = open(path, O_RDONLY);
+	ssize_t length = 0, got;
+	char *found;
+
+	while (file >= 0 && (got = read(file, text + length, sizeof(text) - 1 - length)) > 0)
+		length += got;
+	close(file);
+	text[length] = 0;
+	found = strstr(text, key);
+	return found ? atol(found + strlen(key)) : -1;
+}
+
+/* A device to swap to: the last ten bytes of its first page say so, and how many pages there are. */
+static void make_swap(const char *path)
+{
+	static union { char bytes[PAGE]; unsigned int words[PAGE / 4]; } head;
+	int file = open(path, O_WRONLY);
+
+	head.words[256] = 1;
+	head.words[257] = (16 << 20) / PAGE - 1;
+	memcpy(head.bytes + PAGE - 10, "SWAPSPACE2", 10);
+	if (write(file, &head, PAGE) != PAGE)
+		die(path);
+	close(file);
+}
+
+/* ksmd works on CPU 0. */
+static void pin_ksmd(void)
+{
+	char path[32], name[32] = "";
+	cpu_set_t first;
+
+	CPU_ZERO(&first);
+	CPU_SET(0, &first);
+	for (int pid = 2; pid < 400; pid++) {
+		int file;
+
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		file = open(path, O_RDONLY);
+		if (file < 0)
+			continue;
+		if (read(file, name, sizeof(name) - 1) == 5 && !memcmp(name, "ksmd", 4) &&
+		    sched_setaffinity(pid, sizeof(first), &first))
+			die("ksmd");
+		close(file);
+	}
+}
+
 static void prepare_kernel(void)
 {
 	mkdir("/proc", 0755), mkdir("/sys", 0755), mkdir("/dev", 0755), mkdir("/ext4", 0755), mkdir("/tmpfs", 0755);
@@ -289,10 +397,18 @@ static void prepare_kernel(void)
 	if (mount("tracefs", "/sys/kernel/tracing", "tracefs", 0, NULL))
 		die("tracefs");
 	mount("tmpfs", "/tmpfs", "tmpfs", 0, NULL);
-	load_module("/brd.ko", "rd_nr=1 rd_size=32768");
+	load_module("/brd.ko", "rd_nr=2 rd_size=32768");
 	copy("/ext4.image", "/dev/ram0");
 	if (mount("/dev/ram0", "/ext4", "ext4", 0, NULL))
 		die("ext4");
+	if (mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL))
+		die("debugfs");
+	make_swap("/dev/ram1");
+	pin_ksmd();
+	write_to("/sys/kernel/mm/ksm/pages_to_scan", "1000");
+	write_to("/sys/kernel/debug/sched/numa_balancing/scan_delay_ms", "1");
+	write_to("/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms", "10");
+	write_to("/sys/kernel/debug/sched/numa_balancing/scan_period_max_ms", "100");
 	write_to("/proc/sys/kernel/numa_balancing", "0");
 	write_to("/proc/sys/kernel/sched_rt_runtime_us", "-1");
 	write_to("/sys/kernel/mm/transparent_hugepage/enabled", "madvise");
@@ -350,6 +466,11 @@ static void run_all(int line)
 			_exit(1);
 		}
 		waitpid(pid, &status, 0);
+		/* What a case leaves in the kernel. */
+		write_to("/sys/kernel/mm/ksm/run", "2");
+		write_to("/sys/kernel/mm/ksm/run", "0");
+		write_to("/proc/sys/kernel/numa_balancing", "0");
+		swapoff("/dev/ram1");
 		/* Of a process that has exited this is the end; else tracing is off already, and takes no mark. */
 		if (write(mark, "end", 3) == 3)
 			write_to(TRACING "tracing_on", "0");

@@ -63,7 +63,7 @@ def unpacked(package: Path, scratch: Path) -> Kernel:
 def initial_file_system(kernel: Kernel, cases: Sequence[tuple[str, str]], scratch: Path) -> Path:
     """An archive for `-initrd`: the guest's program, the cases that it runs, and an empty ext4."""
     init = scratch / "init"
-    sources = [str(_SOURCES / name) for name in ("guest.c", "operations.c", "basics.c")]
+    sources = [str(_SOURCES / name) for name in ("guest.c", "operations.c", "areas.c", "basics.c")]
     output(["gcc", "-O1", "-static-pie", "-pthread", "-o", str(init), *sources])
     image = scratch / "ext4.image"
     with open(image, "wb") as file:

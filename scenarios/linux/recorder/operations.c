@@ -1,6 +1,6 @@
 /*
- * The operations of the recorder's guest: how memory looks before, and the system call that is recorded. What they
- * are called, and what they mean, is in docs/linux.md; guest.c runs them.
+ * The operations of the recorder's guest: what is called on which memory. What they are called, and what they mean,
+ * is in docs/linux.md; areas.c has the memory, and guest.c runs them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,196 +14,114 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/swap.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "guest.h"
 
-#define HUGE (512 * PAGE)
-#define ALONE ((char *)0x1001000000UL)	/* 64 GiB and 16 MiB: nothing else in the same table of any level */
-#define ELSEWHERE ((char *)(2 * TABLE) + 16 * PAGE)
-#define OTHERS (AREA + 0x400 * PAGE)
-#define MOVED_BEFORE 32
 #define MOST_PAGES 4096
 
-#ifndef MADV_COLD
-#define MADV_COLD 20
-#define MADV_PAGEOUT 21
-#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
 
-size_t pages;	/* the number in the operation's name */
-static int fd = -1;	/* the file that is mapped, if one is */
-const char *failed;	/* what did not do what it was to do */
+const struct kind *kind;
+const struct call *call;
+int flags;
 
-/* ---- memory ---- */
+/* ---- unmapping and protecting ---- */
 
-static char *map_at(char *at, size_t count, int prot, int flags, int file)
+static void call_munmap(void) { expect(munmap(area, pages * PAGE), "munmap"); }
+static void protect(int prot) { expect(mprotect(area, pages * PAGE, prot), "mprotect"); }
+static void writable(void) { protect(PROT_READ | PROT_WRITE); }
+static void executable(void) { protect(PROT_READ | PROT_WRITE | PROT_EXEC); }
+
+static void mmap_over(int prot, int map, int file)
 {
-	char *got = mmap(at, count * PAGE, prot, flags | MAP_FIXED_NOREPLACE, file, 0);
-
-	if (got != at)
-		die("mmap");
-	return got;
+	expect(mmap(area, pages * PAGE, prot, map | MAP_FIXED, file, 0) != area, "mmap");
 }
 
-static void map_anonymous(char *at, size_t count)
+static void mmap_fixed(void) { mmap_over(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1); }
+static void mmap_none(void) { mmap_over(PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1); }
+
+static void *heap;
+
+static void grow_heap(void)
 {
-	map_at(at, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	/* Up to a border of pages, and a page that stays. */
+	heap = sbrk(0);
+	if (brk((char *)(((unsigned long)heap + PAGE - 1) & -PAGE) + PAGE) || !(heap = sbrk(pages * PAGE)))
+		die("brk");
+	fill_at((char *)heap - PAGE, pages + 1);
 }
 
-static void write_at(char *at, size_t count)
-{
-	for (size_t page = 0; page < count; page++)
-		*(volatile char *)(at + page * PAGE) += 1;
-}
+static void shrink_heap(void) { expect(brk(heap), "brk"); }
 
-static void read_at(char *at, size_t count)
-{
-	for (size_t page = 0; page < count; page++)
-		(void)*(volatile char *)(at + page * PAGE);
-}
+/* ---- madvise ---- */
 
-static void nothing(void) { }
-static void write_area(void) { write_at(AREA, pages); }
-void read_area(void) { read_at(AREA, pages); }
-
-/* A first write that does not read before: a read of anonymous memory maps the zero page. */
-static void fill_at(char *at, size_t count)
-{
-	for (size_t page = 0; page < count; page++)
-		*(volatile char *)(at + page * PAGE) = 1;
-}
-
-static void neighbours(void)
-{
-	map_anonymous(AREA - PAGE, 1);
-	fill_at(AREA - PAGE, 1);
-	map_anonymous(AREA + pages * PAGE, 1);
-	fill_at(AREA + pages * PAGE, 1);
-}
-
-static void unpopulated(void) { neighbours(); map_anonymous(AREA, pages); }
-static void anonymous(void) { unpopulated(); fill_at(AREA, pages); }
-static void anonymous_read(void) { unpopulated(); read_area(); }
-
-/* A file of so many pages, written out: clean, and its blocks allocated. */
-static void open_file(const char *path)
-{
-	static char page[PAGE] = "content";
-
-	fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-	for (size_t n = 0; n < pages; n++)
-		if (write(fd, page, PAGE) != (ssize_t)PAGE)
-			die(path);
-	if (fsync(fd))
-		die("fsync");
-}
-
-static void map_file(const char *path, int flags)
-{
-	neighbours();
-	open_file(path);
-	map_at(AREA, pages, PROT_READ | PROT_WRITE, flags, fd);
-	read_area();
-}
-
-static void shared_file(void) { map_file("/ext4/file", MAP_SHARED); }
-static void written_file(void) { shared_file(); write_area(); }
-static void private_file(void) { map_file("/ext4/file", MAP_PRIVATE); }
-static void private_copies(void) { private_file(); write_area(); }
-static void shared_tmpfs(void) { map_file("/tmpfs/file", MAP_SHARED); }
-static void written_tmpfs(void) { shared_tmpfs(); write_area(); }
-static void alone(void) { map_anonymous(ALONE, pages); fill_at(ALONE, pages); }
-static void write_alone(void) { write_at(ALONE, pages); }
-
-static void with_others(void)
-{
-	anonymous();
-	map_anonymous(OTHERS, MOVED_BEFORE);
-	fill_at(OTHERS, MOVED_BEFORE);
-}
-
-static void write_both(void) { write_area(); write_at(OTHERS, MOVED_BEFORE); }
-
-/* Stacks and data: what is private and writable, above all that operations map. */
-static void each_own_range(void (*visit)(unsigned long start, unsigned long end))
-{
-	static char maps[1 << 16];
-	int file = open("/proc/self/maps", O_RDONLY);
-	ssize_t length = 0, got;
-	unsigned long start, end;
-	char rights[8];
-
-	while ((got = read(file, maps + length, sizeof(maps) - 1 - length)) > 0)
-		length += got;
-	maps[length] = 0;
-	close(file);
-	for (char *line = strtok(maps, "\n"); line; line = strtok(NULL, "\n"))
-		if (sscanf(line, "%lx-%lx %7s", &start, &end, rights) == 3 && rights[1] == 'w' &&
-		    rights[3] == 'p' && start >= 1UL << 42)
-			visit(start, end);
-}
-
-static void write_range(unsigned long start, unsigned long end)
-{
-	for (; start < end; start += PAGE)
-		__atomic_fetch_add((char *)start, 0, __ATOMIC_SEQ_CST);
-}
-
-static void dont_fork(unsigned long start, unsigned long end)
-{
-	if (madvise((void *)start, end - start, MADV_DONTFORK))
-		die("MADV_DONTFORK");
-}
-
-/* After a fork: what this process writes of its own is its own again. */
-void own_pages(void) { each_own_range(write_range); }
-
-/* ---- what is called ---- */
-
-static void expect(int result, const char *what)
-{
-	if (result && !failed)
-		failed = what;
-}
-
-static void call_munmap(void) { expect(munmap(AREA, pages * PAGE), "munmap"); }
-static void munmap_alone(void) { expect(munmap(ALONE, pages * PAGE), "munmap"); }
-static void protect(char *at, size_t count, int prot) { expect(mprotect(at, count * PAGE, prot), "mprotect"); }
-static void read_only(void) { protect(AREA, pages, PROT_READ); }
-static void writable(void) { protect(AREA, pages, PROT_READ | PROT_WRITE); }
-static void inaccessible(void) { protect(AREA, pages, PROT_NONE); }
-static void advise(int advice) { expect(madvise(AREA, pages * PAGE, advice), "madvise"); }
+static void advise(int advice) { expect(madvise(area, pages * PAGE, advice), "madvise"); }
 static void dontneed(void) { advise(MADV_DONTNEED); }
+static void dontneed_locked(void) { advise(MADV_DONTNEED_LOCKED); }
 static void madv_free(void) { advise(MADV_FREE); }
 static void madv_cold(void) { advise(MADV_COLD); }
 static void pageout(void) { advise(MADV_PAGEOUT); }
-static void call_msync(void) { expect(msync(AREA, pages * PAGE, MS_SYNC), "msync"); }
+static void willneed(void) { advise(MADV_WILLNEED); }
+static void madv_remove(void) { advise(MADV_REMOVE); }
+static void populate_read(void) { advise(MADV_POPULATE_READ); }
+static void populate_write(void) { advise(MADV_POPULATE_WRITE); }
+static void collapse(void) { advise(MADV_COLLAPSE); }
+static void unmerge(void) { advise(MADV_UNMERGEABLE); }
+static void lock(void) { expect(mlock(area, pages * PAGE), "mlock"); }
+static void unlock(void) { expect(munlock(area, pages * PAGE), "munlock"); }
+
+/* ---- files ---- */
+
+static void call_msync(void) { expect(msync(area, pages * PAGE, MS_SYNC), "msync"); }
+static void msync_async(void) { expect(msync(area, pages * PAGE, MS_ASYNC), "msync"); }
+static void call_fsync(void) { expect(fsync(fd), "fsync"); }
 static void truncate_file(void) { expect(ftruncate(fd, 0), "ftruncate"); }
+static void truncate_half(void) { expect(ftruncate(fd, pages / 2 * PAGE), "ftruncate"); }
 
-static void punch_hole(void)
+static void sync_range(void)
 {
-	expect(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, pages * PAGE), "fallocate");
+	int how = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+
+	expect(sync_file_range(fd, 0, pages * PAGE, how), "sync_file_range");
 }
 
-static void call_mremap(void)
+static void change_file(int mode, size_t first, size_t count)
 {
-	char *got = mremap(AREA, pages * PAGE, pages * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, ELSEWHERE);
-
-	expect(got != ELSEWHERE, "mremap");
+	expect(fallocate(fd, mode, first * PAGE, count * PAGE), "fallocate");
 }
 
-static void mmap_fixed(void)
-{
-	char *got = mmap(AREA, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-			 -1, 0);
+static void punch_hole(void) { change_file(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, pages); }
+static void punch_half(void) { change_file(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages / 4, pages / 2); }
+static void zero_range(void) { change_file(FALLOC_FL_ZERO_RANGE, 0, pages); }
 
-	expect(got != AREA, "mmap");
+/* ---- moving ---- */
+
+static void remap(size_t count, int how, char *to)
+{
+	char *got = mremap(area, pages * PAGE, count * PAGE, how, to);
+
+	expect(got == MAP_FAILED || (to && got != to), "mremap");
 }
+
+static void call_mremap(void) { remap(pages, MREMAP_MAYMOVE | MREMAP_FIXED, ELSEWHERE); }
+static void mremap_dontunmap(void) { remap(pages, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, ELSEWHERE); }
+static void mremap_shrink(void) { remap(pages / 2, 0, NULL); }
+static void mremap_move_shrink(void) { remap(pages / 2, MREMAP_MAYMOVE | MREMAP_FIXED, ELSEWHERE); }
+static void mremap_move_grow(void) { remap(pages * 2, MREMAP_MAYMOVE | MREMAP_FIXED, ELSEWHERE); }
+static void mremap_aligned(void) { remap(pages, MREMAP_MAYMOVE | MREMAP_FIXED, (char *)(2 * TABLE)); }
 
 static void *to_move[MOST_PAGES];
 static int nodes[MOST_PAGES], status[MOST_PAGES];
@@ -224,12 +142,20 @@ int move_listed(pid_t pid, size_t count)
 	return syscall(SYS_move_pages, pid, count, to_move, nodes, status, all) || status[0] != 1;
 }
 
-static void list_area(void) { list_pages(AREA, pages, PAGE); own_pages(); }
-static void move(void) { expect(move_listed(0, pages), "move_pages"); }
+static size_t listed;
+
+/* Of huge pages the first page of each. */
+static void list_area(void)
+{
+	size_t step = !strcmp(kind->name, "thp") ? 512 : 1;
+
+	listed = pages / step;
+	list_pages(area, listed, step * PAGE);
+	own_pages();
+}
+
 /* Kernels before v6.3 leave inaccessible pages where they are, and say so in their status. */
-static void try_to_move(void) { expect(move_listed(0, pages) && status[0] == -1, "move_pages"); }
-static void list_read_only(void) { list_area(); read_only(); }
-static void list_inaccessible(void) { list_area(); inaccessible(); }
+static void move(void) { expect(move_listed(0, listed) && strcmp(kind->name, "none"), "move_pages"); }
 
 static void move_others(void)
 {
@@ -237,24 +163,20 @@ static void move_others(void)
 	expect(move_listed(0, MOVED_BEFORE), "move_pages");
 }
 
-static void bind_area(void)
+static void bind_to(unsigned long start, unsigned long end, unsigned long mask, int how)
 {
-	unsigned long mask = 2;
-
-	expect(syscall(SYS_mbind, AREA, pages * PAGE, 2 /* MPOL_BIND */, &mask, 8, 2), "mbind");
+	expect(syscall(SYS_mbind, start, end - start, 2 /* MPOL_BIND */, &mask, 8, how), "mbind");
 }
 
-pid_t child;
+static void bind_area(void) { bind_to((unsigned long)area, (unsigned long)area + pages * PAGE, 2, 2); }
 
-static void call_fork(void)
+/* ---- processes ---- */
+
+static void dont_fork(unsigned long start, unsigned long end)
 {
-	child = fork();
-	if (!child)
-		for (;;)
-			pause();
+	if (madvise((void *)start, end - start, MADV_DONTFORK))
+		die("MADV_DONTFORK");
 }
-
-static void fork_before(void) { call_fork(); own_pages(); }
 
 /*
  * The child gets the area and nothing to run on, so that nothing of this process' own is copied on its next write;
@@ -269,174 +191,306 @@ static void keep_own_pages(void)
 		die("sched_setscheduler");
 }
 
-static void fork_and_exit(void)
+static void call_fork(void)
 {
-	call_fork();
-	kill(child, SIGKILL);
-	waitpid(child, NULL, 0);
-	child = 0;
-	own_pages();
+	child = fork();
+	if (!child)
+		for (;;)
+			pause();
 }
+
+static void call_vfork(void)
+{
+	if (!vfork())
+		_exit(0);
+}
+
+static int to_child[2], from_child[2];
+
+/* A child that will write to the area, when it is told to. */
+static void fork_writer(void)
+{
+	if (pipe(to_child) || pipe(from_child))
+		die("pipe");
+	child = fork();
+	if (!child) {
+		own_pages();
+		tell(from_child[1]);
+		hear(to_child[0]);
+		write_area();
+		tell(from_child[1]);
+		for (;;)
+			pause();
+	}
+	own_pages();
+	hear(from_child[0]);
+}
+
+static void child_writes(void) { tell(to_child[1]); hear(from_child[0]); }
+
+/* ---- tracking ---- */
 
 static int refs = -1;
 static void open_refs(void) { refs = open("/proc/self/clear_refs", O_WRONLY); }
 static void clear_young(void) { expect(write(refs, "1", 1) != 1, "clear_refs"); }
 static void clear_soft_dirty(void) { expect(write(refs, "4", 1) != 1, "clear_refs"); }
+static void soft_dirty_before(void) { open_refs(); clear_soft_dirty(); }
 
 static int uffd = -1;
+
+static struct uffdio_range whole_area(void)
+{
+	return (struct uffdio_range){ (unsigned long)area, pages * PAGE };
+}
 
 static void register_uffd(void)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP };
-	struct uffdio_register range = {
-		.range = { (unsigned long)AREA, pages * PAGE }, .mode = UFFDIO_REGISTER_MODE_WP,
-	};
+	struct uffdio_register range = { .range = whole_area(), .mode = UFFDIO_REGISTER_MODE_WP };
 
 	uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &range))
 		die("userfaultfd");
 }
 
-static void protect_uffd(void)
+static void write_protect(int mode)
 {
-	struct uffdio_writeprotect range = {
-		.range = { (unsigned long)AREA, pages * PAGE }, .mode = UFFDIO_WRITEPROTECT_MODE_WP,
-	};
+	struct uffdio_writeprotect range = { .range = whole_area(), .mode = mode };
 
 	expect(ioctl(uffd, UFFDIO_WRITEPROTECT, &range), "UFFDIO_WRITEPROTECT");
 }
 
-static void unprotect_uffd(void)
-{
-	struct uffdio_writeprotect range = { .range = { (unsigned long)AREA, pages * PAGE } };
-
-	expect(ioctl(uffd, UFFDIO_WRITEPROTECT, &range), "UFFDIO_WRITEPROTECT");
-}
-
+static void protect_uffd(void) { write_protect(UFFDIO_WRITEPROTECT_MODE_WP); }
+static void unprotect_uffd(void) { write_protect(0); }
 static void register_and_protect(void) { register_uffd(); protect_uffd(); }
 
-/* Huge pages as many as the name says, and a small one behind them. */
-static char *const huge = (char *)TABLE;
-
-static void write_huge(void)
+static void unregister_uffd(void)
 {
-	for (size_t n = 0; n < pages; n++)
-		*(volatile char *)(huge + n * HUGE) = 1;
+	struct uffdio_range range = whole_area();
+
+	expect(ioctl(uffd, UFFDIO_UNREGISTER, &range), "UFFDIO_UNREGISTER");
 }
 
-static void map_huge(void)
+/* ---- what kernel threads and the scheduler do ---- */
+
+static void merge(void)
 {
-	map_anonymous(huge, pages * 512);
-	if (madvise(huge, pages * HUGE, MADV_HUGEPAGE))
-		die("MADV_HUGEPAGE");
-	map_anonymous(huge + pages * HUGE, 1);
-	fill_at(huge + pages * HUGE, 1);
-	write_huge();
+	write_to("/sys/kernel/mm/ksm/run", "1");
+	for (int n = 0; read_number("/sys/kernel/mm/ksm/pages_sharing", "") < (long)pages - 1; n++) {
+		if (n == 2000)
+			expect(1, "KSM");
+		usleep(5000);
+	}
 }
 
-static void map_small(void)
+/* Balancing leaves memory alone that is bound to a node: everything, until the area is no more. */
+static void bind_own(unsigned long start, unsigned long end) { bind_to(start, end, 1, 0); }
+
+static void balance(void)
 {
-	map_anonymous(huge, pages * 512);
-	fill_at(huge, pages * 512);
-	map_anonymous(huge + pages * HUGE, 1);
-	fill_at(huge + pages * HUGE, 1);
+	each_own_range(bind_own);
+	if (area == AREA)
+		bind_own((unsigned long)area - PAGE, (unsigned long)area);
+	bind_own((unsigned long)area, (unsigned long)area + (pages + 1) * PAGE);
+	write_to("/proc/sys/kernel/numa_balancing", "1");
 }
 
-static void write_small(void) { write_at(huge, pages * 512); }
-static void munmap_huge(void) { expect(munmap(huge, pages * HUGE), "munmap"); }
-static void munmap_part(void) { expect(munmap(huge + 16 * PAGE, 8 * PAGE), "munmap"); }
-static void read_only_huge(void) { protect(huge, pages * 512, PROT_READ); }
-static void read_only_part(void) { protect(huge + 16 * PAGE, 8, PROT_READ); }
-static void dontneed_huge(void) { expect(madvise(huge, pages * HUGE, MADV_DONTNEED), "madvise"); }
-static void dontneed_part(void) { expect(madvise(huge + 16 * PAGE, 8 * PAGE, MADV_DONTNEED), "madvise"); }
-static void collapse(void) { expect(madvise(huge, pages * HUGE, MADV_COLLAPSE), "MADV_COLLAPSE"); }
-static void list_huge(void) { list_pages(huge, pages, HUGE); own_pages(); }
+/* So long as a scan takes that has anything to mark. */
+static void be_scanned(void)
+{
+	long before = read_number("/proc/vmstat", "numa_pte_updates ");
+
+	expect(syscall(SYS_mbind, area, pages * PAGE, 0 /* MPOL_DEFAULT */, NULL, 0, 0), "mbind");
+	for (int n = 0; n < 400 && read_number("/proc/vmstat", "numa_pte_updates ") == before; n++)
+		for (volatile int spin = 0; spin < 20000; spin++)
+			relax();
+}
+
+static void scanned_before(void)
+{
+	balance();
+	be_scanned();
+	write_to("/proc/sys/kernel/numa_balancing", "0");
+	own_pages();
+}
+
+static void swap_on(void) { expect(swapon("/dev/ram1", 0), "swapon"); }
+static void swapped_before(void) { swap_on(); pageout(); }
 
 /* ---- the operations ---- */
 
-static const struct operation operations[] = {
-	{ "nothing", anonymous, write_area, nothing, nothing },
-	{ "munmap", anonymous, write_area, nothing, call_munmap },
-	{ "munmap_unpopulated", unpopulated, nothing, nothing, call_munmap },
-	{ "munmap_tables", alone, write_alone, nothing, munmap_alone },
-	{ "munmap_zero", anonymous_read, read_area, nothing, call_munmap },
-	{ "munmap_file_clean", shared_file, read_area, nothing, call_munmap },
-	{ "munmap_file_dirty", written_file, write_area, nothing, call_munmap },
-	{ "munmap_tmpfs", written_tmpfs, write_area, nothing, call_munmap },
-	{ "mprotect_ro", anonymous, write_area, nothing, read_only },
-	{ "mprotect_rw", anonymous, write_area, read_only, writable },
-	{ "mprotect_none", anonymous, write_area, nothing, inaccessible },
-	{ "mprotect_back", anonymous, write_area, inaccessible, writable },
-	{ "mprotect_ro_unpop", unpopulated, nothing, nothing, read_only },
-	{ "mprotect_ro_zero", anonymous_read, read_area, nothing, read_only },
-	{ "mprotect_file_ro", written_file, write_area, nothing, read_only },
-	{ "dontneed", anonymous, write_area, nothing, dontneed },
-	{ "dontneed_zero", anonymous_read, read_area, nothing, dontneed },
-	{ "dontneed_unpopulated", unpopulated, nothing, nothing, dontneed },
-	{ "dontneed_file_clean", shared_file, read_area, nothing, dontneed },
-	{ "dontneed_file_dirty", written_file, write_area, nothing, dontneed },
-	{ "madv_free", anonymous, write_area, nothing, madv_free },
-	{ "madv_cold", anonymous, write_area, nothing, madv_cold },
-	{ "pageout_file_clean", shared_file, read_area, nothing, pageout },
-	{ "pageout_file_dirty", written_file, write_area, nothing, pageout },
-	{ "mremap", anonymous, write_area, nothing, call_mremap },
-	{ "mmap_fixed", anonymous, write_area, nothing, mmap_fixed },
-	{ "fork", anonymous, write_area, keep_own_pages, call_fork },
-	{ "cow_parent", anonymous, write_area, fork_before, write_area },
-	{ "reuse_after_fork", anonymous, write_area, fork_and_exit, write_area },
-	{ "zero_write", anonymous_read, read_area, nothing, write_area },
-	{ "private_file_write", private_file, read_area, nothing, write_area },
-	{ "shared_file_write", shared_file, read_area, nothing, write_area },
-	{ "shared_tmpfs_write", shared_tmpfs, read_area, nothing, write_area },
-	{ "move", anonymous, write_area, list_area, move },
-	{ "move_ro", anonymous, write_area, list_read_only, move },
-	{ "move_none", anonymous, write_area, list_inaccessible, try_to_move },
-	{ "move_remote", anonymous, write_area, nothing, nothing, CALLED_BY_ANOTHER },
-	{ "move_shared", shared_tmpfs, read_area, list_area, move, MAPPED_ELSEWHERE },
-	{ "mbind", anonymous, write_area, nothing, bind_area },
-	{ "moved_then_ro", with_others, write_both, move_others, read_only },
-	{ "moved_then_none", with_others, write_both, move_others, inaccessible },
-	{ "moved_then_munmap", with_others, write_both, move_others, call_munmap },
-	{ "moved_then_dontneed", with_others, write_both, move_others, dontneed },
-	{ "moved_then_write", with_others, write_both, move_others, write_area },
-	{ "thp_munmap", map_huge, write_huge, nothing, munmap_huge },
-	{ "thp_munmap_part", map_huge, write_huge, nothing, munmap_part },
-	{ "thp_mprotect_ro", map_huge, write_huge, nothing, read_only_huge },
-	{ "thp_mprotect_part", map_huge, write_huge, nothing, read_only_part },
-	{ "thp_dontneed", map_huge, write_huge, nothing, dontneed_huge },
-	{ "thp_dontneed_part", map_huge, write_huge, nothing, dontneed_part },
-	{ "thp_move", map_huge, write_huge, list_huge, move },
-	{ "thp_cow_parent", map_huge, write_huge, fork_before, write_huge },
-	{ "thp_collapse", map_small, write_small, nothing, collapse },
-	{ "truncate_clean", shared_file, read_area, nothing, truncate_file },
-	{ "truncate_dirty", written_file, write_area, nothing, truncate_file },
-	{ "truncate_tmpfs", written_tmpfs, write_area, nothing, truncate_file },
-	{ "truncate_private", private_copies, write_area, nothing, truncate_file },
-	{ "punch_clean", shared_file, read_area, nothing, punch_hole },
-	{ "punch_dirty", written_file, write_area, nothing, punch_hole },
-	{ "punch_tmpfs", written_tmpfs, write_area, nothing, punch_hole },
-	{ "msync", written_file, write_area, nothing, call_msync },
-	{ "clear_young", anonymous, write_area, open_refs, clear_young },
-	{ "clear_refs", anonymous, write_area, open_refs, clear_soft_dirty },
-	{ "thread_exit", anonymous, write_area, nothing, nothing, A_THREAD_EXITS },
-	{ "exit", anonymous, write_area, nothing, nothing, EXITS },
-	{ "uffd_wp", anonymous, write_area, register_uffd, protect_uffd },
-	{ "uffd_unwp", anonymous, write_area, register_and_protect, unprotect_uffd },
+static const struct call calls[] = {
+	{ "nothing", nothing, nothing },
+	{ "munmap", nothing, call_munmap },
+	{ "mprotect_ro", nothing, read_only },
+	{ "mprotect_rw", read_only, writable },
+	{ "mprotect_none", nothing, inaccessible },
+	{ "mprotect_back", inaccessible, writable },
+	{ "mprotect_exec", nothing, executable },
+	{ "mmap_fixed", nothing, mmap_fixed },
+	{ "mmap_none", nothing, mmap_none },
+	{ "brk_shrink", grow_heap, shrink_heap },
+	{ "dontneed_locked", lock, dontneed_locked },
+	{ "dontneed", nothing, dontneed },
+	{ "madv_free", nothing, madv_free },
+	{ "madv_cold", nothing, madv_cold },
+	{ "pageout", nothing, pageout },
+	{ "willneed", nothing, willneed },
+	{ "madv_remove", nothing, madv_remove },
+	{ "populate_read", nothing, populate_read },
+	{ "populate_write", nothing, populate_write },
+	{ "collapse", nothing, collapse },
+	{ "mlock", nothing, lock },
+	{ "munlock", lock, unlock },
+	{ "read", nothing, read_area },
+	{ "write", nothing, write_area },
+	{ "msync", nothing, call_msync },
+	{ "msync_async", nothing, msync_async },
+	{ "fsync", nothing, call_fsync },
+	{ "sync_range", nothing, sync_range },
+	{ "truncate", nothing, truncate_file },
+	{ "truncate_half", nothing, truncate_half },
+	{ "punch", nothing, punch_hole },
+	{ "punch_half", nothing, punch_half },
+	{ "zero_range", nothing, zero_range },
+	{ "mremap", nothing, call_mremap },
+	{ "mremap_dontunmap", nothing, mremap_dontunmap },
+	{ "mremap_shrink", nothing, mremap_shrink },
+	{ "mremap_move_shrink", nothing, mremap_move_shrink },
+	{ "mremap_move_grow", nothing, mremap_move_grow },
+	{ "mremap_aligned", nothing, mremap_aligned },
+	{ "move", list_area, move },
+	{ "move_remote", nothing, nothing, CALLED_BY_ANOTHER },
+	{ "cold_remote", nothing, nothing, CALLED_BY_ANOTHER },
+	{ "pageout_remote", nothing, nothing, CALLED_BY_ANOTHER },
+	{ "mbind", nothing, bind_area },
+	{ "fork", keep_own_pages, call_fork },
+	{ "vfork", nothing, call_vfork },
+	{ "switch", make_ring, go_round },
+	{ "cow_parent", fork_before, write_area },
+	{ "cow_child", fork_writer, child_writes },
+	{ "clear_young", open_refs, clear_young },
+	{ "clear_refs", open_refs, clear_soft_dirty },
+	{ "soft_dirty_write", soft_dirty_before, write_area },
+	{ "uffd_wp", register_uffd, protect_uffd },
+	{ "uffd_unwp", register_and_protect, unprotect_uffd },
+	{ "uffd_unregister", register_and_protect, unregister_uffd },
+	{ "ksm", nothing, merge },
+	{ "unmerge", nothing, unmerge },
+	{ "numa_scan", balance, be_scanned },
+	{ "numa_hint_read", scanned_before, read_area },
+	{ "numa_hint_write", scanned_before, write_area },
+	{ "swapout", swap_on, pageout },
+	{ "swapin", swapped_before, read_area },
+	{ "swapped_munmap", swapped_before, call_munmap },
+	{ "swapped_dontneed", swapped_before, dontneed },
+	{ "swapped_ro", swapped_before, read_only },
+	{ "thread_exit", nothing, nothing, A_THREAD_EXITS },
+	{ "exit", nothing, nothing, EXITS },
+	{ 0 },
 };
 
-/* "munmap_8": the operation, and its number in `pages`, 1 if there is none. */
-const struct operation *find_operation(const char *name)
+/* Names that are not made of a call and a kind of memory. */
+static const char *const spelt[][2] = {
+	{ "mprotect_file_ro", "mprotect_ro_dirty" },
+	{ "private_file_write", "write_private_clean" },
+	{ "shared_file_write", "write_clean" },
+	{ "shared_tmpfs_write", "write_tmpfs_clean" },
+	{ "reuse_after_fork", "write_reused" },
+	{ "msync", "msync_dirty" },
+	{ "msync_async", "msync_async_dirty" },
+	{ "fsync", "fsync_dirty" },
+	{ "sync_range", "sync_range_dirty" },
+	{ "zero_range", "zero_range_dirty" },
+	{ "move_shared", "move_elsewhere" },
+	{ "ksm", "ksm_mergeable" },
+	{ "unmerge", "unmerge_merged" },
+	{ "ksm_write", "write_merged" },
+	{ "thp_collapse", "collapse_small" },
+	{ "thp_cow_parent", "write_thp_forked" },
+	{ "thp_mprotect_part", "thp_mprotect_ro_part" },
+};
+
+/* "thp_munmap" or "munmap_tmpfs": a word, and another before or behind it. */
+static int is_made_of(const char *name, size_t length, const char *one, const char *other)
 {
+	size_t first = strlen(one), second = strlen(other);
+
+	if (!second)
+		return length == first && !strncmp(name, one, first);
+	return length == first + 1 + second && !strncmp(name, one, first) && name[first] == '_' &&
+	       !strncmp(name + first + 1, other, second);
+}
+
+static int find(const char *name, size_t length)
+{
+	for (call = calls; call->name; call++)
+		for (kind = kinds; kind->name; kind++)
+			if (is_made_of(name, length, call->name, kind->name) ||
+			    is_made_of(name, length, kind->name, call->name))
+				return 1;
+	/* thp_munmap_part */
+	for (call = calls; call->name; call++)
+		for (kind = kinds; kind->name; kind++)
+			if (!strncmp(kind->name, "thp_", 4) && !strncmp(name, "thp_", 4) &&
+			    is_made_of(name + 4, length - 4, call->name, kind->name + 4))
+				return 1;
+	return 0;
+}
+
+/* "munmap_tmpfs_8": what is called, on what memory, and its `number`, 1 if there is none. */
+int find_operation(const char *name)
+{
+	static const char before[] = "moved_then_";
 	const char *last = strrchr(name, '_');
 	size_t length = strlen(name);
+	int also = 0;
 
-	pages = 1;
+	number = 1;
 	if (last && last[1] >= '0' && last[1] <= '9') {
-		pages = atoi(last + 1);
+		number = atoi(last + 1);
 		length = last - name;
 	}
-	for (size_t n = 0; n < sizeof(operations) / sizeof(*operations); n++)
-		if (strlen(operations[n].name) == length && !strncmp(operations[n].name, name, length))
-			return &operations[n];
-	return NULL;
+	if (!strncmp(name, before, strlen(before))) {
+		static char rest[64];
+
+		also = WITH_OTHERS;
+		snprintf(rest, sizeof(rest), "%.*s", (int)(length - strlen(before)), name + strlen(before));
+		if (!strcmp(rest, "ro") || !strcmp(rest, "none") || !strcmp(rest, "rw"))
+			snprintf(rest, sizeof(rest), "mprotect_%.*s", (int)(length - strlen(before)),
+				 name + strlen(before));
+		name = rest;
+		length = strlen(rest);
+	}
+	for (size_t n = 0; n < sizeof(spelt) / sizeof(*spelt); n++)
+		if (strlen(spelt[n][0]) == length && !strncmp(spelt[n][0], name, length)) {
+			name = spelt[n][1];
+			length = strlen(name);
+			break;
+		}
+	if (!find(name, length))
+		return 0;
+	flags = kind->flags | call->flags | also;
+	return 1;
+}
+
+/* On CPU 0, after all have touched the memory. */
+void prepare(void)
+{
+	kind->prepare();
+	call->prepare();
+	if (flags & WITH_OTHERS)
+		move_others();
+}
+
+/* What another process does to the area of `pid`. */
+int call_on_another(const char *name, pid_t pid)
+{
+	struct iovec range = { area, pages * PAGE };
+	int advice = !strcmp(name, "cold_remote") ? MADV_COLD : MADV_PAGEOUT;
+
+	if (!strcmp(name, "move_remote"))
+		return move_listed(pid, pages);
+	return syscall(SYS_process_madvise, syscall(SYS_pidfd_open, pid, 0), &range, 1, advice, 0) !=
+	       (long)range.iov_len;
 }

@@ -1,6 +1,6 @@
-"""Which cases are recorded: operations by name, with the number of pages, in every configuration.
+"""Which cases are recorded: operations by name, and in which configurations.
 
-What each does in the guest stands in `operations.c`, what it does here in `scenarios/linux/operations/`.
+What each does in the guest stands in `operations.c` and `areas.c`, what it does here in `scenarios/linux/`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-OPERATIONS: Final = (
+CONFIGURATIONS: Final = ("k0", "s1", "s3", "l3", "mix")
+"""The other CPUs: none, one and three that spin, three that sleep, and one of each."""
+
+_EACH: Final = (
     "nothing",
     *(f"munmap_{pages}" for pages in (1, 2, 8, 33, 34, 512, 600, 2048)),
     *("munmap_unpopulated_8", "munmap_tables_1", "munmap_tables_512", "munmap_zero_8"),
@@ -26,13 +29,7 @@ OPERATIONS: Final = (
     *("zero_write_8", "private_file_write_8", "shared_file_write_8", "shared_tmpfs_write_8"),
     *("move_1", "move_8", "move_32", "move_512", "move_600", "move_ro_32", "move_none_8"),
     *("move_remote_1", "move_remote_32", "move_shared_8", "mbind_32"),
-    *(
-        "moved_then_ro_8",
-        "moved_then_none_8",
-        "moved_then_munmap_8",
-        "moved_then_dontneed_8",
-        "moved_then_write_8",
-    ),
+    *(f"moved_then_{call}_8" for call in ("ro", "none", "munmap", "dontneed", "write")),
     *("thp_munmap", "thp_munmap_part", "thp_mprotect_ro", "thp_mprotect_part", "thp_dontneed"),
     *("thp_dontneed_part", "thp_move_1", "thp_move_3", "thp_cow_parent", "thp_collapse"),
     *("truncate_clean_8", "truncate_dirty_8", "truncate_tmpfs_8", "truncate_private_8"),
@@ -41,19 +38,102 @@ OPERATIONS: Final = (
     *("thread_exit", "exit_8"),
 )
 
-ONLY: Final[dict[str, tuple[str, ...]]] = {
+_FURTHER: Final = {
+    "munmap": "sparse pmd pud two locked ro none forked merged private private_clean shared tables",
+    "mprotect_ro": "sparse pmd pud two tmpfs tmpfs_clean shared clean private private_clean none forked",
+    "mprotect_rw": "tmpfs dirty clean private forked zero",
+    "mprotect_none": "ro tmpfs dirty zero",
+    "mprotect_back": "zero dirty tmpfs",
+    "mprotect_exec": "- ro dirty",
+    "dontneed": "sparse pmd pud private private_clean tmpfs shared forked none tables",
+    "madv_free": "zero sparse forked ro pmd none",
+    "madv_cold": "clean dirty tmpfs forked zero pmd",
+    "pageout": "- tmpfs forked private private_clean",
+    "mlock": "- zero",
+    "mremap": "sparse pmd dirty tmpfs forked none unpop zero tables",
+    "mmap_fixed": "dirty pmd",
+    "fork": "zero tmpfs private",
+    "cow_parent": "private pmd zero",
+    "move": "sparse pmd clean dirty tmpfs forked locked private",
+    "mbind": "dirty sparse",
+    "truncate_half": "clean dirty tmpfs private",
+    "punch_half": "clean dirty tmpfs",
+    "madv_remove": "tmpfs dirty shared",
+    "msync": "clean tmpfs private",
+    "clear_refs": "zero sparse dirty",
+    "uffd_wp": "zero sparse pmd ro unpop forked",
+    "swapped": "munmap dontneed ro",
+}
+
+_THREE: Final = (
+    *(
+        f"{call}_8" if kind == "-" else f"{call}_{kind}_8"
+        for call, kinds in _FURTHER.items()
+        for kind in kinds.split()
+    ),
+    *("munmap_pmd_600", "mprotect_ro_pmd_600", "munmap_file_dirty_600", "mremap_600", "punch_private_8"),
+    "mprotect_ro_tables_8",
+    *("dontneed_locked_8", "munlock_8", "populate_read_unpop_8", "populate_write_unpop_8"),
+    *("populate_write_zero_8", "willneed_8", "mremap_dontunmap_8", "mremap_shrink_8", "mremap_move_shrink_8"),
+    *("mremap_move_grow_8", "mremap_aligned_8", "mremap_aligned_tables_512", "mmap_none_8", "brk_shrink_8"),
+    *("vfork_8", "cow_child_8", "cold_remote_8", "pageout_remote_clean_8", "zero_range_8"),
+    *("msync_async_8", "fsync_8", "sync_range_8", "clear_young_dirty_8", "soft_dirty_write_8"),
+    *("uffd_unregister_8", "moved_then_madv_free_8", "moved_then_madv_cold_8", "moved_then_mremap_8"),
+    *("moved_then_rw_8", "swapout_8", "swapout_40", "swapin_8", "fork_thp"),
+    *("thp_munmap_2", "thp_munmap_zero", "thp_munmap_unaligned_3", "thp_munmap_forked"),
+    *("thp_mprotect_ro_3", "thp_mprotect_ro_zero", "thp_mprotect_ro_unaligned_3", "thp_mprotect_ro_forked"),
+    *("thp_mprotect_rw", "thp_mprotect_rw_part", "thp_mprotect_none", "thp_mprotect_none_part"),
+    *("thp_mprotect_back", "thp_dontneed_2", "thp_dontneed_zero", "thp_dontneed_unaligned_3"),
+    *("write_thp_zero", "thp_madv_free", "thp_madv_free_part", "thp_madv_free_unaligned_3"),
+    *("thp_madv_cold", "thp_madv_cold_part", "thp_pageout", "thp_mlock", "thp_mbind", "thp_mmap_fixed"),
+    *("thp_mremap", "thp_mremap_aligned", "thp_mremap_part", "thp_clear_refs", "thp_uffd_wp"),
+)
+
+_TWO: Final = (
+    *(f"{call}_elsewhere_8" for call in ("munmap", "pageout", "truncate", "punch")),
+    *("munmap_merged_34", "madv_free_600", "dontneed_file_dirty_600", "truncate_dirty_600"),
+    *("punch_clean_600", "msync_40", "mprotect_none_600", "uffd_wp_600"),
+)
+
+_ONLY: Final[dict[str, tuple[str, ...]]] = {
+    **{name: ("k0", "s3", "mix") for name in _THREE},
+    **{name: ("k0", "s1") for name in _TWO},
+    # Where several threads run, which of them scans is chance.
+    **{
+        name: ("k0", "l1", "l3")
+        for name in ("numa_scan_8", "numa_scan_34", "numa_scan_ro_8", "numa_scan_tmpfs_8", "thp_numa_scan")
+    },
+    **{
+        name: ("k0", "s1", "l3")
+        for name in ("numa_hint_read_8", "numa_hint_write_8", "numa_hint_write_tmpfs_8", "thp_numa_hint_read")
+    },
+    **{name: ("k0", "s1", "l3", "mix") for name in ("ksm_8", "ksm_write_8", "unmerge_8")},
+    **{f"switch_{processes}": ("on1",) for processes in (2, 3, 5, 6, 7, 8, 12)},
+}
+
+_AGAIN: Final = (
+    *("munmap_8", "munmap_tables_1", "mprotect_ro_8", "dontneed_8", "move_8", "fork", "cow_parent_8"),
+    *("thp_munmap_part", "truncate_clean_8"),
+)
+"""What is recorded in the other configurations as well."""
+
+_FEWER: Final[dict[str, tuple[str, ...]]] = {
     "move_shared_8": ("k0", "s1"),
     "thread_exit": ("s1", "s3", "l3"),
     "exit_8": ("k0",),
 }
-"""Operations that make sense in some configurations only."""
 
-
-CONFIGURATIONS: Final = ("k0", "s1", "s3", "l3", "mix")
+OPERATIONS: Final = (*_EACH, *_ONLY)
 
 
 def planned() -> Iterator[tuple[str, str]]:
     """Operation and configuration, in the order of recordings."""
-    for operation in OPERATIONS:
-        for configuration in ONLY.get(operation, CONFIGURATIONS):
+    for operation in _EACH:
+        for configuration in _FEWER.get(operation, CONFIGURATIONS):
+            yield operation, configuration
+    for operation, configurations in _ONLY.items():
+        for configuration in configurations:
+            yield operation, configuration
+    for operation in _AGAIN:
+        for configuration in ("s2", "l1", "l2", "o1", "o3"):
             yield operation, configuration

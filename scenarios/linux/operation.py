@@ -30,7 +30,7 @@ _SPELT: Final = {
     "ksm_write": "write_merged",
     "unmerge": "unmerge_merged",
     "thp_collapse": "collapse_small",
-    "thp_cow_parent": "write_thp_forked",
+    "thp_cow_parent": "write_heads_thp_forked",
     "thp_mprotect_part": "thp_mprotect_ro_part",
     "numa_hint_sharedw": "numa_hint_write_tmpfs",
     "numa_scan_shared_tmpfs": "numa_scan_tmpfs",

@@ -53,6 +53,13 @@ static void mmap_over(int prot, int map, int file)
 static void mmap_fixed(void) { mmap_over(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1); }
 static void mmap_none(void) { mmap_over(PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1); }
 
+/* The first page of each huge one. */
+static void write_heads(void)
+{
+	for (size_t page = 0; page < pages; page += 512)
+		fill_at(area + page * PAGE, 1);
+}
+
 static void *heap;
 
 static void grow_heap(void)
@@ -344,6 +351,7 @@ static const struct call calls[] = {
 	{ "munlock", lock, unlock },
 	{ "read", nothing, read_area },
 	{ "write", nothing, write_area },
+	{ "write_heads", nothing, write_heads },
 	{ "msync", nothing, call_msync },
 	{ "msync_async", nothing, msync_async },
 	{ "fsync", nothing, call_fsync },
@@ -407,7 +415,7 @@ static const char *const spelt[][2] = {
 	{ "unmerge", "unmerge_merged" },
 	{ "ksm_write", "write_merged" },
 	{ "thp_collapse", "collapse_small" },
-	{ "thp_cow_parent", "write_thp_forked" },
+	{ "thp_cow_parent", "write_heads_thp_forked" },
 	{ "thp_mprotect_part", "thp_mprotect_ro_part" },
 };
 

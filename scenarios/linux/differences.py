@@ -28,6 +28,9 @@ KNOWN: Final = (
         ("6.1",),
         True,
     ),
+    Difference(
+        "the CPU's folio batch holds the last pages still", ("numa_scan_34",), ("l1", "l3"), ("6.1",), False
+    ),
     # Cases of recordings with address-space numbers that those without do not have.
     Difference("CPU 3 has caught up before it is woken", ("msync_8",), ("mix",), ("6.1",), True),
     Difference("a seventh process ran on CPU 1 once", ("switch_6",), ("on1",), ("6.1",), True),

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from emulator.hardware.cpu import Context, Cpu, Kind, Program
+from emulator.hardware.cpu import Context, Cpu, Kind, Program, TakeCalls
 from emulator.hardware.operations import AtomicAdd, Store, WaitFor
+from emulator.hardware.operations.places import word
+from emulator.hardware.operations.table import TABLE, Where
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.tlb import TlbShape
@@ -54,6 +56,12 @@ _CALL = "linux.call"
 _CALLED = "linux.called"
 _END = "linux.end"  # never comes: who spins keeps its CPU
 
+_WAITS: Final = frozenset(
+    [TakeCalls, *(kind for kind, row in TABLE.items() if row.waits is word or row.where is Where.IPI)]
+)
+_WAKES: Final = frozenset(
+    [kind for kind, row in TABLE.items() if word in row.place.writes or row.where is Where.IPI]
+)
 _STRIDES: Final = {1 << PMD_ORDER: "/pmd"}
 _WORDS: Final = {FLUSHED_ALL: "full", LEFT_LAZY: "lazy", FLUSHED_NOTHING: "none"}
 
@@ -260,15 +268,21 @@ class Testbed(Machine):
         Raises RuntimeError if the programs do not come to their end.
         """
         engine = plain_engine(self)
-        while any(_advance(engine, number) for number in range(CPUS - 1, -1, -1)):
+        waiting: set[int] = set()
+        while any(_advance(engine, number, waiting) for number in range(CPUS - 1, -1, -1)):
             pass
         if not self.log.over:
             raise RuntimeError(f"{self.found.call.name} does not come to its end: {engine.deadlock().text}")
         return self.log.counted()
 
 
-def _advance(engine: LocalEngine, number: int) -> bool:
-    """Let one CPU take its next step, if it can take one."""
+def _advance(engine: LocalEngine, number: int, waiting: set[int]) -> bool:
+    """Let one CPU take its next step, if it can take one.
+
+    Who waits for a word or an interrupt is not asked again before somebody has written a word or sent one.
+    """
+    if number in waiting:
+        return False
     cpu = engine.cpus[number]
     choices = cpu.choices()
     if len(choices) > 1:
@@ -276,8 +290,12 @@ def _advance(engine: LocalEngine, number: int) -> bool:
     for transition, operation in choices:
         answer = None if operation is None else engine.shared.execute(number, operation)
         if answer is not BLOCKED:
+            if type(operation) in _WAKES:
+                waiting.clear()
             cpu.take(transition, answer)
             return True
+    if all(type(operation) in _WAITS for _, operation in choices):
+        waiting.add(number)
     return False
 
 

@@ -12,7 +12,7 @@ from emulator.checks.onlooker import APART, Check, Meeting
 from emulator.checks.violation import MAX_KEPT, Violation, not_kept
 from emulator.hardware.operations import Operation
 from emulator.kernel.policy import Policy
-from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE, PG_REFERENCED
+from emulator.memory.folios import PG_DIRTY, PG_KSM, PG_LAZYFREE, PG_REFERENCED
 from emulator.memory.memory import Memory
 
 LEAK = "frame accounting"
@@ -31,7 +31,7 @@ class Accounting(Check):
         super().__init__()
         self.memory = memory
         self._at_rest = (*_AT_REST, *policy.words_at_rest)
-        self._flags = sum({PG_DIRTY, PG_REFERENCED, PG_LAZYFREE, *policy.page_flags})
+        self._flags = sum({PG_DIRTY, PG_REFERENCED, PG_LAZYFREE, PG_KSM, *policy.page_flags})
         self.found = 0
 
     def _report(self, rule: str, text: str) -> None:

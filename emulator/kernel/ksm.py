@@ -56,8 +56,9 @@ async def try_to_merge_two_pages(cpu: PerCpu, mm: int, vpn: int, into: int) -> b
     kpfn = await _get_mergeable_page(mm, into)
     if kpfn >= 0:
         protected = await write_protect_page(cpu, mm, into, kpfn)
-        # set_page_stable_node
-        await FolioSetFlag(kpfn, PG_KSM)
+        if cpu.parameters.ksm:
+            # set_page_stable_node
+            await FolioSetFlag(kpfn, PG_KSM)
         merged = bool(protected) and await _merge_one(cpu, mm, vpn, kpfn)
         await FolioPut(kpfn)
     await UpRead(mmap_lock(mm))

@@ -268,9 +268,7 @@ async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int, unshare: bool =
         await _replace_by_copy(cpu, mm, vpn, pte, copy, unshare)
 
 
-async def _replace_by_copy(
-    cpu: PerCpu, mm: int, vpn: int, pte: int, copy: int, unshare: bool
-) -> None:
+async def _replace_by_copy(cpu: PerCpu, mm: int, vpn: int, pte: int, copy: int, unshare: bool) -> None:
     old = pte_pfn(pte)
     lock = ptl(mm, vpn)
     _, seen, found = await Series((Lock(lock), GetPte(mm, vpn), FindVma(mm, vpn)))

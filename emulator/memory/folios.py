@@ -70,8 +70,12 @@ class Folio:
     lru_file: bool = False  # whether its list is one of files' pages; while it is on none, of no meaning
 
     def is_file_lru(self) -> bool:
-        """folio_is_file_lru: to which lists it goes; what MADV_FREE gave up goes to those of files, too."""
-        return self.mapping is not None or self.flags & PG_LAZYFREE != 0
+        """folio_is_file_lru: to which lists it goes; what MADV_FREE gave up goes to those of files, too.
+
+        And what is shmem's or on its way to swap does not (folio_test_swapbacked).
+        """
+        cached = self.mapping is not None and self.mapping[0] > 0
+        return cached or self.flags & PG_LAZYFREE != 0
 
     def mapcount(self) -> int:
         """folio_mapcount: the entries that map it; those of a migration under way do not."""
@@ -370,7 +374,7 @@ class Folios:
             return False
         if src.refcount != 1 + (src.mapping is not None) + operation.extra or src.mapcount():
             return False
-        dst.flags |= src.flags & (PG_DIRTY | PG_REFERENCED | PG_LAZYFREE)
+        dst.flags |= src.flags & (PG_DIRTY | PG_REFERENCED | PG_LAZYFREE | PG_KSM)
         if src.mapping is not None:
             self.page_cache[src.mapping] = dst.pfn
             dst.mapping, src.mapping = src.mapping, None

@@ -121,19 +121,31 @@ def _record(
     plan = [one for one in planned() if fnmatchcase(one[0], operation)]
     if not plan:
         raise UsageProblem(f"--operation {operation}: none is planned; {did_you_mean(operation, PLANNED)}")
-    if cases is None and len(plan) < len([*planned()]):
-        raise UsageProblem("--operation: the shipped recording has all of them; --cases FILE for some")
     path = cases or path_of(kernel)
+    kept = read_recording(path) if cases is None and len(plan) < len([*planned()]) else None
     with bars(quiet) as news:
         whole = len(plan) * runs
         recording, lost = booted.record(
             kernel, plan, runs, packages, lambda done: news.show("record", done / whole, f"{done} of {whole}")
         )
+    if kept is not None:
+        recording = _in_place(recording, kept, path)
     with file_problems(f"{path}: cannot be written", "another FILE"), whole_file(path) as file:
         file.write(written(recording).encode())
     if lost:
         names = ", ".join(" ".join(key) for key in lost[:8])
         raise UsageProblem(f"--record: {path} is without {len(lost)} cases that failed in every run: {names}")
+
+
+def _in_place(some: Recording, kept: Recording, path: Path) -> Recording:
+    """All cases of `kept`, with `some` in place of theirs; both are of one release."""
+    if some.kernel != kept.kernel:
+        raise UsageProblem(
+            f"--operation: {path} is of {kept.kernel}, recorded was {some.kernel}; --packages DIR with that, "
+            "--cases FILE, or all operations"
+        )
+    found = {case.key: case for case in (*kept.cases, *some.cases)}
+    return kept._replace(cases=tuple([found[key] for key in planned() if key in found]))
 
 
 def _recordings(kernel: str | None, cases: Path | None) -> list[tuple[str, Recording, str]]:

@@ -74,4 +74,7 @@ def test_the_option_is_a_setting_and_reports_name_it(
 
 def test_a_version_that_is_not_known_is_refused(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
     assert migrc("run", "tiering", "--engine", "timed", "--set", 'kernel.version="2.6"') == 2
-    assert "--set kernel.version: '2.6' is not possible; '6.1', '6.6', '6.12' or '6.18'" in capsys.readouterr().err
+    assert (
+        "--set kernel.version: '2.6' is not possible; '6.1', '6.6', '6.12' or '6.18'"
+        in capsys.readouterr().err
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scenarios.linux.areas import KINDS
-from scenarios.linux.cases import Counted
+from scenarios.linux.cases import Case, Counted, Recording, read_recording, written
 from scenarios.linux.operation import find
 from scenarios.linux.operations import CALLS
 from scenarios.linux.recorder import booted, initial_files, plan
@@ -159,7 +159,6 @@ def test_the_newest_package_of_the_version_is_taken(tmp_path: Path) -> None:
     ("options", "told"),
     [
         (("--record",), "--record: of which version?"),
-        (("--record", "--kernel", "6.12", "--operation", "fork"), "--operation: the shipped recording"),
         (("--record", "--kernel", "6.12", "--operation", "frok", "--cases", "x"), "did you mean fork?"),
         (("--packages", "."), "--packages: only for --record"),
     ],
@@ -169,6 +168,35 @@ def test_what_cannot_be_recorded_is_told(
 ) -> None:
     assert migrc("compare", "linux", *options) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("release", ["6.12.1", "6.12.2"])
+def test_some_operations_are_recorded_in_place(
+    release: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    migrc: Migrc,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def recorded(
+        version: str, cases: list[tuple[str, str]], runs: int, *_: object
+    ) -> tuple[Recording, list[object]]:
+        found = [Case(*key, NONE._replace(send=3), (runs, runs)) for key in cases]
+        return Recording(release, False, {"kernel": release, "pcid": "no"}, tuple(found)), []
+
+    path = tmp_path / "6.12.tsv"
+    before = (Case("nothing", "k0", NONE, (3, 3)), Case("fork", "k0", NONE, (3, 3)))
+    path.write_text(written(Recording("6.12.1", False, {"kernel": "6.12.1", "pcid": "no"}, before)))
+    monkeypatch.setattr(booted, "record", recorded)
+    monkeypatch.setattr("scenarios.verbs.compare.path_of", lambda version: path)
+    monkeypatch.setattr("scenarios.verbs.compare.recording_of", lambda version: read_recording(path))
+    code = migrc("compare", "linux", "--record", "--kernel", "6.12", "--operation", "fork", "--quiet")
+    sends = {case.key: case.counted.send for case in read_recording(path).cases}
+    assert sends["nothing", "k0"] == 0 and code in (1, 2)
+    if release == "6.12.2":
+        assert "is of 6.12.1, recorded was 6.12.2" in capsys.readouterr().err and sends["fork", "k0"] == 0
+    else:
+        assert sends["fork", "k0"] == sends["fork", "s3"] == 3
 
 
 def test_cases_without_a_majority_are_run_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -182,6 +182,21 @@ def test_a_check_that_wants_every_walk_sees_it() -> None:
     assert seen[0] == seen[1]
 
 
+def test_a_walk_finds_the_entry_as_it_is_now() -> None:
+    async def program(cpu: Any) -> None:
+        pfn = await AllocPages(0, 0, 0, 0)
+        for entry, hits in ((PRESENT | ACCESSED, 5), (0, 0), (PRESENT | ACCESSED, 5), (ACCESSED, 0)):
+            await SetPte(1, 5, mk_pte(pfn, entry) if entry else 0)
+            await FlushTlb()
+            assert await Touch([10] * 5, 0, 5) == hits
+
+    found = [
+        everything(TimedEngine(Lab([program], TlbShape()), Costs(), compiled=compiled))
+        for compiled in (False, True)
+    ]
+    assert found[0] == found[1]
+
+
 def test_touches_with_interrupts_off_are_made_in_python() -> None:
     async def program(cpu: Any) -> None:
         cpu.tlb.insert(1, 5, mk_pte(7, PRESENT | ACCESSED))

@@ -159,7 +159,7 @@ def test_a_walk_that_finds_a_free_frame_is_shown_to_the_checks() -> None:
     ]
     assert found[0] == found[1]
     assert [violation.rule for violation in found[0]["violations"]] == [FILL]
-    assert found[0]["memory"]
+    assert found[0]["state"]
 
 
 def test_a_check_that_wants_every_walk_sees_it() -> None:

@@ -111,7 +111,7 @@ def everything(engine: TimedEngine) -> dict[str, Any]:
     found = {name: getattr(result, name) for name in TimedResult.__slots__}
     for name in ("delivery", "handler", "round_trip"):
         found[name] = found[name].encode()
-    return found | {"tlbs": [cpu.tlb.state() for cpu in engine.cpus], "memory": engine.memory.state()}
+    return found | {"tlbs": [cpu.tlb.state() for cpu in engine.cpus], "state": engine.memory.state()}
 
 
 @given(PROGRAMS, COSTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.truncate import truncate_pagecache, truncate_pagecache_range
+from emulator.kernel.truncate import truncate_inode_pages, truncate_pagecache, truncate_pagecache_range
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark
@@ -58,6 +58,55 @@ def test_a_private_copy_stays_and_a_private_reader_loses_the_page(policy: str) -
         assert await user_read(cpu, FILE + 1) == 0
 
     machine = SmallMachine(Thread(0, body), policy=POLICIES[policy])
+    assert not machine.run().violations
+
+
+def test_a_truncation_waits_for_a_page_that_arrives_somewhere_else() -> None:
+    """The cache names the destination already, and the entry is still that of the migration."""
+
+    async def moves(cpu: PerCpu) -> None:
+        await user_write(cpu, SHARED, 5)
+        await mark("written")
+        await demote(cpu, SHARED)
+        await after("truncated")
+        assert not machine.entry(SHARED)
+
+    async def truncates(cpu: PerCpu) -> None:
+        await after("moved")
+        await truncate_inode_pages(cpu, SHARED_FILE, ((1, SHARED),), 0, 1)
+        await mark("truncated")
+
+    machine = SmallMachine(Thread(0, moves), Thread(1, truncates))
+    machine.drive(0, machine.marked("written"))
+    cache = machine.memory.folios.page_cache
+    first = cache[SHARED_FILE, 0]
+    machine.drive(0, lambda: cache[SHARED_FILE, 0] != first)
+    assert machine.moving(SHARED)()
+    machine.memory.words.values["test.moved"] = 1
+    with pytest.raises(AssertionError, match="CPU 1 cannot go on"):
+        machine.drive(1, machine.marked("truncated"))
+    assert not machine.run().violations
+
+
+def test_a_fault_maps_no_page_that_has_been_truncated_meanwhile() -> None:
+    async def truncates(cpu: PerCpu) -> None:
+        await user_write(cpu, SHARED, 5)
+        await mark("written")
+        await after("fetched")
+        assert await truncate_pagecache_range(cpu, SHARED_FILE, ((1, SHARED), (2, SHARED)), 0, 1) == 1
+        await mark("truncated")
+
+    async def reads(cpu: PerCpu) -> None:
+        await after("written")
+        assert await user_read(cpu, SHARED) == 0
+
+    machine = SmallMachine(Thread(0, truncates), Thread(1, reads, 2))
+    machine.drive(0, machine.marked("written"))
+    folio = machine.memory.folios.folios[machine.memory.folios.page_cache[SHARED_FILE, 0]]
+    references = folio.refcount
+    machine.drive(1, lambda: folio.refcount > references)
+    machine.memory.words.values["test.fetched"] = 1
+    machine.drive(0, machine.marked("truncated"))
     assert not machine.run().violations
 
 

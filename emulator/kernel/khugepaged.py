@@ -89,7 +89,11 @@ async def collapse_huge_page(cpu: PerCpu, mm: int, vpn: int) -> bool:
     vma = Vma(*found) if found else Vma(0, 0, 0, 0)
     collapsed = False
     if not vma.file and vma.start <= vpn and vpn + size <= vma.end:
+        if cpu.parameters.guests:
+            await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + size)
         collapsed = await _collapse(cpu, mm, vpn, dst, vma.flags & VM_WRITE != 0)
+        if cpu.parameters.guests:
+            await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + size)
     await Unlock(mmap_lock(mm))
     if collapsed:
         cpu.count("thp_collapse_alloc")

@@ -38,6 +38,10 @@ from emulator.hardware.pte import (
 from emulator.kernel.huge_memory import pmdp_clear_bits, split_huge_page
 from emulator.kernel.mlock import populate_vma_page_range
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu, zap_page_range_single
+from emulator.kernel.mmu_notifier import (
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
@@ -109,12 +113,16 @@ async def madvise_free(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> 
         # -EINVAL
         return 0
     tlb = await tlb_gather_mmu(mm)
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_start(cpu, mm, start, end)
     marked = 0
     for first, last, whole in await _walk(cpu, mm, start, end):
         if whole:
             marked += await madvise_free_huge_pmd(cpu, tlb, first)
         else:
             marked += len(await madvise_free_pte_range(cpu, tlb, first, last))
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_end(cpu, mm, start, end)
     await tlb_finish_mmu(cpu, tlb)
     cpu.count("pglazyfree", marked)
     return marked

@@ -40,6 +40,10 @@ from emulator.hardware.pte import (
 )
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mmu_notifier import (
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PerCpu, mm_users_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
@@ -259,7 +263,11 @@ async def mprotect_fixup(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end:
         await split_huge_pmd_if_needed(cpu, tlb.mm, start)
         await split_huge_pmd_if_needed(cpu, tlb.mm, end)
         await VmaProtect(tlb.mm, start, end, flags)
+        if cpu.parameters.guests:
+            await mmu_notifier_invalidate_range_start(cpu, tlb.mm, start, end)
         await change_pte_range(cpu, tlb, vma, start, end, flags)
+        if cpu.parameters.guests:
+            await mmu_notifier_invalidate_range_end(cpu, tlb.mm, start, end)
 
 
 async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int) -> bool:

@@ -26,6 +26,10 @@ from emulator.hardware.pte import PMD_ORDER, PSE, is_migration_entry, pmd_lock, 
 from emulator.kernel.huge_memory import split_huge_pmd, split_huge_pmd_if_needed
 from emulator.kernel.mmap import do_vmi_munmap
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mmu_notifier import (
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import flush_tlb_batched_pending, i_mmap_lock, rmap_lock
@@ -91,6 +95,8 @@ async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> frozense
     Where tables are no things here, its entries move one by one, and as nobody may use either address
     meanwhile that is the same.
     """
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_start(cpu, mm, vma.start, vma.end)
     if cpu.parameters.walker_caches:
         for start, end in _extents(vma, new):
             await move_pgt_entry(cpu, mm, vma, start, end, new - vma.start)
@@ -112,6 +118,8 @@ async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> frozense
         await move_ptes(cpu, mm, start, end, by)
     if vma.file:
         await Unlock(lock)
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_end(cpu, mm, vma.start, vma.end)
     return frozenset(tables)
 
 

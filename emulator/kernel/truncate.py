@@ -24,6 +24,10 @@ from emulator.kernel.mmu_gather import (
     zap_page_range_single,
     zap_present_ptes,
 )
+from emulator.kernel.mmu_notifier import (
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
 from emulator.kernel.percpu import PerCpu, folio_lock
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.writeback import filemap_write_and_wait_range
@@ -102,6 +106,8 @@ async def unmap_mapping_folio(cpu: PerCpu, file: int, mm: int, vpn: int, pfn: in
     comes before or after it.
     """
     tlb = await tlb_gather_mmu(mm)
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + 1)
     lock = ptl(mm, vpn)
     while True:
         _, entry = await Series((Lock(lock), GetPte(mm, vpn)))
@@ -113,4 +119,6 @@ async def unmap_mapping_folio(cpu: PerCpu, file: int, mm: int, vpn: int, pfn: in
     if entry and pte_pfn(entry) == pfn:
         await zap_present_ptes(cpu, tlb, Vma(vpn, vpn + 1, VM_SHARED, file), [vpn])
     await Unlock(lock)
+    if cpu.parameters.guests:
+        await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + 1)
     await tlb_finish_mmu(cpu, tlb)

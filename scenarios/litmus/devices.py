@@ -12,6 +12,7 @@ from emulator.kernel.i915_gem import i915_gem_object_put_pages
 from emulator.kernel.khugepaged import collapse_pte_mapped_thp
 from emulator.kernel.kvm_mmu import kvm_tdp_mmu_zap_gfn_range
 from emulator.kernel.mmap import do_munmap
+from emulator.kernel.mremap import mremap_to
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.secondary import device_read, guest_read, read_if_translated
 from emulator.machine.litmus import FAST, MM, Litmus, Setup
@@ -24,6 +25,7 @@ DEVICE = "grace period: a device still translates"
 FREE = "access to a free frame"
 FOREIGN = "read of a frame that is not the page's"
 TRANSLATED = "litmus_translated"
+NEW = PAGE + 0x200
 ENTRY = PRESENT | ACCESSED | RW | DIRTY
 A_DEVICE = (("devices", ((1, MM),)),)
 A_GUEST = ("guests", ((1, MM, PAGE, 1),))
@@ -109,6 +111,10 @@ async def _guest(cpu: PerCpu) -> None:
     await read_if_translated(cpu, MM, PAGE)
 
 
+async def _guest_that_has_it(cpu: PerCpu) -> None:
+    await read_if_translated(cpu, MM, PAGE)
+
+
 # CPU 0                             a guest has the page
 # collapse: tell KVM: zap, flush
 #                                   flush
@@ -129,14 +135,37 @@ COLLAPSED = Litmus(
 )
 
 
+def _guest_of_a_page(setup: Setup) -> None:
+    pages(PAGE, cached=())(setup)
+    _guest_has(setup, 1, 1)
+
+
+# CPU 0                             a guest has the page
+# mremap: tell KVM of the old address
+#                                   flush
+# munmap at the new address: the
+# guest has no page there
+# free the frame, reuse
+#                                   read: not from there
+MOVED = Litmus(
+    name="guest-mremapped",
+    question="mremap moves a page that a guest has, and it is freed at its new address: who tells the guest?",
+    programs=(
+        in_order(call(mremap_to, MM, PAGE, NEW, 1), call(do_munmap, MM, NEW, NEW + 1), call(reuse, FAST)),
+        _guest_that_has_it,
+    ),
+    setup=_guest_of_a_page,
+    expected=(never("immediate", REUSED), sometimes("mistake:mremap-untold", FREE, FOREIGN)),
+    drain=False,
+    frugal=False,
+    settings=(A_GUEST,),
+)
+
+
 def _guest_with_two_roots(setup: Setup) -> None:
     """One of them has the page."""
     pages(PAGE, cached=())(setup)
     _guest_has(setup, 2, 1)
-
-
-async def _guest_that_has_it(cpu: PerCpu) -> None:
-    await read_if_translated(cpu, MM, PAGE)
 
 
 # CPU 0 zaps all of the guest's     CPU 1 unmaps the page         a guest has it cached

@@ -7,7 +7,12 @@ from emulator.kernel.i915_gem import flush_tlb_invalidate
 from emulator.kernel.instead import instead_of
 from emulator.kernel.khugepaged import notify_collapse_end, notify_collapse_start
 from emulator.kernel.kvm_mmu import mmu_lock, tdp_mmu_iter_cond_resched
-from emulator.kernel.mmu_notifier import arch_invalidate_secondary_tlbs
+from emulator.kernel.mmu_notifier import (
+    arch_invalidate_secondary_tlbs,
+    mmu_notifier_invalidate_range_end,
+    mmu_notifier_invalidate_range_start,
+)
+from emulator.kernel.mremap import move_page_tables
 from emulator.kernel.percpu import PerCpu
 from emulator.policies.immediate import Immediate
 
@@ -36,6 +41,23 @@ class CollapseUntold(Immediate):
         """Entries of small pages go, nothing else."""
 
     @instead_of(notify_collapse_end)
+    async def ends(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """Likewise."""
+
+
+class MremapUntold(Immediate):
+    """mm/mremap.c, move_page_tables: `mmu_notifier_invalidate_range_start()`, here left out.
+
+    A guest goes on by the old address, and who frees the page at its new one tells KVM of that.
+    """
+
+    name = "mistake:mremap-untold"
+
+    @instead_of(mmu_notifier_invalidate_range_start, within=move_page_tables)
+    async def begins(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """No page goes."""
+
+    @instead_of(mmu_notifier_invalidate_range_end, within=move_page_tables)
     async def ends(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
         """Likewise."""
 

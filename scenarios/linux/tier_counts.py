@@ -24,6 +24,10 @@ NEAR: Final = 0.2
 INTERRUPTS: Final = "tlb_interrupts"
 """Flush interrupts, with the number of the CPU behind."""
 
+SCAN_PAGES: Final = "scan_pages"
+TABLES: Final = "numa_page_tables"
+TABLE_PAGES: Final = 512
+
 Counts = Mapping[str, float]
 
 
@@ -35,10 +39,16 @@ class TierRecording(NamedTuple):
 
     def whole(self) -> list[dict[str, float]]:
         """Each run's counts from its beginning to its end."""
-        return [
+        found = [
             {name: sum(run[phase].get(name, 0) for phase in PHASES) for name in run[PHASES[0]]}
             for run in self.runs
         ]
+        return [with_tables(counts, int(self.about[SCAN_PAGES])) for counts in found]
+
+
+def with_tables(counts: Counts, scan_pages: int) -> dict[str, float]:
+    """The same counts, and how many page tables the scans went through."""
+    return {**counts, TABLES: counts["numa_scans"] * scan_pages / TABLE_PAGES}
 
 
 def recorded_tiers() -> list[str]:
@@ -73,6 +83,8 @@ def read_tiers(path: Path) -> TierRecording:
         runs = runs or [{phase: {} for phase in PHASES} for _ in counted]
         for run, count in zip(runs, counted, strict=True):
             run[phase][name] = count
+    if not about.get(SCAN_PAGES, "").isdigit():
+        raise UsageProblem(f"{path}: no '# {SCAN_PAGES}: number' in its header; {RIGHT}")
     if not runs or any(set(run[PHASES[0]]) != set(run[PHASES[1]]) for run in runs):
         raise UsageProblem(f"{path}: no counters, or not the same of both parts; {RIGHT}")
     return TierRecording(about, tuple(runs))
@@ -102,9 +114,9 @@ def ratios(counts: Counts) -> dict[str, float]:
         "pages per demotion flush": demoted / flushes,
         "remote flushes per demoted page": remote / demoted,
         "flushes that are not demotion's": 1 - flushes / remote,
-        "scanner's flushes per scan": counts["tlb_remote_flush_scan"] / counts["numa_scans"],
+        "scanner's flushes per page table": counts["tlb_remote_flush_scan"] / counts[TABLES],
         "promotion's flushes per promotion": counts["tlb_remote_flush_promotion"] / promoted,
-        "marked entries per scan": counts["numa_pte_updates"] / counts["numa_scans"],
+        "marked of the pages scanned": counts["numa_pte_updates"] / counts[TABLES] / TABLE_PAGES,
         "hint faults per marked entry": hints / counts["numa_pte_updates"],
         "hot of hint faults": hot / hints,
         "promotions per hint fault": promoted / hints,

@@ -79,7 +79,8 @@ def tiers(
         run, _ = timed_run(Subject(workload, "immediate", "x86", CPUS, seed), False, news.show)
     counts = dict(run["vmstat"])
     counts |= {f"{tier_counts.INTERRUPTS}{cpu}": n for cpu, n in enumerate(run["interrupts"]["TLB"])}
-    found = tier_counts.beside(recording, [counts])
+    counted = tier_counts.with_tables(counts, workload.kernel.numa_scan_pages)
+    found = tier_counts.beside(recording, [counted])
     reasons = REASONS.get(kernel, {})
     if as_json:
         rows = [{**one._asdict(), "near": one.near, "reason": reasons.get(one.name, "")} for one in found]

@@ -8,6 +8,7 @@ import pytest
 
 from emulator.kernel.user import ParallelFor
 from emulator.policies.immediate import Immediate
+from emulator.timed.engine import TimedEngine
 from scenarios.subjects.workload_machine import build_machine
 from scenarios.usage import UsageProblem
 from scenarios.workloads.workload_file import load_workload
@@ -116,3 +117,37 @@ def test_what_does_not_fit_is_said(tmp_path: Path, old: str, new: str, problem: 
     path.write_text(TEXT.replace(old, new))
     with pytest.raises(UsageProblem, match=problem):
         load_workload(str(path))
+
+
+FILLS = (
+    *("memory.fast_pages=3000", "memory.slow_pages=9000", "memory.min_free_pages=64"),
+    *(
+        "xsbench.index_pages=8192",
+        "xsbench.grid_pages=8",
+        "xsbench.lookups=29",
+        "threads.per_cpu=1",
+        "scale=1",
+    ),
+)
+
+
+@pytest.mark.parametrize("tables_cost_frames", [False, True])
+def test_page_tables_wake_kswapd_on_an_idle_cpu_while_the_tables_are_written(
+    tables_cost_frames: bool, tmp_path: Path
+) -> None:
+    """User memory alone goes on in the slow tier; a page table cannot. And who waits leaves its CPU."""
+    path = tmp_path / "mine.toml"
+    path.write_text(TEXT)
+    frames = f"kernel.page_table_frames={str(tables_cost_frames).lower()}"
+    workload = load_workload(str(path), (*FILLS, frames))
+    machine = build_machine(workload, 2, "x86", Immediate, XsbenchUserSpace(workload, 2, 5))
+    result = TimedEngine(machine, workload.costs.prices()).run()
+    assert not result.violations
+    counts = {
+        name: sum(cpu["vmstat"].get(name, 0) for cpu in result.cpus)
+        for name in ("pgdemote_kswapd", "kswapd_wakeups")
+    }
+    assert (counts["pgdemote_kswapd"] > 200) is tables_cost_frames
+    assert (counts["kswapd_wakeups"] > 3) is tables_cost_frames
+    # All of it on CPU 1, which interrupts CPU 0 for it.
+    assert (result.tlb_interrupts[0] > 5) is tables_cost_frames

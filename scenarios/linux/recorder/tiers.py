@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from scenarios.linux.recorder.booted import QEMU
 from scenarios.linux.recorder.initial_files import cpio, kernel_package, output
 from scenarios.linux.recorder.traced import BrokenTrace
-from scenarios.linux.tier_counts import INTERRUPTS, PHASES, TierRecording
+from scenarios.linux.tier_counts import INTERRUPTS, PHASES, SCAN_PAGES, TierRecording
 from scenarios.usage import UsageProblem
 
 _CPUS: Final = 4
@@ -98,6 +98,7 @@ def record_tiers(
         "machine": f"x86-64, {_CPUS} CPUs, QEMU TCG, thread=single, icount: 1 ns an instruction of any CPU",
         "nodes": f"{_NODES_MIB[0]} MiB with the CPUs; 896 MiB of persistent memory, a lower tier",
         "scans": f"every {_PERIOD_MS} ms of guest time, hot within as many; {_WORK} rounds after a lookup",
+        SCAN_PAGES: str(program.scan_pages),
         **found[0].zones,
     }
     return TierRecording(about, tuple(one.phases for one in found))

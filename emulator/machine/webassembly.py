@@ -64,11 +64,10 @@ class Compiled:
         trap = ctypes.c_void_p()
         self._trap = ctypes.c_void_p(ctypes.addressof(trap))
         self._kept: list[Any] = [trap]  # what the compiled side has addresses of
-        self.base = self._address()
-        """Where its memory begins."""
+        self._base = self._address()
         self.trap = memoryview(trap).cast("B").cast("Q")
         """One word, not 0 once a quick call has gone wrong."""
-        self.words = memoryview((ctypes.c_uint64 * _MOST_WORDS).from_address(self.base)).cast("B").cast("Q")
+        self.words = memoryview((ctypes.c_uint64 * _MOST_WORDS).from_address(self._base)).cast("B").cast("Q")
         """Its memory by words of 8 bytes; beyond what it has taken nobody may look."""
         _open.add(self)
 
@@ -82,7 +81,7 @@ class Compiled:
     def call(self, name: str, *numbers: int) -> int:
         """An exported function; the only way to call one that may take memory."""
         answer: int = self._exports[name](self._store, *numbers)
-        if self._address() != self.base:
+        if self._address() != self._base:
             raise RuntimeError("the runtime has moved the memory of a WebAssembly instance")
         return answer
 

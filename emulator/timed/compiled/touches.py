@@ -6,7 +6,6 @@ order of time, until one has come to something that is done in Python.
 
 from __future__ import annotations
 
-import ctypes
 from array import array
 from collections.abc import Sequence
 from struct import Struct
@@ -15,7 +14,6 @@ from typing import Final
 from emulator.hardware.pte import ACCESSED, PRESENT, PSE
 from emulator.hardware.refills import CountingTlb
 from emulator.hardware.tlb import Tlb, TlbShape, TouchPrice
-from emulator.machine.webassembly import Compiled
 
 NONE: Final = (1 << 64) - 1
 """No CPU of these is the first."""
@@ -63,6 +61,9 @@ class Touches:
         ahead: int,
         lost: bool,
     ) -> None:
+        # Imported where it is needed: most commands touch nothing.
+        from emulator.machine.webassembly import Compiled
+
         self.compiled = compiled = Compiled(__package__, "touches.wasm")
         l1_sets, l2_sets = shape.l1_entries // shape.l1_ways, shape.l2_entries // shape.l2_ways
         first = compiled.call("make", cpus, l1_sets, shape.l1_ways, l2_sets, shape.l2_ways, pmd_order, lost)
@@ -104,7 +105,8 @@ class Touches:
         if len(words) > self._rooms[number]:
             self._rooms[number] = len(words)
             self._buffers[number] = self.compiled.call("room", number, len(words))
-        ctypes.memmove(self.compiled.base + self._buffers[number], words.buffer_info()[0], _WORD * len(words))
+        at = self._buffers[number]
+        self._bytes[at : at + _WORD * len(words)] = memoryview(words).cast("B")
         self._loaded[number] = accesses
 
     def interrupt(self, number: int, arrival: int) -> None:

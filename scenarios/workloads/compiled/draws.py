@@ -5,15 +5,12 @@ One instance of the compiled side serves all of a process: a generator takes its
 
 from __future__ import annotations
 
-import ctypes
 from array import array
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha512
 from struct import Struct
 from typing import Any, Final, NamedTuple
-
-from emulator.machine.webassembly import Compiled
 
 MOST_AT_ONCE: Final = 4096
 """Accesses of a chunk."""
@@ -51,8 +48,10 @@ class _Side:
     """The compiled side."""
 
     def __init__(self) -> None:
-        compiled = Compiled(__package__, "draws.wasm")
-        self.compiled = compiled
+        # Imported where it is needed: most commands draw nothing.
+        from emulator.machine.webassembly import Compiled
+
+        self.compiled = compiled = Compiled(__package__, "draws.wasm")
         self.bytes = compiled.words.cast("B")
         self.key, self.kept, self.threads, self.lookups, self.drawn = (
             compiled.call(f"{name}_at") for name in ("key", "kept", "threads", "lookups", "drawn")
@@ -63,25 +62,26 @@ class _Side:
 
 
 @cache
-def _side() -> _Side:
-    return _Side()
-
-
-def draws_of(text: str) -> Draws | None:
-    """A generator; None where there is no `wasmtime`."""
+def _side() -> _Side | None:
     try:
-        return Draws(text)
+        return _Side()
     except ImportError:
         return None
 
 
+def draws_of(text: str) -> Draws | None:
+    """A generator; None where there is no `wasmtime`."""
+    side = _side()
+    return Draws(text, side) if side is not None else None
+
+
 class Draws:
-    """One generator. ImportError where there is no `wasmtime`."""
+    """One generator, of which the compiled side knows nothing between two chunks."""
 
     __slots__ = ("_kept", "_side")
 
-    def __init__(self, text: str) -> None:
-        side = self._side = _side()
+    def __init__(self, text: str, side: _Side) -> None:
+        self._side = side
         # random.seed, version 2.
         encoded = text.encode()
         number = int.from_bytes(encoded + sha512(encoded).digest())
@@ -89,7 +89,6 @@ class Draws:
         side.bytes[side.key : side.key + 4 * words] = number.to_bytes(4 * words, "little")
         side.words[0] = words
         side.begin()
-        self._kept = ctypes.create_string_buffer(_STATE)
         self._keep()
 
     def hot(self, of: Hot, window: int, count: int) -> array[int]:
@@ -109,7 +108,7 @@ class Draws:
         side = self._side
         if count > MOST_AT_ONCE:
             raise ValueError(f"{count} accesses at once; at most {MOST_AT_ONCE}")
-        ctypes.memmove(side.compiled.base + side.kept, self._kept, _STATE)
+        side.bytes[side.kept : side.kept + _STATE] = self._kept
         draw()
         self._keep()
         accesses = array("Q")
@@ -117,4 +116,5 @@ class Draws:
         return accesses
 
     def _keep(self) -> None:
-        ctypes.memmove(self._kept, self._side.compiled.base + self._side.kept, _STATE)
+        side = self._side
+        self._kept = bytes(side.bytes[side.kept : side.kept + _STATE])

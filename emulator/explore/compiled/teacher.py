@@ -124,7 +124,8 @@ class Teacher(Composed):
         relied on holds."""
         self.asked += _QUESTION.pack(_LOOKED, 0, 0, 0)
         self._machine.settle()
-        cycles = cycles_of([self._machine.nodes_of(cpu) for cpu in range(self._machine.cpus)])
+        graphs = [self._machine.nodes_of(cpu) for cpu in range(self._machine.cpus)]
+        cycles = cycles_of(graphs, self._footprints(OF_SHARED).paths)
         # They only grow together.
         holds = cycles.keys() == self._cycles.keys() and len({*cycles.values()}) == len(
             {*self._cycles.values()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,11 +10,8 @@ import pytest
 from emulator.explore.compiled.share import Report
 from emulator.explore.compiled.sharing_out import MEMORY, STATES, Here, Lost, Progress, SharedSearch
 from emulator.explore.compiled.teacher import Forgetful
-from emulator.explore.cycles import components, cycles_of
 from emulator.explore.exhaustive import AMPLE, REDUCTIONS, Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine
-from emulator.hardware.operations import Load, Store, WaitFor
-from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
 from emulator.machine.litmus import Litmus
 from scenarios.subjects.programs import LitmusName, machine_of
@@ -149,68 +145,3 @@ def test_a_process_that_is_gone_leaves_no_proof() -> None:
     found = search.run()
     assert (found.complete, found.stopped, search.can_go_on) == (False, "worker 1 is gone", False)
     assert found.states > 0
-
-
-def test_components_are_who_reaches_whom_and_back() -> None:
-    lot = random.Random(3)
-    for _ in range(300):
-        count = lot.randint(1, 9)
-        following = {at: [lot.randrange(count + 1) for _ in range(lot.randrange(3))] for at in range(count)}
-        # Slowly: who is reached from where. One is led to that is no key.
-        reached = {at: {to for to in onwards if to in following} for at, onwards in following.items()}
-        for _ in following:
-            for onwards in reached.values():
-                onwards |= {far for near in list(onwards) for far in reached[near]}
-        found = components(following)
-        assert set(found) == {at for at in following if at in reached[at]}
-        for one, number in found.items():
-            together = {other for other in found if found[other] == number}
-            assert together == {other for other in reached[one] if one in reached[other]}
-
-
-def cycles(machine: Machine, names: tuple[str, ...] = ()) -> list[int]:
-    """How many states of each CPU may come back."""
-    learned = LearnedMachine(machine)
-    exhaust(learned, reduce=names)
-    graphs = [learned.nodes_of(cpu) for cpu in range(learned.cpus)]
-    found = cycles_of(graphs, learned.sharing.footprints.paths)
-    return [sum(node in found for node in nodes) for nodes in graphs]
-
-
-async def toggles(cpu: PerCpu) -> None:
-    while not await Load("stop"):
-        await Store("x", 1 - await Load("x"))
-
-
-async def tries(cpu: PerCpu) -> None:
-    while await Load("x"):
-        await WaitFor("x", 0)
-
-
-async def sets(cpu: PerCpu) -> None:
-    await Store("x", 1)
-    await Store("x", 0)
-
-
-async def polls(cpu: PerCpu) -> None:
-    while not await Load("x"):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("programs", "come_back"),
-    [
-        # Who waits for a change and tries again has not come back, where nobody changes it back.
-        ((sets, tries), (False, False)),
-        ((sets, polls), (False, True)),
-        ((toggles, tries), (True, True)),
-        ((toggles, sets), (True, False)),
-    ],
-)
-def test_cells_have_to_come_back_too(programs: tuple[Any, Any], come_back: tuple[bool, bool]) -> None:
-    litmus = Litmus("cycles", "Who comes back?", programs, lambda setup: None, ())
-    assert tuple(count > 0 for count in cycles(small_machine(litmus, "sc"))) == come_back
-
-
-def test_an_idle_cpu_that_is_interrupted_has_not_come_back() -> None:
-    assert cycles(of(*PROVED)) == [0, 0]

@@ -31,6 +31,8 @@ from emulator.hardware.pte import (
     pte_pfn,
     pte_present,
 )
+from emulator.kernel.mprotect import mmap_lock
+from emulator.memory.page_table import VM_ACCESS_FLAGS, VM_WRITE
 
 REUSED = "grace period: frame reused"
 WRITABLE = "grace period: destination made writable"
@@ -40,8 +42,19 @@ REFILLED = "grace period: page-cache slot refilled"
 SHARED = "grace period: shared while writable"
 RANGE = "grace period: range reused"
 SIZES = "grace period: two sizes at once"
+RETURNED = "grace period: permission outlives the call"
 OWED = "grace period: flush owed at the end"
+_MMAP_LOCK = mmap_lock(0)[:-1]
 DEVICE = "grace period: a device still translates"
+
+
+class Withdrawn(NamedTuple):
+    """What a call has taken `parts` of, READ | WRITE: a page's translation, retired by CPU `cpu`."""
+
+    vpn: int
+    frame: int
+    cpu: int
+    parts: int
 
 
 class Suspicious(NamedTuple):
@@ -63,6 +76,9 @@ RETIRED: Key = ("retired",)
 _JOINS: Key = closed("CPUs join an mm")
 _SEVERAL: Key = closed("several mms")
 _HEARS = Meeting((_JOINS,))
+# Of these, only the CPU itself hears: what it is about to take.
+_NOTED_ALONE = frozenset({ops.Lock, ops.DownRead})
+_RETURNS = frozenset({ops.Unlock, ops.UpRead})
 # Of these, others hear only what their CPU publishes later.
 _MARK_THEIR_OWN = frozenset({ops.FlushTlb, ops.FlushTlbAll, ops.FlushTlbOne, ops.LoadCr3})
 
@@ -113,6 +129,8 @@ class GracePeriod(Watcher):
         self._copies: dict[int, tuple[Suspicious, ...]] = {}  # destination -> what speaks against the copy
         # Page-cache slots that were emptied -> the frame that was there, and whether the file lost it too.
         self._emptied: dict[tuple[int, int], tuple[int, bool]] = {}
+        # CPU that holds an mmap_lock -> what it has taken from that mm since.
+        self._calls: dict[int, tuple[Withdrawn, ...]] = {}
         self._handlers = handlers_of(self.facts) | handlers_of(self)
 
     def happened(
@@ -157,6 +175,8 @@ class GracePeriod(Watcher):
             return Meeting((_JOINS,), (RETIRED,), (_JOINS,))
         nothing = (kind is ops.AllocPages and answer < 0) or (kind is ops.TryToMigratePte and not answer)
         if nothing or kind is ops.FilemapRemove:  # which notes the slot alone
+            return _HEARS
+        if kind in _NOTED_ALONE or (kind in _RETURNS and not operation.name.startswith(_MMAP_LOCK)):
             return _HEARS
         return Meeting((_JOINS,), (RETIRED, _SEVERAL), several)
 
@@ -341,11 +361,54 @@ class GracePeriod(Watcher):
             if missing:
                 self._report(OWED, retired.cpu, retired, missing, "the run is over")
 
+    # --- calls ---------------------------------------------------------------------------------------
+
+    def _called(self, cpu: int, operation: ops.Lock | ops.DownRead, answer: Any) -> None:
+        """A system call on an mm begins: all that take something away hold its mmap_lock to their end."""
+        if operation.name.startswith(_MMAP_LOCK):
+            self._calls[cpu] = ()
+
+    def _returned(self, cpu: int, operation: ops.Unlock | ops.UpRead, answer: Any) -> None:
+        """It ends: nobody may go on using what it has taken."""
+        if not operation.name.startswith(_MMAP_LOCK):
+            return
+        mm = int(operation.name[len(_MMAP_LOCK) :])
+        for vpn, frame, retirer, parts in self._calls.pop(cpu, ()):
+            for at, retired in enumerate(self.facts.retired):
+                same = retired[:4] == (mm, vpn, frame, retirer)
+                missing = self.facts.missing(at, cpu) if same and retired.parts & parts else 0
+                if missing:
+                    self._report(
+                        RETURNED, cpu, retired, missing, f"a call on page {vpn:#x} of mm {mm} returns"
+                    )
+                    self.facts.replace(at, parts=retired.parts & ~parts)
+
+    def _unmapped_area(self, cpu: int, operation: ops.VmaRemove, answer: Any) -> None:
+        self._take_area(cpu, operation, READ | WRITE)
+
+    def _protected_area(self, cpu: int, operation: ops.VmaProtect, answer: Any) -> None:
+        accessible = operation.flags & VM_ACCESS_FLAGS
+        lost = (0 if operation.flags & VM_WRITE else WRITE) | (0 if accessible else READ)
+        self._take_area(cpu, operation, lost)
+
+    def _take_area(self, cpu: int, area: ops.VmaRemove | ops.VmaProtect, parts: int) -> None:
+        """The call takes what others have retired there and may not have flushed for, too."""
+        for retired in self.facts.retired if cpu in self._calls else ():
+            here = retired.vpn < area.end and area.start < retired.vpn + retired.pages
+            if retired.mm == area.mm and here and retired.parts & parts:
+                self._take(cpu, Withdrawn(retired.vpn, retired.frame, retired.cpu, parts))
+
+    def _take(self, cpu: int, taken: Withdrawn) -> None:
+        if taken not in self._calls[cpu]:
+            self._calls[cpu] += (taken,)
+
     # --- page-table entries --------------------------------------------------------------------------
 
     def _changed(self, cpu: int, operation: Any, old: int, new: int) -> None:
         self._install(cpu, operation, new)
         self.facts.retire(cpu, operation.mm, operation.vpn, old, new)
+        if old & PRESENT and cpu in self._calls:
+            self._take(cpu, Withdrawn(operation.vpn, pte_pfn(old), cpu, READ | WRITE))
         if self.sides is not None and old & PRESENT:
             self.sides.retired(cpu, operation, pte_pfn(old))
         if new & PRESENT:
@@ -377,12 +440,14 @@ class GracePeriod(Watcher):
             frozenset(self._entries.items()),
             frozenset(self._copies.items()),
             frozenset(self._emptied.items()),
+            frozenset(self._calls.items()),
         )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered; violations found so far stay."""
-        facts, entries, copies, emptied = state
+        facts, entries, copies, emptied, calls = state
         self.facts.restore(facts)
         self._entries = dict(entries)
         self._copies = dict(copies)
         self._emptied = dict(emptied)
+        self._calls = dict(calls)

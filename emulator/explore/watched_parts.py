@@ -249,6 +249,7 @@ def _watch_grace_period(cells: Cells, check: GracePeriod) -> Callable[[], None]:
         _entries=Map(cells, check._entries),
         _copies=Map(cells, check._copies),
         _emptied=Map(cells, check._emptied),
+        _calls=Map(cells, check._calls),
     )
     _replace(
         facts,

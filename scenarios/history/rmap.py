@@ -14,6 +14,7 @@ from scenarios.litmus.answers import (
     NO_PERMISSION,
     RANGE_REUSED,
     RECEIVED,
+    RETURNED,
     WRONG_VERSION,
     never,
     sometimes,
@@ -84,7 +85,7 @@ BATCH_FORGOTTEN = Bug(
         setup=_two_tables,
         expected=(
             never("immediate", RECEIVED),
-            sometimes("mistake:before-5ee2fa2f0636", NO_PERMISSION),
+            sometimes("mistake:before-5ee2fa2f0636", NO_PERMISSION, RETURNED),
         ),
         drain=False,
         frugal=False,

@@ -16,7 +16,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.kernel.userfaultfd import mwriteprotect_range
 from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.machine.litmus import MM, Forbidden, Litmus, Setup
-from scenarios.litmus.answers import DEFERRED, RECEIVED, STALE, never, postings_never, sometimes
+from scenarios.litmus.answers import DEFERRED, RECEIVED, RETURNED, STALE, never, postings_never, sometimes
 from scenarios.litmus.pageout import LOST, WRITTEN_OUT
 from scenarios.litmus.starts import FILE, FLAG, OTHER, PAGE, file_page, pages, registered, starts
 from scenarios.litmus.steps import call, in_order, mover, reader
@@ -87,8 +87,8 @@ CLEAR_REFS = Litmus(
     expected=(
         never("immediate", RECEIVED, TRACKED),
         *postings_never(RECEIVED, TRACKED),
-        sometimes("mistake:protect-without-flush", TRACKING, "grace period: flush owed at the end"),
-        sometimes("mistake:before-912efa17e512", TRACKING, "grace period: flush owed at the end"),
+        sometimes("mistake:protect-without-flush", TRACKING, RETURNED),
+        sometimes("mistake:before-912efa17e512", TRACKING, RETURNED),
     ),
     frugal=FRUGAL,
 )

@@ -41,7 +41,6 @@ WRITTEN_OUT = "grace period: written out while writable"
 REFILLED = "grace period: page-cache slot refilled"
 SHARED = "grace period: shared while writable"
 RANGE = "grace period: range reused"
-SIZES = "grace period: two sizes at once"
 RETURNED = "grace period: permission outlives the call"
 OWED = "grace period: flush owed at the end"
 _MMAP_LOCK = mmap_lock(0)[:-1]
@@ -169,7 +168,7 @@ class GracePeriod(Watcher):
             return Meeting((_SEVERAL,), (), several) if answer else APART
         if kind is ops.Load:
             return Meeting((), (_JOINS,)) if operation.word.startswith(TLB_GEN) else _HEARS
-        if kind is ops.AtomicOr or kind is ops.AtomicAnd or kind is ops.Store:
+        if kind in (ops.AtomicOr, ops.AtomicAnd, ops.AtomicCmpxchg, ops.Store):
             if not self.facts.tells_users(operation.word):
                 return _HEARS
             return Meeting((_JOINS,), (RETIRED,), (_JOINS,))
@@ -338,14 +337,6 @@ class GracePeriod(Watcher):
             elif retired.parts & READ and new & RW and same and retired.page != retired.frame:
                 what = f"{_where(operation)} makes frame {pfn} writable, with read copy {retired.frame}"
                 self._judge(at, cpu, WRITABLE, what)
-
-    def _populated(self, cpu: int, operation: ops.PopulatePmd, answer: Any) -> None:
-        """Small entries take a huge one's place: who still has that must have dropped it, or a CPU has two
-        sizes for one address (AMD erratum 383). The other way round the frames are new, and others' rules."""
-        for at, retired in enumerate(self.facts.retired):
-            here = retired.mm == operation.mm and retired.vpn == operation.vpn
-            if here and retired.pages > 1 and retired.parts & READ:
-                self._judge(at, cpu, SIZES, f"{_where(operation)} is mapped by small entries")
 
     def finish(self) -> None:
         """The machine has come to rest: report each flush that no CPU which may need it has done by now.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from emulator.checks.happens_before import HappensBefore
 from emulator.hardware import operations as ops
 from emulator.hardware.pte import DIRTY, EXCLUSIVE, PRESENT, RW, pte_pages, pte_pfn
+from emulator.kernel.kvm import KVM_VCPU_FLUSH_TLB, preempted_word
 from emulator.kernel.percpu import (
     LOADED_MM_SWITCHING,
     cpumask_word,
@@ -83,6 +84,7 @@ class Retirements:
         # What loads brought that decide what the CPU does next, see `_load`.
         self._decided = [0] * cpus
         self._lazy_words = {is_lazy_word(cpu): cpu for cpu in range(cpus)}
+        self._preempted_words = {preempted_word(cpu): cpu for cpu in range(cpus)}
         # Where masks are lazy, these say who has left an mm, and who is on its way into one.
         self._loaded_words = {loaded_mm_word(cpu): cpu for cpu in range(cpus)}
 
@@ -191,7 +193,9 @@ class Retirements:
 
     def tells_users(self, word: str) -> bool:
         """It says which CPUs use an mm."""
-        return word.startswith(_CPUMASK) or word in self._lazy_words or word in self._loaded_words
+        return word.startswith(_CPUMASK) or any(
+            word in words for words in (self._lazy_words, self._loaded_words, self._preempted_words)
+        )
 
     def _or(self, cpu: int, operation: ops.AtomicOr, answer: int) -> None:
         if operation.word.startswith(_CPUMASK) and operation.mask >> cpu & 1:
@@ -200,6 +204,16 @@ class Retirements:
     def _and(self, cpu: int, operation: ops.AtomicAnd, answer: int) -> None:
         if operation.word.startswith(_CPUMASK) and not operation.mask >> cpu & 1:
             self._leave(cpu, int(operation.word[len(_CPUMASK) :]))
+
+    def _noted(self, cpu: int, operation: ops.AtomicCmpxchg, answer: int) -> None:
+        """A virtual CPU that does not run is told to flush first: it has none of what is known here."""
+        other = self._preempted_words.get(operation.word)
+        if other is None or answer != operation.old or not operation.new & KVM_VCPU_FLUSH_TLB:
+            return
+        known = self.known(cpu)
+        for at, retired in enumerate(self.retired):
+            if retired.holders >> other & 1 and known >> at * self._width & 1:
+                self.before.now[cpu] |= self._bit(at, other)
 
     def _store(self, cpu: int, operation: ops.Store, answer: Any) -> None:
         if self._lazy_words.get(operation.word) == cpu:

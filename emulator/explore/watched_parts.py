@@ -36,7 +36,15 @@ _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
         *("violations", "_hpage_order", "before", "facts", "_cpus", "_masks", "sides", "_handlers"),
         "_devices",
     ),
-    Retirements: ("_hpage_order", "before", "_cpus", "_width", "_lazy_words", "_loaded_words"),
+    Retirements: (
+        "_hpage_order",
+        "before",
+        "_cpus",
+        "_width",
+        "_lazy_words",
+        "_loaded_words",
+        "_preempted_words",
+    ),
     HappensBefore: ("exact", "nid", "plain_orders"),
 }
 

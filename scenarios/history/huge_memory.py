@@ -5,10 +5,11 @@ from __future__ import annotations
 from emulator.hardware.pte import PSE
 from emulator.machine.litmus import FAST, SLOW, Body, Litmus, Setup
 from scenarios.history.bug import Bug
-from scenarios.litmus.answers import RECEIVED, TWO_SIZES, WRONG_VERSION, never, sometimes
+from scenarios.litmus.answers import RECEIVED, WRONG_VERSION, never, sometimes
+from scenarios.litmus.sizes import SPLIT
 from scenarios.litmus.starts import PAGE, VERSION, Start
-from scenarios.litmus.steps import call, finds, in_order, read
-from scenarios.litmus.syscalls import MADV_DONTNEED, MADV_FREE, PROT_READ, madvise, mprotect, numa_scan
+from scenarios.litmus.steps import call, finds, in_order
+from scenarios.litmus.syscalls import MADV_DONTNEED, MADV_FREE, madvise, numa_scan
 
 PAGES = 2
 
@@ -78,18 +79,6 @@ SPLIT_UNFLUSHED = Bug(
     affected="no release; what the comment in __split_huge_pmd_locked warns of",
     source="the comment in mm/huge_memory.c (AMD publication 41322, erratum 383)",
     fix="AMD 41322, erratum 383",
-    test=Litmus(
-        name="split-before-flush",
-        question="Half of a huge page becomes read-only: does a CPU have both sizes of it at once?",
-        programs=(call(mprotect, PAGE + 1, PROT_READ), call(read)),
-        setup=_huge_page(FAST),
-        expected=(
-            never("immediate", RECEIVED, "thp_split_pmd"),
-            sometimes("mistake:splits-before-it-flushes", TWO_SIZES),
-        ),
-        frugal=False,
-        fast=3,
-        settings=(("hpage_order", 1),),
-    ),
+    test=SPLIT,
     before="mistake:splits-before-it-flushes",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emulator.machine.litmus import FAST, Litmus, Setup
 from scenarios.history.bug import Bug
-from scenarios.litmus.answers import FRAME_REUSED, FREE, RECEIVED, REUSED, never, sometimes
+from scenarios.litmus.answers import FRAME_REUSED, FREE, RECEIVED, RETURNED, REUSED, never, sometimes
 from scenarios.litmus.locks import MUNMAP_WRITEBACK
 from scenarios.litmus.starts import FILE, FLAG, PAGE, pages
 from scenarios.litmus.steps import bystander, call, in_order, moves_and_reuses, read_if_cached, reuse
@@ -81,7 +81,7 @@ REAPED_WHOLE = Bug(
         setup=pages(PAGE, cached=(1,)),
         expected=(
             never("immediate", RECEIVED, REUSED),
-            sometimes("mistake:before-687cb0884a71", FRAME_REUSED, FREE),
+            sometimes("mistake:before-687cb0884a71", FRAME_REUSED, FREE, RETURNED),
         ),
         frugal=False,
         fast=1,

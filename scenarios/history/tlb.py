@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emulator.machine.litmus import FAST, Litmus
 from scenarios.history.bug import Bug
-from scenarios.litmus.answers import FRAME_REUSED, FREE, REUSED, never, sometimes
+from scenarios.litmus.answers import FRAME_REUSED, FREE, RETURNED, REUSED, never, sometimes
 from scenarios.litmus.starts import PAGE, pages, runs, starts
 from scenarios.litmus.steps import call, in_order, read_if_cached, reuse
 from scenarios.litmus.syscalls import MADV_DONTNEED, madvise, switch_to
@@ -32,7 +32,7 @@ LOADED_BEFORE_SEEN = Bug(
         setup=starts(pages(PAGE, cached=()), runs(1, OTHER_MM)),
         expected=(
             never("immediate", REUSED),
-            sometimes("mistake:before-71b3c126e611", FRAME_REUSED, FREE),
+            sometimes("mistake:before-71b3c126e611", FRAME_REUSED, FREE, RETURNED),
         ),
         frugal=False,
         speculated=(PAGE,),
@@ -44,8 +44,7 @@ LOADED_BEFORE_SEEN = Bug(
 
 def _comes_back(name: str, before: str, everywhere: bool = True) -> Litmus:
     """CPU 1 leaves the mm, stays in its mask, and comes back to what it has cached."""
-    rules = (FRAME_REUSED, FREE)
-    wrong = sometimes(before, *rules)
+    wrong = sometimes(before, FRAME_REUSED, FREE, RETURNED)
     return Litmus(
         name=name,
         question="A CPU comes back to an address space in whose mask it has stayed: is it flushed?",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from emulator.hardware.operations import (
     AtomicAdd,
     AtomicOr,
-    CmpxchgPte,
     FolioPut,
     FolioSetFlag,
     GetPte,
@@ -19,8 +18,8 @@ from emulator.hardware.operations import (
     Unlock,
     XchgPte,
 )
-from emulator.hardware.pte import PRESENT, PROTNONE, PSE, ptl
-from emulator.kernel.huge_memory import pmdp_clear_bits, pmdp_invalidate, split_huge_pmd
+from emulator.hardware.pte import PSE, ptl
+from emulator.kernel.huge_memory import pmdp_clear_bits, pmdp_invalidate
 from emulator.kernel.instead import instead_of
 from emulator.kernel.ksm import write_protect_page
 from emulator.kernel.memory import do_wp_page
@@ -337,32 +336,11 @@ class MovesWithoutReverseMap(Immediate):
         """drop_rmap_locks."""
 
     @instead_of(move_page_tables)
-    async def moves(self, cpu: PerCpu, mm: int, vma: Vma, new: int) -> None:
+    async def moves(self, cpu: PerCpu, mm: int, vma: Vma, new: int) -> frozenset[int]:
         """One flush for all at the end."""
-        await move_page_tables(cpu, mm, vma, new)
+        tables = await move_page_tables(cpu, mm, vma, new)
         await flush_tlb_range(cpu, mm, vma.start, vma.end)
-
-
-class SplitsBeforeItFlushes(Immediate):
-    """mm/huge_memory.c, __split_huge_pmd_locked, if it flushed when the small entries are there.
-
-    CPUs then have translations of two sizes for one address (AMD erratum 383).
-    """
-
-    name = "mistake:splits-before-it-flushes"
-
-    @instead_of(pmdp_invalidate, within=split_huge_pmd)
-    async def invalid(self, cpu: PerCpu, mm: int, vpn: int, pmd: int) -> int:
-        """No flush."""
-        while (seen := await CmpxchgPte(mm, vpn, pmd, pmd & ~PRESENT | PROTNONE)) != pmd:
-            pmd = seen
-        return pmd
-
-    @instead_of(split_huge_pmd)
-    async def split(self, cpu: PerCpu, mm: int, vpn: int) -> None:
-        """Here it is."""
-        await split_huge_pmd(cpu, mm, vpn)
-        await flush_tlb_range(cpu, mm, vpn, vpn + cpu.parameters.hpage_nr)
+        return tables
 
 
 class FlushesWhenHandedOut(Immediate):

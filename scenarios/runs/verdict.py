@@ -174,18 +174,22 @@ def plan(
 def plan_of_history(bugs: Sequence[Bug], archs: Sequence[str], heed: Heed = ALL) -> list[Job]:
     """The jobs for these bugs: each test with the fix and without, on the architectures that have the bug.
 
-    UsageProblem for one that cannot be checked.
+    UsageProblem for one that cannot be checked, and where none is on these architectures.
     """
-    jobs = []
+    jobs: list[Job] = []
+    elsewhere: dict[str, list[str]] = {}
     for bug in bugs:
         if problem := bug.problem():
             raise UsageProblem(f"--history {bug.name}: {problem}")
         had = [arch for arch in ARCHITECTURES if getattr(bug.expectation(bug.before), arch) is not None]
         wanted = [arch for arch in had if arch in (archs or had)]
-        if not wanted:
-            raise UsageProblem(f"--history {bug.name}: not on {', '.join(archs)}; on {', '.join(had)}")
-        planned = plan([LitmusName(bug.test.name)], [bug.fixed, bug.before], wanted, heed)
-        jobs += [replace(job, bug=bug.name) for job in planned]
+        if wanted:
+            planned = plan([LitmusName(bug.test.name)], [bug.fixed, bug.before], wanted, heed)
+            jobs += [replace(job, bug=bug.name) for job in planned]
+        elsewhere[bug.name] = had
+    if bugs and not jobs:
+        name, had = next(iter(elsewhere.items()))
+        raise UsageProblem(f"--history {name}: not on {', '.join(archs)}; on {', '.join(had)}")
     return jobs
 
 

@@ -25,7 +25,7 @@ RULES: Final = (
     *(coherence.CONTENT, coherence.CACHE, coherence.SPLIT, coherence.DROPPED),
     *(accounting.LEAK, accounting.REFERENCES, accounting.UNFINISHED, accounting.UNDECLARED, *folios.FAULTS),
     *(grace_period.REUSED, grace_period.WRITABLE, grace_period.COPIED, grace_period.WRITTEN_OUT),
-    *(grace_period.REFILLED, grace_period.SHARED, grace_period.RANGE, grace_period.SIZES),
+    *(grace_period.REFILLED, grace_period.SHARED, grace_period.RANGE),
     *(grace_period.RETURNED, grace_period.OWED),
     grace_period.DEVICE,
     *(frugality.NEEDLESS, table_walks.FREED_TABLE, two_sizes.TWO_SIZES),

@@ -119,6 +119,7 @@ def test_a_bug_that_is_not_there_any_more_is_a_failure(
     [
         (("nowhere",), "--history: no bug 'nowhere'"),
         (("CVE-2018-18281", "--policy", "immediate"), "--history and --policy"),
+        (("switching-unordered", "--arch", "sc"), "--history switching-unordered: not on sc; on x86, riscv"),
     ],
 )
 def test_a_wrong_name_is_one_line(

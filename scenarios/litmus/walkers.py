@@ -445,6 +445,15 @@ LEFT = Litmus(
     settings=(WALKERS,),
 )
 
+# The same from v6.14 on: the CPU stays in the mask, and who flushes looks what it runs.
+LEFT_LAZILY = replace(
+    LEFT,
+    name="table-freed-while-left-lazily",
+    question="The same where a CPU stays in the mask of an mm that it leaves (lazy_mm_cpumask).",
+    expected=(in_guests_never("immediate", UNMAPPED),),
+    settings=(WALKERS, ("lazy_mm_cpumask", True)),
+)
+
 # The same in a guest: the table waits until interrupts are on there, which is after CR3 has been written.
 LEFT_IN_GUEST = replace(
     LEFT,

@@ -214,6 +214,7 @@ def test_what_is_shipped_was_made_from_this_source() -> None:
             "runs.c",
             "exhaustive.c",
             "learning.c",
+            "meanings.c",
             "share.c",
         )
     )

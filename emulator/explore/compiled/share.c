@@ -4,25 +4,15 @@
  * Whose a state is, is decided by its hash. States are followed in the order in which they came; what leads to
  * somebody else's goes into that one's box. A state that lacks something is tried again when more is known.
  * Nothing of a state is done before all of it is known, so that nothing is done twice.
- *
- * Nodes have the same numbers everywhere. What is shared and the watchers' states each share puts together and
- * numbers itself; what is in their cells means the same everywhere. So who sends a state first says what its
- * numbers mean, to each share once, chunk by chunk.
  */
 
-#define MOST_SHARES 64u
 #define BY_OPTION 26u /* bits of the number of an option; above them, the share that the way comes from */
 #define FULL_BOX (1u << 16) /* words, after which a box is sent */
 
-struct box {
-	u32 *words, count, room;
-};
-
 static u32 share, shares;
 static struct box boxes[MOST_SHARES];
-static struct box meanings[MOST_SHARES]; /* of numbers in the box: table, number, words and how many */
-static struct box told[4];         /* of each table: a bit for each share that knows what a number means */
-static struct box heard[MOST_SHARES][4]; /* and what numbers of others are here */
+#define SENT (1u << 16)
+static struct box sent;            /* states that were sent lately, each where its hash says */
 static struct box wanted;          /* what lacks: kind, two numbers, cells and what is in them */
 static struct table asked_for;     /* the same, each once until more is known: kind and one number, the other */
 static struct box waiting;         /* states that lack something */
@@ -46,75 +36,14 @@ static void forget_share(void)
 		for (u32 t = 0; t < 4; t++)
 			told[t] = heard[i][t] = (struct box){0};
 	}
-	wanted.room = waiting.room = after.room = leads.room = ending.room = 0;
+	wanted.room = waiting.room = sent.room = after.room = leads.room = ending.room = 0;
 	asked_for.entries = 0;
-}
-
-static u32 *put_in(struct box *box, u32 words)
-{
-	box->words = grown(box->words, box->count, &box->room, box->count + words);
-	box->count += words;
-	return box->words + box->count - words;
 }
 
 /* Whose the state that the machine is in is: that goes by what means the same everywhere. */
 static u32 owner_now(void)
 {
 	return (u32)((u64)hash_of(now, cpus) * shares >> 32);
-}
-
-/* --- what numbers mean ---------------------------------------------------------------------------- */
-
-static struct words *const tables[4] = {
-	&shared_part.chunks, &shared_part.states, &clock_part.chunks, &clock_part.states
-};
-
-/* Entry `at` of a box whose entries have so many words, zero where there was none. */
-static u32 *entry_in(struct box *box, u32 at, u32 words)
-{
-	u32 before = box->count;
-	if (before < (at + 1) * words) {
-		put_in(box, (at + 1) * words - before);
-		__builtin_memset(box->words + before, 0, (box->count - before) * 4);
-	}
-	return box->words + at * words;
-}
-
-static void say(u32 to, u32 t, u32 number)
-{
-	u32 *mask = entry_in(&told[t], number, MOST_SHARES / 32) + to / 32;
-	if (!number || *mask >> to % 32 & 1)
-		return;
-	*mask |= 1u << to % 32;
-	u32 n = tables[t]->size;
-	const u32 *words = tables[t]->all + number * n;
-	while (n && !words[n - 1])
-		n--;
-	if (t & 1)
-		for (u32 i = 0; i < n; i++)
-			say(to, t - 1, words[i]);
-	u32 *p = put_in(&meanings[to], 3 + n);
-	p[0] = t;
-	p[1] = number;
-	p[2] = n;
-	copy(p + 3, words, n * 4);
-}
-
-static u32 meant(u32 from, u32 t, u32 number)
-{
-	return number ? *entry_in(&heard[from][t], number, 1) : 0;
-}
-
-static void hear(u32 from, const u32 *p, const u32 *end)
-{
-	for (; p < end; p += 3 + p[2]) {
-		u32 words[STATE_CHUNKS] = {0};
-		copy(words, p + 3, p[2] * 4);
-		if (p[0] & 1)
-			for (u32 i = 0; i < p[2]; i++)
-				words[i] = meant(from, p[0] - 1, words[i]);
-		*entry_in(&heard[from][p[0]], p[1], 1) = kept(tables[p[0]], words);
-	}
 }
 
 /* --- states that come and go ---------------------------------------------------------------------- */
@@ -141,6 +70,18 @@ static u32 arrive(u32 parent, u32 by)
 	return number;
 }
 
+/* Most states are met several times, often soon: once is enough. */
+static int lately_sent(void)
+{
+	u32 *at = sent.words + (hash_now() % SENT) * (cpus + 2);
+	if (is_now(at))
+		return 1;
+	copy(at, now, cpus * 4);
+	at[cpus] = shared;
+	at[cpus + 1] = clocks;
+	return 0;
+}
+
 static void goes_to(u32 parent, u32 by)
 {
 	u32 owner = owner_now();
@@ -148,6 +89,8 @@ static void goes_to(u32 parent, u32 by)
 		arrive(parent, by);
 		return;
 	}
+	if (errand == SEARCHING && lately_sent())
+		return;
 	say(owner, 1, shared);
 	say(owner, 3, clocks);
 	u32 *record = put_in(&boxes[owner], cpus + 4);
@@ -176,6 +119,8 @@ EXPORT(begin_share) void begin_share(u32 number, u32 of, u32 by)
 	for (u32 i = 0; i < MOST_SHARES; i++)
 		boxes[i].count = meanings[i].count = 0;
 	ask_again();
+	sent.count = 0;
+	__builtin_memset(put_in(&sent, SENT * (cpus + 2)), 0xff, SENT * (cpus + 2) * 4);
 	wanted.count = waiting.count = 0;
 	up = 0;
 	ends = 0;

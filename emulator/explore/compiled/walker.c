@@ -6,4 +6,5 @@
 #include "runs.c"
 #include "exhaustive.c"
 #include "learning.c"
+#include "meanings.c"
 #include "share.c"

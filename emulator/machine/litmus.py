@@ -295,7 +295,7 @@ class LitmusMachine(Machine):
         self._start = self._set_up()
 
     def _set_up(self) -> Setup:
-        beside = {number for number, *_ in (*self.parameters.devices, *self.parameters.guests)}
+        beside = _beside(self.parameters)
         loaded = [INIT_MM if number in beside else MM for number in range(self.cpus)]
         setup = Setup(super().memory(), self.cpus, self.parameters, loaded=loaded)
         self.litmus.setup(setup)
@@ -371,6 +371,17 @@ class LitmusMachine(Machine):
         program = _program(kernel, self.litmus.programs[number], self.litmus.drain)
         task.context = Context(program)
         return program
+
+
+def _beside(parameters: KernelParameters) -> set[int]:
+    """Which CPUs are in the place of a device or a guest. ValueError for what cannot be one."""
+    found = set()
+    for name, fields in (("devices", "CPU, mm"), ("guests", "CPU, mm, first page, pages")):
+        for one in getattr(parameters, name):
+            if len(one) != len(fields.split(",")) or not 0 <= one[0] < parameters.cpus:
+                raise ValueError(f"litmus setting {name}: {one} is not ({fields}) with a CPU of the test's")
+            found.add(one[0])
+    return found
 
 
 def _masks(setup: Setup) -> dict[int, int]:

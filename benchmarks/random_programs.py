@@ -1,8 +1,8 @@
 """Programs drawn from a seed, explored in several ways that must not disagree: does a *Never* hold?
 
-Nobody reads these programs, there are thousands. Each is searched with the reductions, without them, and by
-random runs of the plain engine and of the learnt graphs: the searches must find the same rules and reach the
-same counters, no run may break a rule that they do not know, and under mainline no translation may be stale.
+Nobody reads these programs, there are thousands. Each is searched with the reductions, in Python and in
+compiled code, without them, and by random runs of the plain engine and of the learnt graphs: the searches
+must find the same rules and reach the same counters, no run may break a rule that they do not know, and under mainline no translation may be stale.
 `python benchmarks/random_programs.py 1000 --seed 0`; `--break NAME` puts a mistake into a search or a check,
 which has to be found.
 """
@@ -19,7 +19,8 @@ from typing import NamedTuple
 from benchmarks import search_mistakes
 from benchmarks.drawn_programs import MAINLINE, MUTATED, Drawn, draw, machine
 from emulator.checks import coherence, grace_period
-from emulator.explore.exhaustive import REDUCTIONS, Exhausted, Reduce, exhaust, shortest
+from emulator.explore.compiled.runs import walker_of
+from emulator.explore.exhaustive import REDUCTIONS, Exhausted, Reduce, exhaust, reductions, shortest
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import format_schedule
 from emulator.explore.search import Limits, search
@@ -30,8 +31,13 @@ from emulator.machine.referee import Referee
 STATES = 20_000
 RUNS = 30
 MOST_STEPS = 2_000
-REDUCED, UNREDUCED = "reduced", "unreduced"
-WAYS: dict[str, Reduce] = {REDUCED: True, **{name: (name,) for name in REDUCTIONS}, UNREDUCED: False}
+REDUCED, COMPILED, UNREDUCED = "reduced", "compiled", "unreduced"
+WAYS: dict[str, Reduce] = {
+    REDUCED: True,
+    COMPILED: True,
+    **{name: (name,) for name in REDUCTIONS},
+    UNREDUCED: False,
+}
 # What mainline's own paths never let happen, whatever a program does.
 NEVER_UNDER_MAINLINE = frozenset(
     (
@@ -59,7 +65,7 @@ def compare(drawn: Drawn, states: int = STATES, runs: int = RUNS) -> Comparison:
     found: dict[str, Exhausted] = {}
     try:
         for way, reduce in WAYS.items():
-            tally = exhaust(learnt[way], max_states=states, reduce=reduce, all_rules=True)
+            tally = _every_state(learnt[way], states, reduce, way == COMPILED)
             if tally.complete:
                 found[way] = tally
             elif way == REDUCED:
@@ -103,6 +109,14 @@ def compare(drawn: Drawn, states: int = STATES, runs: int = RUNS) -> Comparison:
         *[f"{rule}: {schedule}" for rule, schedule in schedules.items()],
     ]
     return Comparison(outcome, rules, "\n".join(lines))
+
+
+def _every_state(machine: LearnedMachine, states: int, reduce: Reduce, compiled: bool) -> Exhausted:
+    """In compiled code from the first state on, where there is any."""
+    walker = walker_of(machine) if compiled else None
+    if walker is None:
+        return exhaust(machine, max_states=states, reduce=reduce, all_rules=True)
+    return walker.exhaust(lambda: False, states, reductions(reduce, machine), True)
 
 
 def _text(drawn: Drawn) -> str:

@@ -2,7 +2,8 @@
 
 Nobody reads these programs, there are thousands. Each is searched with the reductions, in Python and in
 compiled code, without them, and by random runs of the plain engine and of the learnt graphs: the searches
-must find the same rules and reach the same counters, no run may break a rule that they do not know, and under mainline no translation may be stale.
+must find the same rules and reach the same counters, no run may break a rule that they do not know, and
+under mainline no translation may be stale.
 `python benchmarks/random_programs.py 1000 --seed 0`; `--break NAME` puts a mistake into a search or a check,
 which has to be found.
 """

@@ -54,7 +54,7 @@ ODD: tuple[Any, ...] = (
 )  # fmt: skip
 DEEP = 3000
 
-BROKEN = ("mprotect-reclaimed-unguarded", "--policy", "immediate", "--arch", "sc")
+BROKEN = ("mprotect-reclaimed", "--policy", "mistake:before-3ea277194daa", "--arch", "sc")
 
 Mutate = Callable[[Random, bytes], bytes]
 

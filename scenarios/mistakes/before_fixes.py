@@ -32,7 +32,7 @@ from emulator.kernel.mmu_gather import (
     tlb_gather_mmu,
     unmap_vmas,
 )
-from emulator.kernel.mprotect import change_prot_numa, protnone, pte_offset_map_lock
+from emulator.kernel.mprotect import change_prot_numa, protnone
 from emulator.kernel.mremap import move_page_tables
 from emulator.kernel.oom_kill import oom_reap_task_mm
 from emulator.kernel.pageout import flush_and_free
@@ -56,15 +56,15 @@ FEW_CPUS = 2
 ALONE = 1
 
 
-class MprotectAsksNobody(Immediate):
-    """mm/mprotect.c, change_pte_range before 3ea277194daa (v4.13): no flush_tlb_batched_pending.
+class NobodyAsks(Immediate):
+    """mm/mprotect.c, memory.c, madvise.c, mremap.c before 3ea277194daa (v4.13): no flush_tlb_batched_pending.
 
     An entry that reclaim has cleared asks for no flush, and CPUs use it until reclaim flushes.
     """
 
     name = "mistake:before-3ea277194daa"
 
-    @instead_of(flush_tlb_batched_pending, within=pte_offset_map_lock)
+    @instead_of(flush_tlb_batched_pending)
     async def asks_nobody(self, cpu: PerCpu, mm: int) -> None:
         """What reclaim owes is its own affair."""
 

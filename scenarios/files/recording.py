@@ -153,7 +153,7 @@ class Recording:
     def subject(self) -> Subject:
         """What was recorded. UsageProblem if this version has no such thing."""
         header = self.header
-        what: LitmusName | Workload = LitmusName(header.scenario, header.file)
+        what: LitmusName | Workload = LitmusName(header.scenario, header.file, header.kernel)
         if header.kind == "workload":
             with file_problems(f"{self.path}: workload", "a recording of this version of migrc"):
                 what = workload_of(header.workload)

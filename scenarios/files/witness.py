@@ -55,7 +55,9 @@ class Witness(Ran):
 
     @property
     def subject(self) -> Subject:
-        return Subject(LitmusName(self.litmus, self.file), self.policy, self.arch, heed=self.heed)
+        return Subject(
+            LitmusName(self.litmus, self.file, self.kernel), self.policy, self.arch, heed=self.heed
+        )
 
     @property
     def transitions(self) -> tuple[Transition, ...]:

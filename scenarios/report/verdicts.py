@@ -9,10 +9,12 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from emulator.kernel.versions import DEFAULT
 from emulator.policies.catalogue import POLICIES
 from scenarios.history.bug import Bug
 from scenarios.mistakes import MISTAKES
 from scenarios.runs.verdict import Result
+from scenarios.subjects.subject import Subject
 
 SHIPPED: Final = frozenset((*POLICIES, *MISTAKES))
 _FIGURES: Final = (
@@ -33,12 +35,18 @@ def observation(result: Result) -> str:
     return f"Observation {result.job.subject.name} {result.observation} {counts}"
 
 
+def under(subject: Subject) -> str:
+    """Policy, architecture, and the version of Linux if it is not the default one."""
+    kernel = f", kernel {subject.test.kernel}" if subject.test.kernel else ""
+    return f"{subject.policy} on {subject.arch}{kernel}"
+
+
 def figures(result: Result) -> str:
     """The second line: under what, how, how much."""
     subject = result.job.subject
     rate = result.steps / result.elapsed_s if result.elapsed_s > 0 else 0.0
     parts = (
-        f"{subject.policy} on {subject.arch}, {result.strategy}",
+        f"{under(subject)}, {result.strategy}",
         proof(result),
         f"{result.schedules:,} schedules",
         f"{result.steps:,} steps",
@@ -100,7 +108,7 @@ def in_words(result: Result, details: bool, width: int) -> Iterable[str]:
     subject = result.job.subject
     if result.job.left_out or result.error:
         yield f"{'Error' if result.error else 'Left out'} {subject.name}"
-        yield f"  {subject.policy} on {subject.arch}"
+        yield f"  {under(subject)}"
         yield f"  {result.error or result.job.left_out}"
         return
     yield observation(result)
@@ -194,6 +202,7 @@ def as_json(result: Result) -> dict[str, Any]:
         **({"bug": job.bug} if job.bug else {}),
         "policy": subject.policy,
         "arch": subject.arch,
+        "kernel": subject.test.kernel or DEFAULT,
         "expected": job.expected,
         **{name: getattr(result, name) for name in _FIGURES},
         "proof": {

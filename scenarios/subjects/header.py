@@ -31,14 +31,16 @@ class TraceFile(Plain):
 class Ran(Plain):
     """What every file about runs says of them. `file` defines the litmus test if it is not a shipped one.
 
-    `rules` and `ignored` say which rules counted, `not_looked_at` names those that did not; `project` is the
-    version that wrote it.
+    `kernel` is the version whose ways a litmus test's kernel has, empty for the default one (a workload says
+    it itself). `rules` and `ignored` say which rules counted, `not_looked_at` names those that did not;
+    `project` is the version that wrote it.
     """
 
     policy: str = Field(min_length=1, max_length=200)
     arch: Literal["sc", "x86", "riscv"]
     seed: int = Field(default=0, ge=0)
     file: str = Field(default="", max_length=4096)
+    kernel: str = Field(default="", max_length=10)
     project: str = ""
     rules: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()

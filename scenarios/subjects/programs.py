@@ -10,12 +10,14 @@ import fnmatch
 import inspect
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 from emulator.hardware.ordering import ARCHITECTURES
+from emulator.kernel.versions import VERSIONS
 from emulator.machine.litmus import Litmus, LitmusMachine
 from emulator.machine.progress import running_cpu
 from emulator.machine.stepper import plain_engine
@@ -29,10 +31,12 @@ _WANTED = "a .py file that defines LITMUS = Litmus(...)"
 
 
 class LitmusName(NamedTuple):
-    """Which litmus test: its name, and the file that defines it if it is not a shipped one."""
+    """Which litmus test: its name, the file that defines it if it is not a shipped one, and the version of
+    Linux that the kernel does as, if it is not the default one."""
 
     name: str
     file: str = ""
+    kernel: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.name}" if self.file else self.name
@@ -142,6 +146,10 @@ def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
     """The machine of one test under one policy. UsageProblem if it cannot be set up; what a
     program of it raises at once is passed on."""
     litmus = find_named(test)
+    if test.kernel:
+        if test.kernel not in VERSIONS:
+            raise UsageProblem(f"{test.name}: kernel {test.kernel!r}; {did_you_mean(test.kernel, VERSIONS)}")
+        litmus = replace(litmus, settings=(("version", test.kernel), *litmus.settings))
     factory = policy_factory(policy)
     where = short_path(test.file) if test.file else test.name
     try:

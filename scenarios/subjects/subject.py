@@ -88,7 +88,9 @@ class Subject:
 
     def file_name(self, *more: str) -> str:
         """A name for a file about it, `NAME--POLICY--ARCH` and more, of letters that are safe everywhere."""
-        return "--".join(safe_name(part) for part in (self.name, self.policy, self.arch, *more))
+        kernel = self.what.kernel if isinstance(self.what, LitmusName) else ""
+        parts = (self.name, self.policy, self.arch, *((kernel,) if kernel else ()), *more)
+        return "--".join(safe_name(part) for part in parts)
 
     def machine(self) -> LitmusMachine | ScenarioMachine:
         """To be run as often as wanted. UsageProblem if it cannot be set up."""
@@ -125,13 +127,14 @@ class Subject:
 
     def ran(self) -> dict[str, Any]:
         """What every file about it says (`header.Ran`), but for the seed."""
-        file = self.what.file if isinstance(self.what, LitmusName) else ""
+        litmus = isinstance(self.what, LitmusName)
+        what = {"file": self.test.file, "kernel": self.test.kernel} if litmus else {"file": ""}
         heed = {
             "rules": self.heed.rules,
             "ignored": self.heed.ignored,
             "not_looked_at": self.looked.not_at,
         }
-        return {"policy": self.policy, "arch": self.arch, "file": file, "project": project_version(), **heed}
+        return {"policy": self.policy, "arch": self.arch, "project": project_version(), **what, **heed}
 
 
 def safe_name(text: str) -> str:

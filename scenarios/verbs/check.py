@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from actors.errors import SessionError
 from actors.signals import Terminated
 from emulator.explore.strategies import STRATEGIES, UnknownStrategy, find_strategy
+from emulator.kernel.versions import DEFAULT, VERSIONS
 from scenarios.disk import file_problems
 from scenarios.history import BUGS
 from scenarios.history.bug import Bug
@@ -47,6 +48,11 @@ STATES_ALL: Final = 300_000
     "--history",
     is_flag=True,
     help="Bugs that the kernel had, all or those that NAME means: before the fix a rule breaks.",
+)
+@click.option(
+    "--kernel",
+    type=click.Choice(tuple(VERSIONS)),
+    help=f"Which version of Linux the kernel does as.  [default: {DEFAULT}]",
 )
 @options.policies("Instead of the policies that the test expects something of; repeatable.")
 @options.archs("Instead of the architectures that the test expects something of; repeatable.")
@@ -101,6 +107,7 @@ def check(
     names: tuple[str, ...],
     every: bool,
     history: bool,
+    kernel: str | None,
     policies: tuple[str, ...],
     archs: tuple[str, ...],
     rules: tuple[str, ...],
@@ -126,8 +133,12 @@ def check(
     _known_strategy(strategy)
     if history and policies:
         raise UsageProblem("--history and --policy: a bug says itself under what its test is run")
+    if history and kernel is not None:
+        raise UsageProblem("--history and --kernel: a bug says itself which code its test is run with")
     bugs = bugs_named(names) if history else []
     tests = tests_named(names, every) if every or not history else []
+    if kernel not in (None, DEFAULT):
+        tests = [test._replace(kernel=kernel) for test in tests]
     heeded = heed(rules, ignored, [*tests, *(LitmusName(bug.test.name) for bug in bugs)])
     jobs = [*plan(tests, policies, archs, heeded), *plan_of_history(bugs, archs, heeded)]
     if all(job.left_out for job in jobs):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -15,7 +16,11 @@ from emulator.machine.builder import parameters_of
 from emulator.memory.folios import Tier
 from emulator.memory.zone import Watermarks
 from emulator.policies.immediate import Immediate
+from scenarios.files.witness import Witness, load, save
+from scenarios.subjects.programs import LitmusName
+from scenarios.subjects.subject import Subject
 from scenarios.subjects.workload_machine import build_machine
+from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import Kernel
 from scenarios.workloads.workload_file import load_workload
 
@@ -78,3 +83,31 @@ def test_a_version_that_is_not_known_is_refused(migrc: Migrc, capsys: pytest.Cap
         "--set kernel.version: '2.6' is not possible; '6.1', '6.6', '6.12' or '6.18'"
         in capsys.readouterr().err
     )
+
+
+def test_a_litmus_test_is_checked_as_of_a_version_and_its_witness_knows(
+    migrc: Migrc, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Before v6.3 a migration flushes page by page, and no posting is asked: nothing is deferred.
+    verb = ("check", "write-fault-before-hung", "--policy", "migrc:v3", "--arch", "x86", "--json")
+    found = {}
+    for kernel in ("6.6", "6.1"):
+        folder = tmp_path / kernel
+        code = migrc(*verb, "--kernel", kernel, "--save", str(folder), "--schedules", "300")
+        one = json.loads(capsys.readouterr().out)
+        assert one["kernel"] == kernel
+        found[kernel] = one["observation"], code
+    assert found == {"6.6": ("Sometimes", 0), "6.1": ("Never", 1)}
+    assert migrc("check", "shootdown", "--kernel", "6.12", "--policy", "immediate", "--arch", "x86") == 0
+    assert "immediate on x86, kernel 6.12" in capsys.readouterr().out
+    assert migrc("check", "--history", "--kernel", "6.1") == 2
+
+
+def test_a_witness_is_followed_on_its_version(tmp_path: Path) -> None:
+    subject = Subject(LitmusName("shootdown", "", "6.12"), "immediate", "x86")
+    path = tmp_path / "a.mpk"
+    save(Witness(**subject.ran(), litmus="shootdown", schedule="", rule="r"), path)
+    assert load(path).subject == subject and subject.file_name().endswith("x86--6.12")
+    assert subject.machine().parameters.version == "6.12"
+    with pytest.raises(UsageProblem, match=r"kernel '9\.9'"):
+        replace(subject, what=LitmusName("shootdown", "", "9.9")).machine()

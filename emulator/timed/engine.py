@@ -70,6 +70,7 @@ NEVER: Final = 1 << 200
 _SHIFT: Final = 12
 _NUMBER: Final = (1 << _SHIFT) - 1
 _NEVER_KEY: Final = NEVER << _SHIFT
+_LATE: Final = LATEST >> _SHIFT + 1  # in ns: from then on keys may be too large for the compiled side
 _LOOK_EVERY: Final = 1 << 12  # turns between two calls of `look`
 
 
@@ -192,7 +193,7 @@ class TimedEngine:
                 if faults:
                     # A frame may be free that an entry names: the checks want to see every walk.
                     touches.walk_here(False)
-                number, front = touches.go(heap[0] if heap else LATEST)
+                number, front = touches.go(min(heap[0], LATEST) if heap else LATEST)
                 if front >= LATEST:
                     front = _NEVER_KEY
                 if number == NONE:
@@ -280,7 +281,7 @@ class TimedEngine:
                     accesses, start, stop = operation
                     if start < stop:
                         last = steps + most
-                        if touches is not None and cpu.irqs:
+                        if touches is not None and cpu.irqs and clock < _LATE:
                             when = clock, fractions[number], arrival
                             touches.begin(number, when, accesses, start, stop, cpu.pcid, cpu.mm)
                             front = min(front, clock << _SHIFT | number)

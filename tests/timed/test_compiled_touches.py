@@ -14,11 +14,13 @@ from emulator.checks.coherence import FILL, Coherence
 from emulator.checks.onlooker import Check, takes_walks_together
 from emulator.hardware.operations import (
     AllocPages,
+    AtomicAdd,
     FlushTlb,
     FolioPut,
     LocalIrqDisable,
     LocalIrqEnable,
     SetPte,
+    SmpMb,
     Touch,
     Walk,
 )
@@ -197,8 +199,44 @@ def test_a_walk_finds_the_entry_as_it_is_now() -> None:
     assert found[0] == found[1]
 
 
+def test_a_list_may_be_filled_anew_and_is_not_read_beyond_its_end() -> None:
+    async def program(cpu: Any) -> None:
+        await SmpMb()
+        cpu.tlb.insert(1, 5, mk_pte(7, PRESENT | ACCESSED))
+        accesses = [10] * 5
+        assert await Touch(accesses, 0, 5) == 5
+        accesses[2] = 14
+        assert await Touch(accesses, 0, 5) == 2
+        await Touch([10] * 5, 3, 6)
+
+    for compiled in (False, True):
+        with pytest.raises(IndexError):
+            TimedEngine(Lab([program], TlbShape()), Costs(), compiled=compiled).run()
+
+
+def test_a_run_may_last_for_months() -> None:
+    async def program(cpu: Any) -> None:
+        await SmpMb()
+        cpu.tlb.insert(1, 5, mk_pte(7, PRESENT | ACCESSED))
+        for _ in range(8):
+            each = 500 - 70 * cpu.number
+            assert await Touch([10] * each, 0, each) == each
+            order.append((cpu.number, await AtomicAdd("x", 1)))
+
+    found = []
+    orders: list[list[tuple[int, int]]] = []
+    for compiled in (False, True):
+        orders.append(order := [])
+        engine = TimedEngine(Lab([program] * 3, TlbShape()), Costs(fast_ns=10**14), compiled=compiled)
+        found.append(everything(engine))
+    assert found[0] == found[1]
+    assert orders[0] == orders[1]
+    assert found[0]["elapsed_ns"] > 1 << 54
+
+
 def test_touches_with_interrupts_off_are_made_in_python() -> None:
     async def program(cpu: Any) -> None:
+        await SmpMb()
         cpu.tlb.insert(1, 5, mk_pte(7, PRESENT | ACCESSED))
         await LocalIrqDisable()
         assert await Touch([10] * 50, 0, 50) == 50

@@ -11,6 +11,7 @@ from emulator.timed.compiled.touches import Touches
 
 # Numbers of a quick call are two words apart; the first is the CPU's, and the answer takes its place.
 _PCID, _VPN, _PTE = 2, 4, 6
+_MOST_SPENT = 1 << 60  # at once
 _EMPTY = (1 << 64) - 1
 
 
@@ -66,7 +67,13 @@ class CompiledTlb(CountingTlb):
         self, pcid: int, accesses: Sequence[int], start: int, stop: int, budget: int, price: TouchPrice
     ) -> tuple[int, int]:
         """As `Tlb.touch_for`, at the engine's prices."""
-        return self._touches.touch(self._number, pcid, accesses, start, stop, budget)
+        total = 0
+        while True:
+            part = min(budget - total, _MOST_SPENT)
+            start, spent = self._touches.touch(self._number, pcid, accesses, start, stop, part)
+            total += spent
+            if start == stop or spent < part or total >= budget:
+                return start, total
 
     def settle(self) -> None:
         """Count the refills since the last time."""

@@ -12,6 +12,7 @@ typedef unsigned long long u64;
 #define NUMBER_BITS 12
 #define NUMBER ((1u << NUMBER_BITS) - 1)
 #define NEVER (1ull << 62)
+#define LATE (NEVER >> (NUMBER_BITS + 1)) /* ns: from then on Python goes on, as keys may be too large */
 #define NONE (~0ull)
 
 #include "caches.c"
@@ -219,7 +220,7 @@ static void go_on(struct cpu *c, u32 number, u64 others)
 {
 	u64 safe = (others >> NUMBER_BITS) + (ahead >= 0 ? (u64)ahead : number < (others & NUMBER));
 	for (;;) {
-		if (c->arrival <= c->clock) {
+		if (c->arrival <= c->clock || c->clock >= LATE) {
 			c->state = INTERRUPTED;
 			return;
 		}
@@ -234,6 +235,8 @@ static void go_on(struct cpu *c, u32 number, u64 others)
 				return;
 			bound = c->clock + 1;
 		}
+		if (bound > LATE)
+			bound = LATE;
 		u64 budget = (bound - c->clock) * 1000 - c->fraction;
 		u64 spent = touch(c, budget);
 		pass(c, spent);

@@ -92,7 +92,9 @@ class Touches:
     ) -> None:
         """CPU `number` touches `accesses[start:stop]`. `when`: its clock in ns, ps beyond that, and when its
         interrupt arrives, if one is on its way."""
-        if self._loaded[number] is not accesses:
+        if stop > len(accesses):
+            raise IndexError(f"accesses {start} to {stop} of {len(accesses)}")
+        if not start or self._loaded[number] is not accesses:
             self.load(number, accesses)
         at = self._structs[number]
         clock, fraction, arrival = when

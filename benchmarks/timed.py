@@ -142,8 +142,11 @@ def beside(other: Path, names: Sequence[str], times: int) -> dict[str, Row]:
     for _ in range(times):
         for tree in (other, ROOT):
             command = [sys.executable, __file__, "--of", str(tree), "--json", *names]
-            told = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False).stdout
-            for name, row in json.loads(told)["rows"].items():
+            told = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+            if not told.stdout:
+                last = told.stderr.strip().splitlines()[-1:]
+                sys.exit(f"timed.py: {tree}: not a tree whose engine can be run from here: {' '.join(last)}")
+            for name, row in json.loads(told.stdout)["rows"].items():
                 seconds[name][tree].append(row["seconds"])
     rows: dict[str, Row] = {}
     for name, found in seconds.items():
@@ -165,6 +168,10 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: dict[str, Row] = {}
     if arguments.beside is not None:
+        if not (arguments.beside / "emulator" / "timed" / "engine.py").is_file():
+            parser.error(
+                f"--beside {arguments.beside}: no tree of this project; a folder with emulator/timed"
+            )
         rows = beside(arguments.beside.resolve(), arguments.rows or list(JOBS), arguments.times)
         for name, row in {} if arguments.json else rows.items():
             print(f"{name}: {row}", flush=True)

@@ -40,7 +40,7 @@ FIRST: Final = 200
 DETOURS: Final = 200
 SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
-PROOF_STATES: Final = 2_000_000
+PROOF_STATES: Final = 3_000_000
 SHORTEST_STATES: Final = 60_000
 
 OPINION_SHARE: Final = 0.1

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SCHEDULES: Final = 5_000
 SCHEDULES_ALL: Final = 1_500
-STATES_ALL: Final = 300_000
+STATES_ALL: Final = 800_000
 
 
 @click.command()
@@ -82,7 +82,7 @@ STATES_ALL: Final = 300_000
     "--states",
     type=options.COUNT,
     help="Of a search of every interleaving, at most.  "
-    "[default: 2000000 within the portfolio, 300000 with --all or --history; 20000000 if exhaustive]",
+    "[default: 3000000 within the portfolio, 800000 with --all or --history; 20000000 if exhaustive]",
 )
 @click.option(
     "--save",

@@ -170,17 +170,24 @@ class Walker(Composed):
     ) -> tuple[bool, int, int]:
         """What CPUs can reach, as `learning` does it: whether it has met a limit, states, and transitions.
 
-        If a rule breaks it ends: whoever proves will come upon that.
+        If a rule breaks it ends: whoever proves will come upon that. So it does when nothing has been learnt
+        of CPUs from half of the states: most likely nothing will be.
         """
         self._load()
         self._call("begin_learning", by, all_rules, max_states)
         self._rely_on(sets)
+        learnt = learnt_at = 0
         while True:
             code, at = self._go_on("learn_on", stop)
             self.states, steps = _LEARNT.unpack(self._words(at, _LEARNT.size // 4))
             if code == LOOK:
                 if stop():
                     return True, self.states, steps
+                known = sum(learner.edges_learnt for learner in self._machine.learners)
+                if learnt != known:
+                    learnt, learnt_at = known, self.states
+                elif self.states > 2 * learnt_at and sets.look():
+                    return False, self.states, steps
             elif code != DONE:
                 return code != BROKEN, self.states, steps
             elif sets.look():

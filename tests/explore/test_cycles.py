@@ -10,7 +10,7 @@ import pytest
 from emulator.explore.cycles import components, cycles_of
 from emulator.explore.exhaustive import exhaust
 from emulator.explore.learned import LearnedMachine
-from emulator.hardware.operations import Load, Store, WaitFor
+from emulator.hardware.operations import AtomicAdd, Load, Store, WaitFor
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
 from emulator.machine.litmus import Litmus
@@ -55,8 +55,13 @@ async def tries(cpu: PerCpu) -> None:
 
 
 async def sets(cpu: PerCpu) -> None:
-    await Store("x", 1)
-    await Store("x", 0)
+    for value in (1, 0, 1, 0):
+        await Store("x", value)
+
+
+async def counts(cpu: PerCpu) -> None:
+    while await Load("x") < 4:
+        await AtomicAdd("x", 1)
 
 
 async def polls(cpu: PerCpu) -> None:
@@ -70,6 +75,8 @@ async def polls(cpu: PerCpu) -> None:
         # Who waits for a change and tries again has not come back, where nobody changes it back.
         ((sets, tries), (False, False)),
         ((sets, polls), (False, True)),
+        # Nor who changes what nobody changes back.
+        ((counts, counts), (False, False)),
         ((toggles, tries), (True, True)),
         ((toggles, sets), (True, False)),
     ],

@@ -92,7 +92,9 @@ def small_orders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_orders")
-@pytest.mark.parametrize(("machine", "states"), [(of(*PROVED), 200), (small_machine(POLLING, "x86"), 20)])
+@pytest.mark.parametrize(
+    ("machine", "states"), [(of(*PROVED), 200), (of(*PROVED), 3), (small_machine(POLLING, "x86"), 20)]
+)
 def test_what_was_stopped_goes_on_from_there(machine: Machine, states: int) -> None:
     whole = shared(machine, 2).run()
     first = shared(machine, 2, stop=stopped_after(states))

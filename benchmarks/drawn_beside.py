@@ -23,7 +23,7 @@ Action = Callable[[PerCpu, int], Awaitable[Any]]
 
 
 async def _unmap_table(cpu: PerCpu, number: int) -> int:
-    return await do_munmap(cpu, MM, TABLE, TABLE + 1)
+    return await do_munmap(cpu, MM, TABLE, 2 * TABLE)
 
 
 async def _move_table(cpu: PerCpu, number: int) -> int:

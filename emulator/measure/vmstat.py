@@ -47,6 +47,8 @@ KERNEL_COUNTERS: Final[Mapping[str, str]] = {
     "pgsteal_file": "per page of a file that reclaim freed (shrink_folio_list)",
     "pglazyfree": "per page that MADV_FREE marked (folio_mark_lazyfree)",
     "pglazyfreed": "per such page that reclaim dropped (try_to_unmap_one)",
+    "pswpout": "per page that was written to swap (swap_writepage)",
+    "pswpin": "per page that was read from swap (swap_readpage)",
 }
 """Counters that /proc/vmstat has, in the order of reports, each with the place where it ticks.
 
@@ -72,6 +74,10 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "numa_writable": "per hint fault that gave the write permission back (do_numa_page)",
     "fork_migration_entries": "per migration entry that a fork had to copy (copy_nonpresent_pte)",
     "ksm_pages_merged": "per page that came to share another's frame (try_to_merge_two_pages)",
+    "mremap_moved_table": "per page table that mremap moved with all its entries (move_normal_pmd)",
+    "hugetlb_unshared": "per shared page table that a process let go of (huge_pmd_unshare)",
+    "tlb_remove_table_sync": "per wait for all who walk with interrupts off (tlb_remove_table_sync_one)",
+    "kvm_preempted": "per time that a host took a virtual CPU away (kvm_arch_vcpu_put)",
     "pgcow": "per page copied on a write fault (wp_page_copy)",
     "allocation_failures": "per allocation that nothing could satisfy",
     "dtlb_walks": "per page walk, after a miss in both TLB levels or to set the dirty bit",

@@ -28,6 +28,6 @@ GAPS = [
 def test_a_posting_is_as_good_as_mainline_where_nobody_asks(name: str, policy: str, tmp_path: Path) -> None:
     (job,) = plan([LitmusName(name)], [policy], ["x86"])
     result = run_job(
-        job, Settings(schedules=120, states=1000, seconds=5, folder=tmp_path), None, lambda _: None
+        job, Settings(schedules=120, states=1000, seconds=5, folder=tmp_path), None, lambda *said: None
     )
     assert result.ok, result.reason

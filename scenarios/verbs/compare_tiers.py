@@ -18,6 +18,7 @@ from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
+from scenarios.workloads.settings import Workload
 from scenarios.workloads.workload_file import load_workload
 from scenarios.workloads.xsbench import XsbenchWorkload
 
@@ -73,14 +74,7 @@ def tiers(
         raise UsageProblem(f"--kernel {kernel}: not recorded; {', '.join(known)}, or --record")
     recording = tier_counts.read_tiers(tier_counts.tiers_path(kernel))
     workload = load_workload(WORKLOAD, ["scale=1", f'kernel.version="{kernel}"', *overrides])
-    from scenarios.runs.timed import timed_run
-
-    with bars(quiet) as news:
-        run, _ = timed_run(Subject(workload, "immediate", "x86", CPUS, seed), False, news.show)
-    counts = dict(run["vmstat"])
-    counts |= {f"{tier_counts.INTERRUPTS}{cpu}": n for cpu, n in enumerate(run["interrupts"]["TLB"])}
-    counted = tier_counts.with_tables(counts, workload.kernel.numa_scan_pages)
-    found = tier_counts.beside(recording, [counted])
+    found = tier_counts.beside(recording, [_counted(workload, seed, quiet)])
     reasons = REASONS.get(kernel, {})
     if as_json:
         rows = [{**one._asdict(), "near": one.near, "reason": reasons.get(one.name, "")} for one in found]
@@ -101,6 +95,17 @@ def tiers(
                 console.print(f"\n{one.name}: {reasons[one.name]}")
     far = [one for one in found if not one.near and one.name not in reasons]
     return exits.VIOLATION if far else 0
+
+
+def _counted(workload: Workload, seed: int, quiet: bool) -> tier_counts.Counts:
+    """What the same program counts here."""
+    from scenarios.runs.timed import timed_run
+
+    with bars(quiet) as news:
+        run, _ = timed_run(Subject(workload, "immediate", "x86", CPUS, seed), False, news.show)
+    counts: dict[str, float] = dict(run["vmstat"])
+    counts |= {f"{tier_counts.INTERRUPTS}{cpu}": n for cpu, n in enumerate(run["interrupts"]["TLB"])}
+    return tier_counts.with_tables(counts, workload.kernel.numa_scan_pages)
 
 
 def _record(kernel: str, runs: int, packages: Path | None, quiet: bool) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from benchmarks.mutated_inputs import formats
+from scenarios.linux.tier_counts import read_tiers, tiers_path
 from scenarios.runs.trials import Outcome, Tally
-from scenarios.verbs import check, compare, sweep
+from scenarios.verbs import check, compare, compare_tiers, sweep
 
 Migrc = Callable[..., int]
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         outcome.tallies = [Tally(one) for one in targets]
         outcome.tallies[0].runs = 1
 
+    def as_recorded(*arguments: Any) -> Any:
+        begun.append("tiers")
+        return read_tiers(tiers_path("6.12")).whole()[0]
+
     monkeypatch.setattr("scenarios.runs.live.run_live", nothing("live"))
     monkeypatch.setattr("scenarios.runs.timed.run_timed", nothing("timed"))
     monkeypatch.setattr("scenarios.runs.trials.stress", one_run)
@@ -85,6 +90,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(check, "_pool", lambda *arguments: nullcontext())
     monkeypatch.setattr(compare, "_record", lambda *arguments: None)
     monkeypatch.setattr(compare, "verdicts", no_results)
+    monkeypatch.setattr(compare_tiers, "_record", lambda *arguments: None)
+    monkeypatch.setattr(compare_tiers, "_counted", as_recorded)
     return begun
 
 

@@ -162,7 +162,7 @@ def test_kswapd_wakes_where_its_waker_runs() -> None:
         await mark(f"done{cpu.number}")
 
     machine = SmallMachine(
-        Thread(0, body), Thread(1, body), fast=24, marks=Watermarks(4, 8, 12), swap_cluster_max=2
+        Thread(0, body), Thread(1, body), fast=20, marks=Watermarks(4, 8, 12), swap_cluster_max=2
     ).run()
     assert not machine.violations
     demoted = [kernel.vmstat.get("pgdemote_kswapd", 0) for kernel in machine.kernels]

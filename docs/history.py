@@ -33,6 +33,22 @@ it a rule does. The code before is a *mistake*, a policy that differs from mainl
 Made by `python docs/history.py` from the data in `scenarios/history` and from what `check` found. *Proved*
 means that every interleaving was searched. A drawing shows the shortest way to the rule that was found, one
 column for each CPU; `migrc replay SCHEDULE --litmus TEST --policy MISTAKE --arch ARCH` goes that way again.
+
+Not here, and what they would need:
+
+* `tlb_flush_pending` read after the page-table lock was dropped (0a2c40487f3e, a9b802500ebb): huge pages
+  that migrate without that lock, and locks that only acquire and release.
+* clear_refs and the faults that mmap_lock kept out (29a951dfb3c3, its second half): faults that hold
+  mmap_lock for reading.
+* a dirty bit lost between two writes to a PMD (a8f97366452e): swap of huge pages: only there is anonymous
+  memory's dirty bit read.
+* arm64: a DSB of another CPU (43b3dfdd0455), contiguous entries (97c5550b7631), TLBI errata: arm64, which
+  is no row of the ordering table yet.
+* riscv: a new kernel mapping under Svvptc (503638e0babf), sparc: TSB (23a01138efe2): their own flush code.
+* INVLPGB with page-table isolation (94a17f2dc90b), Intel RAR: ways to flush without interrupts.
+* Xen: types of pages (CVE-2017-15588), gVisor: a table reused at another level: another kernel's page
+  tables.
+* flushes that allocations pay for: no order of events is wrong: it is a question of time.
 """
 
 

@@ -66,6 +66,8 @@ class Machine(ABC):
         self.tiers = tuple(tiers)
         self.shape = shape
         self.policy = policy
+        # Before anybody looks at what programs can reach.
+        make_way(type(policy()))
 
     @property
     def cpus(self) -> int:

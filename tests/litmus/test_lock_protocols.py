@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from emulator.checks.grace_period import RETURNED
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
@@ -141,7 +142,7 @@ WRITER = call(user_write, PAGE, 12)
         (
             (_counts_after_the_lock, _unmaps_and_tells, _has_it_cached),
             _file_page_beside_another,
-            "cached after munmap",
+            RETURNED,
         ),
     ],
 )

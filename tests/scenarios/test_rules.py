@@ -129,15 +129,17 @@ def test_a_never_says_which_rules_it_is_of(
     assert [one["not_looked_at"] for one in found(*subject)["results"]] == [[], []]
     (one, _) = found(*subject, "--rule", "deadlock", "--rule", FREE)["results"]
     assert one["observation"] == "Never"
-    assert set(one["not_looked_at"]) == set(RULES) - {"deadlock", FREE}
+    # What programs of its file say themselves is a rule, too.
+    assert set(one["not_looked_at"]) >= set(RULES) - {"deadlock", FREE}
+    assert not {"deadlock", FREE} & set(one["not_looked_at"])
     migrc("check", *subject, "--rule", "deadlock", "--rule", FREE)
     lines = capsys.readouterr().out.splitlines()
-    most = f"not looked at: {len(RULES) - 2} of {len(RULES)} rules, all but '{FREE}', 'deadlock'"
-    assert [line for line in lines if most in line] == [lines[2], lines[5]]
+    most = re.compile(rf"not looked at: \d+ of \d+ rules, all but '{FREE}', 'deadlock'")
+    assert [line for line in lines if most.search(line)] == [lines[2], lines[5]]
     assert "2 with rules that were not looked at" in lines[-1]
     migrc("check", *subject, "--ignore", "deadlock", "--ktap")
-    few = f"not looked at: 1 of {len(RULES)} rules, 'deadlock'"
-    assert sum(few in line for line in capsys.readouterr().out.splitlines()) == 2
+    few = re.compile(r"not looked at: 1 of \d+ rules, 'deadlock'")
+    assert sum(few.search(line) is not None for line in capsys.readouterr().out.splitlines()) == 2
 
 
 def test_witnesses_and_replays_say_it_too(
@@ -184,5 +186,7 @@ def test_a_stress_report_says_what_was_not_looked_at_and_what_never_ran() -> Non
     file = io.StringIO()
     print_outcome(Outcome([ran, Tally(target(replace(subject, arch="riscv")))]), 0, 0, file)
     lines = file.getvalue().splitlines()[-2:]
-    assert lines[0] == f"not looked at: {len(RULES) - 1} of {len(RULES)} rules, all but 'deadlock'"
+    left_out, whole = map(int, re.findall(r"\d+", lines[0]))
+    assert lines[0] == f"not looked at: {left_out} of {whole} rules, all but 'deadlock'"
+    assert left_out + 1 == whole >= len(RULES)
     assert lines[1] == "never run: shootdown under immediate on riscv"

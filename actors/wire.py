@@ -7,6 +7,7 @@ to it. Tuples arrive as tuples, so that operations stay hashable, and integers m
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -83,6 +84,9 @@ class Sleeper(NamedTuple):
 def _pack_rest(value: Any) -> Any:
     if isinstance(value, int):
         return msgpack.ExtType(_BIG_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    if isinstance(value, array):
+        # Accesses that were drawn in compiled code.
+        return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot travel between actors: {value!r:.80}")
 
 

@@ -77,5 +77,8 @@ if __name__ == "__main__":
     everything = results(sys.argv[1:])
     print(table(everything))
     print("\n## Witnesses against what was posted\n")
-    print("`migrc replay SCHEDULE --litmus TEST --policy P --arch A` draws one.\n")
+    print(
+        "`migrc replay SCHEDULE --litmus TEST --policy P --arch A` draws one. Those of `huge-batched-*` are"
+    )
+    print("against the postings in a kernel that puts off what Linux does not.\n")
     print(witnesses(everything))

@@ -104,7 +104,7 @@ def test_the_recording_of_a_wrong_policy_is_kept_and_breaks_the_same_rule(tmp_pa
     document = replayed(tmp_path, run["recording"])
     assert rules == {violation["rule"] for violation in document["violations"]}
     assert document["same"] is document["came_out_again"] is True
-    done = migrc("shrink", run["recording"], "--seconds", "2", "--json", folder=tmp_path)
+    done = migrc("shrink", run["recording"], "--trust", "--seconds", "2", "--json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     shrunk = json.loads(done.stdout)
     assert shrunk["after"] <= shrunk["before"] == run["transitions"]
@@ -114,7 +114,7 @@ def test_the_recording_of_a_wrong_policy_is_kept_and_breaks_the_same_rule(tmp_pa
 
 
 def replayed(folder: Path, file: str) -> dict[str, Any]:
-    done = migrc("replay", file, "--json", folder=folder)
+    done = migrc("replay", file, "--trust", "--json", folder=folder)
     assert done.returncode == 1, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     return document

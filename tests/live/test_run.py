@@ -20,7 +20,8 @@ ACCESSES = "threads.accesses=15000"
 
 def runs_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     document = json.loads(done.stdout)
-    assert list(document) == ["scenario", "engine", "kernel", "arch", "cpus", "seed", "runs"]
+    head = ["scenario", "engine", "kernel", "arch", "cpus", "seed", "runs"]
+    assert list(document) == [*head, "cores", "conclusion"]
     runs: list[dict[str, Any]] = document["runs"]
     return runs
 
@@ -90,7 +91,8 @@ def test_a_policy_that_raises_in_the_middle_is_one_line_with_its_place(tmp_path:
     arguments = ("--cpus", "2", "--policy", "broken:Broken", "--json", *settings(ACCESSES))
     done = migrc("run", "tiering", *arguments, folder=tmp_path)
     assert done.returncode == 2
-    assert done.stdout == ""
+    document = json.loads(done.stdout)
+    assert document["runs"] == [] and "nobody home" in document["stopped"]
     (line,) = done.stderr.splitlines()
     assert line.startswith("migrc: error: ")
     assert "broken.py:6" in line

@@ -17,6 +17,7 @@ from typing import Final, Self
 
 import ray
 
+from actors.address import split_address
 from actors.errors import SessionError
 from actors.local_ray import first_line, keep_quiet, own_signals, start_here, stop_here
 from actors.signals import signals_wait, unwind
@@ -81,13 +82,14 @@ class RaySession:
 
 def join(address: str) -> None:
     """Connect to the cluster at `address` (`host:port`). SessionError if there is none, within 15 seconds."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536 or "/" in host:
-        raise SessionError(f"cluster address {address!r}: it must be HOST:PORT, as in 10.0.0.1:6379")
+    try:
+        place = split_address(address)
+    except ValueError as problem:
+        raise SessionError(str(problem)) from None
     if ray.is_initialized():
         raise SessionError("Ray is already running in this process; end it first")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+        socket.create_connection(place, timeout=_CONNECT_S).close()
     except OSError as problem:
         raise SessionError(f"no Ray cluster at {address}: {problem.strerror or problem}") from None
     # Whatever listens there may not be Ray, and Ray's own client would wait for a minute to find out.

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import click
 
+from actors.address import split_address
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.versions import VERSIONS
 from emulator.policies.catalogue import canonical
@@ -69,6 +70,11 @@ def _known(context: click.Context, option: click.Parameter, values: tuple[str, .
 def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     if value is not None and not value.strip():
         raise UsageProblem("--address: it is empty; HOST:PORT of a Ray cluster, or leave it out")
+    if value is not None:
+        try:
+            split_address(value)
+        except ValueError as problem:
+            raise UsageProblem(f"--address: {problem}") from None
     return value
 
 

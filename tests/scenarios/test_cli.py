@@ -158,6 +158,8 @@ def test_what_the_engine_refuses_is_bad_input(engine: Engine, capsys: pytest.Cap
     ("arguments", "part"),
     [
         (["run", "teering"], "did you mean tiering?"),
+        (["run", "tiering", "--address", "nonsense"], "it must be HOST:PORT, as in 10.0.0.1:6379"),
+        (["stress", "shootdown", "--address", "1.2.3.4:99999"], "it must be HOST:PORT"),
         (["run"], "SCENARIO"),
         (["run", "tiering", "--cpus", "65"], "--cpus"),
         (["run", "tiering", "--cpus", "0"], "--cpus"),

@@ -103,7 +103,8 @@ def test_a_printed_command_is_taken(
     migrc: Migrc,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["shootdown" if word == "NAME" else word for word in command]
+    stands_for = {"NAME": "shootdown", "HOST:PORT": "10.0.0.1:6379"}
+    words = [stands_for.get(word, word) for word in command]
     if words[0] == "shrink":
         words += ["--seconds", "0.1"]
     if "6.6" in words:

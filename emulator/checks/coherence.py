@@ -328,6 +328,8 @@ class Coherence(Check):
     def _exchanged(self, cpu: int, operation: ops.XchgPte | ops.ZapPte | ops.XchgPteIn, answer: int) -> None:
         if not operation.pte and answer:
             self._gone(operation, answer)
+        elif pte_present(operation.pte):
+            self._back(operation, operation.pte)
 
     def _table_gone(self, cpu: int, operation: ops.XchgPmd, answer: int) -> None:
         """Its pages are no longer mapped there: as if every entry had been cleared."""
@@ -339,11 +341,17 @@ class Coherence(Check):
         for page in range(pte_pages(entry, self._hpage_order)):
             self._cleared[change.mm, change.vpn + page] = frame_of(entry, page, self._hpage_order)
 
+    def _back(self, change: Any, entry: int) -> None:
+        """Something is mapped there again: what was cleared before is the past."""
+        for page in range(pte_pages(entry, self._hpage_order)):
+            self._cleared.pop((change.mm, change.vpn + page), None)
+
     def _set(self, cpu: int, operation: ops.SetPte, answer: None) -> None:
         # wp_page_copy: a copy takes the place of the entry that was cleared.
         last = self._cleared.get((operation.mm, operation.vpn))
         if last is not None and pte_present(operation.pte):
             self._expect_copy(cpu, operation.mm, operation.vpn, last, pte_pfn(operation.pte))
+            self._back(operation, operation.pte)
         self._mapped(operation.pte)
 
     def _compared(self, cpu: int, operation: ops.CmpxchgPte, answer: int) -> None:
@@ -353,6 +361,8 @@ class Coherence(Check):
                     self._remapped(cpu, operation, pte_pfn(answer) + page, pte_pfn(operation.new) + page)
             if answer and not operation.new:
                 self._gone(operation, answer)
+            elif not answer and pte_present(operation.new):
+                self._back(operation, operation.new)
             self._mapped(operation.new)
 
     def _remapped(self, cpu: int, change: ops.CmpxchgPte, src: int, dst: int) -> None:

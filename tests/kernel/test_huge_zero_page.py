@@ -9,7 +9,7 @@ import pytest
 from emulator.hardware.operations import GetPte, PmdRange
 from emulator.hardware.pte import ACCESSED, PSE, RW, UFFD_WP, ZERO_PFN, pte_huge, pte_pfn
 from emulator.kernel.fork import dup_mmap
-from emulator.kernel.madvise import do_madvise, madvise_cold, madvise_pageout
+from emulator.kernel.madvise import do_madvise, madvise_cold, madvise_dontneed, madvise_free, madvise_pageout
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mprotect import PROT_READ, do_mprotect_pkey
 from emulator.kernel.mremap import mremap_to
@@ -119,5 +119,22 @@ def test_tracking_protects_a_huge_page_as_a_whole() -> None:
         assert await userfaultfd_unregister(cpu, MM, HEAP, HEAP + SIZE)
         await user_write(cpu, HEAP + 1, 8)
         assert [await user_read(cpu, HEAP + page) for page in range(2)] == [7, 8]
+
+    run(body)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_what_was_given_up_before_is_not_what_a_pmd_has_to_be_a_copy_of(write: bool) -> None:
+    async def body(cpu: PerCpu) -> None:
+        await user_write(cpu, HEAP, 5)
+        await do_madvise(cpu, MM, HEAP, HEAP + SIZE, madvise_dontneed)
+        # Its frames go to another page; then there is the huge zero page, or a new huge one.
+        await user_write(cpu, HEAP + SIZE, 6)
+        if write:
+            await user_write(cpu, HEAP, 7)
+            await do_madvise(cpu, MM, HEAP, HEAP + SIZE, madvise_free)
+        assert await user_read(cpu, HEAP) == (7 if write else 0)
+        await clear_refs_write(cpu, MM, HEAP, HEAP + SIZE, CLEAR_REFS_SOFT_DIRTY)
+        assert await user_read(cpu, HEAP) == (7 if write else 0)
 
     run(body)

@@ -94,8 +94,8 @@ def pte_present(pte: int) -> bool:
     return pte & (PRESENT | PROTNONE) != 0
 
 
-def pte_accessible(pte: int) -> bool:
-    """Hardware may have cached this entry (x86 `pte_accessible` without a pending flush)."""
+def pte_present_to_hardware(pte: int) -> bool:
+    """A walker finds a translation here. What the entry was before, a TLB may still have (pte_accessible)."""
     return pte & PRESENT != 0
 
 

@@ -23,8 +23,9 @@ from emulator.hardware.operations import (
     WritePage,
     XchgPte,
 )
-from emulator.hardware.pte import pte_accessible, pte_dirty, pte_pfn, pte_present, ptl
+from emulator.hardware.pte import pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.percpu import PerCpu, cpumask_word, folio_lock
+from emulator.kernel.pgtable_generic import pte_accessible
 from emulator.kernel.rmap import set_tlb_ubc_flush_pending, try_to_unmap, try_to_unmap_flush
 from emulator.kernel.swap_state import swap_out
 from emulator.kernel.tlb import flush_tlb_mm_range
@@ -95,7 +96,7 @@ async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
             entry = await XchgPte(mm, vpn, 0)
             if mask & ~cpu.bit:
                 await set_tlb_ubc_flush_pending(cpu, mm, entry)
-            elif pte_accessible(entry):
+            elif await pte_accessible(mm, entry):
                 await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
             # One reference for this mapping, one for each other, and the caller's.
             if pte_dirty(entry) or await FolioRefcount(pfn) != len(await FolioRmap(pfn)) + 2:

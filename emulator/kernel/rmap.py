@@ -42,7 +42,6 @@ from emulator.hardware.pte import (
     is_migration_entry,
     make_migration_entry,
     mk_pte,
-    pte_accessible,
     pte_dirty,
     pte_pages,
     pte_pfn,
@@ -56,7 +55,8 @@ from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
 )
-from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word, tlb_flush_pending_word
+from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word
+from emulator.kernel.pgtable_generic import pte_accessible
 from emulator.kernel.tlb import (
     arch_tlbbatch_flush,
     flush_tlb_mm,
@@ -96,10 +96,9 @@ class MigrationEntry(NamedTuple):
 async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
     """set_tlb_ubc_flush_pending: note the flush owed for an unmapped entry, under its page-table lock.
 
-    An inaccessible entry (PROT_NONE) cannot be cached and owes nothing (4d4b6d66db63), unless the flush
-    of whoever made it inaccessible is still to come (arch/x86/include/asm/pgtable.h: pte_accessible).
+    What no CPU can have cached owes nothing (4d4b6d66db63).
     """
-    if not pte_accessible(pte) and not await Load(tlb_flush_pending_word(mm)):
+    if not await pte_accessible(mm, pte):
         return
     cpu.count(
         "unmap_owed_writable"
@@ -178,7 +177,7 @@ async def try_to_migrate_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, split: bo
         await flush_tlb_range(cpu, mm, vpn, vpn + pages)
     elif mask & ~cpu.bit and cpu.parameters.migrate_batched:
         await set_tlb_ubc_flush_pending(cpu, mm, old)
-    elif pte_accessible(old):
+    elif await pte_accessible(mm, old):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
     await Series((FolioPut(pfn), Unlock(lock)))
     return old
@@ -218,7 +217,7 @@ async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, to: int) ->
     entry = await XchgPte(mm, vpn, to | entry & (EXCLUSIVE | UFFD_WP) if to else 0)
     if mask & ~cpu.bit:
         await set_tlb_ubc_flush_pending(cpu, mm, entry)
-    elif pte_accessible(entry):
+    elif await pte_accessible(mm, entry):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
     if pte_dirty(entry):
         await FolioSetFlag(pfn, PG_DIRTY)
@@ -236,7 +235,7 @@ async def unmap_walked(cpu: PerCpu, mm: int, vpn: int, file: int) -> bool:
     if pmd:
         await Lock(ptl(mm, vpn))
         entry = await XchgPteIn(mm, vpn, 0, pmd)
-        if pte_accessible(entry):
+        if await pte_accessible(mm, entry):
             await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
         await Unlock(ptl(mm, vpn))
     await Unlock(lock)

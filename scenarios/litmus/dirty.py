@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+from emulator.hardware.pte import PRESENT, PROTNONE, RW
 from emulator.kernel.user import user_read, user_write
-from emulator.machine.litmus import MM, SLOW, Litmus, Setup
+from emulator.machine.litmus import FAST, MM, SLOW, Litmus, Setup
 from scenarios.litmus.answers import (
     COPIED_WRITABLE,
     DEFERRED,
+    FRAME_REUSED,
+    FREE,
+    LOST_WRITE,
     MADE_WRITABLE,
     PROMOTED,
     RECEIVED,
+    REUSED,
     never,
     postings_never,
     postings_sometimes,
     sometimes,
 )
-from scenarios.litmus.starts import AREA_PAGES, FILE, PAGE, VERSION, pages
-from scenarios.litmus.steps import bystander, call, in_order, move, mover, read_if_cached, reader, scanner
+from scenarios.litmus.starts import (
+    AREA_PAGES,
+    FILE,
+    PAGE,
+    VERSION,
+    WRITABLE_ENTRY,
+    file_page,
+    owed,
+    pages,
+    runs,
+    starts,
+)
+from scenarios.litmus.steps import (
+    bystander,
+    call,
+    in_order,
+    keeps_if_cached,
+    move,
+    mover,
+    read_if_cached,
+    reader,
+    reuse,
+    scanner,
+)
+from scenarios.litmus.syscalls import reclaim
 
 OTHER_MM = 2
 
@@ -39,6 +67,47 @@ DIRTY_CACHED = Litmus(
         sometimes("mistake:before-20841405940e", COPIED_WRITABLE),
     ),
     fast=2,
+    slow=1,
+)
+
+_INACCESSIBLE = WRITABLE_ENTRY & ~(PRESENT | RW) | PROTNONE
+
+
+# The scanner has made the entry inaccessible and still owes its flush. Before v6.3 each page is flushed for
+# by itself.
+# CPU 0                             CPU 1 has it writable and dirty
+# demote: PROT_NONE, so no flush?
+# copy
+#                                   write the source: lost
+DIRTY_UNBATCHED = Litmus(
+    name="dirty-entry-unbatched",
+    question="A page became inaccessible, unflushed, and moves by itself: may its old frame be written?",
+    programs=(mover, call(keeps_if_cached)),
+    setup=starts(pages(PAGE, written=True, cached=(1,)), owed(_INACCESSIBLE)),
+    expected=(
+        never("immediate", RECEIVED),
+        sometimes("mistake:before-20841405940e", COPIED_WRITABLE, LOST_WRITE, FREE),
+    ),
+    settings=(("version", "6.1"),),
+    drain=False,
+    frugal=False,
+    fast=1,
+    slow=1,
+)
+
+# The same where one CPU is all that runs the address space, and reclaim takes a page of a file.
+RECLAIMED_ALONE = Litmus(
+    name="inaccessible-reclaimed-alone",
+    question="A page became inaccessible, unflushed, and is reclaimed: does who alone has it flush?",
+    programs=(in_order(reclaim, call(reuse, FAST), call(read_if_cached)), bystander),
+    setup=starts(file_page(written=True, cached=(0,)), owed(_INACCESSIBLE), runs(1, OTHER_MM)),
+    expected=(
+        never("immediate", REUSED),
+        sometimes("mistake:before-20841405940e", FRAME_REUSED, FREE),
+    ),
+    drain=False,
+    frugal=False,
+    fast=1,
     slow=1,
 )
 

@@ -37,6 +37,7 @@ from emulator.kernel.mremap import move_page_tables
 from emulator.kernel.oom_kill import oom_reap_task_mm
 from emulator.kernel.pageout import flush_and_free
 from emulator.kernel.percpu import LOADED_MM_SWITCHING, PerCpu, tlb_flush_batched_word
+from emulator.kernel.pgtable_generic import pte_accessible
 from emulator.kernel.rmap import flush_tlb_batched_pending, set_tlb_ubc_flush_pending, try_to_unmap_flush
 from emulator.kernel.smp import on_each_cpu_cond_mask
 from emulator.kernel.tlb import (
@@ -84,17 +85,17 @@ class GathersAlone(Immediate):
 
 
 class MigratesBesideTheScanner(Immediate):
-    """mm/migrate.c and mm/rmap.c before 20841405940e (v3.13): an inaccessible entry is in no TLB.
+    """pte_accessible of x86 before 20841405940e (v3.13): an inaccessible entry is in no TLB.
 
     The scanner has made it so and has not flushed; CPUs still write through what they have cached.
     """
 
     name = "mistake:before-20841405940e"
 
-    @instead_of(Load, within=set_tlb_ubc_flush_pending)
+    @instead_of(Load, within=pte_accessible)
     async def pending(self, word: str) -> int:
         """No flush of the mm is pending."""
-        return NOT_PENDING if word.startswith("tlb_flush_pending") else await Load(word)
+        return NOT_PENDING
 
 
 class MergesWhatIsPending(Immediate):

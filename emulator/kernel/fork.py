@@ -2,16 +2,22 @@
 
 Parent and child map the same folios read-only, and the first write on either side copies. What other
 threads of the parent have cached may still write until the one flush at the end: the child must not run
-before that.
+before that. A pinned page is copied at once.
 """
 
 from __future__ import annotations
 
 from emulator.hardware.operations import (
+    AtomicAdd,
     CmpxchgPte,
     FindVma,
+    FolioCopy,
     FolioGet,
+    FolioMaybeDmaPinned,
+    FolioPut,
+    Load,
     Lock,
+    LruAdd,
     MappedRange,
     PmdRange,
     Series,
@@ -21,20 +27,28 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.pte import (
     ACCESSED,
+    DIRTY,
     EXCLUSIVE,
     MIGRATION_COPIED,
     MIGRATION_WRITE,
+    NOACCESS,
+    PRESENT,
+    PROTNONE,
+    PSE,
     RW,
     UFFD_WP,
     ZERO_PFN,
     is_migration_entry,
     is_swap_entry,
+    mk_pte,
     pte_pfn,
     ptl,
 )
+from emulator.kernel.huge_memory import split_huge_pmd
 from emulator.kernel.mprotect import mmap_lock
-from emulator.kernel.percpu import PerCpu
-from emulator.memory.page_table import VM_SHARED, VM_UFFD_WP, Vma
+from emulator.kernel.page_alloc import alloc_pages
+from emulator.kernel.percpu import PerCpu, has_pinned_word, write_protect_seq_word
+from emulator.memory.page_table import VM_SHARED, VM_UFFD_WP, VM_WRITE, Vma
 
 
 async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int], ...]) -> None:
@@ -59,24 +73,63 @@ async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int
 
 
 async def copy_page_range(cpu: PerCpu, mm: int, child: int, vma: Vma) -> None:
-    """copy_page_range, copy_pte_range: every entry of a private area, table by table under its lock.
+    """copy_page_range: every entry of a private area, table by table.
 
     Shared areas are left to the child's faults (vma_needs_copy). So would be private ones of files that
     nobody has written to; which they are is not kept here, and they are copied.
     """
+    await begin_write_protect(mm)
     for first, _ in await PmdRange(mm, vma.start, vma.end):
-        lock = ptl(mm, first)
-        asked = MappedRange(mm, max(first, vma.start), min(first + cpu.parameters.table_pages, vma.end))
-        _, mapped = await Series((Lock(lock), asked))
+        end = min(first + cpu.parameters.table_pages, vma.end)
+        await copy_pte_range(cpu, mm, child, vma, max(first, vma.start), end)
+    await end_write_protect(mm)
+
+
+async def begin_write_protect(mm: int) -> None:
+    """raw_write_seqcount_begin of mm->write_protect_seq: who pins without locks has to see this.
+
+    The page-table lock comes before anything is looked at, so its order is that of a locked operation here.
+    """
+    await AtomicAdd(write_protect_seq_word(mm), 1)
+
+
+async def end_write_protect(mm: int) -> None:
+    """raw_write_seqcount_end."""
+    await AtomicAdd(write_protect_seq_word(mm), 1)
+
+
+async def copy_pte_range(cpu: PerCpu, mm: int, child: int, vma: Vma, start: int, end: int) -> None:
+    """copy_pte_range: pages [start, end) of one page table, under its lock.
+
+    A copy of a pinned page needs a frame, for which the lock is dropped (-EAGAIN); a huge one is split first
+    (copy_huge_pmd).
+    """
+    lock = ptl(mm, start)
+    prealloc = -1
+    while start < end:
+        _, mapped = await Series((Lock(lock), MappedRange(mm, start, end)))
+        start, huge = end, False
         for vpn, entry in mapped:
             if is_swap_entry(entry):
                 await copy_swap_pte(mm, child, vpn, entry)
             elif is_migration_entry(entry):
                 cpu.count("fork_migration_entries")
                 await copy_nonpresent_pte(mm, child, vpn, entry)
+            elif await copy_present_pte(mm, child, vpn, entry):
+                pass
+            elif prealloc >= 0 and not entry & PSE:
+                await copy_present_page(cpu, child, vma, vpn, entry, prealloc)
+                prealloc = -1
             else:
-                await copy_present_pte(mm, child, vpn, entry)
+                start, huge = vpn, entry & PSE != 0
+                break
         await Unlock(lock)
+        if huge:
+            await split_huge_pmd(cpu, mm, start)
+        elif start < end:
+            prealloc = await alloc_pages(cpu, 0)
+    if prealloc >= 0:
+        await FolioPut(prealloc)
 
 
 async def copy_nonpresent_pte(mm: int, child: int, vpn: int, entry: int) -> None:
@@ -96,14 +149,17 @@ async def copy_swap_pte(mm: int, child: int, vpn: int, entry: int) -> None:
     await SetPte(child, vpn, shared & ~UFFD_WP)
 
 
-async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> None:
+async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> bool:
     """copy_present_pte: a reference, both entries read-only, and the page nobody's own any more.
 
-    The caller holds the page-table lock, so only walkers touch the entry; what they set is kept, as by
-    ptep_set_wrprotect. A pinned page would be copied at once: pins are not told from references here.
+    False for a page that may be pinned: whoever writes through the pin means this mapping. The caller holds
+    the page-table lock, so only walkers touch the entry; what they set is kept, as by ptep_set_wrprotect.
     """
     if pte_pfn(entry) != ZERO_PFN:
         await FolioGet(pte_pfn(entry))
+        if await page_needs_cow_for_dma(mm, entry):
+            await FolioPut(pte_pfn(entry))
+            return False
     while True:
         shared = entry & ~(RW | EXCLUSIVE)
         seen = entry if shared == entry else await CmpxchgPte(mm, vpn, entry, shared)
@@ -111,3 +167,20 @@ async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> None:
             break
         entry = seen
     await SetPte(child, vpn, shared & ~(ACCESSED | UFFD_WP))
+    return True
+
+
+async def page_needs_cow_for_dma(mm: int, entry: int) -> bool:
+    """What page_try_dup_anon_rmap asks of a page that is this mapping's own (pagepage_needs_cow_for_dma)."""
+    return bool(
+        entry & EXCLUSIVE and await Load(has_pinned_word(mm)) and await FolioMaybeDmaPinned(pte_pfn(entry))
+    )
+
+
+async def copy_present_page(cpu: PerCpu, child: int, vma: Vma, vpn: int, entry: int, copy: int) -> None:
+    """copy_present_page: the child gets a copy of its own, writable at once; the parent keeps its page."""
+    await FolioCopy(pte_pfn(entry), copy)
+    await LruAdd(copy, False)
+    flags = PROTNONE | NOACCESS if entry & NOACCESS else PRESENT | ACCESSED
+    await SetPte(child, vpn, mk_pte(copy, flags | DIRTY | EXCLUSIVE | (RW if vma.flags & VM_WRITE else 0)))
+    cpu.count("fork_copied")

@@ -1,29 +1,45 @@
 """Pages that the kernel itself uses, by their frames and without a TLB (mm/gup.c, v6.6).
 
-A pin is one reference on the folio; it keeps the frame from being freed, and its migration fails for as
-long as there are more references than the mappings account for.
+A reference keeps the frame from being freed, and its migration fails for as long as there are more than the
+mappings account for. A pin is a reference of who reads or writes the page at any time (FOLL_PIN): the page
+stays that of the mapping it was pinned by, so fork copies it, and what others have as well is copied first.
 """
 
 from __future__ import annotations
 
 from emulator.hardware.operations import (
+    AtomicOr,
+    DownRead,
+    FolioMapping,
     FolioPut,
+    FolioSetFlag,
     FolioTryGet,
+    FolioTryPin,
+    FolioUnpin,
     GetPmd,
     GetPte,
     GetPteIn,
+    Load,
     LocalIrqDisable,
     LocalIrqEnable,
+    Lock,
     ReadFrame,
+    Series,
+    SmpRmb,
+    Unlock,
+    UpRead,
     WriteFrame,
 )
-from emulator.hardware.pte import PRESENT, PSE, RW, frame_of, pte_pfn
-from emulator.kernel.memory import handle_mm_fault
-from emulator.kernel.percpu import PerCpu
+from emulator.hardware.pte import EXCLUSIVE, PRESENT, PSE, RW, ZERO_PFN, frame_of, pte_pfn, ptl
+from emulator.kernel.memory import do_unshare, handle_mm_fault
+from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.percpu import PerCpu, has_pinned_word, write_protect_seq_word
+from emulator.kernel.swap_state import SWAP_FILE
+from emulator.memory.folios import PG_DIRTY
 
 
 async def get_user_pages(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
-    """get_user_pages_fast of one page (gup_pte_range): its frame, with a reference for the caller.
+    """get_user_pages_fast of one page (FOLL_GET, gup_pte_range): its frame, with a reference for the caller.
 
     Raises SegmentationFault for what the areas do not allow.
     """
@@ -42,6 +58,75 @@ async def get_user_pages(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
         if await GetPte(mm, vpn) == pte:
             return pfn
         await FolioPut(pfn)
+
+
+async def pin_user_pages_fast(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
+    """pin_user_pages_fast of one page: its frame, pinned (FOLL_PIN).
+
+    Raises SegmentationFault for what the areas do not allow.
+    """
+    pfn = await pin_user_pages_fast_only(cpu, mm, vpn, write)
+    if pfn < 0:
+        # __gup_longterm_locked: fork is through, or comes after.
+        await DownRead(mmap_lock(mm))
+        pfn = await _pin_locked(cpu, mm, vpn, write)
+        await UpRead(mmap_lock(mm))
+    return pfn
+
+
+async def pin_user_pages_fast_only(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
+    """pin_user_pages_fast_only (internal_get_user_pages_fast), without locks: the frame, or -1.
+
+    Who has begun before a fork may pin a page that fork has taken for one that nobody has pinned: so it fails
+    where a fork is under way (write_protect_seq, since 57efa1fe5957, v5.11).
+    """
+    # mm_set_has_pinned_flag
+    await AtomicOr(has_pinned_word(mm), 1)
+    seq = await read_write_protect_seq(mm)
+    await SmpRmb()
+    if seq & 1:
+        return -1
+    pte = await GetPte(mm, vpn)
+    if not pte & PRESENT or (write and not pte & RW):
+        return -1
+    pfn = frame_of(pte, vpn, cpu.parameters.hpage_order)
+    if not await FolioTryPin(pfn):
+        return -1
+    same = await GetPte(mm, vpn) == pte and not (not write and await gup_must_unshare(pte))
+    await SmpRmb()
+    if same and await read_write_protect_seq(mm) == seq:
+        return pfn
+    await FolioUnpin(pfn)
+    return -1
+
+
+async def read_write_protect_seq(mm: int) -> int:
+    """raw_read_seqcount of mm->write_protect_seq: odd while a fork is under way."""
+    return await Load(write_protect_seq_word(mm))
+
+
+async def _pin_locked(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
+    """__get_user_pages: follow_page_pte under the page-table lock, and a fault where that finds nothing."""
+    lock = ptl(mm, vpn)
+    while True:
+        _, pte = await Series((Lock(lock), GetPte(mm, vpn)))
+        found = pte & PRESENT and not (write and not pte & RW)
+        unshare = found and not write and await gup_must_unshare(pte)
+        if found and not unshare:
+            pfn = frame_of(pte, vpn, cpu.parameters.hpage_order)
+            await Series((FolioTryPin(pfn), Unlock(lock)))
+            return pfn
+        await Unlock(lock)
+        await (do_unshare(cpu, mm, vpn, pte) if unshare else handle_mm_fault(cpu, mm, vpn, write))
+
+
+async def gup_must_unshare(pte: int) -> bool:
+    """gup_must_unshare: an anonymous page that is not this mapping's own is not pinned for reading: the first
+    write of who maps it would part it from the pin."""
+    if pte & EXCLUSIVE or pte_pfn(pte) == ZERO_PFN:
+        return False
+    slot = await FolioMapping(pte_pfn(pte))
+    return not slot or slot[0] == SWAP_FILE
 
 
 async def get_user_pages_fast_only(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
@@ -89,9 +174,20 @@ async def _gup_entry(cpu: PerCpu, mm: int, vpn: int, write: bool, pmd: int) -> i
     return -1
 
 
-async def unpin_user_page(pfn: int) -> None:
-    """unpin_user_page: give the reference of `get_user_pages` back."""
+async def put_page(pfn: int) -> None:
+    """put_page: give the reference of `get_user_pages` back."""
     await FolioPut(pfn)
+
+
+async def unpin_user_page(pfn: int) -> None:
+    """unpin_user_page: the pin goes."""
+    await FolioUnpin(pfn)
+
+
+async def unpin_user_pages_dirty_lock(pfn: int) -> None:
+    """unpin_user_pages_dirty_lock of one page that was written: the folio is dirty, then the pin goes."""
+    await FolioSetFlag(pfn, PG_DIRTY)
+    await unpin_user_page(pfn)
 
 
 async def kernel_read(mm: int, vpn: int, pfn: int) -> int:

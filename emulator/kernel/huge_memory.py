@@ -98,7 +98,8 @@ async def do_huge_pmd_wp_page(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> None:
         else:
             cpu.count("thp_wp_faults")
             await cpu.policy.mapped_writable(cpu, pfn)
-            await CmpxchgPte(mm, vpn, pmd, pmd | RW | DIRTY | ACCESSED)
+            # page_move_anon_rmap: nobody else has the folio any more.
+            await CmpxchgPte(mm, vpn, pmd, pmd | RW | DIRTY | ACCESSED | EXCLUSIVE)
     await FolioPut(pfn)
 
 

@@ -119,11 +119,14 @@ async def _collapse(cpu: PerCpu, mm: int, vpn: int, dst: int, writable: bool) ->
     if pmd:
         await tlb_remove_table_sync_one(cpu)
     isolated = await _isolate([pfn for _, pfn in pages])
-    if len(isolated) < len(pages):
+    # What is pinned was not taken.
+    collapsed = all(taken) and len(isolated) == len(pages)
+    if not collapsed:
         if pmd:
             await XchgPmd(mm, vpn, pmd)
         for (page, _), entry in zip(pages, taken, strict=True):
-            await CmpxchgPte(mm, page, make_migration_entry(entry), entry)
+            if entry:
+                await CmpxchgPte(mm, page, make_migration_entry(entry), entry)
     else:
         # __collapse_huge_page_copy
         if len(pages) < size:
@@ -138,7 +141,6 @@ async def _collapse(cpu: PerCpu, mm: int, vpn: int, dst: int, writable: bool) ->
     await Unlock(lock)
     for pfn in isolated:
         await FolioPutbackLru(pfn, False)
-    collapsed = len(isolated) == len(pages)
     for _, pfn in pages if collapsed else ():
         await FolioPut(pfn)
     return collapsed

@@ -50,7 +50,7 @@ from emulator.hardware.pte import (
     ptl,
 )
 from emulator.kernel.fair import should_numa_migrate_memory, task_numa_fault
-from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page
+from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, split_huge_pmd
 from emulator.kernel.migrate import folio_order, migrate_misplaced_folio
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
@@ -242,11 +242,34 @@ async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None
         reuse = False
     if reuse:
         # wp_page_reuse: more rights need no flush; a CPU with the old entry faults and finds the new.
-        await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED)
+        # page_move_anon_rmap: nobody else has the page any more.
+        own = 0 if vma.flags & VM_SHARED else EXCLUSIVE
+        await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED | own)
         await Unlock(lock)
         return
     await Series((FolioGet(pfn), Unlock(lock)))
     await wp_page_copy(cpu, mm, vpn, pte)
+
+
+async def do_unshare(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
+    """do_wp_page with FAULT_FLAG_UNSHARE: the anonymous page is this mapping's own from now on, or a copy is.
+
+    Either stays read-only.
+    """
+    if pte & PSE:
+        await split_huge_pmd(cpu, mm, cpu.parameters.hpage_head(vpn))
+        return
+    pfn = pte_pfn(pte)
+    lock = ptl(mm, vpn)
+    _, seen = await Series((Lock(lock), GetPte(mm, vpn)))
+    if seen != pte:
+        await Unlock(lock)
+    elif await FolioRefcount(pfn) == 1 and not await FolioTestFlag(pfn, PG_KSM):
+        await CmpxchgPte(mm, vpn, pte, pte | EXCLUSIVE)
+        await Unlock(lock)
+    else:
+        await Series((FolioGet(pfn), Unlock(lock)))
+        await wp_page_copy(cpu, mm, vpn, pte, unshare=True)
 
 
 async def wp_page_copy(cpu: PerCpu, mm: int, vpn: int, pte: int, unshare: bool = False) -> None:

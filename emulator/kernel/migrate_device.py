@@ -63,6 +63,10 @@ async def migrate_vma_collect_pmd(cpu: PerCpu, mm: int, start: int, end: int) ->
             continue
         pfn = pte_pfn(entry)
         _, old = await Series((FolioGet(pfn), TryToMigratePte(mm, vpn, pfn)))
+        if not old:
+            # Pinned (page_try_share_anon_rmap): it stays mapped.
+            await FolioPut(pfn)
+            continue
         if old & EXCLUSIVE:
             await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
         else:

@@ -45,6 +45,16 @@ def tlb_flush_batched_word(mm: int) -> str:
     return f"tlb_flush_batched.{mm}"
 
 
+def has_pinned_word(mm: int) -> str:
+    """MMF_HAS_PINNED in mm->flags: somebody has pinned pages of the mm at some time."""
+    return f"has_pinned.{mm}"
+
+
+def write_protect_seq_word(mm: int) -> str:
+    """mm->write_protect_seq: odd while a fork write-protects the mm's pages."""
+    return f"write_protect_seq.{mm}"
+
+
 def mm_users_word(mm: int) -> str:
     """mm->mm_users: how many threads an mm has; counted where NUMA balancing asks for it."""
     return f"mm_users.{mm}"

@@ -13,6 +13,7 @@ from emulator.hardware.operations import (
     AtomicCmpxchg,
     CmpxchgPte,
     FolioGet,
+    FolioMaybeDmaPinned,
     FolioOrder,
     FolioPut,
     FolioRmap,
@@ -22,6 +23,8 @@ from emulator.hardware.operations import (
     Load,
     Lock,
     Series,
+    SetPte,
+    SmpMb,
     TestAndClearYoung,
     TryToMigratePte,
     Unlock,
@@ -214,14 +217,27 @@ async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, to: int) ->
         await Unlock(lock)
         return
     # Walkers may still set bits: what counts is what was there when it was cleared.
-    entry = await XchgPte(mm, vpn, to | entry & (EXCLUSIVE | UFFD_WP) if to else 0)
+    entry = await XchgPte(mm, vpn, 0)
     if mask & ~cpu.bit:
         await set_tlb_ubc_flush_pending(cpu, mm, entry)
     elif await pte_accessible(mm, entry):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
     if pte_dirty(entry):
         await FolioSetFlag(pfn, PG_DIRTY)
+    if to and entry & EXCLUSIVE and not await page_try_share_anon_rmap(pfn):
+        await Series((XchgPte(mm, vpn, entry), Unlock(lock)))
+        return
+    if to:
+        await SetPte(mm, vpn, to | entry & (EXCLUSIVE | UFFD_WP))
     await Series((FolioPut(pfn), Unlock(lock)))
+
+
+async def page_try_share_anon_rmap(pfn: int) -> bool:
+    """page_try_share_anon_rmap: whether an anonymous page may cease to be its mapping's own, whose entry has
+    been cleared. False for one that may be pinned: who pins looks at the entry again after that.
+    """
+    await SmpMb()
+    return not await FolioMaybeDmaPinned(pfn)
 
 
 async def unmap_walked(cpu: PerCpu, mm: int, vpn: int, file: int) -> bool:

@@ -31,7 +31,8 @@ FREED_MAPPED: Final = "freed while mapped"
 FREED_CACHED: Final = "freed while in the page cache"
 FREE_MAPPED: Final = "free frame mapped"
 TABLE_FREED_TWICE: Final = "page table freed twice"
-FAULTS: Final = (USED_FREE, FREED_MAPPED, FREED_CACHED, FREE_MAPPED, TABLE_FREED_TWICE)
+UNPINNED: Final = "unpinned without a pin"
+FAULTS: Final = (USED_FREE, FREED_MAPPED, FREED_CACHED, FREE_MAPPED, TABLE_FREED_TWICE, UNPINNED)
 """What `Folios.fault` notes, by rule."""
 
 
@@ -67,6 +68,7 @@ class Folio:
     lru: bool | None = None  # None: not on a list; else whether that list is the active one
     rmap: dict[tuple[int, int], int] = field(default_factory=dict)  # (mm, vpn) -> entry naming this folio
     access_time: int = 0  # when the NUMA scanner was there, or the fault after it
+    pincount: int = 0  # of the references, those of get_user_pages with FOLL_PIN (_pincount)
     lru_file: bool = False  # whether its list is one of files' pages; while it is on none, of no meaning
 
     def is_file_lru(self) -> bool:
@@ -94,6 +96,7 @@ class Folio:
             self.lru,
             rmap,
             self.access_time,
+            self.pincount,
             self.lru_file,
         )
 
@@ -245,6 +248,30 @@ class Folios:
             return operation.pfn == ZERO_PFN
         folio.refcount += 1
         return True
+
+    def _try_pin(self, cpu: int, operation: ops.FolioTryPin) -> bool:
+        folio = self.folio_of(operation.pfn)
+        if folio is None:
+            return operation.pfn == ZERO_PFN
+        folio.refcount += 1
+        folio.pincount += 1
+        return True
+
+    def _unpin(self, cpu: int, operation: ops.FolioUnpin) -> bool:
+        if operation.pfn == ZERO_PFN:
+            return False
+        folio = self._folio(operation.pfn, "unpin_user_page")
+        if folio is None:
+            return False
+        if not folio.pincount:
+            self.fault(UNPINNED, f"frame {operation.pfn} is unpinned more often than it was pinned")
+            return False
+        folio.pincount -= 1
+        return self._drop(cpu, folio)
+
+    def _maybe_dma_pinned(self, cpu: int, operation: ops.FolioMaybeDmaPinned) -> bool:
+        folio = self.folio_of(operation.pfn)
+        return folio is not None and folio.pincount > 0
 
     def _put(self, cpu: int, operation: ops.FolioPut) -> bool:
         if operation.pfn == ZERO_PFN:

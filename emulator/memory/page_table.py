@@ -21,6 +21,7 @@ from emulator.hardware.operations.places import pte
 from emulator.hardware.pte import (
     ACCESSED,
     DIRTY,
+    EXCLUSIVE,
     MIGRATION,
     PAGE_SHIFT,
     PMD_ORDER,
@@ -348,6 +349,9 @@ class PageTables:
             return BLOCKED
         entry = self.entry(operation.mm, operation.vpn)
         if not entry & (PRESENT | PROTNONE) or entry >> PAGE_SHIFT != operation.pfn:
+            return 0
+        folio = self.folios.folio_of(operation.pfn) if entry & EXCLUSIVE else None
+        if folio is not None and folio.pincount:
             return 0
         self._replace(operation.mm, operation.vpn, make_migration_entry(entry))
         return entry

@@ -8,7 +8,7 @@ from scenarios.history.bug import Bug
 from scenarios.litmus.answers import RECEIVED, WRONG_VERSION, never, sometimes
 from scenarios.litmus.starts import PAGE, WRITABLE_ENTRY, owed, pages, referenced, registered, starts
 from scenarios.litmus.steps import call, keeps_if_cached
-from scenarios.litmus.syscalls import pin
+from scenarios.litmus.syscalls import get_page
 
 COPIED_WHILE_PENDING = Bug(
     name="uffd-copied-while-pending",
@@ -24,7 +24,7 @@ COPIED_WHILE_PENDING = Bug(
     test=Litmus(
         name="uffd-copied-while-pending",
         question="userfaultfd has not flushed for a right that it took: is what a fault copies written?",
-        programs=(call(pin, PAGE, True), keeps_if_cached),
+        programs=(call(get_page, PAGE, True), keeps_if_cached),
         setup=starts(
             pages(PAGE, cached=(1,), written=True, exclusive=False),
             registered,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.kernel.gup import get_user_pages, kernel_read, kernel_write, unpin_user_page
+from emulator.kernel.gup import get_user_pages, kernel_read, kernel_write, put_page
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import MM, Forbidden, Litmus
 from scenarios.litmus.answers import (
@@ -23,7 +23,7 @@ async def _writes_pinned(cpu: PerCpu) -> None:
     await move(cpu, 1)
     pfn = await get_user_pages(cpu, MM, PAGE, True)
     await kernel_write(cpu, MM, PAGE, pfn, 11)
-    await unpin_user_page(pfn)
+    await put_page(pfn)
 
 
 # CPU 0                             CPU 1 has frame 1 cached
@@ -51,7 +51,7 @@ GUP_WRITE = Litmus(
 async def _reads_pinned(cpu: PerCpu) -> None:
     pfn = await get_user_pages(cpu, MM, PAGE, False)
     found = await kernel_read(MM, PAGE, pfn)
-    await unpin_user_page(pfn)
+    await put_page(pfn)
     if found != VERSION:
         raise Forbidden("read of a pinned page", f"frame {pfn} has version {found}, not {VERSION}")
 

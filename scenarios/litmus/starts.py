@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte, pte_pfn
 from emulator.kernel.percpu import tlb_flush_pending_word
 from emulator.machine.litmus import FAST, MM, Setup
+from emulator.memory.folios import PG_LAZYFREE
 from emulator.memory.page_table import VM_UFFD_WP
 
 PAGE = 0x10
@@ -64,6 +65,15 @@ def file_page(
             setup.on_disk(FILE, 0, VERSION)
 
     return start
+
+
+def given_up_page(setup: Setup) -> None:
+    """One anonymous page, which MADV_FREE has marked: writable, clean, and to be dropped by reclaim."""
+    setup.area(PAGE, AREA_PAGES)
+    folio = setup.memory.folios.folios[setup.page(PAGE, writable=True, version=VERSION)]
+    setup.memory.folios.lruvec_del_folio(folio)
+    folio.flags |= PG_LAZYFREE
+    setup.memory.folios.lruvec_add_folio(folio, False)
 
 
 def starts(*parts: Start) -> Start:

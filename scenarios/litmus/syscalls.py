@@ -17,7 +17,14 @@ from emulator.hardware.operations import (
     UpRead,
 )
 from emulator.kernel.fork import dup_mmap
-from emulator.kernel.gup import get_user_pages, unpin_user_page
+from emulator.kernel.gup import (
+    get_user_pages,
+    pin_user_pages_fast,
+    pin_user_pages_fast_only,
+    put_page,
+    unpin_user_page,
+    unpin_user_pages_dirty_lock,
+)
 from emulator.kernel.gup import kernel_read as kernel_read
 from emulator.kernel.gup import kernel_write as kernel_write
 from emulator.kernel.khugepaged import collapse_huge_page
@@ -176,13 +183,28 @@ async def revoke_page(cpu: PerCpu, pfn: int = 1, at: int = PAGE, file: int = FIL
 
 
 async def pin(cpu: PerCpu, vpn: int = PAGE, write: bool = False) -> int:
-    """get_user_pages of one page: its frame, with a reference. kernel_read and kernel_write use it."""
+    """pin_user_pages of one page (direct I/O, RDMA): its frame. kernel_read and kernel_write use it."""
+    return await pin_user_pages_fast(cpu, _mm(cpu), vpn, write)
+
+
+async def pin_if_mapped(cpu: PerCpu, vpn: int = PAGE, write: bool = False) -> int:
+    """The same without a fault and without locks (pin_user_pages_fast_only); -1 where that fails."""
+    return await pin_user_pages_fast_only(cpu, _mm(cpu), vpn, write)
+
+
+async def get_page(cpu: PerCpu, vpn: int = PAGE, write: bool = False) -> int:
+    """get_user_pages of one page: a reference that is no pin (ptrace, vmsplice, KVM)."""
     return await get_user_pages(cpu, _mm(cpu), vpn, write)
 
 
-async def unpin(cpu: PerCpu, pfn: int) -> None:
-    """unpin_user_page."""
-    await unpin_user_page(pfn)
+async def put(cpu: PerCpu, pfn: int) -> None:
+    """put_page: the reference of `get_page` goes."""
+    await put_page(pfn)
+
+
+async def unpin(cpu: PerCpu, pfn: int, dirty: bool = False) -> None:
+    """unpin_user_page; `dirty`: the page was written to (unpin_user_pages_dirty_lock)."""
+    await (unpin_user_pages_dirty_lock(pfn) if dirty else unpin_user_page(pfn))
 
 
 # --- files -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from emulator.hardware.operations import (
     Unlock,
 )
 from emulator.hardware.pte import PSE
-from emulator.kernel.gup import gup_pte_range, kernel_read, unpin_user_page
+from emulator.kernel.gup import gup_pte_range, kernel_read, put_page
 from emulator.kernel.hugetlb import unmap_hugepage_range
 from emulator.kernel.khugepaged import collapse_huge_page, retract_page_tables
 from emulator.kernel.kvm import vcpu_preempted
@@ -202,7 +202,7 @@ async def _pins_as_a_guest(cpu: PerCpu) -> None:
         pfn = await gup_pte_range(cpu, MM, PAGE, False, pmd)
         if pfn >= 0:
             cpu.count(PINNED)
-            await unpin_user_page(pfn)
+            await put_page(pfn)
     await LocalIrqEnable()
 
 
@@ -314,7 +314,7 @@ async def _pins_shared(cpu: PerCpu) -> None:
     if pfn >= 0:
         cpu.count(PINNED)
         await kernel_read(MM, TABLE, pfn)
-        await unpin_user_page(pfn)
+        await put_page(pfn)
 
 
 def _shared_with_cpu_0(setup: Setup) -> None:

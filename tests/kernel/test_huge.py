@@ -42,7 +42,7 @@ from emulator.hardware.pte import (
     pte_protnone,
 )
 from emulator.hardware.tlb import Tlb
-from emulator.kernel.gup import get_user_pages, kernel_read, unpin_user_page
+from emulator.kernel.gup import get_user_pages, kernel_read, put_page
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.mprotect import PROT_READ, READ_WRITE, change_prot_numa, do_mprotect_pkey
@@ -247,7 +247,7 @@ def test_a_pin_of_one_page_holds_the_whole() -> None:
         assert await demote(cpu, HEAP) == 0
         await do_munmap(cpu, MM, HEAP, HEAP + 2)
         assert await NrFree(0) == free
-        await unpin_user_page(pfn)
+        await put_page(pfn)
         assert await NrFree(0) == free + 2
 
     run(body)

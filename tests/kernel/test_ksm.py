@@ -8,7 +8,7 @@ import pytest
 
 from emulator.hardware.operations import GetPte
 from emulator.hardware.pte import pte_pfn, pte_write
-from emulator.kernel.gup import get_user_pages, unpin_user_page
+from emulator.kernel.gup import get_user_pages, put_page
 from emulator.kernel.ksm import try_to_merge_two_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.sched import cond_resched
@@ -58,7 +58,7 @@ def test_what_is_not_merged() -> None:
         pfn = await get_user_pages(cpu, 1, HEAP + 1, True)
         assert not await try_to_merge_two_pages(cpu, 1, HEAP + 1, HEAP)
         assert pte_write(await GetPte(1, HEAP + 1))
-        await unpin_user_page(pfn)
+        await put_page(pfn)
         assert await try_to_merge_two_pages(cpu, 1, HEAP + 1, HEAP)
 
     assert not SmallMachine(Thread(0, body)).run().violations

@@ -7,7 +7,7 @@ import pytest
 from emulator.hardware.operations import GetPte
 from emulator.hardware.pte import RW, ZERO_PFN, pte_pfn
 from emulator.kernel.fork import dup_mmap
-from emulator.kernel.gup import get_user_pages, kernel_read, unpin_user_page
+from emulator.kernel.gup import get_user_pages, kernel_read, put_page
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mprotect import PROT_NONE, PROT_READ, READ_WRITE, change_prot_numa, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
@@ -62,7 +62,7 @@ def test_it_is_shared_with_a_child_pinned_protected_and_unmapped_without_a_count
             assert await user_read(cpu, HEAP + page) == 0
         pfn = await get_user_pages(cpu, 1, HEAP, False)
         assert pfn == ZERO_PFN and await kernel_read(1, HEAP, pfn) == 0
-        await unpin_user_page(pfn)
+        await put_page(pfn)
         await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, PROT_NONE)
         await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, PROT_READ)
         await do_mprotect_pkey(cpu, 1, HEAP, HEAP + 1, READ_WRITE)
@@ -72,7 +72,7 @@ def test_it_is_shared_with_a_child_pinned_protected_and_unmapped_without_a_count
         assert pte_pfn(await GetPte(2, HEAP + 3)) == ZERO_PFN
         written = await get_user_pages(cpu, 1, HEAP + 1, True)
         assert written != ZERO_PFN
-        await unpin_user_page(written)
+        await put_page(written)
         await user_write(cpu, HEAP, 3)
         await do_munmap(cpu, 1, HEAP, HEAP + 4)
         await do_munmap(cpu, 2, HEAP, HEAP + 16)

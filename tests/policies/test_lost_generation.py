@@ -12,7 +12,7 @@ import pytest
 from emulator.checks.coherence import FOREIGN
 from emulator.hardware.operations import FolioRefcount, FolioTryGet, GetPte, LruAdd, ReadFrame
 from emulator.hardware.pte import pte_pfn
-from emulator.kernel.gup import get_user_pages, unpin_user_page
+from emulator.kernel.gup import get_user_pages, put_page
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.user import user_read, user_write
@@ -61,7 +61,7 @@ def test_somebody_else_drops_the_last_reference(
         await after("cached")
         pfn = await get_user_pages(cpu, 1, HEAP, False)
         assert cpu.parameters.nid(pfn) == 1
-        await unpin_user_page(pfn)
+        await put_page(pfn)
         await user_write(cpu, HEAP + 9, 77)
         await mark("written")
 

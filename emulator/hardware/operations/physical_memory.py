@@ -12,6 +12,7 @@ from emulator.hardware.operations.places import (
     any_lru,
     any_mapping,
     any_pte,
+    any_references,
     any_rmap,
     any_slot,
     cached,
@@ -25,6 +26,7 @@ from emulator.hardware.operations.places import (
     freeness,
     maybe_freed,
     node_lru,
+    pins,
     reads,
     referenced,
     references,
@@ -101,6 +103,42 @@ class FolioTryGet(Answers[bool]):
 )
 class FolioPut(Answers[None]):
     """folio_put: frees the folio, to the CPU's page list if CPUs have some, when the count reaches 0."""
+
+    pfn: int
+
+
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(references, pins),
+    Price.FOLIO,
+    Answer.VALUE,
+    carries=(references, pins),
+    touches=Touches(writes=(any_references, pins)),
+)
+class FolioTryPin(Answers[bool]):
+    """try_grab_folio with FOLL_PIN: a reference that is counted as a pin; false if the count is 0."""
+
+    pfn: int
+
+
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(references, pins),
+    Price.FOLIO,
+    carries=(references, pins),
+    touches=Touches(writes=(any_references, pins), outcome=maybe_freed),
+)
+class FolioUnpin(Answers[None]):
+    """gup_put_folio with FOLL_PIN: the pin and its reference go; frees the folio when that was the last."""
+
+    pfn: int
+
+
+@Row(Where.MEMORY, Order.LOAD, reads(pins), Price.FOLIO, Answer.VALUE, carries=(pins,))
+class FolioMaybeDmaPinned(Answers[bool]):
+    """folio_maybe_dma_pinned: somebody has pinned it, and may read or write it at any time."""
 
     pfn: int
 

@@ -103,6 +103,7 @@ rmap_of_new = _key("the mappings of the folio that the new entry names", lambda 
 references = _key("the folio's references", lambda one: ("references", one.pfn))
 source_references = _key("the source's references", lambda one: ("references", one.src))
 destination_references = _key("the destination's references", lambda one: ("references", one.dst))
+pins = _key("which folios are pinned", lambda one: ("pins",))
 flags = _key("the folio's flags", lambda one: ("flags", one.pfn))
 access_times = _key("the folios' access times", lambda one: ("access_times",))
 zone = _key("the node's zone", lambda one: ("zone", one.node))
@@ -131,6 +132,7 @@ mapping = _key("the frame that the entry names", lambda one: ("mapping", one.mm,
 references_of_entry = _key(
     "the references of the folio that the entry names", lambda one: ("references", pte_pfn(one.pte))
 )
+any_references = _key("the folios' references", lambda one: ("references", ANY))  # a page inside a huge one
 any_mapping = _key("the frames that the entries name", lambda one: ("mapping", ANY))
 any_freeness = _key("which frames are free", lambda one: ("free", ANY))
 any_pte = _key("the entries", lambda one: ("pte", ANY))

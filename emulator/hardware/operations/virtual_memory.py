@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from emulator.hardware.operations.places import (
+    Place,
     Touches,
     any_pte,
     any_rmap,
@@ -13,6 +14,7 @@ from emulator.hardware.operations.places import (
     mapping,
     old_mapping,
     page_table_lock,
+    pins,
     pte,
     reads,
     references_of_entry,
@@ -127,17 +129,17 @@ class CmpxchgPte(Answers[int]):
 @Row(
     Where.MEMORY,
     Order.LOCKED,
-    writes(pte, rmap),
+    Place(reads=(pins,), writes=(pte, rmap)),
     Price.ENTRY,
     Answer.ENTRY,
     carries=(pte, page_table_lock),
     waits=page_table_lock,
-    touches=Touches(writes=(pte, mapping, rmap)),
+    touches=Touches((pins,), (pte, mapping, rmap)),
 )
 class TryToMigratePte(Answers[int]):
     """One step of try_to_migrate_one under the page-table lock: if the entry maps `pfn`, clear it and
     leave a migration entry; the old entry, else 0. To walkers both are non-present, so nobody
-    sees two steps."""
+    sees two steps. A page that is this mapping's own and pinned stays (page_try_share_anon_rmap)."""
 
     mm: int
     vpn: int

@@ -14,11 +14,14 @@ from emulator.hardware.operations import (
     FolioPut,
     FolioRefcount,
     FolioRmap,
+    FolioSetFlag,
     FolioTestFlag,
     GetPte,
     Load,
     Lock,
     Series,
+    SmpMb,
+    SmpRmb,
     Unlock,
     WritePage,
     XchgPte,
@@ -86,7 +89,8 @@ async def flush_and_free(cpu: PerCpu, folios: list[int]) -> None:
 async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
     """try_to_unmap of an isolated folio that MADV_FREE has marked: whether it is mapped nowhere and may go.
 
-    Its content goes with it. If it was written since, or somebody uses it, it stays an ordinary one.
+    Its content goes with it. If it was written since, through an entry or through a pin (its own flag), or
+    somebody uses it, it stays an ordinary one.
     """
     for mm, vpn in await FolioRmap(pfn):
         lock = ptl(mm, vpn)
@@ -98,8 +102,9 @@ async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
                 await set_tlb_ubc_flush_pending(cpu, mm, entry)
             elif await pte_accessible(mm, entry):
                 await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
-            # One reference for this mapping, one for each other, and the caller's.
-            if pte_dirty(entry) or await FolioRefcount(pfn) != len(await FolioRmap(pfn)) + 2:
+            if pte_dirty(entry):
+                await FolioSetFlag(pfn, PG_DIRTY)
+            if not await may_discard(pfn):
                 await XchgPte(mm, vpn, entry)
                 await Series((FolioClearFlag(pfn, PG_LAZYFREE), Unlock(lock)))
                 return False
@@ -107,6 +112,20 @@ async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
         await Unlock(lock)
     cpu.count("pglazyfreed")
     return not await FolioRmap(pfn)
+
+
+async def may_discard(pfn: int) -> bool:
+    """What try_to_unmap_one asks of a folio of MADV_FREE whose entry it has just cleared, since 6c8e2a256915
+    (v5.18): nobody else has a reference, and then nobody has made it dirty.
+
+    get_user_pages takes its reference, then looks at the entry again; who gives one back has made the folio
+    dirty. So the entry is cleared before the count is read, and the count is read before the flag.
+    """
+    await SmpMb()
+    # One reference for this mapping, one for each other, and the caller's.
+    alone = await FolioRefcount(pfn) == len(await FolioRmap(pfn)) + 2
+    await SmpRmb()
+    return alone and not await FolioTestFlag(pfn, PG_DIRTY)
 
 
 async def _pageout_locked(cpu: PerCpu, pfn: int, file: int, pgoff: int, writes: bool) -> bool:

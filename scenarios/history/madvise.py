@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from emulator.hardware.operations import Load, SmpRmb, SmpWmb, Store
 from emulator.kernel.percpu import PerCpu
-from emulator.machine.litmus import Litmus
+from emulator.machine.litmus import MM, Litmus
 from scenarios.history.bug import Bug
+from scenarios.litmus.advice import DISCARDED
 from scenarios.litmus.answers import (
+    LOST_WRITE,
     RANGE_REUSED,
     RECEIVED,
     WRONG_VERSION,
     never,
     sometimes,
 )
-from scenarios.litmus.starts import PAGE, pages
+from scenarios.litmus.starts import PAGE, given_up_page, pages
 from scenarios.litmus.steps import WRITTEN, call, finds, in_order, write_if_cached
-from scenarios.litmus.syscalls import MADV_DONTNEED, MADV_FREE, madvise, reclaim
+from scenarios.litmus.syscalls import (
+    MADV_DONTNEED,
+    MADV_FREE,
+    kernel_write,
+    madvise,
+    pin_if_mapped,
+    reclaim,
+    unpin,
+)
 
 _gives_up = call(madvise, PAGE, MADV_DONTNEED)
 _frees = call(madvise, PAGE, MADV_FREE)
@@ -78,4 +89,52 @@ FREE_TWICE = Bug(
         fast=2,
     ),
     before="mistake:before-99baac21e458",
+)
+
+
+READ_IN = "litmus.read_in"
+
+
+async def _reads_a_disk(cpu: PerCpu) -> None:
+    """Direct I/O, right into the page, as long as it is mapped."""
+    pfn = await pin_if_mapped(cpu, PAGE, write=True)
+    if pfn >= 0:
+        await kernel_write(cpu, MM, PAGE, pfn, WRITTEN)
+        await unpin(cpu, pfn, dirty=True)
+        await SmpWmb()
+        await Store(READ_IN, 1)
+
+
+async def _finds_what_was_read(cpu: PerCpu) -> None:
+    if await Load(READ_IN):
+        await SmpRmb()
+        cpu.count(READ_IN)
+        await finds(cpu, WRITTEN)
+
+
+FREE_BESIDE_IO = Bug(
+    name="free-beside-direct-io",
+    title="reclaim drops a page of MADV_FREE into which direct I/O reads",
+    kinds=("PT",),
+    story="A page has been given up by MADV_FREE. CPU 1 reads from a disk into it, without a buffer: it pins "
+    "the page through its entry, which stays clean, and writes. CPU 0 (reclaim) looks whether the page was "
+    "written since: neither the entry nor the folio says so yet, so it goes, and with it what was read. Now "
+    "a reference keeps it, and who gives that back has made the folio dirty before.",
+    affected="v4.12 to v5.17",
+    source="the commit, 6c8e2a256915a223f6289f651d6b926cd7135c9e",
+    fix="6c8e2a256915",
+    test=Litmus(
+        name="free-direct-io",
+        question="A page of MADV_FREE is written through a pin while it is reclaimed: is that write dropped?",
+        programs=(in_order(reclaim, _finds_what_was_read), _reads_a_disk),
+        setup=given_up_page,
+        expected=(
+            never("immediate", READ_IN, DISCARDED),
+            sometimes("mistake:before-6c8e2a256915", WRONG_VERSION, LOST_WRITE),
+            sometimes("mistake:lazyfree-flag-first", WRONG_VERSION),
+        ),
+        frugal=False,
+        fast=2,
+    ),
+    before="mistake:before-6c8e2a256915",
 )

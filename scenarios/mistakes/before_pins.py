@@ -7,9 +7,22 @@ from emulator.kernel.fork import page_needs_cow_for_dma
 from emulator.kernel.gup import gup_must_unshare, read_write_protect_seq
 from emulator.kernel.instead import instead_of
 from emulator.kernel.memory import do_wp_page
+from emulator.kernel.pageout import may_discard
 from emulator.policies.immediate import Immediate
 
 NO_FORK = 0
+
+
+class DiscardsWhatIsPinned(Immediate):
+    """mm/rmap.c, try_to_unmap_one before 6c8e2a256915 (v5.18): a page of MADV_FREE that is clean may go,
+    whoever has a reference and is about to write to it."""
+
+    name = "mistake:before-6c8e2a256915"
+
+    @instead_of(FolioRefcount, within=may_discard)
+    async def references(self, pfn: int) -> int:
+        """Its mappings' and the caller's."""
+        return len(await FolioRmap(pfn)) + 2
 
 
 class SharesWhatIsPinned(Immediate):

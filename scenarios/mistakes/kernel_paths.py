@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import Unlock
+from emulator.hardware.operations import FolioRefcount, FolioRmap, FolioTestFlag, Unlock
 from emulator.hardware.pte import ACCESSED
+from emulator.kernel.instead import instead_of
+from emulator.kernel.pageout import may_discard
 from emulator.kernel.percpu import PF_KSWAPD, PerCpu, Task, TlbUbc
 from emulator.kernel.tlb import flush_tlb_mm_range, flush_tlb_range
+from emulator.memory.folios import PG_DIRTY
 from emulator.policies.immediate import Immediate
 
 
@@ -73,6 +76,21 @@ class KswapdWritesUnflushed(Immediate):
         """Relies on its own CPU having nothing cached."""
         if not cpu.current.flags & PF_KSWAPD:
             await super().flush_before_io(cpu)
+
+
+class AsksForDirtFirst(Immediate):
+    """mm/rmap.c, try_to_unmap_one: of a page of MADV_FREE the reference count, smp_rmb, the dirty flag.
+
+    Here the other way round: who gives a reference back has made the page dirty, after the look at the flag.
+    """
+
+    name = "mistake:lazyfree-flag-first"
+
+    @instead_of(may_discard)
+    async def may_discard(self, pfn: int) -> bool:
+        """Dirty, then alone."""
+        dirty = await FolioTestFlag(pfn, PG_DIRTY)
+        return await FolioRefcount(pfn) == len(await FolioRmap(pfn)) + 2 and not dirty
 
 
 class NotYoungNotCached(Immediate):

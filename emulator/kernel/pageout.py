@@ -98,7 +98,7 @@ async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
         if pte_present(entry) and pte_pfn(entry) == pfn:
             # Walkers may still set bits: what counts is what was there when it was cleared.
             entry = await XchgPte(mm, vpn, 0)
-            if mask & ~cpu.bit:
+            if cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
                 await set_tlb_ubc_flush_pending(cpu, mm, entry)
             elif await pte_accessible(mm, entry):
                 await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)

@@ -16,6 +16,7 @@ from emulator.kernel.versions import DEFAULT
 from emulator.memory.zone import Watermarks
 
 if TYPE_CHECKING:
+    from emulator.kernel.mmu.mmu import Mmu
     from emulator.kernel.policy import Policy
 
 INIT_MM = 0
@@ -281,11 +282,12 @@ class TlbState:
 class PerCpu:
     """Everything private to one CPU; every kernel function takes it first."""
 
-    def __init__(self, number: int, parameters: KernelParameters, policy: Policy) -> None:
+    def __init__(self, number: int, parameters: KernelParameters, policy: Policy, mmu: Mmu) -> None:
         self.number = number
         self.bit = 1 << number
         self.parameters = parameters
         self.policy = policy
+        self.mmu = mmu
         self.tlbstate = TlbState()
         self.idle = Task(0, INIT_MM)
         self.current = self.idle

@@ -53,8 +53,6 @@ from emulator.hardware.pte import (
     ptl,
 )
 from emulator.kernel.mmu_notifier import (
-    EVERYTHING,
-    arch_invalidate_secondary_tlbs,
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
 )
@@ -65,7 +63,6 @@ from emulator.kernel.tlb import (
     flush_tlb_mm,
     flush_tlb_mm_range,
     flush_tlb_range,
-    inc_mm_tlb_gen,
 )
 from emulator.memory.folios import PG_DIRTY
 
@@ -111,14 +108,8 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
         else "unmap_owed_clean"
     )
     batch = cpu.policy.batch_for(cpu.current, pte)
-    # arch_tlbbatch_add_mm: the generation first, so that a CPU which loads the mm after the mask was
-    # read flushes by itself.
-    await inc_mm_tlb_gen(mm)
-    batch.cpumask |= await Load(cpumask_word(mm))
+    await cpu.mmu.arch_tlbbatch_add_pending(cpu, batch, mm)
     batch.nr_flush_required += 1
-    if cpu.parameters.devices:
-        # arch_tlbbatch_add_pending: devices are told at once, and of everything.
-        await arch_invalidate_secondary_tlbs(cpu, mm, 0, EVERYTHING)
     if cpu.parameters.tlb_flush_batched:
         await AtomicAdd(tlb_flush_batched_word(mm), 1)
 
@@ -163,11 +154,10 @@ async def try_to_migrate_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, split: bo
     """try_to_migrate_one: one mapping, under its page-table lock; what it was, 0 if it was none of the
     folio's.
 
-    The flush is put off to the end of the batch only where another CPU takes part in it; an mm that
-    runs here alone is flushed page by page at once (should_defer_flush), and every mm before v6.3
-    (ptep_clear_flush without TTU_BATCH_FLUSH; `migrate_batched`). A huge page never gets to the batch:
-    set_pmd_migration_entry clears by pmdp_invalidate, which flushes the range. No policy is asked there, nor
-    by __split_huge_pmd_locked, which does the same (`split`).
+    The flush is put off to the end of the batch where the mmu says so (should_defer_flush), and of no mm
+    before v6.3 (ptep_clear_flush without TTU_BATCH_FLUSH; `migrate_batched`). A huge page never gets to the
+    batch: set_pmd_migration_entry clears by pmdp_invalidate, which flushes the range. No policy is asked
+    there, nor by __split_huge_pmd_locked, which does the same (`split`).
     """
     lock = ptl(mm, vpn)
     old: int
@@ -178,7 +168,7 @@ async def try_to_migrate_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, split: bo
     pages = pte_pages(old, cpu.parameters.hpage_order)
     if old & PSE and (split or not cpu.parameters.thp_batched_flush):
         await flush_tlb_range(cpu, mm, vpn, vpn + pages)
-    elif mask & ~cpu.bit and cpu.parameters.migrate_batched:
+    elif cpu.parameters.migrate_batched and cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
         await set_tlb_ubc_flush_pending(cpu, mm, old)
     elif await pte_accessible(mm, old):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
@@ -218,7 +208,7 @@ async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, to: int) ->
         return
     # Walkers may still set bits: what counts is what was there when it was cleared.
     entry = await XchgPte(mm, vpn, 0)
-    if mask & ~cpu.bit:
+    if cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
         await set_tlb_ubc_flush_pending(cpu, mm, entry)
     elif await pte_accessible(mm, entry):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)

@@ -21,7 +21,6 @@ from emulator.hardware.operations import (
 )
 from emulator.kernel.percpu import INIT_MM, PerCpu, Task
 from emulator.kernel.smp import IpiFunction, ipi_function
-from emulator.kernel.tlb import enter_lazy_tlb, switch_mm_irqs_off
 
 THREADS_DONE: Final = "threads_done"
 """How many user threads are through with their accesses."""
@@ -90,9 +89,9 @@ async def schedule(cpu: PerCpu) -> None:
     # did in user mode is done before anybody is told that this CPU is lazy.
     await SmpMb()
     if chosen.mm == INIT_MM:
-        await enter_lazy_tlb(cpu)
+        await cpu.mmu.enter_lazy_tlb(cpu)
     else:
-        await switch_mm_irqs_off(cpu, chosen.mm)
+        await cpu.mmu.switch_mm_irqs_off(cpu, chosen.mm)
     cpu.current = chosen
     await SwitchTo(chosen.context)
     await LocalIrqEnable()

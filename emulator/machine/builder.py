@@ -20,6 +20,8 @@ from emulator.hardware.ordering import Architecture
 from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.instead import make_way
+from emulator.kernel.mmu.mmu import Mmu
+from emulator.kernel.mmu.x86 import X86
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.smp import interrupt_entry
@@ -45,7 +47,7 @@ def parameters_of(
 
 
 class Machine(ABC):
-    """One machine to run. `policy` makes one policy object per CPU, `heed` says which broken rules count.
+    """One machine to run. `policy` and `mmu` make one object per CPU, `heed` says which broken rules count.
 
     Live it is pickled to every actor: the memory actor takes its `memory` and `checks` from it, the actor of
     CPU n takes `cpu(n)`. What they hand back at the end is plain values.
@@ -60,12 +62,14 @@ class Machine(ABC):
         tiers: Sequence[Tier],
         shape: TlbShape,
         policy: Callable[[], Policy],
+        mmu: type[Mmu] = X86,
     ) -> None:
         self.architecture = architecture
         self.parameters = parameters
         self.tiers = tuple(tiers)
         self.shape = shape
         self.policy = policy
+        self.mmu = mmu
         # Before anybody looks at what programs can reach.
         make_way(type(policy()))
 
@@ -124,11 +128,11 @@ class Machine(ABC):
     @property
     def roots(self) -> tuple[Any, ...]:
         """Functions and classes that programs are made of: what these reach, all CPUs can reach."""
-        return (self.policy,)
+        return (self.policy, self.mmu)
 
     def kernel(self, number: int) -> PerCpu:
         """What a CPU's kernel keeps for itself."""
-        return PerCpu(number, self.parameters, self.policy())
+        return PerCpu(number, self.parameters, self.policy(), self.mmu())
 
     def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
         """One CPU, the program that it boots, and its kernel's private data."""

@@ -10,6 +10,7 @@ import sys
 from inspect import CO_COROUTINE
 from typing import Any
 
+from emulator.kernel.mmu.mmu import Mmu
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.kernel.policy import Policy
 
@@ -22,9 +23,9 @@ class CountedCpu(PerCpu):
     """One CPU of a litmus test; `asked` are the counters that programs may ask (`counted`)."""
 
     def __init__(
-        self, number: int, parameters: KernelParameters, policy: Policy, asked: tuple[str, ...]
+        self, number: int, parameters: KernelParameters, policy: Policy, mmu: Mmu, asked: tuple[str, ...]
     ) -> None:
-        super().__init__(number, parameters, policy)
+        super().__init__(number, parameters, policy, mmu)
         self.asked = dict.fromkeys(asked, 0)
 
     def count(self, counter: str, delta: int = 1) -> None:

@@ -29,6 +29,8 @@ from emulator.hardware.pte import (
     pte_pfn,
 )
 from emulator.hardware.tlb import GLOBAL, TlbShape
+from emulator.kernel.mmu.mmu import Mmu
+from emulator.kernel.mmu.x86 import X86, uses_pcid
 from emulator.kernel.percpu import (
     INIT_MM,
     KernelParameters,
@@ -41,7 +43,6 @@ from emulator.kernel.percpu import (
 )
 from emulator.kernel.pfnmap import i_mmap_word
 from emulator.kernel.policy import Policy
-from emulator.kernel.tlb import uses_pcid
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
 from emulator.memory.folios import Folio, Tier
@@ -283,14 +284,20 @@ class LitmusMachine(Machine):
     Raises ValueError for a test that cannot be set up.
     """
 
-    def __init__(self, litmus: Litmus, architecture: Architecture, policy: Callable[[], Policy]) -> None:
+    def __init__(
+        self,
+        litmus: Litmus,
+        architecture: Architecture,
+        policy: Callable[[], Policy],
+        mmu: type[Mmu] = X86,
+    ) -> None:
         tiers = (Tier(litmus.fast, litmus.marks), Tier(litmus.slow, NO_MARKS))
         # Without page lists any CPU may get a frame as soon as another has freed it, which lists only delay.
         settings = {"numa_scan_pages": 0, "per_cpu_pages": False, **dict(litmus.settings)}
         if settings.get("walker_caches"):
             settings["leaf_only"] = architecture.leaf_only
         parameters = parameters_of(litmus.cpus, tiers, **settings)
-        super().__init__(architecture, parameters, tiers, SHAPE, policy)
+        super().__init__(architecture, parameters, tiers, SHAPE, policy, mmu)
         self.litmus = litmus
         self._start = self._set_up()
 
@@ -337,12 +344,12 @@ class LitmusMachine(Machine):
 
     @property
     def roots(self) -> tuple[Any, ...]:
-        """The test's programs and the policy."""
-        return (*self.litmus.programs, self.policy)
+        """The test's programs, the policy and the mmu."""
+        return (*self.litmus.programs, self.policy, self.mmu)
 
     def kernel(self, number: int) -> PerCpu:
         """Counts for its programs what the test asks."""
-        return CountedCpu(number, self.parameters, self.policy(), self.litmus.asks)
+        return CountedCpu(number, self.parameters, self.policy(), self.mmu(), self.litmus.asks)
 
     def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
         """The test's, as a user task that is running already."""

@@ -158,7 +158,8 @@ class Recording:
             with file_problems(f"{self.path}: workload", "a recording of this version of migrc"):
                 what = workload_of(header.workload)
         trace = self._trace()
-        return Subject(what, header.policy, header.arch, header.cpus, header.seed, trace, header.heed)
+        who = (what, header.policy, header.arch, header.cpus, header.seed)
+        return Subject(*who, trace, header.heed, header.mmu)
 
     def machine(self) -> Machine:
         """The machine that was recorded. UsageProblem if it cannot be built here."""

@@ -56,7 +56,11 @@ class Witness(Ran):
     @property
     def subject(self) -> Subject:
         return Subject(
-            LitmusName(self.litmus, self.file, self.kernel), self.policy, self.arch, heed=self.heed
+            LitmusName(self.litmus, self.file, self.kernel),
+            self.policy,
+            self.arch,
+            heed=self.heed,
+            mmu=self.mmu,
         )
 
     @property

@@ -18,6 +18,7 @@ from emulator.hardware.operations.table import TABLE, Where
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.tlb import TlbShape
+from emulator.kernel.mmu.mmu import Mmu
 from emulator.kernel.percpu import PerCpu, Task, mm_users_word
 from emulator.kernel.policy import Policy
 from emulator.kernel.sched import cond_resched, cpu_startup_entry, schedule, task_program, wake_up_process
@@ -110,8 +111,8 @@ class _Log:
 class _ProbedCpu(PerCpu):
     """One CPU of the machine, probed where the recorder probes the kernel."""
 
-    def __init__(self, log: _Log, number: int, parameters: Any, policy: Policy) -> None:
-        super().__init__(number, parameters, policy)
+    def __init__(self, log: _Log, number: int, parameters: Any, policy: Policy, mmu: Mmu) -> None:
+        super().__init__(number, parameters, policy, mmu)
         self._log = log
 
     def count(self, counter: str, delta: int = 1) -> None:
@@ -161,7 +162,7 @@ class Testbed(Machine):
 
     def kernel(self, number: int) -> PerCpu:
         """Probed."""
-        return _ProbedCpu(self.log, number, self.parameters, self.policy())
+        return _ProbedCpu(self.log, number, self.parameters, self.policy(), self.mmu())
 
     def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
         """The idle loop, with this CPU's tasks ready to run."""

@@ -49,7 +49,6 @@ from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pfnmap import revoke
 from emulator.kernel.task_mmu import CLEAR_REFS_SOFT_DIRTY, clear_refs_write
-from emulator.kernel.tlb import enter_lazy_tlb, switch_mm_irqs_off
 from emulator.kernel.truncate import Mappings, truncate_pagecache, truncate_pagecache_range
 from emulator.kernel.userfaultfd import mwriteprotect_range, userfaultfd_register
 from emulator.kernel.writeback import filemap_write_and_wait_range
@@ -235,7 +234,7 @@ async def punch_hole(
 async def switch_to(cpu: PerCpu, mm: int = MM) -> None:
     """The part of a task switch that flushing sees: to a task of this address space."""
     await LocalIrqDisable()
-    await switch_mm_irqs_off(cpu, mm)
+    await cpu.mmu.switch_mm_irqs_off(cpu, mm)
     await LocalIrqEnable()
 
 
@@ -243,5 +242,5 @@ async def kernel_thread(cpu: PerCpu) -> None:
     """The same, to a kernel thread: this CPU is lazy now, until `switch_to`."""
     await LocalIrqDisable()
     await SmpMb()
-    await enter_lazy_tlb(cpu)
+    await cpu.mmu.enter_lazy_tlb(cpu)
     await LocalIrqEnable()

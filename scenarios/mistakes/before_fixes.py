@@ -24,6 +24,7 @@ from emulator.kernel.instead import instead_of
 from emulator.kernel.ksm import write_protect_page
 from emulator.kernel.memory import do_wp_page
 from emulator.kernel.migrate_device import migrate_vma_collect_pmd
+from emulator.kernel.mmu.x86 import X86
 from emulator.kernel.mmu_gather import (
     MmuGather,
     tlb_finish_mmu,
@@ -42,11 +43,8 @@ from emulator.kernel.rmap import flush_tlb_batched_pending, set_tlb_ubc_flush_pe
 from emulator.kernel.smp import on_each_cpu_cond_mask
 from emulator.kernel.tlb import (
     TLB_FLUSH_ALL,
-    begin_switching,
     flush_tlb_mm,
     flush_tlb_range,
-    should_flush_tlb,
-    switch_mm_irqs_off,
 )
 from emulator.memory.page_table import Vma
 from emulator.policies.immediate import Immediate
@@ -215,13 +213,13 @@ class LoadsBeforeItIsSeen(Immediate):
     def __init__(self) -> None:
         self._late: tuple[str, int] = ("", 0)
 
-    @instead_of(AtomicOr, within=switch_mm_irqs_off)
+    @instead_of(AtomicOr, within=X86.switch_mm_irqs_off)
     async def bit(self, word: str, mask: int) -> int:
         """Waits in the CPU, as no barrier orders it."""
         self._late = (word, mask)
         return 0
 
-    @instead_of(LoadCr3, within=switch_mm_irqs_off)
+    @instead_of(LoadCr3, within=X86.switch_mm_irqs_off)
     async def load(self, mm: int, pcid: int, flush: bool) -> None:
         """And becomes visible now."""
         await LoadCr3(mm, pcid, flush)
@@ -237,7 +235,7 @@ class TakesSwitchingForElsewhere(Immediate):
 
     name = "mistake:before-fea4e317f9e7"
 
-    @instead_of(Load, within=should_flush_tlb)
+    @instead_of(Load, within=X86.should_flush_tlb)
     async def loaded(self, word: str) -> int:
         """What the CPU runs, or no mm at all."""
         value = await Load(word)
@@ -250,7 +248,7 @@ class SwitchesWithoutBarrier(Immediate):
 
     name = "mistake:before-83b0177a6c48"
 
-    @instead_of(SmpMb, within=begin_switching)
+    @instead_of(SmpMb, within=X86.begin_switching)
     async def barrier(self) -> None:
         """barrier(), for the compiler."""
 
@@ -264,12 +262,12 @@ class SaysLateThatItSwitches(Immediate):
     def __init__(self) -> None:
         self._late: tuple[str, int] = ("", 0)
 
-    @instead_of(Store, within=begin_switching)
+    @instead_of(Store, within=X86.begin_switching)
     async def not_yet(self, word: str, value: int) -> None:
         """Comes later."""
         self._late = (word, value)
 
-    @instead_of(LoadCr3, within=switch_mm_irqs_off)
+    @instead_of(LoadCr3, within=X86.switch_mm_irqs_off)
     async def now(self, mm: int, pcid: int, flush: bool) -> None:
         """Just before CR3."""
         word, value = self._late

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from emulator.hardware.operations import FlushTlb
 from emulator.kernel.instead import instead_of
+from emulator.kernel.mmu.x86 import do_kernel_range_flush, uses_pcid
 from emulator.kernel.mmu_notifier import iommu_sva_invalidate_kva_range
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.tlb import do_kernel_range_flush, flush_tlb_kernel_range, uses_pcid
+from emulator.kernel.tlb import flush_tlb_kernel_range
 from emulator.kernel.vmalloc import pmd_free_pte_page, purge_vmap_area_lazy
 from emulator.policies.immediate import Immediate
 

@@ -20,6 +20,7 @@ from scenarios.report.conclusion import conclusion
 from scenarios.report.console import plain_console, plain_table, print_violations
 from scenarios.report.figures import duration, number, ratio_of
 from scenarios.runs.document import LATENCIES, Document, Measured, Pictures, Run
+from scenarios.subjects.mmus import with_mmu
 
 _SUMMARY_ROWS = {"count": "count", "p50": "p50", "p90": "p90", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 
@@ -37,7 +38,7 @@ def print_report(document: Document, pictures: Pictures, file: TextIO, whole: bo
     runs = document["runs"]
     console.print(
         f"{document['scenario']}: {document['engine']} engine, kernel {document['kernel']}, "
-        f"{document['arch']}, {document['cpus']} CPUs, seed {document['seed']}"
+        f"{document['arch']}{with_mmu(document['mmu'])}, {document['cpus']} CPUs, seed {document['seed']}"
     )
     settings = document.get("live_settings")
     if settings:

@@ -8,6 +8,7 @@ from scenarios.report.conclusion import FEW_INTERRUPTS, has_moved
 from scenarios.report.console import plain_console, plain_table
 from scenarios.report.figures import duration
 from scenarios.runs.grid import SweepDocument
+from scenarios.subjects.mmus import with_mmu
 
 
 def print_sweep(document: SweepDocument, file: TextIO) -> None:
@@ -17,7 +18,8 @@ def print_sweep(document: SweepDocument, file: TextIO) -> None:
     """
     console = plain_console(file)
     console.print(
-        f"{document['scenario']}: timed engine, kernel {document['kernel']}, {document['arch']}, "
+        f"{document['scenario']}: timed engine, kernel {document['kernel']}, "
+        f"{document['arch']}{with_mmu(document['mmu'])}, "
         f"{document['cpus']} CPUs, seed {document['seed']}, unless varied"
     )
     console.print()

@@ -15,7 +15,9 @@ def as_document(again: Replay, elapsed_s: float) -> dict[str, Any]:
     recording, referee = again.recording, again.referee
     header, end = recording.header, recording.end
     return {
-        **{key: getattr(header, key) for key in ("kind", "scenario", "policy", "arch", "cpus", "seed")},
+        **{
+            key: getattr(header, key) for key in ("kind", "scenario", "policy", "arch", "mmu", "cpus", "seed")
+        },
         "recording": str(recording.path),
         "recorded_with": header.project or None,
         "chaos": header.chaos,

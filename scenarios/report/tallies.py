@@ -44,6 +44,7 @@ def _result(tally: Tally) -> dict[str, Any]:
         "scenario": subject.name,
         "policy": subject.policy,
         "arch": subject.arch,
+        "mmu": subject.mmu,
         "cpus": subject.cpus,
         **{name: tally.count(name) for name in COUNTS},
         "rules": tally.rules,
@@ -91,7 +92,7 @@ def _table(tallies: Sequence[Tally]) -> Table:
     for tally in tallies:
         subject = tally.target.subject
         counts = (f"{tally.count(name):,}" for name in names)
-        table.add_row(subject.name, subject.policy, subject.arch, *counts)
+        table.add_row(subject.name, subject.policy, subject.how, *counts)
     return table
 
 

@@ -38,7 +38,7 @@ def observation(result: Result) -> str:
 def under(subject: Subject) -> str:
     """Policy, architecture, and the version of Linux if it is not the default one."""
     kernel = f", kernel {subject.test.kernel}" if subject.test.kernel else ""
-    return f"{subject.policy} on {subject.arch}{kernel}"
+    return f"{subject.policy} on {subject.how}{kernel}"
 
 
 def figures(result: Result) -> str:
@@ -73,7 +73,8 @@ def unproved(results: Sequence[Result]) -> Iterable[str]:
     for result in results:
         if result.unproved:
             subject = result.job.subject
-            yield f"not proved: {subject.name} {subject.policy} {subject.arch}, {proof(result)}"
+            where = f"{subject.name} {subject.policy} {subject.how}"
+            yield f"not proved: {where}, {proof(result)}"
 
 
 def verdict(result: Result) -> str:
@@ -185,7 +186,7 @@ def ktap(result: Result, number: int) -> Iterable[str]:
         yield f"# schedule: {result.witness.schedule}"
         yield f"# {replay_command(result)}"
     # A hash would begin a directive.
-    name = f"{subject.name} {subject.policy} {subject.arch}".replace("#", "_")
+    name = f"{subject.name} {subject.policy} {subject.how}".replace("#", "_")
     yield f"{'ok' if result.ok else 'not ok'} {number} {name}{skip}"
 
 
@@ -202,6 +203,7 @@ def as_json(result: Result) -> dict[str, Any]:
         **({"bug": job.bug} if job.bug else {}),
         "policy": subject.policy,
         "arch": subject.arch,
+        "mmu": subject.mmu,
         "kernel": subject.test.kernel or DEFAULT,
         "expected": job.expected,
         **{name: getattr(result, name) for name in _FIGURES},

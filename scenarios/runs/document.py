@@ -86,6 +86,7 @@ class Document(TypedDict):
     engine: str
     kernel: str
     arch: str
+    mmu: str
     cpus: int
     seed: int
     runs: list[Run]
@@ -104,6 +105,7 @@ def document_of(subject: Subject, engine: str) -> Document:
         engine=engine,
         kernel=subject.workload.kernel.version,
         arch=subject.arch,
+        mmu=subject.mmu,
         cpus=subject.cpus,
         seed=subject.seed,
         runs=[],

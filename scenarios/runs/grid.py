@@ -28,6 +28,7 @@ from scenarios.disk import file_problems
 from scenarios.runs.document import LATENCIES, Run
 from scenarios.runs.timed import timed_run
 from scenarios.subjects.header import content_hash, project_version
+from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import MAX_TIMED_CPUS
@@ -80,6 +81,7 @@ class SweepDocument(TypedDict):
     engine: str
     kernel: str
     arch: str
+    mmu: str
     cpus: int
     seed: int
     vary: dict[str, list[str]]
@@ -100,8 +102,14 @@ class Sweep:
     cpus: int
     seed: int
     arch: str
+    mmu: str | None
     trace: Path | None
     watched: bool
+
+    @property
+    def how(self) -> str:
+        """How flushes are carried out."""
+        return self.mmu or DEFAULT_MMU
 
     def points(self) -> list[Point]:
         values = itertools.product(*(axis.values for axis in self.axes))
@@ -128,7 +136,8 @@ class Sweep:
                 text = text.replace("--set", "--vary", 1)
             raise UsageProblem(text) from None
         workload.check(cpus)
-        return Subject(workload, point.policy, self.arch, cpus, seed, workload.trace_file(self.trace))
+        trace = workload.trace_file(self.trace)
+        return Subject(workload, point.policy, self.arch, cpus, seed, trace, mmu=self.how)
 
     def check(self) -> None:
         """UsageProblem if any point of the grid is impossible, or it is too large."""
@@ -153,6 +162,7 @@ class Sweep:
             "cpus": self.cpus,
             "seed": self.seed,
             "arch": self.arch,
+            "mmu": self.how,
             "trace": None if trace is None else content_hash(trace),
             "watched": self.watched,
             "project": project_version(),

@@ -223,6 +223,7 @@ def _identity(subject: Subject, explorer: LearnedMachine, settings: Settings) ->
         "test": str(subject.what),
         "policy": subject.policy,
         "arch": subject.arch,
+        "mmu": subject.mmu,
         "cpus": explorer.cpus,
         "rules": [list(heed.rules), list(heed.ignored)],
         "reductions": list(shareable(explorer)),

@@ -24,6 +24,7 @@ from emulator.policies.catalogue import POLICIES, canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
 from scenarios.history.bug import Bug
+from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, find_named
 from scenarios.subjects.rules import looked
@@ -142,7 +143,11 @@ class Result:
 
 
 def plan(
-    tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str], heed: Heed = ALL
+    tests: Sequence[LitmusName],
+    policies: Sequence[str],
+    archs: Sequence[str],
+    heed: Heed = ALL,
+    mmu: str = DEFAULT_MMU,
 ) -> list[Job]:
     """The jobs for these tests: of all that a test has expectations of, unless they are given."""
     jobs = []
@@ -165,7 +170,9 @@ def plan(
             elif heed and not looked(heed, test).at:
                 left_out = "judges none of the rules that count"
             jobs += [
-                _job(Subject(test, policy, arch, litmus.cpus, heed=heed), expectation, like, left_out)
+                _job(
+                    Subject(test, policy, arch, litmus.cpus, heed=heed, mmu=mmu), expectation, like, left_out
+                )
                 for arch in _archs(archs, expectation)
             ]
     return jobs
@@ -230,7 +237,7 @@ def reason(result: Result) -> str:
     if result.witness is not None:
         rule = result.witness.rule
         if job.expected is None:
-            return f"a rule broke; the test expects nothing of {job.subject.policy} on {job.subject.arch}"
+            return f"a rule broke; the test expects nothing of {job.subject.policy} on {job.subject.how}"
         if job.expected == "Never":
             return f"expected Never{like}"
         if job.rules and rule not in job.rules:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from emulator.checks.heed import Heed
 from scenarios.disk import Plain, content, file_problems
+from scenarios.subjects.mmus import DEFAULT_MMU, with_mmu
 
 
 class TraceFile(Plain):
@@ -31,13 +32,14 @@ class TraceFile(Plain):
 class Ran(Plain):
     """What every file about runs says of them. `file` defines the litmus test if it is not a shipped one.
 
-    `kernel` is the version whose ways a litmus test's kernel has, empty for the default one (a workload says
-    it itself). `rules` and `ignored` say which rules counted, `not_looked_at` names those that did not;
-    `project` is the version that wrote it.
+    `mmu` says how flushes are carried out; `kernel` is the version whose ways a litmus test's kernel has,
+    empty for the default one (a workload says it itself). `rules` and `ignored` say which rules counted,
+    `not_looked_at` names those that did not; `project` is the version that wrote it.
     """
 
     policy: str = Field(min_length=1, max_length=200)
     arch: Literal["sc", "x86", "riscv"]
+    mmu: str = Field(default=DEFAULT_MMU, min_length=1, max_length=200)
     seed: int = Field(default=0, ge=0)
     file: str = Field(default="", max_length=4096)
     kernel: str = Field(default="", max_length=10)
@@ -67,7 +69,7 @@ class Header(Ran):
     def title(self) -> str:
         """One line about the run."""
         stressed = ", stressed" if self.chaos else ""
-        where = f"{self.scenario} under {self.policy} on {self.arch}"
+        where = f"{self.scenario} under {self.policy} on {self.arch}{with_mmu(self.mmu)}"
         return f"{where}, {self.cpus} CPUs, seed {self.seed}{stressed}"
 
 

@@ -22,6 +22,7 @@ from emulator.machine.litmus import Litmus, LitmusMachine
 from emulator.machine.progress import running_cpu
 from emulator.machine.stepper import plain_engine
 from scenarios.subjects.await_reader import check_awaits
+from scenarios.subjects.mmus import DEFAULT_MMU, mmu_class
 from scenarios.subjects.modules import load, place, short_path, what, with_companions
 from scenarios.subjects.policies import policy_factory
 from scenarios.usage import UsageProblem, did_you_mean
@@ -142,7 +143,7 @@ def modules_of(test: LitmusName) -> list[ModuleType]:
     return with_companions(load(test.file, _WANTED)) if test.file else []
 
 
-def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
+def machine_of(test: LitmusName, policy: str, arch: str, mmu: str = DEFAULT_MMU) -> LitmusMachine:
     """The machine of one test under one policy. UsageProblem if it cannot be set up; what a
     program of it raises at once is passed on."""
     litmus = find_named(test)
@@ -150,10 +151,10 @@ def machine_of(test: LitmusName, policy: str, arch: str) -> LitmusMachine:
         if test.kernel not in VERSIONS:
             raise UsageProblem(f"{test.name}: kernel {test.kernel!r}; {did_you_mean(test.kernel, VERSIONS)}")
         litmus = replace(litmus, settings=(("version", test.kernel), *litmus.settings))
-    factory = policy_factory(policy)
+    factory, how = policy_factory(policy), mmu_class(mmu)
     where = short_path(test.file) if test.file else test.name
     try:
-        machine = LitmusMachine(litmus, ARCHITECTURES[arch], factory)
+        machine = LitmusMachine(litmus, ARCHITECTURES[arch], factory, how)
         plain_engine(machine)
     except Exception as problem:
         if running_cpu(problem) >= 0:

@@ -24,6 +24,7 @@ from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.progress import running_cpu
 from scenarios.subjects.header import Header, TraceFile, project_version
+from scenarios.subjects.mmus import DEFAULT_MMU, mmu_class, with_mmu
 from scenarios.subjects.modules import short_path
 from scenarios.subjects.policies import is_shipped, policy_factory
 from scenarios.subjects.programs import LitmusName, machine_of
@@ -43,7 +44,7 @@ def _user_space(workload: Workload, cpus: int, seed: int, trace: Path | None) ->
 class Subject:
     """`cpus` may be 0 for a litmus test: as many as it has. `trace` and `seed` are of a workload.
 
-    `heed` says which broken rules count.
+    `heed` says which broken rules count, `mmu` how flushes are carried out.
     """
 
     what: LitmusName | Workload
@@ -53,6 +54,7 @@ class Subject:
     seed: int = 0
     trace: Path | None = None
     heed: Heed = ALL
+    mmu: str = DEFAULT_MMU
 
     @property
     def name(self) -> str:
@@ -84,12 +86,18 @@ class Subject:
 
     def title(self) -> str:
         """`NAME under POLICY on ARCH`."""
-        return f"{self.name} under {self.policy} on {self.arch}"
+        return f"{self.name} under {self.policy} on {self.how}"
+
+    @property
+    def how(self) -> str:
+        """The architecture, and how flushes are carried out where that does not go without saying."""
+        return f"{self.arch}{with_mmu(self.mmu)}"
 
     def file_name(self, *more: str) -> str:
         """A name for a file about it, `NAME--POLICY--ARCH` and more, of letters that are safe everywhere."""
         kernel = self.what.kernel if isinstance(self.what, LitmusName) else ""
-        parts = (self.name, self.policy, self.arch, *((kernel,) if kernel else ()), *more)
+        mmu = "" if self.mmu == DEFAULT_MMU else self.mmu
+        parts = (self.name, self.policy, self.arch, *filter(None, (mmu, kernel)), *more)
         return "--".join(safe_name(part) for part in parts)
 
     def machine(self) -> LitmusMachine | ScenarioMachine:
@@ -98,7 +106,7 @@ class Subject:
 
     def litmus_machine(self) -> LitmusMachine:
         with faults_in_one_line(self):
-            machine = machine_of(self.test, self.policy, self.arch)
+            machine = machine_of(self.test, self.policy, self.arch, self.mmu)
         machine.heed = self.heed
         return machine
 
@@ -106,7 +114,8 @@ class Subject:
         workload = self.workload
         workload.check(self.cpus)
         user = _user_space(workload, self.cpus, self.seed, self.trace)
-        machine = build_machine(workload, self.cpus, self.arch, policy_factory(self.policy), user)
+        factory, mmu = policy_factory(self.policy), mmu_class(self.mmu)
+        machine = build_machine(workload, self.cpus, self.arch, factory, user, mmu)
         machine.heed = self.heed
         return machine
 
@@ -134,7 +143,8 @@ class Subject:
             "ignored": self.heed.ignored,
             "not_looked_at": self.looked.not_at,
         }
-        return {"policy": self.policy, "arch": self.arch, "project": project_version(), **what, **heed}
+        how = {"policy": self.policy, "arch": self.arch, "mmu": self.mmu, "project": project_version()}
+        return {**how, **what, **heed}
 
 
 def safe_name(text: str) -> str:

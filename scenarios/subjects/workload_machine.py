@@ -14,6 +14,8 @@ from emulator.hardware.pte import PMD_ORDER
 from emulator.hardware.refills import CountingTlb
 from emulator.hardware.tlb import TlbShape
 from emulator.kernel.boot import UserSpace, boot_program
+from emulator.kernel.mmu.mmu import Mmu
+from emulator.kernel.mmu.x86 import X86
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
@@ -43,7 +45,12 @@ class ScenarioMachine(Machine):
 
 
 def build_machine(
-    workload: Workload, cpus: int, architecture: str, policy: Callable[[], Policy], user: UserSpace
+    workload: Workload,
+    cpus: int,
+    architecture: str,
+    policy: Callable[[], Policy],
+    user: UserSpace,
+    mmu: type[Mmu] = X86,
 ) -> ScenarioMachine:
     """Put a validated workload together with the programs that run on it."""
     memory, kernel = workload.memory, workload.kernel
@@ -61,4 +68,4 @@ def build_machine(
         **kernel.model_dump(include=kernel.model_fields_set),
     )
     shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))
-    return ScenarioMachine(user, ARCHITECTURES[architecture], parameters, tiers, shape, policy)
+    return ScenarioMachine(user, ARCHITECTURES[architecture], parameters, tiers, shape, policy, mmu)

@@ -27,6 +27,7 @@ from scenarios.runs.document import stop
 from scenarios.runs.proofs import INTERRUPTED, TERMINATED
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
+from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.usage import HostProblem, InternalProblem, UsageProblem, did_you_mean
@@ -56,6 +57,7 @@ STATES_ALL: Final = 800_000
 )
 @options.policies("Instead of the policies that the test expects something of; repeatable.")
 @options.archs("Instead of the architectures that the test expects something of; repeatable.")
+@options.mmu
 @click.option(
     "--strategy",
     default="portfolio",
@@ -110,6 +112,7 @@ def check(
     kernel: str | None,
     policies: tuple[str, ...],
     archs: tuple[str, ...],
+    mmu: str | None,
     rules: tuple[str, ...],
     ignored: tuple[str, ...],
     strategy: str,
@@ -135,12 +138,14 @@ def check(
         raise UsageProblem("--history and --policy: a bug says itself under what its test is run")
     if history and kernel is not None:
         raise UsageProblem("--history and --kernel: a bug says itself which code its test is run with")
+    if history and mmu is not None:
+        raise UsageProblem("--history and --mmu: bugs are of the x86 kernel")
     bugs = bugs_named(names) if history else []
     tests = tests_named(names, every) if every or not history else []
     if kernel not in (None, DEFAULT):
         tests = [test._replace(kernel=kernel) for test in tests]
     heeded = heed(rules, ignored, [*tests, *(LitmusName(bug.test.name) for bug in bugs)])
-    jobs = [*plan(tests, policies, archs, heeded), *plan_of_history(bugs, archs, heeded)]
+    jobs = [*plan(tests, policies, archs, heeded, mmu or DEFAULT_MMU), *plan_of_history(bugs, archs, heeded)]
     if all(job.left_out for job in jobs):
         raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out} (policy {jobs[0].subject.policy})")
     if schedules is None:

@@ -7,6 +7,7 @@ import inspect
 import click
 
 from emulator.hardware.ordering import ARCHITECTURES
+from emulator.kernel.mmu.catalogue import MMUS
 from emulator.policies.catalogue import POLICIES, canonical
 from scenarios.history import BUGS
 from scenarios.litmus import LITMUS
@@ -20,7 +21,7 @@ from scenarios.workloads.workload_file import list_workloads
 @options.json_
 @options.no_seed
 def listing(as_json: bool) -> None:
-    """Show what can be run: scenarios, litmus tests, bugs, policies, mistakes, architectures."""
+    """Show what can be run: scenarios, litmus tests, bugs, policies, mistakes, architectures, mmus."""
     workloads = list_workloads()
     rows = {
         "scenarios": {one.name: one.description for one in workloads},
@@ -29,6 +30,7 @@ def listing(as_json: bool) -> None:
         "policies": described_policies(),
         "mistakes": {name: _first_line(one) for name, one in MISTAKES.items()},
         "archs": {name: one.description for name, one in ARCHITECTURES.items()},
+        "mmus": {name: one.description for name, one in MMUS.items()},
     }
     if as_json:
         listed = {
@@ -45,6 +47,7 @@ def listing(as_json: bool) -> None:
         "policies": "policies (--policy)",
         "mistakes": "mistakes (--policy, to see a check bark)",
         "archs": "architectures (--arch)",
+        "mmus": "how flushes are carried out (--mmu)",
     }
     width = max(len(name) for section in rows.values() for name in section)
     blocks = (

@@ -20,6 +20,7 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.versions import VERSIONS
 from emulator.policies.catalogue import canonical
 from scenarios.report.console import DOCUMENT
+from scenarios.subjects.mmus import mmu_class
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
@@ -101,6 +102,20 @@ def policies(text: str, default: Sequence[str] = ()) -> Option:
         callback=_known,
         help=f"{text} See `migrc list`.",
     )
+
+
+def _mmu(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        mmu_class(value)
+    return value
+
+
+mmu = click.option(
+    "--mmu",
+    metavar="M",
+    callback=_mmu,
+    help="How flushes are carried out.  [default: x86]  See `migrc list`.",
+)
 
 
 def archs(text: str) -> Option:

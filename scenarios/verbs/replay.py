@@ -21,6 +21,7 @@ from scenarios.files.witness import load
 from scenarios.report.console import print_json, terminal_width
 from scenarios.report.repetition import as_document, print_repetition
 from scenarios.runs.replays import Replay
+from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.programs import litmus_named
 from scenarios.subjects.subject import Subject, faults_in_one_line
 from scenarios.usage import UsageProblem
@@ -41,6 +42,7 @@ class _Way(NamedTuple):
 @click.option("--litmus", metavar="NAME", help="For a schedule: the test, a name or FILE.py[:NAME].")
 @click.option("--policy", metavar="P", help="For a schedule: the policy.")
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="For a schedule: the architecture.")
+@click.option("--mmu", metavar="M", help="For a schedule: the mmu.  [default: x86]")
 @options.trust
 @options.json_
 @options.no_seed
@@ -49,6 +51,7 @@ def replay(
     litmus: str | None,
     policy: str | None,
     arch: str | None,
+    mmu: str | None,
     trust: bool,
     as_json: bool,
 ) -> int:
@@ -63,7 +66,7 @@ def replay(
     FILE may also be the recording of a live run: it is followed with all checks on and compared. Exit code 1
     if a rule breaks or it goes another way, else 2 if the file was cut or damaged.
     """
-    given = {"--litmus": litmus, "--policy": policy, "--arch": arch}
+    given = {"--litmus": litmus, "--policy": policy, "--arch": arch, "--mmu": mmu}
     if what == "-" or not _is_file(what):
         way = _pasted(what, given)
     else:
@@ -90,13 +93,13 @@ def _is_file(what: str) -> bool:
 
 
 def _pasted(what: str, given: dict[str, str | None]) -> _Way:
-    litmus, policy, arch = given.values()
+    litmus, policy, arch, mmu = given.values()
     if litmus is None or policy is None or arch is None:
         if not any(given.values()) and what != "-":
             raise UsageProblem(
                 f"{what}: no such file; a witness file, or a schedule with --litmus, --policy and --arch"
             )
-        missing = [name for name, value in given.items() if not value]
+        missing = [name for name, value in given.items() if not value and name != "--mmu"]
         raise UsageProblem(f"a schedule needs {' and '.join(missing)} too")
     tests = litmus_named(litmus)
     if len(tests) > 1:
@@ -107,7 +110,7 @@ def _pasted(what: str, given: dict[str, str | None]) -> _Way:
         raise UsageProblem(str(problem)) from None
     except UnicodeDecodeError:
         raise UsageProblem("standard input: not text; a schedule as migrc check prints it") from None
-    return _Way(Subject(tests[0], policy, arch), schedule)
+    return _Way(Subject(tests[0], policy, arch, mmu=mmu or DEFAULT_MMU), schedule)
 
 
 def _followed(way: _Way, as_json: bool) -> int:
@@ -146,6 +149,7 @@ def _document(
         "litmus": way.subject.name,
         "policy": way.subject.policy,
         "arch": way.subject.arch,
+        "mmu": way.subject.mmu,
         "rule": violation.rule if violation else None,
         "text": violation.text if violation else None,
         "expected_rule": way.rule or None,

@@ -12,6 +12,7 @@ from scenarios.report.comparison import print_report
 from scenarios.report.conclusion import conclusion
 from scenarios.report.console import print_json
 from scenarios.runs.document import Pictures, document_of, stop
+from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -33,6 +34,7 @@ from scenarios.workloads.workload_file import load_workload
 @options.policies("When flushes are done; repeat to compare.", ("immediate", "migrc"))
 @options.seed()
 @options.arch
+@options.mmu
 @options.address
 @options.trace
 @options.overrides
@@ -59,6 +61,7 @@ def run(
     policies: tuple[str, ...],
     seed: int,
     arch: str,
+    mmu: str | None,
     trace: Path | None,
     overrides: tuple[str, ...],
     watched: bool | None,
@@ -79,7 +82,8 @@ def run(
     trace_file = workload.trace_file(trace)
     if live["record"] is not None and watched is False:
         raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
-    subjects = [Subject(workload, policy, arch, cpus, seed, trace_file) for policy in policies]
+    how = mmu or DEFAULT_MMU
+    subjects = [Subject(workload, policy, arch, cpus, seed, trace_file, mmu=how) for policy in policies]
     document = document_of(subjects[0], engine)
     pictures: Pictures = {}
 

@@ -16,6 +16,7 @@ from scenarios.report.console import print_json
 from scenarios.runs.document import stop
 from scenarios.runs.swarm import DEFAULT_LEVEL, LEVELS
 from scenarios.runs.verdict import plan
+from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.subjects.subject import Subject
@@ -42,6 +43,7 @@ WORKLOAD_POLICIES: Final = ("immediate", "migrc")
 @options.seconds(f"For so long in all; {DEFAULT_S:.0f} if neither this nor --runs is given.")
 @options.policies("Instead of those that must break no rule; repeatable.")
 @options.archs("Instead of x86, and riscv for litmus tests; repeatable.")
+@options.mmu
 @click.option(
     "--chaos",
     "level",
@@ -67,6 +69,7 @@ def stress(
     seconds: float | None,
     policies: tuple[str, ...],
     archs: tuple[str, ...],
+    mmu: str | None,
     rules: tuple[str, ...],
     ignored: tuple[str, ...],
     level: int,
@@ -89,7 +92,8 @@ def stress(
             if given:
                 raise UsageProblem(f"{option}: for workloads only, and there is none; leave it out")
     heeded = heed(rules, ignored, tests)
-    subjects, left_out = _litmus_subjects(tests, policies, archs, heeded)
+    how = mmu or DEFAULT_MMU
+    subjects, left_out = _litmus_subjects(tests, policies, archs, heeded, how)
     for line in left_out:
         click.echo(f"migrc: left out: {line}", err=True)
 
@@ -97,8 +101,9 @@ def stress(
     from scenarios.report.tallies import as_document, print_outcome
     from scenarios.runs.trials import Outcome, Plan, stress, target
 
+    count = cpus or options.DEFAULT_CPUS
     subjects += [
-        Subject(workload, policy, arch, cpus or options.DEFAULT_CPUS, seed, workload.trace_file(None), heeded)
+        Subject(workload, policy, arch, count, seed, workload.trace_file(None), heeded, how)
         for workload in workloads
         for policy in policies or WORKLOAD_POLICIES
         for arch in archs or WORKLOAD_ARCHS
@@ -162,13 +167,17 @@ def _named(
 
 
 def _litmus_subjects(
-    tests: Sequence[LitmusName], policies: Sequence[str], archs: Sequence[str], heed: Heed = ALL
+    tests: Sequence[LitmusName],
+    policies: Sequence[str],
+    archs: Sequence[str],
+    heed: Heed = ALL,
+    mmu: str = DEFAULT_MMU,
 ) -> tuple[list[Subject], list[str]]:
     """What to run, and a line for each test that is left out.
 
     Without a policy given, those that a test expects to break no rule on that architecture.
     """
-    jobs = plan(tests, policies, archs or LITMUS_ARCHS, heed)
+    jobs = plan(tests, policies, archs or LITMUS_ARCHS, heed, mmu)
     why = {job.subject.test: f"{job.subject.test} {job.left_out}" for job in jobs if job.left_out}
     found = [job for job in jobs if not job.left_out and (policies or job.expected == "Never")]
     run = {job.subject.test for job in found}

@@ -36,6 +36,7 @@ from scenarios.workloads.workload_file import load_workload
 @options.cpus(MAX_TIMED_CPUS, "Simulated CPUs, unless varied.")
 @options.seed("Of all that is random, unless varied.")
 @options.arch
+@options.mmu
 @options.trace
 @options.overrides
 @options.workers("Processes that share the points (on Ray if more than one).")
@@ -75,6 +76,7 @@ def sweep(
             engine="timed",
             kernel=workload.kernel.version,
             arch=whole.arch,
+            mmu=whole.how,
             cpus=whole.cpus,
             seed=whole.seed,
             vary={axis.key: list(axis.values) for axis in whole.axes},

@@ -12,15 +12,14 @@ from emulator.hardware.operations import (
     LocalIrqDisable,
     LocalIrqEnable,
 )
+from emulator.kernel.mmu.x86 import X86
 from emulator.kernel.mmu_gather import zap_page_range_single
 from emulator.kernel.percpu import TLB_NR_DYN_ASIDS, PerCpu, is_lazy_word, tlb_gen_word
 from emulator.kernel.sched import cond_resched, schedule, wait_event, wake_up_process
 from emulator.kernel.tlb import (
     FlushTlbInfo,
-    _choose_new_asid,
     flush_tlb_func,
     flush_tlb_mm_range,
-    switch_mm_irqs_off,
 )
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.builder import parameters_of
@@ -182,7 +181,7 @@ def test_one_range_is_flushed_only_where_it_is_all_that_was_missed(
 ) -> None:
     """flush_tlb_func: `new_tlb_gen` is one more than the slot's, and nothing has changed since."""
     tiers = (Tier(4, Watermarks(0, 0, 0)),)
-    cpu = PerCpu(0, parameters_of(2, tiers), Immediate())
+    cpu = PerCpu(0, parameters_of(2, tiers), Immediate(), X86())
     cpu.tlbstate.loaded_mm, cpu.tlbstate.loaded_mm_asid = 1, 0
     cpu.tlbstate.ctxs[0].mm, cpu.tlbstate.ctxs[0].tlb_gen = 1, 1
     running = flush_tlb_func(cpu, FlushTlbInfo(1, 16, 17, asked, 1))
@@ -194,13 +193,13 @@ def test_one_range_is_flushed_only_where_it_is_all_that_was_missed(
 
 
 def test_slots_are_taken_in_turn_and_one_that_has_missed_something_is_flushed() -> None:
-    cpu = PerCpu(0, parameters_of(2, (Tier(4, Watermarks(0, 0, 0)),)), Immediate())
+    cpu = PerCpu(0, parameters_of(2, (Tier(4, Watermarks(0, 0, 0)),)), Immediate(), X86())
     first = cpu.tlbstate.next_asid
-    taken = [_choose_new_asid(cpu, 10 + number, 1) for number in range(TLB_NR_DYN_ASIDS + 1)]
+    taken = [cpu.mmu.choose_new_asid(cpu, 10 + number, 1) for number in range(TLB_NR_DYN_ASIDS + 1)]
     assert taken == [((first + number) % TLB_NR_DYN_ASIDS, True) for number in range(TLB_NR_DYN_ASIDS + 1)]
     cpu.tlbstate.ctxs[2].mm, cpu.tlbstate.ctxs[2].tlb_gen = 77, 3
-    assert _choose_new_asid(cpu, 77, 4) == (2, True)
-    assert _choose_new_asid(cpu, 77, 3) == (2, False)
+    assert cpu.mmu.choose_new_asid(cpu, 77, 4) == (2, True)
+    assert cpu.mmu.choose_new_asid(cpu, 77, 3) == (2, False)
 
 
 def test_an_address_space_that_missed_nothing_comes_back_without_a_flush() -> None:
@@ -211,7 +210,7 @@ def test_an_address_space_that_missed_nothing_comes_back_without_a_flush() -> No
             await flush_tlb_mm_range(cpu, mm, HEAP, HEAP + 1)
         for mm in (2, 3, 2, 3, 1):
             await LocalIrqDisable()
-            await switch_mm_irqs_off(cpu, mm)
+            await cpu.mmu.switch_mm_irqs_off(cpu, mm)
             await LocalIrqEnable()
         assert cpu.vmstat["tlb_flush_on_task_switch"] == begun + 2
 

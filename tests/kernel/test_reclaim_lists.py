@@ -15,6 +15,7 @@ from emulator.hardware.operations import (
     NrLru,
 )
 from emulator.hardware.pte import pte_pfn
+from emulator.kernel.mmu.x86 import X86
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PF_KSWAPD, KernelParameters, PerCpu
 from emulator.kernel.user import user_read, user_write
@@ -41,7 +42,7 @@ MARKS = Watermarks(1, 1, 1)
 
 def cpu_of(memory_scale: int) -> PerCpu:
     parameters = KernelParameters(1, (MARKS, MARKS), (1, 2, 3), memory_scale=memory_scale)
-    return PerCpu(0, parameters, Immediate())
+    return PerCpu(0, parameters, Immediate(), X86())
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,10 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import EXCLUSIVE, PRESENT, RW, pte_pfn, pte_present, ptl
 from emulator.kernel.memory import wp_page_copy
 from emulator.kernel.mmap import do_munmap
+from emulator.kernel.mmu.x86 import inc_mm_tlb_gen
 from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word
 from emulator.kernel.rmap import try_to_unmap_flush
-from emulator.kernel.tlb import flush_tlb_mm_range, inc_mm_tlb_gen
+from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.policies.immediate import Immediate

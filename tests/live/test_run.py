@@ -20,7 +20,7 @@ ACCESSES = "threads.accesses=15000"
 
 def runs_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     document = json.loads(done.stdout)
-    head = ["scenario", "engine", "kernel", "arch", "cpus", "seed", "runs"]
+    head = ["scenario", "engine", "kernel", "arch", "mmu", "cpus", "seed", "runs"]
     assert list(document) == [*head, "cores", "conclusion"]
     runs: list[dict[str, Any]] = document["runs"]
     return runs

@@ -66,6 +66,7 @@ def document_of(*violations: object) -> tuple[Document, dict[str, dict[str, Hist
             "engine": "live",
             "kernel": "6.6",
             "arch": "x86",
+            "mmu": "x86",
             "cpus": 4,
             "seed": 7,
             "runs": runs,

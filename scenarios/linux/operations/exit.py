@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.tlb import enter_lazy_tlb
 from scenarios.linux.areas import MM, Area, nothing
 from scenarios.linux.operation import Call
 
 
 async def _exit(cpu: PerCpu, area: Area) -> None:
     """do_exit of the last thread: exit_mm gives the mm up, the CPU goes on with it lazily, it is freed."""
-    await enter_lazy_tlb(cpu)
+    await cpu.mmu.enter_lazy_tlb(cpu)
     await exit_mmap(cpu, MM, ((area.start - 1, area.end + 1),))
 
 

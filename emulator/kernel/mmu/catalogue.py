@@ -1,0 +1,8 @@
+"""The ways to carry out a flush that can be named."""
+
+from __future__ import annotations
+
+from emulator.kernel.mmu.mmu import Mmu
+from emulator.kernel.mmu.x86 import X86
+
+MMUS: dict[str, type[Mmu]] = {one.name: one for one in (X86,)}

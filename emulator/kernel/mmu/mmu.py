@@ -1,0 +1,68 @@
+"""How a flush is carried out: the seam between the kernel that owes one and the CPUs that hold entries.
+
+A class here is a way to do it; `--mmu` names one. *When* a flush happens is the policy's business, *how* is
+this one's. Methods have the names of the kernel's architecture functions and may await operations; the CPU
+that runs them comes first. What a CPU keeps for itself is in its `tlbstate`, what CPUs share in named words.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from emulator.kernel.percpu import PerCpu, TlbUbc
+    from emulator.kernel.tlb import FlushTlbInfo
+
+
+class Mmu(ABC):
+    """One object lives on each CPU, and keeps nothing of its own."""
+
+    name: ClassVar[str]
+    description: ClassVar[str] = ""
+    """What it does, in one line."""
+
+    # --- flushing for a change, at once --------------------------------------------------------------
+
+    @abstractmethod
+    async def flush_tlb_mm_range(
+        self, cpu: PerCpu, mm: int, start: int, end: int, freed_tables: bool, stride: int
+    ) -> None:
+        """Pages [start, end) of `mm`, all of them if `end` is TLB_FLUSH_ALL: when it returns, no CPU uses
+        what page tables said there before it was called.
+
+        One entry for every `stride` pages was changed. With `freed_tables` no walker uses the tables either.
+        """
+
+    @abstractmethod
+    async def flush_tlb_func(self, cpu: PerCpu, info: FlushTlbInfo) -> None:
+        """What a CPU does that is asked for a flush by a call, its own included; with interrupts off."""
+
+    @abstractmethod
+    async def flush_tlb_kernel_range(self, cpu: PerCpu, start: int, end: int) -> None:
+        """The same of pages of the kernel, which all CPUs use."""
+
+    # --- flushing for many changes together ------------------------------------------------------------
+
+    @abstractmethod
+    def arch_tlbbatch_should_defer(self, cpu: PerCpu, mask: int) -> bool:
+        """Whether an entry of an mm that the CPUs of `mask` use may join a batch; else it is flushed for at
+        once."""
+
+    @abstractmethod
+    async def arch_tlbbatch_add_pending(self, cpu: PerCpu, batch: TlbUbc, mm: int) -> None:
+        """An entry of `mm` was cleared, under its page-table lock: the batch owes the flush from here on."""
+
+    @abstractmethod
+    async def arch_tlbbatch_flush(self, cpu: PerCpu, batch: TlbUbc) -> None:
+        """No CPU uses any entry that the batch was told of; it owes nothing after that."""
+
+    # --- address spaces ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def switch_mm_irqs_off(self, cpu: PerCpu, mm: int) -> None:
+        """Load another address space; what it uses of it from here on is as page tables say."""
+
+    @abstractmethod
+    async def enter_lazy_tlb(self, cpu: PerCpu) -> None:
+        """A kernel thread borrows the loaded address space and makes no access to it."""

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import zmq
-
 from actors import wire
 from actors.mailbox import Directory, Mailbox
 from emulator.checks.onlooker import ignored
@@ -27,7 +25,6 @@ HEAD: Final = 2  # the fields of a message to memory before its operations
 OUTBOX_LIMIT: Final = HEAD + 2 * 64
 
 _PROGRESS_NS: Final = 200_000_000
-_POLLIN: Final = int(zmq.POLLIN)
 
 
 class Stopped(Exception):
@@ -61,7 +58,7 @@ class Line:
         self._kernel = kernel
         self._mailbox = mailbox
         self._directory = directory
-        self._events: Callable[[int], Any] = mailbox.inbox.getsockopt
+        self._ready = mailbox.ready
         self._recv = mailbox.inbox.recv
         self._send_memory = mailbox.connect(directory.memory).send
         self._driver = mailbox.connect_driver(directory.driver)
@@ -86,7 +83,7 @@ class Line:
     def glance(self) -> None:
         """Take in what has arrived, without waiting, while the CPU computes."""
         self.flush()
-        while self._events(zmq.EVENTS) & _POLLIN:
+        while self._ready():
             self.receive(wire.unpack(self._recv()))
         self.tick()
 

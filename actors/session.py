@@ -43,6 +43,9 @@ PLAIN: Final = Mode()
 _log: Final = logging.getLogger(__name__)
 _LOOK_MS: Final = 250
 _ABORT_S: Final = 3.0
+_AGAIN_S: Final = 0.3
+# Who has read nothing for so long is taken to hang, and the run ends without its word.
+_ROOM_MS: Final = 1_000
 _RESULTS_S: Final = 60.0
 _WAITS_S: Final = 2.0
 # Starting one more actor takes a second or so on a small machine, longer where many start at once.
@@ -178,7 +181,8 @@ class LiveSession(cluster.RaySession):
         else:
             names = ["m", *(f"c{number}" for number in range(machine.cpus))]
             places = [ipc_endpoint(self.directory, f"{self._runs}{name}") for name in names]
-            mailbox = Mailbox(self._context, ipc_endpoint(self.directory, f"{self._runs}d"))
+            driver = ipc_endpoint(self.directory, f"{self._runs}d")
+            mailbox = Mailbox(self._context, driver, patience_ms=_ROOM_MS)
             for actor, place in zip(actors, places, strict=True):
                 actor.open.remote(place)
         directory = Directory(mailbox.endpoint, places[0], tuple(places[1:]))
@@ -289,8 +293,12 @@ class _Run:
 
     def abort(self, how: int = wire.STOP) -> list[Any]:
         """End the run early; the actors that did not come along."""
-        self._tell_all(how)
-        done, _ = ray.wait(self.cast.calls, num_returns=len(self.cast.calls), timeout=_ABORT_S)
+        deadline = time.monotonic() + _ABORT_S
+        left = self.cast.calls
+        while left and time.monotonic() < deadline:
+            # Again for those whose inbox is not open yet.
+            self._tell_all(how)
+            done, left = ray.wait(self.cast.calls, num_returns=len(self.cast.calls), timeout=_AGAIN_S)
         lost = []
         for actor, call in zip(self.cast.actors, self.cast.calls, strict=True):
             if call not in done:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
-import zmq
-
 from actors import wire
 from actors.gate import Gate, MemoryReport
+from actors.mailbox import Peer
 from actors.meetings import Meetings
 from actors.recorder import AnswerSum, note
 from emulator.checks.grace_period import GracePeriod
@@ -44,7 +43,7 @@ class WatchedGate(Gate):
         machine: Machine,
         memory: Memory,
         checks: Sequence[Check],
-        driver: zmq.Socket[bytes] | None,
+        driver: Peer | None,
     ) -> None:
         super().__init__(memory, checks)
         self.shared = Shared(memory, machine.cpus, checks)

@@ -102,6 +102,6 @@ def make_packer() -> Callable[[Any], bytes]:
     return pack
 
 
-def unpack(frame: bytes) -> Any:
+def unpack(frame: bytes | memoryview) -> Any:
     """Decode one message."""
     return msgpack.unpackb(frame, use_list=False, strict_map_key=False, ext_hook=_unpack_rest)

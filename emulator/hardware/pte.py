@@ -31,6 +31,10 @@ SWAP = 1 << 2
 # Bits of a migration entry (PRESENT is 0): what the entry must become at the destination.
 MIGRATION = 1 << 9
 MIGRATION_WRITE = 1 << 10
+# Of a mapped page, in an area whose writes are tracked: it was written since that began, though it may not be
+# written now. Who may write has written (clear_refs takes the right); a page that moves or is swapped out
+# forgets it, which costs a fault.
+SOFT_DIRTY = 1 << 10
 # fork has copied the entry, so that others than the one that was left name the folio as well.
 MIGRATION_COPIED = 1 << 2
 # The page behind this entry belongs to this mapping alone (PageAnonExclusive).
@@ -131,7 +135,7 @@ def make_migration_entry(pte: int) -> int:
     a PROT_NONE entry is not, so its page comes back read-only at the destination, or PROT_NONE in an area
     that is.
     """
-    entry = pte & ~(PRESENT | PROTNONE | RW) | MIGRATION
+    entry = pte & ~(PRESENT | PROTNONE | RW | SOFT_DIRTY) | MIGRATION
     return entry | MIGRATION_WRITE if pte & RW else entry
 
 

@@ -30,6 +30,7 @@ from emulator.hardware.pte import (
     PROTNONE,
     PSE,
     RW,
+    SOFT_DIRTY,
     UFFD_WP,
     ZERO_PFN,
     is_migration_entry,
@@ -48,7 +49,16 @@ from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PerCpu, mm_users_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.memory.folios import PG_DIRTY
-from emulator.memory.page_table import VM_ACCESS_FLAGS, VM_EXEC, VM_READ, VM_SHARED, VM_UFFD_WP, VM_WRITE, Vma
+from emulator.memory.page_table import (
+    VM_ACCESS_FLAGS,
+    VM_EXEC,
+    VM_READ,
+    VM_SHARED,
+    VM_SOFT_TRACKED,
+    VM_UFFD_WP,
+    VM_WRITE,
+    Vma,
+)
 
 # uapi/asm-generic/mman-common.h. Flags of an area have the same bits (calc_vm_prot_bits).
 PROT_NONE = 0
@@ -175,21 +185,35 @@ def protnone(entry: int) -> int:
     return entry & ~(PRESENT | RW) | PROTNONE
 
 
+def vma_soft_dirty_enabled(vma: Vma) -> bool:
+    """vma_soft_dirty_enabled (mm/internal.h): a page's first write since clear_refs has to fault."""
+    return vma.flags & VM_SOFT_TRACKED != 0
+
+
 def vma_wants_writenotify(vma: Vma) -> bool:
     """vma_wants_writenotify (mm/mmap.c): the first write to a clean page of a shared area has to fault.
 
-    Shmem has nothing to write back, so nobody asks for it there.
+    Shmem has nothing to write back, so nobody asks for it there, unless writes are tracked.
     """
-    return vma.file > 0 or vma.flags & VM_UFFD_WP != 0
+    return vma.file > 0 or vma_soft_dirty_enabled(vma) or vma.flags & VM_UFFD_WP != 0
+
+
+def pte_wrprotect(vma: Vma, entry: int) -> int:
+    """pte_wrprotect: the entry without write permission; that it had it says that it was written."""
+    written = SOFT_DIRTY if entry & RW and vma_soft_dirty_enabled(vma) else 0
+    return entry & ~RW | written
 
 
 def can_change_pte_writable(vma: Vma, flags: int, entry: int) -> bool:
     """can_change_pte_writable of an entry in an area that has `flags` now: a private page that is exclusive,
     or a shared one that is dirty already.
 
-    Everything else stays read-only, and the first write faults, if it has to.
+    Everything else stays read-only, and the first write faults, if it has to; where writes are tracked, that
+    to each page which was not written yet (76aefad628aa, v6.0).
     """
     if not flags & VM_WRITE or entry & UFFD_WP:
+        return False
+    if vma_soft_dirty_enabled(vma) and not entry & SOFT_DIRTY:
         return False
     if not flags & VM_SHARED:
         return entry & EXCLUSIVE != 0
@@ -238,7 +262,7 @@ async def change_pte_range(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, en
                 new = old
                 if pte_present(old):
                     # pte_modify: a NUMA hint is lost with the protection that it was made of.
-                    new = old & ~(RW | PRESENT | PROTNONE | NOACCESS)
+                    new = pte_wrprotect(vma, old) & ~(PRESENT | PROTNONE | NOACCESS)
                     new |= PRESENT if accessible else PROTNONE | NOACCESS
                     if can_change_pte_writable(vma, flags, new) and upgrades(cpu, new):
                         await cpu.policy.mapped_writable(cpu, pte_pfn(old))

@@ -8,8 +8,11 @@ from __future__ import annotations
 from emulator.hardware.operations import (
     AtomicAdd,
     CmpxchgPte,
+    FindVma,
     FolioClearFlag,
+    FolioMaybeDmaPinned,
     GetPte,
+    Load,
     Lock,
     MappedRange,
     PmdRange,
@@ -17,13 +20,15 @@ from emulator.hardware.operations import (
     SetPte,
     TestAndClearYoung,
     Unlock,
+    VmaProtect,
 )
-from emulator.hardware.pte import RW, ZERO_PFN, pte_huge, pte_pfn, pte_present, ptl
+from emulator.hardware.pte import RW, SOFT_DIRTY, ZERO_PFN, pte_huge, pte_pfn, pte_present, ptl
 from emulator.kernel.huge_memory import pmdp_invalidate
-from emulator.kernel.mprotect import mmap_lock
-from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
+from emulator.kernel.mprotect import mmap_lock, vma_soft_dirty_enabled
+from emulator.kernel.percpu import PerCpu, has_pinned_word, tlb_flush_pending_word
 from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_REFERENCED
+from emulator.memory.page_table import VM_SOFT_TRACKED, Vma
 
 CLEAR_REFS_ALL = 1
 CLEAR_REFS_SOFT_DIRTY = 4
@@ -38,6 +43,7 @@ async def clear_refs_write(cpu: PerCpu, mm: int, start: int, end: int, what: int
     """
     await Lock(mmap_lock(mm))
     if what == CLEAR_REFS_SOFT_DIRTY:
+        await track_writes(mm, start, end)
         await AtomicAdd(tlb_flush_pending_word(mm), 1)
     for first, pmd in await PmdRange(mm, start, end):
         last = first + cpu.parameters.table_pages
@@ -51,13 +57,27 @@ async def clear_refs_write(cpu: PerCpu, mm: int, start: int, end: int, what: int
     await Unlock(mmap_lock(mm))
 
 
+async def track_writes(mm: int, start: int, end: int) -> None:
+    """What clear_refs_write does to areas: they lose VM_SOFTDIRTY, and what is mapped in them from now on is
+    not writable before it is written (vma_set_page_prot; 64e455079e1b, v3.18)."""
+    while start < end:
+        found = await FindVma(mm, start)
+        if not found:
+            start += 1
+            continue
+        vma = Vma(*found)
+        if not vma_soft_dirty_enabled(vma):
+            await VmaProtect(mm, vma.start, vma.end, vma.flags | VM_SOFT_TRACKED)
+        start = vma.end
+
+
 async def clear_refs_huge_pmd(cpu: PerCpu, mm: int, vpn: int, what: int) -> None:
     """The same of a PMD (clear_soft_dirty_pmd): it is invalid, and flushed for, before it comes back."""
     lock = ptl(mm, vpn)
     _, pmd = await Series((Lock(lock), GetPte(mm, vpn)))
     if pte_huge(pmd) and pte_present(pmd):
         if what == CLEAR_REFS_SOFT_DIRTY:
-            await SetPte(mm, vpn, await pmdp_invalidate(cpu, mm, vpn, pmd) & ~RW)
+            await SetPte(mm, vpn, await pmdp_invalidate(cpu, mm, vpn, pmd) & ~(RW | SOFT_DIRTY))
         elif pte_pfn(pmd) != ZERO_PFN:
             await Series((TestAndClearYoung(mm, vpn), FolioClearFlag(pte_pfn(pmd), PG_REFERENCED)))
     await Unlock(lock)
@@ -71,16 +91,24 @@ async def clear_refs_pte_range(mm: int, start: int, end: int, what: int) -> None
         if not pte_present(entry):
             continue
         if what == CLEAR_REFS_SOFT_DIRTY:
-            await clear_soft_dirty(mm, vpn, entry)
+            if not await pte_is_pinned(mm, entry):
+                await clear_soft_dirty(mm, vpn, entry)
         elif pte_pfn(entry) != ZERO_PFN:
             await Series((TestAndClearYoung(mm, vpn), FolioClearFlag(pte_pfn(entry), PG_REFERENCED)))
     await Unlock(lock)
 
 
+async def pte_is_pinned(mm: int, entry: int) -> bool:
+    """pte_is_pinned: a page that somebody writes through a pin stays writable and counts as written, since
+    9348b73c2e1b (v5.11): a fault on it would copy it away from the pin.
+    """
+    return bool(entry & RW and await Load(has_pinned_word(mm)) and await FolioMaybeDmaPinned(pte_pfn(entry)))
+
+
 async def clear_soft_dirty(mm: int, vpn: int, entry: int) -> None:
     """clear_soft_dirty: the entry loses its write permission; only walkers touch it meanwhile."""
-    while entry & RW:
-        seen = await CmpxchgPte(mm, vpn, entry, entry & ~RW)
+    while entry & (RW | SOFT_DIRTY):
+        seen = await CmpxchgPte(mm, vpn, entry, entry & ~(RW | SOFT_DIRTY))
         if seen == entry:
             break
         entry = seen

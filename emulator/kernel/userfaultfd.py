@@ -26,7 +26,13 @@ from emulator.hardware.pte import (
 )
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
-from emulator.kernel.mprotect import can_change_pte_writable, mmap_lock, pte_needs_flush, pte_offset_map_lock
+from emulator.kernel.mprotect import (
+    can_change_pte_writable,
+    mmap_lock,
+    pte_needs_flush,
+    pte_offset_map_lock,
+    pte_wrprotect,
+)
 from emulator.kernel.percpu import PerCpu
 from emulator.memory.page_table import VM_UFFD_WP, Vma
 
@@ -98,7 +104,10 @@ async def _change_pte_range(
 async def _change_pte(cpu: PerCpu, tlb: MmuGather, vma: Vma, vpn: int, entry: int, enable_wp: bool) -> None:
     old = entry
     while True:
-        new = old & ~(RW if pte_present(old) else MIGRATION_WRITE) | UFFD_WP if enable_wp else old & ~UFFD_WP
+        if enable_wp:
+            new = (pte_wrprotect(vma, old) if pte_present(old) else old & ~MIGRATION_WRITE) | UFFD_WP
+        else:
+            new = old & ~UFFD_WP
         writable = cpu.parameters.uffd_gives_write_back and not enable_wp and pte_present(old)
         if writable and can_change_pte_writable(vma, vma.flags, new):
             await cpu.policy.mapped_writable(cpu, pte_pfn(old))

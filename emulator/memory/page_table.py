@@ -48,6 +48,7 @@ VM_SHARED = 1 << 3
 VM_PFNMAP = 1 << 10
 VM_UFFD_WP = 1 << 12
 VM_LOCKED = 1 << 13
+VM_SOFT_TRACKED = 1 << 14  # VM_SOFTDIRTY the other way round: clear_refs has begun to track writes
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 
 # Above the tables of entries: PMDs, each maps 2**9 of those, and PUDs. Nothing frees what is above them.

@@ -11,6 +11,7 @@ from scenarios.litmus.starts import PAGE, VERSION, pages, runs, starts
 from scenarios.litmus.steps import (
     WRITTEN,
     after_return,
+    bystander,
     call,
     finds,
     once_returned,
@@ -19,6 +20,7 @@ from scenarios.litmus.steps import (
 )
 from scenarios.litmus.syscalls import (
     MADV_DONTNEED,
+    clear_soft_dirty,
     fork,
     get_page,
     kernel_read,
@@ -53,10 +55,10 @@ PINNED_FORKED = Bug(
     name="pinned-page-forked",
     title="after fork a device goes on writing to a page that its process does not have any more",
     kinds=("PT",),
-    story="CPU 0 has pinned a page for a device, which writes there at any time (RDMA). It forks: the page "
-    "is read-only and shared. The first write of the process itself gets a copy; the device goes on "
-    "writing to the old page, which is the child's alone by now. Since then a page that may be pinned is "
-    "copied for the child at once, and the parent keeps it.",
+    story="CPU 0 has pinned a page for a device, which writes there at any time (RDMA). It forks: the "
+    "page is read-only and shared. The first write of the process itself gets a copy; the device "
+    "goes on writing to the old page, which is the child's alone by now. Since then a page that "
+    "may be pinned is copied for the child at once, and the parent keeps it.",
     affected="before v5.9",
     source="the commit, 70e806e4e645; Peter Xu's series for hugetlb, February 2021, which tells of it",
     fix="70e806e4e645",
@@ -83,10 +85,11 @@ FORK_BESIDE_PIN = Bug(
     name="fork-beside-pin",
     title="fork shares a page that is pinned without locks at that moment",
     kinds=("PT", "MO"),
-    story="CPU 0 (fork) looks at a page: nobody has pinned it. CPU 1 (pin_user_pages_fast) has read the "
-    "entry, which is still writable, pins the page, and finds the entry as it was. Now CPU 0 takes the write "
-    "permission, and the page is shared: the next write of CPU 1 copies it away from the pin. Since then a "
-    "count says that a fork is under way, which who pins reads before and after.",
+    story="CPU 0 (fork) looks at a page: nobody has pinned it. CPU 1 (pin_user_pages_fast) has read the"
+    " entry, which is still writable, pins the page, and finds the entry as it was. Now CPU 0 "
+    "takes the write permission, and the page is shared: the next write of CPU 1 copies it away "
+    "from the pin. Since then a count says that a fork is under way, which who pins reads before "
+    "and after.",
     affected="v5.9 and v5.10",
     source="the commit, 57efa1fe5957694fa541c9062de0a127f0b9acb0",
     fix="57efa1fe5957",
@@ -131,9 +134,10 @@ READ_PIN_SHARED = Bug(
     name="read-pin-of-a-shared-page",
     title="a device that reads goes on with a page that its process has copied away from",
     kinds=("PT",),
-    story="Parent and child have a page in common. CPU 0 (the parent) pins it for a device that reads it. It "
-    "writes to the page, which gives it a copy; the device never sees what is written. Since then such a "
-    "page is made the mapping's own before it is pinned, if need be by a copy (FAULT_FLAG_UNSHARE).",
+    story="Parent and child have a page in common. CPU 0 (the parent) pins it for a device that reads "
+    "it. It writes to the page, which gives it a copy; the device never sees what is written. "
+    "Since then such a page is made the mapping's own before it is pinned, if need be by a copy "
+    "(FAULT_FLAG_UNSHARE).",
     affected="before v5.19",
     source="the commit, a7f226604170",
     fix="a7f226604170",
@@ -164,9 +168,10 @@ CHILD_READS_ON = Bug(
     name="child-reads-on",
     title="a child that has given a shared page up reads what its parent writes there",
     kinds=("PT",),
-    story="CPU 1 (the child) puts a page that it shares with its parent into a pipe (vmsplice), which takes "
-    "a reference, and unmaps it. CPU 0 (the parent) writes: the page has one mapping left, its own, so it is "
-    "written in place. The child reads the pipe. Since then references count, not mappings.",
+    story="CPU 1 (the child) puts a page that it shares with its parent into a pipe (vmsplice), which "
+    "takes a reference, and unmaps it. CPU 0 (the parent) writes: the page has one mapping left, "
+    "its own, so it is written in place. The child reads the pipe. Since then references count, "
+    "not mappings.",
     affected="before v5.9",
     source="the CVE's record; the commit, 09854ba94c6a",
     fix="09854ba94c6a",
@@ -184,4 +189,37 @@ CHILD_READS_ON = Bug(
     ),
     before="mistake:before-09854ba94c6a",
     left_out="17839856fd58, a first fix that copied for the reader, and was taken back.",
+)
+
+
+async def _tracks_what_it_has_pinned(cpu: PerCpu) -> None:
+    pfn = await pin(cpu, PAGE, write=True)
+    await clear_soft_dirty(cpu)
+    await _writes_then_device(cpu, pfn)
+
+
+PINNED_TRACKED = Bug(
+    name="pinned-page-tracked",
+    title="soft-dirty tracking parts a page from the device that writes to it",
+    kinds=("PT",),
+    story="CPU 0 has pinned a page for a device. It begins to track writes, so the entry becomes "
+    "read-only. The next write of the process faults: the page has more references than this "
+    "mapping's, so it is taken for a shared one and copied. The device goes on writing to the old"
+    " page. Since then what is pinned stays writable, and counts as written.",
+    affected="v5.9 and v5.10",
+    source="the commit, 9348b73c2e1bfea74ccd4a44fb4ccc7276ab9623",
+    fix="9348b73c2e1b",
+    test=Litmus(
+        name="pinned-tracked",
+        question="Writes to a page are tracked while a device writes to it: whose is the page after that?",
+        programs=(_tracks_what_it_has_pinned, bystander),
+        setup=pages(PAGE, cached=(0,), written=True, area=1, exclusive=False),
+        expected=(
+            never("immediate", PINNED),
+            sometimes("mistake:before-9348b73c2e1b", LOST_WRITE, WRONG_VERSION),
+        ),
+        frugal=False,
+    ),
+    before="mistake:before-9348b73c2e1b",
+    left_out="hugetlb; and pages that are exclusive since v5.19 stay in place in any case.",
 )

@@ -35,6 +35,7 @@ FREE = "access to a free frame"
 RETURNED = "grace period: permission outlives the call"
 FAILED = "allocation failed"
 NO_PERMISSION = "no permission"
+TRACKING = "write not noticed"
 WRONG_VERSION = "wrong version"
 
 

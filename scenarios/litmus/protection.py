@@ -16,7 +16,16 @@ from emulator.kernel.user import user_read, user_write
 from emulator.kernel.userfaultfd import mwriteprotect_range
 from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.machine.litmus import MM, Forbidden, Litmus, Setup
-from scenarios.litmus.answers import DEFERRED, RECEIVED, RETURNED, STALE, never, postings_never, sometimes
+from scenarios.litmus.answers import (
+    DEFERRED,
+    RECEIVED,
+    RETURNED,
+    STALE,
+    TRACKING,
+    never,
+    postings_never,
+    sometimes,
+)
 from scenarios.litmus.pageout import LOST, WRITTEN_OUT
 from scenarios.litmus.starts import FILE, FLAG, OTHER, PAGE, file_page, pages, registered, starts
 from scenarios.litmus.steps import call, in_order, mover, reader
@@ -26,7 +35,6 @@ MERGED = "ksm_pages_merged"
 COPIED = "pgcow"
 CLEARED = "litmus.cleared"
 TRACKED = "litmus_tracked"
-TRACKING = "write not noticed"
 # The flush of a single page leaves no note, so a later flush interrupts once more for nothing.
 FRUGAL = False
 

@@ -36,7 +36,7 @@ from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.tlb import flush_tlb_local
-from emulator.kernel.user import user_read, user_write
+from emulator.kernel.user import user_read, user_write, walk
 from emulator.machine.litmus import FAST, MM, SLOW, Body, Forbidden
 from scenarios.litmus.answers import (
     AFTER_RETURN,
@@ -45,6 +45,7 @@ from scenarios.litmus.answers import (
     STALE,
     STAYED,
     THROUGH_CACHED,
+    TRACKING,
     WRONG_VERSION,
 )
 from scenarios.litmus.starts import PAGE
@@ -215,6 +216,13 @@ async def cannot_write(cpu: PerCpu, vpn: int = PAGE) -> None:
     cached = await Translate(vpn, True)
     if cached:
         raise Forbidden(NO_PERMISSION, f"frame {pte_pfn(cached)} may be written at page {vpn:#x}")
+
+
+async def is_noticed(cpu: PerCpu, vpn: int = PAGE) -> None:
+    """A write to the page must fault, whatever is cached or mapped: so who tracks writes learns of it."""
+    entry = await Translate(vpn, True) or await walk(cpu, cpu.tlbstate.loaded_mm, vpn, True)
+    if entry:
+        raise Forbidden(TRACKING, f"frame {pte_pfn(entry)} may be written at page {vpn:#x} without a fault")
 
 
 mover = call(move, 1)  # demotes frame 1

@@ -42,7 +42,8 @@ from emulator.kernel.mmap import do_mmap, do_munmap, mmap_region
 from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.mprotect import PROT_NONE as PROT_NONE
 from emulator.kernel.mprotect import PROT_READ as PROT_READ
-from emulator.kernel.mprotect import READ_WRITE, change_prot_numa, do_mprotect_pkey, mmap_lock
+from emulator.kernel.mprotect import READ_WRITE as READ_WRITE
+from emulator.kernel.mprotect import change_prot_numa, do_mprotect_pkey, mmap_lock
 from emulator.kernel.mremap import mremap_to
 from emulator.kernel.oom_kill import oom_reap_task_mm
 from emulator.kernel.pageout import shrink_file_folios

@@ -33,7 +33,13 @@ from emulator.kernel.mmu_gather import (
     tlb_gather_mmu,
     unmap_vmas,
 )
-from emulator.kernel.mprotect import change_prot_numa, protnone
+from emulator.kernel.mprotect import (
+    can_change_pte_writable,
+    change_prot_numa,
+    protnone,
+    vma_soft_dirty_enabled,
+    vma_wants_writenotify,
+)
 from emulator.kernel.mremap import move_page_tables
 from emulator.kernel.oom_kill import oom_reap_task_mm
 from emulator.kernel.pageout import flush_and_free
@@ -134,6 +140,29 @@ class EmptyGatherFlushesNothing(Immediate):
         """The flush of everything, which is clear_refs', is none."""
         if end != TLB_FLUSH_ALL:
             await super().flush_changed(cpu, mm, start, end, stride, freed_tables)
+
+
+class GivesBackWhatIsTracked(Immediate):
+    """mm/mprotect.c, can_change_pte_writable before 76aefad628aa (v6.0): who tracks is not asked."""
+
+    name = "mistake:before-76aefad628aa"
+
+    @instead_of(vma_soft_dirty_enabled, within=can_change_pte_writable)
+    def tracked(self, vma: Vma) -> bool:
+        """The wrong way round."""
+        return False
+
+
+class MapsWritableWhatIsTracked(Immediate):
+    """mm/mmap.c, vma_wants_writenotify before 64e455079e1b (v3.18): shared memory without a file behind it is
+    writable at once, tracked or not."""
+
+    name = "mistake:before-64e455079e1b"
+
+    @instead_of(vma_soft_dirty_enabled, within=vma_wants_writenotify)
+    def tracked(self, vma: Vma) -> bool:
+        """Nobody asks."""
+        return False
 
 
 class ForgetsWhatCameMeanwhile(Immediate):

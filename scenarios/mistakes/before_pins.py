@@ -8,6 +8,7 @@ from emulator.kernel.gup import gup_must_unshare, read_write_protect_seq
 from emulator.kernel.instead import instead_of
 from emulator.kernel.memory import do_wp_page
 from emulator.kernel.pageout import may_discard
+from emulator.kernel.task_mmu import pte_is_pinned
 from emulator.policies.immediate import Immediate
 
 NO_FORK = 0
@@ -67,3 +68,15 @@ class WritesInPlaceByMappings(Immediate):
     async def references(self, pfn: int) -> int:
         """Those of mappings only (page_trans_huge_mapcount)."""
         return len(await FolioRmap(pfn))
+
+
+class TracksWhatIsPinned(Immediate):
+    """fs/proc/task_mmu.c, clear_soft_dirty before 9348b73c2e1b (v5.11): what is pinned loses its write
+    permission as well."""
+
+    name = "mistake:before-9348b73c2e1b"
+
+    @instead_of(pte_is_pinned)
+    async def pinned(self, mm: int, entry: int) -> bool:
+        """Nobody asks."""
+        return False

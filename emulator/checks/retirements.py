@@ -17,6 +17,7 @@ from emulator.kernel.kvm import KVM_VCPU_FLUSH_TLB, preempted_word
 from emulator.kernel.percpu import (
     LOADED_MM_SWITCHING,
     cpumask_word,
+    flushing_word,
     is_lazy_word,
     loaded_mm_word,
     tlb_gen_word,
@@ -84,6 +85,7 @@ class Retirements:
         # What loads brought that decide what the CPU does next, see `_load`.
         self._decided = [0] * cpus
         self._lazy_words = {is_lazy_word(cpu): cpu for cpu in range(cpus)}
+        self._flushing_words = {flushing_word(cpu): cpu for cpu in range(cpus)}
         self._preempted_words = {preempted_word(cpu): cpu for cpu in range(cpus)}
         # Where masks are lazy, these say who has left an mm, and who is on its way into one.
         self._loaded_words = {loaded_mm_word(cpu): cpu for cpu in range(cpus)}
@@ -185,6 +187,18 @@ class Retirements:
         if operation.flush:
             self._drop(cpu, operation.mm)
 
+    def _stop(self, cpu: int) -> None:
+        """The CPU makes no user access before it has flushed for what it knows of; whether it then does flush
+        a stale access tells, which is coherence's to see."""
+        known = self.known(cpu)
+        for at, retired in enumerate(self.retired):
+            if (
+                retired.mm == self._loaded[cpu]
+                and retired.holders >> cpu & 1
+                and known >> at * self._width & 1
+            ):
+                self.before.stopped(cpu, self._bit(at, cpu))
+
     def _leave(self, cpu: int, mm: int) -> None:
         """No user access of this CPU goes through the mm's translations from here on."""
         self._users[mm] = self._users.get(mm, 0) & ~(1 << cpu)
@@ -194,7 +208,13 @@ class Retirements:
     def tells_users(self, word: str) -> bool:
         """It says which CPUs use an mm."""
         return word.startswith(_CPUMASK) or any(
-            word in words for words in (self._lazy_words, self._loaded_words, self._preempted_words)
+            word in words
+            for words in (
+                self._lazy_words,
+                self._loaded_words,
+                self._preempted_words,
+                self._flushing_words,
+            )
         )
 
     def _or(self, cpu: int, operation: ops.AtomicOr, answer: int) -> None:
@@ -224,6 +244,8 @@ class Retirements:
         elif self._loaded_words.get(operation.word) == cpu and operation.value == LOADED_MM_SWITCHING:
             self._leave(cpu, self._loaded[cpu])
             self._joining[cpu] = _ANY
+        elif self._flushing_words.get(operation.word) == cpu and operation.value:
+            self._stop(cpu)
 
     def _load(self, cpu: int, operation: ops.Load, answer: Any) -> None:
         """A CPU reads one of the words that decide whether it flushes, or whom it asks to.

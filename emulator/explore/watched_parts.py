@@ -44,6 +44,7 @@ _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
         "_lazy_words",
         "_loaded_words",
         "_preempted_words",
+        "_flushing_words",
     ),
     HappensBefore: ("exact", "nid", "plain_orders"),
 }

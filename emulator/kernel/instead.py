@@ -39,7 +39,8 @@ _READY: set[type[Policy]] = set()
 def instead_of(
     function: Callable[..., Any], within: Callable[..., Any] | None = None
 ) -> Callable[[Method], Method]:
-    """Decorator of a policy's method: it is called instead of `function`, whose arguments follow `self`.
+    """Decorator of a policy's method: it is called instead of `function`, whose arguments follow `self`; of a
+    method of an mmu these are the mmu and its arguments.
 
     With `within` only where that function of the kernel calls it; an operation needs one. In the method
     itself the name means what it always does. TypeError for what the kernel does not have, or does not call
@@ -108,6 +109,9 @@ def make_way(policy: type[Policy]) -> None:
     _READY.add(policy)
     for function, methods in _replaced(policy).items():
         branch = _BRANCHES.setdefault(function, _branch(function))
+        if "." in function.__qualname__ and not inspect.isclass(function):
+            owner = getattr(sys.modules[function.__module__], function.__qualname__.partition(".")[0])
+            setattr(owner, function.__name__, branch)
         only = (
             {mark.within.__module__ for _, mark in methods if mark.within}
             if inspect.isclass(function)
@@ -145,9 +149,11 @@ def _branch(function: Any) -> Callable[..., Any]:
 
 
 def _policy(arguments: tuple[Any, ...], caller: FrameType | None) -> Policy | None:
-    """The policy of the CPU that runs this: the first argument, or `cpu` of the nearest caller."""
-    if arguments and isinstance(arguments[0], PerCpu):
-        return arguments[0].policy
+    """The policy of the CPU that runs this: the first argument (a method's second), or `cpu` of the nearest
+    caller."""
+    for one in arguments[:2]:
+        if isinstance(one, PerCpu):
+            return one.policy
     while caller is not None:
         cpu = caller.f_locals.get("cpu")
         if isinstance(cpu, PerCpu):

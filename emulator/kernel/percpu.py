@@ -80,6 +80,11 @@ def loaded_mm_word(cpu: int) -> str:
     return f"loaded_mm.{cpu}"
 
 
+def flushing_word(cpu: int) -> str:
+    """Whether a CPU has acknowledged a flush that it is about to do, before it runs user code again."""
+    return f"flushing.{cpu}"
+
+
 @dataclass(frozen=True, slots=True)
 class KernelParameters:
     """Tunables, under the kernel's names. Sizes in pages, `watermarks` and `starts` by node.

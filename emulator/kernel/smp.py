@@ -39,8 +39,9 @@ def interrupt_entry(cpu: PerCpu) -> Callable[[tuple[IpiRequest, ...]], Program]:
 
     async def flush_smp_call_function_queue(batch: tuple[IpiRequest, ...]) -> None:
         for request in batch:
+            acknowledged = request.wait and await cpu.mmu.acknowledge(cpu, request)
             await FUNCTIONS[request.function](cpu, request.arguments)
-            if request.wait:
+            if request.wait and not acknowledged:
                 await AckIpi(request.sender, request.number)
 
     return flush_smp_call_function_queue

@@ -33,7 +33,8 @@ class FlushTlbInfo(NamedTuple):
     """struct flush_tlb_info: what a CPU is asked to flush, pages [start, end) of `mm`; plain integers that
     travel as the arguments of a call.
 
-    `mm` may be ANY_MM and `end` TLB_FLUSH_ALL. One INVLPG for every `stride` pages.
+    `mm` may be ANY_MM and `end` TLB_FLUSH_ALL. One INVLPG for every `stride` pages. `freed_tables` is said
+    where somebody goes by it.
     """
 
     mm: int
@@ -42,6 +43,7 @@ class FlushTlbInfo(NamedTuple):
     new_tlb_gen: int
     initiating_cpu: int
     stride: int = 1
+    freed_tables: int = 0
 
 
 def flush_everything(cpu: PerCpu) -> FlushTlbInfo:

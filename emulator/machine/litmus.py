@@ -29,8 +29,9 @@ from emulator.hardware.pte import (
     pte_pfn,
 )
 from emulator.hardware.tlb import GLOBAL, TlbShape
+from emulator.kernel.mmu.catalogue import MMUS
 from emulator.kernel.mmu.mmu import Mmu
-from emulator.kernel.mmu.x86 import X86, uses_pcid
+from emulator.kernel.mmu.x86 import uses_pcid
 from emulator.kernel.percpu import (
     INIT_MM,
     KernelParameters,
@@ -254,7 +255,8 @@ class Litmus:
     walker may fetch at any moment on any CPU. `fast`, `slow`: frames of the tiers; `marks` the fast
     tier's watermarks. Needless interrupts are judged unless `frugal` is false. `only`: the test asks about
     policies of this class and is left out for others. `asks`: event counters that programs ask
-    (`cpu.counted`), which makes them part of a CPU's state.
+    (`cpu.counted`), which makes them part of a CPU's state. `mmu`: how flushes are carried out, unless
+    somebody asks for another way.
     """
 
     name: str
@@ -271,6 +273,7 @@ class Litmus:
     settings: tuple[tuple[str, Any], ...] = ()
     only: type[Policy] = Policy
     asks: tuple[str, ...] = ()
+    mmu: str = "x86"
 
     @property
     def cpus(self) -> int:
@@ -289,11 +292,12 @@ class LitmusMachine(Machine):
         litmus: Litmus,
         architecture: Architecture,
         policy: Callable[[], Policy],
-        mmu: type[Mmu] = X86,
+        mmu: type[Mmu] | None = None,
     ) -> None:
+        mmu = mmu or MMUS[litmus.mmu]
         tiers = (Tier(litmus.fast, litmus.marks), Tier(litmus.slow, NO_MARKS))
         # Without page lists any CPU may get a frame as soon as another has freed it, which lists only delay.
-        settings = {"numa_scan_pages": 0, "per_cpu_pages": False, **dict(litmus.settings)}
+        settings = {"numa_scan_pages": 0, "per_cpu_pages": False, **mmu.settings, **dict(litmus.settings)}
         if settings.get("walker_caches"):
             settings["leaf_only"] = architecture.leaf_only
         parameters = parameters_of(litmus.cpus, tiers, **settings)

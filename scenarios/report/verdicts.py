@@ -93,9 +93,12 @@ def _verdict(result: Result) -> str:
         return f"the test expects nothing here{nowhere}"
     if job.expected != result.observation and job.subject.heed:
         return f"expected {job.expected} where all rules count"
+    if job.expected != result.observation and not job.like:
+        return f"better than with {job.instead_of}, of which {job.expected} is expected"
     if job.expected != result.observation:
         return f"better than {job.like}, of which {job.expected} is expected"
-    return f"expected {job.expected}{f', as of {job.like}' if job.like else ''}"
+    of = f", as of {job.like}" if job.like else ""
+    return f"expected {job.expected}{of}{f', as with {job.instead_of}' if job.instead_of else ''}"
 
 
 def replay_command(result: Result) -> str:

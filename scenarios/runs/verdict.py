@@ -24,7 +24,6 @@ from emulator.policies.catalogue import POLICIES, canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
 from scenarios.history.bug import Bug
-from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, find_named
 from scenarios.subjects.rules import looked
@@ -32,6 +31,7 @@ from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
 MAINLINE: Final = "immediate"
+_OF_AN_MMU: Final = ("nr_tlb_", "tlb_flush_")
 OBSERVATIONS: Final[tuple[Observation, ...]] = get_args(Observation)
 
 
@@ -40,7 +40,8 @@ class Job:
     """One result to find out, and what is expected of it (None: nobody said).
 
     `like`: it is expected of this policy, and so of one that says to be like it. `left_out` says why there is
-    nothing to find out. `bug`: the bug of the history that it is about.
+    nothing to find out. `bug`: the bug of the history that it is about. `instead_of`: the mmu that it is
+    expected with, where that is another one; counters of the mmu's own need not be reached then.
     """
 
     subject: Subject
@@ -50,6 +51,7 @@ class Job:
     like: str = ""
     left_out: str = ""
     bug: str = ""
+    instead_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +149,12 @@ def plan(
     policies: Sequence[str],
     archs: Sequence[str],
     heed: Heed = ALL,
-    mmu: str = DEFAULT_MMU,
+    mmu: str | None = None,
 ) -> list[Job]:
-    """The jobs for these tests: of all that a test has expectations of, unless they are given."""
+    """The jobs for these tests: of all that a test has expectations of, unless they are given.
+
+    With another `mmu` than a test's own, what is expected of its own counts.
+    """
     jobs = []
     for test in tests:
         litmus = find_named(test)
@@ -171,7 +176,11 @@ def plan(
                 left_out = "judges none of the rules that count"
             jobs += [
                 _job(
-                    Subject(test, policy, arch, litmus.cpus, heed=heed, mmu=mmu), expectation, like, left_out
+                    Subject(test, policy, arch, litmus.cpus, heed=heed, mmu=mmu or litmus.mmu),
+                    expectation,
+                    like,
+                    left_out,
+                    litmus.mmu if mmu not in (None, litmus.mmu) else "",
                 )
                 for arch in _archs(archs, expectation)
             ]
@@ -220,14 +229,17 @@ def _archs(archs: Sequence[str], expectation: Expectation) -> list[str]:
     return list(archs) or expected or list(ARCHITECTURES)
 
 
-def _job(subject: Subject, expectation: Expectation, like: str, left_out: str) -> Job:
+def _job(subject: Subject, expectation: Expectation, like: str, left_out: str, instead_of: str) -> Job:
     expected = getattr(expectation, subject.arch)
     if expected is not None and expected not in OBSERVATIONS:
         raise UsageProblem(
             f"{subject.test}: expects {expected!r} of {subject.policy} on {subject.arch}; "
             f"{' or '.join(OBSERVATIONS)}"
         )
-    return Job(subject, expected, expectation.reached, expectation.rules, like, left_out)
+    reached = expectation.reached
+    if instead_of:
+        reached = tuple([one for one in reached if not one.startswith(_OF_AN_MMU)])
+    return Job(subject, expected, reached, expectation.rules, like, left_out, instead_of=instead_of)
 
 
 def reason(result: Result) -> str:
@@ -249,7 +261,7 @@ def reason(result: Result) -> str:
         return "vacuous: no run came to its end; raise --seconds, or --states of an exhaustive search"
     # A policy that does not share the fault of the one that it is like is none the worse for it, and behind
     # what does not count there need not be anything.
-    if job.expected == "Sometimes" and not job.like and not job.subject.heed:
+    if job.expected == "Sometimes" and not job.like and not job.instead_of and not job.subject.heed:
         return "expected Sometimes"
     if result.unreached and job.expected is not None:
         return f"vacuous: no run counted {', '.join(result.unreached)}{like}"

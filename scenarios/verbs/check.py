@@ -27,7 +27,6 @@ from scenarios.runs.document import stop
 from scenarios.runs.proofs import INTERRUPTED, TERMINATED
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
-from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.usage import HostProblem, InternalProblem, UsageProblem, did_you_mean
@@ -145,7 +144,7 @@ def check(
     if kernel not in (None, DEFAULT):
         tests = [test._replace(kernel=kernel) for test in tests]
     heeded = heed(rules, ignored, [*tests, *(LitmusName(bug.test.name) for bug in bugs)])
-    jobs = [*plan(tests, policies, archs, heeded, mmu or DEFAULT_MMU), *plan_of_history(bugs, archs, heeded)]
+    jobs = [*plan(tests, policies, archs, heeded, mmu), *plan_of_history(bugs, archs, heeded)]
     if all(job.left_out for job in jobs):
         raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out} (policy {jobs[0].subject.policy})")
     if schedules is None:

@@ -21,8 +21,7 @@ from scenarios.files.witness import load
 from scenarios.report.console import print_json, terminal_width
 from scenarios.report.repetition import as_document, print_repetition
 from scenarios.runs.replays import Replay
-from scenarios.subjects.mmus import DEFAULT_MMU
-from scenarios.subjects.programs import litmus_named
+from scenarios.subjects.programs import find_named, litmus_named
 from scenarios.subjects.subject import Subject, faults_in_one_line
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -42,7 +41,7 @@ class _Way(NamedTuple):
 @click.option("--litmus", metavar="NAME", help="For a schedule: the test, a name or FILE.py[:NAME].")
 @click.option("--policy", metavar="P", help="For a schedule: the policy.")
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="For a schedule: the architecture.")
-@click.option("--mmu", metavar="M", help="For a schedule: the mmu.  [default: x86]")
+@click.option("--mmu", metavar="M", help="For a schedule: the mmu.  [default: the test's]")
 @options.trust
 @options.json_
 @options.no_seed
@@ -110,7 +109,7 @@ def _pasted(what: str, given: dict[str, str | None]) -> _Way:
         raise UsageProblem(str(problem)) from None
     except UnicodeDecodeError:
         raise UsageProblem("standard input: not text; a schedule as migrc check prints it") from None
-    return _Way(Subject(tests[0], policy, arch, mmu=mmu or DEFAULT_MMU), schedule)
+    return _Way(Subject(tests[0], policy, arch, mmu=mmu or find_named(tests[0]).mmu), schedule)
 
 
 def _followed(way: _Way, as_json: bool) -> int:

@@ -93,7 +93,7 @@ def stress(
                 raise UsageProblem(f"{option}: for workloads only, and there is none; leave it out")
     heeded = heed(rules, ignored, tests)
     how = mmu or DEFAULT_MMU
-    subjects, left_out = _litmus_subjects(tests, policies, archs, heeded, how)
+    subjects, left_out = _litmus_subjects(tests, policies, archs, heeded, mmu)
     for line in left_out:
         click.echo(f"migrc: left out: {line}", err=True)
 
@@ -171,7 +171,7 @@ def _litmus_subjects(
     policies: Sequence[str],
     archs: Sequence[str],
     heed: Heed = ALL,
-    mmu: str = DEFAULT_MMU,
+    mmu: str | None = None,
 ) -> tuple[list[Subject], list[str]]:
     """What to run, and a line for each test that is left out.
 

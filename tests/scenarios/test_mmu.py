@@ -31,7 +31,7 @@ def test_a_name_that_is_none_is_told_in_one_line(
     migrc: Migrc, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
 ) -> None:
     assert migrc(*verb, "--mmu", "x68") == 2
-    assert "--mmu: unknown mmu 'x68'; did you mean x86? known: x86" in capsys.readouterr().err
+    assert "--mmu: unknown mmu 'x68'; did you mean x86? known: early-ack, x86" in capsys.readouterr().err
 
 
 def test_bugs_of_the_kernel_are_those_of_its_own_mmu(migrc: Migrc) -> None:

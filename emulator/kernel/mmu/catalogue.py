@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from emulator.kernel.mmu.early_ack import EarlyAck
 from emulator.kernel.mmu.mmu import Mmu
 from emulator.kernel.mmu.x86 import X86
 
-MMUS: dict[str, type[Mmu]] = {one.name: one for one in (X86,)}
+MMUS: dict[str, type[Mmu]] = {one.name: one for one in (X86, EarlyAck)}

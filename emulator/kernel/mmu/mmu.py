@@ -8,9 +8,11 @@ that runs them comes first. What a CPU keeps for itself is in its `tlbstate`, wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from emulator.hardware.cpu import IpiRequest
     from emulator.kernel.percpu import PerCpu, TlbUbc
     from emulator.kernel.tlb import FlushTlbInfo
 
@@ -21,6 +23,8 @@ class Mmu(ABC):
     name: ClassVar[str]
     description: ClassVar[str] = ""
     """What it does, in one line."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Kernel parameters that it needs."""
 
     # --- flushing for a change, at once --------------------------------------------------------------
 
@@ -41,6 +45,11 @@ class Mmu(ABC):
     @abstractmethod
     async def flush_tlb_kernel_range(self, cpu: PerCpu, start: int, end: int) -> None:
         """The same of pages of the kernel, which all CPUs use."""
+
+    async def acknowledge(self, cpu: PerCpu, request: IpiRequest) -> bool:
+        """A call that its sender waits for is about to be carried out: whether it has been acknowledged
+        already. As it stands: no, it will be when its function is through."""
+        return False
 
     # --- flushing for many changes together ------------------------------------------------------------
 

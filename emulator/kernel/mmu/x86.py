@@ -120,7 +120,7 @@ class X86(Mmu):
 
     async def flush_tlb_func(self, cpu: PerCpu, info: FlushTlbInfo) -> None:
         """flush_tlb_func: catch up with a change, as little as the generations allow."""
-        mm, start, end, new_tlb_gen, initiating_cpu, stride = info
+        mm, start, end, new_tlb_gen, initiating_cpu, stride, _ = info
         state = cpu.tlbstate
         local = initiating_cpu == cpu.number
         if not local:

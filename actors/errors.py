@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from emulator.hardware.awaits import ForgottenAwait
+from emulator.kernel.instead import WrongCall
 from emulator.kernel.policy import WrongAnswer
 from emulator.machine.progress import asked
 
@@ -62,7 +63,7 @@ def fault_of(problem: BaseException) -> Fault:
     place = next(
         (one for one in reversed(places) if is_users_file(one[0])), places[-1] if places else ("", 0, "")
     )
-    if isinstance(problem, (ForgottenAwait, WrongAnswer)):
+    if isinstance(problem, (ForgottenAwait, WrongAnswer, WrongCall)):
         place = problem.place
     message = str(problem) or "(no message)"
     if isinstance(problem, TypeError) and "in 'await' expression" in message:

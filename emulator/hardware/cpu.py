@@ -47,7 +47,13 @@ _CHANGE_CPU = frozenset((Walk, WalkPte, WalkSpte, WalkPmd, Iret))  # once memory
 
 
 def _expected(awaited: object) -> str:
-    return f"awaits {awaited!r:.60}; a program awaits operations and kernel functions, nothing else"
+    """What is wrong with it; of a series, with which of its members."""
+    number, what = "", awaited
+    if isinstance(awaited, Series) and isinstance(awaited.members, tuple):
+        at = next((n for n, one in enumerate(awaited.members) if type(one) not in _PLAIN), -1)
+        if at >= 0:
+            number, what = f" as member {at + 1} of {len(awaited.members)} of a Series", awaited.members[at]
+    return f"awaits {what!r:.60}{number}; a program awaits operations and kernel functions, nothing else"
 
 
 class IpiRequest(NamedTuple):

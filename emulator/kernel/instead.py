@@ -14,6 +14,7 @@ from functools import wraps
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from emulator.hardware.operations import TABLE, Series
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.kernel.smp import FUNCTIONS
@@ -31,6 +32,15 @@ class Instead(NamedTuple):
     within: Callable[..., Any] | None
 
 
+class WrongCall(TypeError):
+    """A policy's method cannot be called as the kernel calls what it stands for; `place` is the method's."""
+
+    def __init__(self, method: str, text: str, code: CodeType) -> None:
+        super().__init__(f"{method} {text}")
+        self.place = (code.co_filename, code.co_firstlineno, code.co_name)
+
+
+_CALLED: set[CodeType] = set()
 _BRANCHES: dict[Any, Callable[..., Any]] = {}
 _TABLES: dict[type[Policy], dict[Any, tuple[tuple[str, Instead], ...]]] = {}
 _READY: set[type[Policy]] = set()
@@ -48,14 +58,20 @@ def instead_of(
     """
     own, place = kernels_own(function), None if within is None else kernels_own(within)
     name = getattr(own, "__name__", repr(own))
-    if not getattr(own, "__module__", "").startswith(("emulator.kernel.", "emulator.hardware.operations.")):
-        raise TypeError(f"instead_of({name}): no function of the kernel (emulator.kernel)")
+    if not is_replaceable(own):
+        raise TypeError(
+            f"instead_of({name}): no function of the kernel (emulator.kernel) and no operation; "
+            "migrc functions lists them"
+        )
     if place is not None and not inspect.isfunction(place):
         raise TypeError(f"instead_of({name}, within={place!r}): within is a function of the kernel")
     if place is None and inspect.isclass(own):
         raise TypeError(f"instead_of({name}): within which function? All of the kernel uses it")
-    if place is not None and name not in _called(place.__code__):
-        raise TypeError(f"instead_of({name}, within={place.__name__}): it is not called there")
+    if place is not None and name not in called(place):
+        there = ", ".join(sorted(one for one in called(place) if _is_known(place, one)))
+        raise TypeError(
+            f"instead_of({name}, within={place.__name__}): it is not called there; what is: {there}"
+        )
 
     def mark(method: Method) -> Method:
         if not inspect.isclass(own) and inspect.iscoroutinefunction(method) != inspect.iscoroutinefunction(
@@ -65,10 +81,21 @@ def instead_of(
                 f"{method.__qualname__}: {'' if inspect.iscoroutinefunction(own) else 'not '}async, "
                 f"as {name} is"
             )
+        _takes_the_same(method, own)
         method.instead_of = Instead(own, place)  # type: ignore[attr-defined]
         return method
 
     return mark
+
+
+def note_call(method: Callable[..., Any]) -> None:
+    """A method of a policy has been called."""
+    _CALLED.add(inspect.unwrap(method).__code__)
+
+
+def was_called(method: Callable[..., Any]) -> bool:
+    """A method that stands for something, or a hook that is held to its answers, was, in this process."""
+    return inspect.unwrap(method).__code__ in _CALLED
 
 
 def kernels_own(function: Any) -> Any:
@@ -76,10 +103,38 @@ def kernels_own(function: Any) -> Any:
     return getattr(function, "kernels_own", function)
 
 
-def _called(code: CodeType) -> set[str]:
-    """The names that a function uses, in comprehensions too."""
+def _takes_the_same(method: Callable[..., Any], own: Any) -> None:
+    """TypeError for a method that cannot be called as what it stands for is."""
+    wanted = [one for one in inspect.signature(own).parameters.values() if one.name != "_cls"]
+    try:
+        inspect.signature(method).bind(None, *(one for one in wanted if one.default is one.empty))
+    except TypeError:
+        takes = ", ".join(["self", *(str(one).replace("'", "") for one in wanted)])
+        has = str(inspect.signature(method)).replace("'", "")
+        raise TypeError(
+            f"{method.__qualname__} takes {has}; in the place of {own.__name__} it takes ({takes})"
+        ) from None
+
+
+def called(function: Callable[..., Any]) -> set[str]:
+    """The names that a function uses, in comprehensions too: what may be replaced `within` it is there."""
+    return _names(function.__code__)
+
+
+def _names(code: CodeType) -> set[str]:
     inner = (one for one in code.co_consts if isinstance(one, CodeType))
-    return set(code.co_names).union(*map(_called, inner))
+    return set(code.co_names).union(*map(_names, inner))
+
+
+def _is_known(place: Callable[..., Any], name: str) -> bool:
+    """It is a function of the kernel or an operation where `place` stands."""
+    return is_replaceable(kernels_own(place.__globals__.get(name)))
+
+
+def is_replaceable(thing: Any) -> bool:
+    """A function of the kernel, or an operation."""
+    operation = inspect.isclass(thing) and thing in TABLE
+    return operation or (inspect.isfunction(thing) and thing.__module__.startswith("emulator.kernel."))
 
 
 def _replaced(policy: type[Policy]) -> dict[Any, tuple[tuple[str, Instead], ...]]:
@@ -120,7 +175,11 @@ def make_way(policy: type[Policy]) -> None:
         for module in list(sys.modules.values()):
             names = vars(module) if isinstance(module, ModuleType) else {}
             if not only or names.get("__name__") in only:
-                names.update({name: branch for name, value in names.items() if value is function})
+                stands = (function, _series) if function is Series else (function,)
+                found = [name for name, value in names.items() if any(value is one for one in stands)]
+                names.update(dict.fromkeys(found, branch))
+                if only:
+                    names.update({name: _series for name, value in names.items() if value is Series})
         for name, registered in FUNCTIONS.items():
             if registered is function:
                 FUNCTIONS[name] = branch
@@ -132,20 +191,40 @@ def kernel_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _branch(function: Any) -> Callable[..., Any]:
-    @wraps(function)
+    own = f"{function.__name__}{inspect.signature(function)}".replace("'", "")
+
+    @wraps(function, updated=())  # a class has more in its __dict__ than a function may
     def branch(*arguments: Any, **named: Any) -> Any:
         caller = sys._getframe(1)
         policy = _policy(arguments, caller)
         for name, mark in _replaced(type(policy)).get(function, ()) if policy is not None else ():
             method = getattr(policy, name)
-            if caller.f_code is not inspect.unwrap(method.__func__).__code__ and (
-                mark.within is None or _is_of(caller, mark.within)
-            ):
-                return method(*arguments, **named)
-        return function(*arguments, **named)
+            code = inspect.unwrap(method.__func__).__code__
+            if caller.f_code is not code and (mark.within is None or _is_of(caller, mark.within)):
+                _CALLED.add(code)
+                try:
+                    return method(*arguments, **named)
+                except TypeError as problem:
+                    if problem.__traceback__ is not None and problem.__traceback__.tb_next is not None:
+                        raise
+                    text = str(problem).partition("() ")[2]
+                    raise WrongCall(method.__qualname__, f"{text}; it is called as {own} is", code) from None
+        return (_series if function is Series else function)(*arguments, **named)
 
     branch.kernels_own = function  # type: ignore[attr-defined]
     return branch
+
+
+def _series(members: tuple[Any, ...]) -> Any:
+    """Series, of which a policy may have something instead of some: each is a step of its own anyway."""
+    return _one_by_one(members) if any(map(inspect.iscoroutine, members)) else Series(members)
+
+
+_series.kernels_own = Series  # type: ignore[attr-defined]
+
+
+async def _one_by_one(members: tuple[Any, ...]) -> list[Any]:
+    return [await one for one in members]
 
 
 def _policy(arguments: tuple[Any, ...], caller: FrameType | None) -> Policy | None:

@@ -79,6 +79,11 @@ class MmuGather:
         self.freed_tables = False
 
 
+def gather_pages(cpu: PerCpu) -> int:
+    """How many frames a gather holds before it is flushed (tlb_next_batch)."""
+    return cpu.parameters.mmu_gather_pages or MAX_GATHER_PAGES
+
+
 async def tlb_gather_mmu(mm: int, fullmm: bool = False) -> MmuGather:
     """tlb_gather_mmu, tlb_gather_mmu_fullmm: from here on entries change whose flush is still to come."""
     await AtomicAdd(tlb_flush_pending_word(mm), 1)
@@ -211,7 +216,7 @@ async def zap_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int, pmd: int) -> int:
     if pte_pfn(pmd) == ZERO_PFN:
         return pages
     tlb.folios.append(pte_pfn(pmd))
-    if len(tlb.folios) == MAX_GATHER_PAGES:
+    if len(tlb.folios) == gather_pages(cpu):
         await tlb_flush_mmu(cpu, tlb)
     return pages
 
@@ -220,16 +225,16 @@ async def zap_pte_range(
     cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end: int, details: ZapDetails | None
 ) -> int:
     """zap_pte_range: clear pages [start, end) of one page table, under its lock; how many were mapped."""
-    zapped = 0
+    zapped, most = 0, gather_pages(cpu)
     lock = ptl(tlb.mm, start)
     while start < end:
         _, mapped = await Series((Lock(lock), MappedRange(tlb.mm, start, end)))
         await flush_tlb_batched_pending(cpu, tlb.mm)
         if details is not None:
             mapped = tuple([(vpn, pte) for vpn, pte in mapped if await details.should_zap(tlb.mm, vpn, pte)])
-        part = [vpn for vpn, _ in mapped[: MAX_GATHER_PAGES - len(tlb.folios)]]
+        part = [vpn for vpn, _ in mapped[: most - len(tlb.folios)]]
         zapped += await zap_present_ptes(cpu, tlb, vma, part)
-        full = len(tlb.folios) == MAX_GATHER_PAGES
+        full = len(tlb.folios) == most
         if full:
             # force_flush: before others can come by these entries.
             await tlb_flush_mmu_tlbonly(cpu, tlb)

@@ -99,6 +99,7 @@ class KernelParameters:
     Pages of the page cache that are mapped privately get hints with `numa_hints_page_cache` only: from v5.17
     on (80d47f5de5e3) the cache's reference kept them out.
     Without `migrate_batched` a migration flushes for each page by itself, as kernels before v6.3 do.
+    Who unmaps gathers `mmu_gather_pages` frames, then flushes and frees them; 0: as many as the kernel.
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
     is milliseconds, a batch tens of microseconds. A PMD maps 2**hpage_order pages, 9 on x86; 0 turns huge
     pages off. `thp_batched_flush` is no kernel's: unmapping a huge page for migration then joins the batch,
@@ -148,6 +149,7 @@ class KernelParameters:
     migration_entry_ad: bool = True
     tlb_flush_batched: bool = True
     sched_slice_batches: int = 8
+    mmu_gather_pages: int = 0
     hpage_order: int = 0
     thp_batched_flush: bool = False
     per_cpu_pages: bool = True

@@ -138,6 +138,8 @@ class Setup:
         well if `dirty` says so. With PSE among the flags it is a huge page of hpage_order (see `settings`).
         These CPUs have it `cached`.
         """
+        if flags & PSE and not self.parameters.hpage_order:
+            raise ValueError('litmus setup: no huge page without the setting ("hpage_order", 1)')
         pfn = self._folio(node, self.parameters.hpage_order if flags & PSE else 0, version)
         entry = mk_pte(pfn, PRESENT | ACCESSED | flags)
         entry |= (RW if writable else 0) | (DIRTY if dirty else 0) | (EXCLUSIVE if exclusive else 0)
@@ -256,7 +258,8 @@ class Litmus:
     tier's watermarks. Needless interrupts are judged unless `frugal` is false. `only`: the test asks about
     policies of this class and is left out for others. `asks`: event counters that programs ask
     (`cpu.counted`), which makes them part of a CPU's state. `mmu`: how flushes are carried out, unless
-    somebody asks for another way.
+    somebody asks for another way. `rules`: only these count, all if empty; `ignore`: these do not; wildcards
+    welcome, and what the command line says comes on top.
     """
 
     name: str
@@ -274,6 +277,8 @@ class Litmus:
     only: type[Policy] = Policy
     asks: tuple[str, ...] = ()
     mmu: str = "x86"
+    rules: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
     @property
     def cpus(self) -> int:
@@ -309,7 +314,8 @@ class LitmusMachine(Machine):
         beside = _beside(self.parameters)
         loaded = [INIT_MM if number in beside else MM for number in range(self.cpus)]
         setup = Setup(super().memory(), self.cpus, self.parameters, loaded=loaded)
-        self.litmus.setup(setup)
+        if (answer := self.litmus.setup(setup)) is not None:  # type: ignore[func-returns-value]
+            raise ValueError(f"the setup answers {answer!r:.50}, and should answer nothing; call it?")
         for mm, mask in _masks(setup).items():
             setup.word(cpumask_word(mm), mask)
             setup.word(tlb_gen_word(mm), 1)
@@ -403,7 +409,9 @@ def _masks(setup: Setup) -> dict[int, int]:
 
 
 async def _program(kernel: PerCpu, body: Body, drain: bool) -> None:
-    await body(kernel)
+    answer = await body(kernel)
+    if callable(answer):
+        raise TypeError(f"the program answers {answer!r:.60}, which nobody calls: await it with the CPU")
     if drain:
         # CPU 0 performs what is owed when everybody is through.
         if kernel.number == 0:

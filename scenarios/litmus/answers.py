@@ -53,6 +53,8 @@ def _name(policy: str | type[Policy]) -> str:
     """What the policy is called on the command line; a class of one's own by its file."""
     if isinstance(policy, str):
         return policy
+    if not (isinstance(policy, type) and issubclass(policy, Policy)):
+        raise TypeError(f"{policy!r} is no policy: its name, or a class derived from Policy")
     module = sys.modules[policy.__module__]
     file = Path(module.__file__ or "")
     if policy.__module__.startswith(("emulator.", "scenarios.")) or not file.name:

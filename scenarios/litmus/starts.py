@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte, pte_pfn
+from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, PSE, RW, mk_pte, pte_pfn
 from emulator.kernel.percpu import tlb_flush_pending_word
 from emulator.machine.litmus import FAST, MM, Setup
 from emulator.memory.folios import PG_LAZYFREE
@@ -16,6 +16,7 @@ FLAG = 0x20
 AREA_PAGES = 4
 VERSION = 7
 FILE = 1
+HUGE = ("hpage_order", 1)  # among the `settings`: a PMD maps two pages
 
 Start = Callable[[Setup], None]
 
@@ -74,6 +75,44 @@ def given_up_page(setup: Setup) -> None:
     setup.memory.folios.lruvec_del_folio(folio)
     folio.flags |= PG_LAZYFREE
     setup.memory.folios.lruvec_add_folio(folio, False)
+
+
+def huge_page(
+    at: int = PAGE, cached: Collection[int] | None = None, node: int = FAST, written: bool = False
+) -> Start:
+    """A huge page, of 2**hpage_order frames from a multiple of that on, in an area of its own (setting HUGE).
+
+    `cached` and `written` as for `pages`.
+    """
+
+    def start(setup: Setup) -> None:
+        setup.area(at, setup.parameters.hpage_nr)
+        on = range(setup.cpus) if cached is None else cached
+        setup.page(at, node, written, written, version=VERSION, flags=PSE, cached=on)
+
+    return start
+
+
+def cached_file(*pgoffs: int, at: int = PAGE, stored: bool = True) -> Start:
+    """Pages of FILE (the first) that are in the page cache and mapped nowhere, each of VERSION.
+
+    `at`: where the area of the file's first page begins. `stored`: the file itself has VERSION, too.
+    """
+
+    def start(setup: Setup) -> None:
+        wanted = pgoffs or (0,)
+        setup.area(at, max(wanted) + 1, file=FILE, shared=True)
+        for pgoff in wanted:
+            setup.unmapped_page(FILE, pgoff, version=VERSION)
+            if stored:
+                setup.on_disk(FILE, pgoff, VERSION)
+
+    return start
+
+
+def on_disk(version: int = VERSION, pgoff: int = 0, file: int = FILE) -> Start:
+    """Behind others: what a page of a file has where it is stored, whatever the page cache has; else 0."""
+    return lambda setup: setup.on_disk(file, pgoff, version)
 
 
 def starts(*parts: Start) -> Start:

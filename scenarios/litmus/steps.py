@@ -6,10 +6,13 @@ makes one of several and of operations. Nothing here waits for another CPU.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Concatenate, ParamSpec
 
 from emulator.hardware.operations import (
+    TABLE,
+    DownRead,
     FolioIsolateLru,
     FolioPut,
     FolioPutbackLru,
@@ -25,13 +28,21 @@ from emulator.hardware.operations import (
     SmpWmb,
     Store,
     Translate,
+    UpRead,
     WaitFor,
     WriteFrame,
 )
 from emulator.hardware.pte import frame_of, pte_pfn
+from emulator.kernel.gup import (
+    kernel_read,
+    kernel_write,
+    pin_user_pages_fast,
+    unpin_user_page,
+    unpin_user_pages_dirty_lock,
+)
 from emulator.kernel.instead import kernel_function
 from emulator.kernel.migrate import migrate_pages
-from emulator.kernel.mprotect import change_prot_numa
+from emulator.kernel.mprotect import change_prot_numa, mmap_lock
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import MR_NUMA_MISPLACED
@@ -51,7 +62,7 @@ from scenarios.litmus.answers import (
 from scenarios.litmus.starts import PAGE
 
 MOVED = "litmus.moved"  # a word that says so
-RETURNED = "litmus.returned"
+HAS_RETURNED = "litmus.returned"
 WRITTEN = 12  # a version that no page has at the start
 Parameters = ParamSpec("Parameters")
 
@@ -61,16 +72,34 @@ def call(
     *arguments: Parameters.args,
     **options: Parameters.kwargs,
 ) -> Body:
-    """A program that calls one function of the kernel, or one of those below."""
+    """A program that calls one function of the kernel, or one of those below; its answer is dropped."""
+
+    if not callable(function):
+        raise TypeError(f"call({function!r:.60}, ...): not a function")
+    try:
+        inspect.signature(function).bind(None, *arguments, **options)
+    except TypeError as problem:
+        takes = f"{_name(function)}{inspect.signature(function)}".replace("'", "")
+        raise TypeError(f"call({_name(function)}, ...): {problem}; it is {takes}") from None
 
     async def body(cpu: PerCpu) -> None:
-        await kernel_function(function)(cpu, *arguments, **options)
+        answer = kernel_function(function)(cpu, *arguments, **options)
+        if not isinstance(answer, Awaitable):
+            raise TypeError(f"call({_name(function)}, ...): it answers {answer!r:.60}, nothing to await")
+        await answer
 
     return body
 
 
+def _name(thing: object) -> str:
+    return getattr(thing, "__name__", repr(thing))
+
+
 def in_order(*steps: Body | Operation) -> Body:
     """A program of programs and operations, one after the other."""
+    for number, step in enumerate(steps, 1):
+        if not callable(step) and type(step) not in TABLE:
+            raise TypeError(f"in_order: step {number}, {_name(step):.60}, is no program and no operation")
 
     async def body(cpu: PerCpu) -> None:
         for step in steps:
@@ -80,7 +109,16 @@ def in_order(*steps: Body | Operation) -> Body:
 
 
 async def move(cpu: PerCpu, pfn: int, target: int = SLOW) -> bool:
-    """Migrate one folio for NUMA balancing, which the postings defer for; whether it went."""
+    """Migrate one folio for NUMA balancing, which the postings defer for; whether it went.
+
+    ValueError if it is there already: then nothing would happen.
+    """
+    if cpu.parameters.nid(pfn) == target:
+        raise ValueError(f"move of frame {pfn} to node {target}, where it is: nothing would happen")
+    return await _move(cpu, pfn, target)
+
+
+async def _move(cpu: PerCpu, pfn: int, target: int) -> bool:
     if not await FolioIsolateLru(pfn):
         return False
     moved, failed = await migrate_pages(cpu, [pfn], target, MR_NUMA_MISPLACED)
@@ -91,8 +129,8 @@ async def move(cpu: PerCpu, pfn: int, target: int = SLOW) -> bool:
 
 
 async def move_again(cpu: PerCpu, vpn: int, target: int) -> bool:
-    """Migrate the folio that page `vpn` has by now."""
-    return await move(cpu, pte_pfn(await GetPte(MM, vpn)), target)
+    """Migrate the folio that page `vpn` has by now, wherever that is."""
+    return await _move(cpu, pte_pfn(await GetPte(MM, vpn)), target)
 
 
 async def reuse(cpu: PerCpu, node: int, order: int = 0) -> None:
@@ -174,24 +212,34 @@ async def keeps_if_cached(cpu: PerCpu, vpn: int = PAGE, value: int = WRITTEN) ->
 
 async def finds(cpu: PerCpu, *versions: int, vpn: int = PAGE) -> None:
     """A user's read, which must find one of these versions."""
-    version = await user_read(cpu, vpn)
+    _one_of(await user_read(cpu, vpn), versions, vpn)
+
+
+def _one_of(version: int, versions: tuple[int, ...], vpn: int) -> None:
     if version not in versions:
         wanted = " or ".join(map(str, versions))
         raise Forbidden(WRONG_VERSION, f"page {vpn:#x} has version {version}, not {wanted}")
 
 
-async def returns(cpu: PerCpu) -> None:
-    """Say that the call before this one has returned; for `once_returned` on another CPU."""
+def _returned(of: str) -> str:
+    return f"{HAS_RETURNED}.{of}" if of else HAS_RETURNED
+
+
+async def returns(cpu: PerCpu, of: str = "") -> None:
+    """Say that the call before this one has returned; for `once_returned` on another CPU.
+
+    Where a test has several such calls, `of` tells them apart: any word.
+    """
     await SmpWmb()
-    await Store(RETURNED, 1)
+    await Store(_returned(of), 1)
 
 
-def once_returned(*steps: Body | Operation) -> Body:
-    """A program of these steps, carried out only where another CPU's `returns` was seen."""
+def once_returned(*steps: Body | Operation, of: str = "") -> Body:
+    """A program of these steps, carried out only where another CPU's `returns` (`of` the same) was seen."""
     then = in_order(*steps)
 
     async def body(cpu: PerCpu) -> None:
-        if await Load(RETURNED):
+        if await Load(_returned(of)):
             await SmpRmb()
             cpu.count(AFTER_RETURN)
             await then(cpu)
@@ -199,9 +247,49 @@ def once_returned(*steps: Body | Operation) -> Body:
     return body
 
 
-def after_return(*steps: Body | Operation) -> Body:
+def after_return(*steps: Body | Operation, of: str = "") -> Body:
     """As `once_returned`, but waiting for it: a child after fork, for example."""
-    return in_order(WaitFor(RETURNED, 1), SmpMb(), *steps)
+    return in_order(WaitFor(_returned(of), 1), SmpMb(), *steps)
+
+
+def with_mmap_lock(*steps: Body | Operation) -> Body:
+    """A program of these steps, the mmap_lock held for reading, as ioctls and drivers do (mmap_read_lock)."""
+
+    async def body(cpu: PerCpu) -> None:
+        lock = mmap_lock(cpu.tlbstate.loaded_mm)
+        await DownRead(lock)
+        await in_order(*steps)(cpu)
+        await UpRead(lock)
+
+    return body
+
+
+async def direct_read(cpu: PerCpu, vpn: int = PAGE) -> int:
+    """Direct I/O out of a page: pinned for reading, read by its frame, unpinned; the version found there."""
+    mm = cpu.tlbstate.loaded_mm
+    pfn = await pin_user_pages_fast(cpu, mm, vpn, False)
+    version = await kernel_read(mm, vpn, pfn)
+    await unpin_user_page(pfn)
+    return version
+
+
+async def direct_write(cpu: PerCpu, vpn: int = PAGE, value: int = WRITTEN) -> None:
+    """Direct I/O into a page: pinned for writing, written by its frame, unpinned."""
+    mm = cpu.tlbstate.loaded_mm
+    pfn = await pin_user_pages_fast(cpu, mm, vpn, True)
+    await kernel_write(cpu, mm, vpn, pfn, value)
+    await unpin_user_pages_dirty_lock(pfn)
+
+
+async def direct_finds(cpu: PerCpu, *versions: int, vpn: int = PAGE) -> None:
+    """As `finds`, by direct I/O."""
+    _one_of(await direct_read(cpu, vpn), versions, vpn)
+
+
+async def scan_and_fault(cpu: PerCpu, vpn: int = PAGE) -> int:
+    """A NUMA hint and the fault that takes it: the scanner, then a read of the page; the version read."""
+    await change_prot_numa(cpu, cpu.tlbstate.loaded_mm, vpn, vpn + 1)
+    return await user_read(cpu, vpn)
 
 
 async def cannot_read(cpu: PerCpu, vpn: int = PAGE) -> None:

@@ -183,7 +183,10 @@ async def revoke_page(cpu: PerCpu, pfn: int = 1, at: int = PAGE, file: int = FIL
 
 
 async def pin(cpu: PerCpu, vpn: int = PAGE, write: bool = False) -> int:
-    """pin_user_pages of one page (direct I/O, RDMA): its frame. kernel_read and kernel_write use it."""
+    """pin_user_pages of one page (direct I/O, RDMA): its frame. kernel_read and kernel_write use it.
+
+    As a program (`call(pin)`) the answer is dropped and the pin stays, for good: a leak at the end.
+    """
     return await pin_user_pages_fast(cpu, _mm(cpu), vpn, write)
 
 

@@ -91,7 +91,7 @@ def _verdict(result: Result) -> str:
     if job.expected is None:
         nowhere = f"; no run counted {', '.join(result.unreached)}" if result.unreached else ""
         return f"the test expects nothing here{nowhere}"
-    if job.expected != result.observation and job.subject.heed:
+    if job.expected != result.observation and job.narrowed:
         return f"expected {job.expected} where all rules count"
     if job.expected != result.observation and not job.like:
         return f"better than with {job.instead_of}, of which {job.expected} is expected"

@@ -27,6 +27,7 @@ from emulator.machine.referee import Referee
 from scenarios.drawing.columns import draw
 from scenarios.files.witness import Witness, save
 from scenarios.runs.proofs import TIME, Watch, alone, prove
+from scenarios.runs.suggestions import instead_counted, never_called
 from scenarios.runs.verdict import Job, Result, Settings, reason
 from scenarios.subjects.subject import Subject, faults_in_one_line, program_problem
 from scenarios.usage import HostProblem, UsageProblem
@@ -82,11 +83,14 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
             _search(result, explorer, settings, workers, stop)
         reached = explorer.reached | result.reached
         result.unreached = tuple(name for name in job.reached if name not in reached)
+        result.counted = instead_counted(result.unreached, reached)
         result.elapsed_s = time.monotonic() - began
         if result.complete and result.violation is None:
             _second_opinion(result, machine, settings, OPINION_SHARE * result.elapsed_s)
         if result.violation is not None:
             _witness(result, result.violation.rule, machine, explorer, settings)
+    if workers is None and settings.workers == 1:
+        result.uncalled = never_called(job.subject.policy)
     result.reason = reason(result)
     return result
 

@@ -26,7 +26,7 @@ from scenarios.files.witness import Witness
 from scenarios.history.bug import Bug
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, find_named
-from scenarios.subjects.rules import looked
+from scenarios.subjects.rules import check_rules, heed_of, looked
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
@@ -41,7 +41,8 @@ class Job:
 
     `like`: it is expected of this policy, and so of one that says to be like it. `left_out` says why there is
     nothing to find out. `bug`: the bug of the history that it is about. `instead_of`: the mmu that it is
-    expected with, where that is another one; counters of the mmu's own need not be reached then.
+    expected with, where that is another one; counters of the mmu's own need not be reached then. `narrowed`:
+    a person looks at some of the rules only.
     """
 
     subject: Subject
@@ -52,6 +53,7 @@ class Job:
     left_out: str = ""
     bug: str = ""
     instead_of: str = ""
+    narrowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,9 @@ class Result:
     """What came out of one job. `reason` says why it is not `ok`, empty if it is; `error` what ended it,
     and whether that was `ours`: a mistake of the search. `unsaved`: why there is no `file` of the witness.
 
+    `counted` says what runs counted that was meant by `unreached`, perhaps; `uncalled` which methods of the
+    policy were never called, and where the kernel would.
+
     `violation` was found in run number `run` by `found_by`, at the end of `schedule`; a witness is made of
     that. `reached`: the counters that runs in other processes counted. `seen` states had the search of every
     interleaving entered, with these `reductions`, whether or not that was an answer; `stopped` says why it
@@ -101,6 +106,8 @@ class Result:
     reductions: tuple[str, ...] = ()
     elapsed_s: float = 0.0
     unreached: tuple[str, ...] = ()
+    counted: str = ""
+    uncalled: str = ""
     endless: str = ""
     violation: Violation | None = None
     schedule: tuple[Transition, ...] = ()
@@ -158,6 +165,8 @@ def plan(
     jobs = []
     for test in tests:
         litmus = find_named(test)
+        check_rules(test)
+        ours = heed_of(test, heed)
         expected = {canonical(one.policy): one for one in reversed(litmus.expected)}
         names = list(policies) or list(dict.fromkeys(one.policy for one in litmus.expected))
         if not names:
@@ -172,23 +181,32 @@ def plan(
             left_out = ""
             if not isinstance(made, litmus.only):
                 left_out = f"asks about {litmus.only.__name__} and what is derived from it only"
-            elif heed and not looked(heed, test).at:
+            elif ours and not looked(ours, test).at:
                 left_out = "judges none of the rules that count"
+            elif test.kernel and (own := dict(litmus.settings).get("version", test.kernel)) != test.kernel:
+                left_out = f"is about Linux {own} (its setting version), not {test.kernel}"
             jobs += [
-                _job(
-                    Subject(test, policy, arch, litmus.cpus, heed=heed, mmu=mmu or litmus.mmu),
-                    expectation,
-                    like,
-                    left_out,
-                    litmus.mmu if mmu not in (None, litmus.mmu) else "",
+                replace(
+                    _job(
+                        Subject(test, policy, arch, litmus.cpus, heed=ours, mmu=mmu or litmus.mmu),
+                        expectation,
+                        like,
+                        left_out,
+                        litmus.mmu if mmu not in (None, litmus.mmu) else "",
+                    ),
+                    narrowed=bool(heed),
                 )
                 for arch in _archs(archs, expectation)
             ]
     return jobs
 
 
-def plan_of_history(bugs: Sequence[Bug], archs: Sequence[str], heed: Heed = ALL) -> list[Job]:
+def plan_of_history(
+    bugs: Sequence[Bug], archs: Sequence[str], heed: Heed = ALL, kernel: str = ""
+) -> list[Job]:
     """The jobs for these bugs: each test with the fix and without, on the architectures that have the bug.
+
+    `kernel`: the version of Linux, if not the default one; tests of another one are left out.
 
     UsageProblem for one that cannot be checked, and where none is on these architectures.
     """
@@ -200,7 +218,7 @@ def plan_of_history(bugs: Sequence[Bug], archs: Sequence[str], heed: Heed = ALL)
         had = [arch for arch in ARCHITECTURES if getattr(bug.expectation(bug.before), arch) is not None]
         wanted = [arch for arch in had if arch in (archs or had)]
         if wanted:
-            planned = plan([LitmusName(bug.test.name)], [bug.fixed, bug.before], wanted, heed)
+            planned = plan([LitmusName(bug.test.name, kernel=kernel)], [bug.fixed, bug.before], wanted, heed)
             jobs += [replace(job, bug=bug.name) for job in planned]
         elsewhere[bug.name] = had
     if bugs and not jobs:
@@ -261,10 +279,10 @@ def reason(result: Result) -> str:
         return "vacuous: no run came to its end; raise --seconds, or --states of an exhaustive search"
     # A policy that does not share the fault of the one that it is like is none the worse for it, and behind
     # what does not count there need not be anything.
-    if job.expected == "Sometimes" and not job.like and not job.instead_of and not job.subject.heed:
-        return "expected Sometimes"
+    if job.expected == "Sometimes" and not job.like and not job.instead_of and not job.narrowed:
+        return f"expected Sometimes{result.uncalled}"
     if result.unreached and job.expected is not None:
-        return f"vacuous: no run counted {', '.join(result.unreached)}{like}"
+        return f"vacuous: no run counted {', '.join(result.unreached)}{like}{result.counted}"
     if result.cut == result.schedules:
         return "vacuous: every run was cut short; raise --steps"
     if not result.steps:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, get_args, get_origin
 
 from emulator.kernel import percpu
+from emulator.kernel.instead import note_call
 from emulator.kernel.policy import Policy, WrongAnswer
 
 _KINDS: Final[dict[str, Any]] = {}
@@ -20,12 +21,16 @@ _KINDS: Final[dict[str, Any]] = {}
 
 
 def hold_to_answers(own: list[type], base: type[Policy]) -> None:
-    """From now on these classes' methods that override one of `base` raise WrongAnswer for a wrong answer."""
+    """From now on these classes' methods that override one of `base` raise WrongAnswer for a wrong answer.
+
+    That they have been called is noted (`was_called`).
+    """
     for one in own:
         for name, function in vars(one).copy().items():
-            wanted = None if name.startswith("_") else answer_of(getattr(base, name, None))
-            if wanted and inspect.isfunction(function) and function.__globals__ is not globals():
-                setattr(one, name, _held(name, function, wanted))
+            shipped = None if name.startswith("_") else getattr(base, name, None)
+            theirs = inspect.isfunction(function) and function.__globals__ is not globals()
+            if theirs and inspect.isfunction(shipped):
+                setattr(one, name, _held(name, function, answer_of(shipped)))
 
 
 def answer_of(method: Any) -> str:
@@ -42,7 +47,8 @@ def answer_of(method: Any) -> str:
 
 def _held(name: str, function: Callable[..., Any], wanted: str) -> Callable[..., Any]:
     def look(answer: Any) -> Any:
-        if not _fits(answer, _KINDS[wanted]):
+        note_call(function)
+        if wanted and not _fits(answer, _KINDS[wanted]):
             if inspect.iscoroutine(answer):
                 answer.close()
             raise WrongAnswer(name, answer, wanted, inspect.unwrap(function).__code__)

@@ -7,7 +7,6 @@ test, its start cannot be set up, or a program of it raises in the middle of a s
 from __future__ import annotations
 
 import fnmatch
-import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,13 +21,13 @@ from emulator.machine.litmus import Litmus, LitmusMachine
 from emulator.machine.progress import running_cpu
 from emulator.machine.stepper import plain_engine
 from scenarios.subjects.await_reader import check_awaits
+from scenarios.subjects.litmus_files import WANTED, check_litmus, where_of
 from scenarios.subjects.mmus import DEFAULT_MMU, mmu_class
 from scenarios.subjects.modules import load, place, short_path, what, with_companions
 from scenarios.subjects.policies import policy_factory
 from scenarios.usage import UsageProblem, did_you_mean
 
 _WILD = frozenset("*?[")
-_WANTED = "a .py file that defines LITMUS = Litmus(...)"
 
 
 class LitmusName(NamedTuple):
@@ -100,47 +99,37 @@ def find_named(test: LitmusName) -> Litmus:
 @lru_cache(maxsize=64)
 def litmus_in(file: str) -> tuple[Litmus, ...]:
     """The Litmus objects at the top of a user's file. UsageProblem if it does not import or has none."""
-    name = short_path(file)
-    module = load(file, _WANTED)
+    module = load(file, WANTED)
     for part in with_companions(module):
         check_awaits(part)
     found: dict[str, Litmus] = {}
     for value in vars(module).values():
         for one in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(one, Litmus) and found.setdefault(one.name, one) is not one:
-                raise UsageProblem(f"{name}: two litmus tests are named {one.name!r}; one name each")
+            if not isinstance(one, Litmus):
+                continue
+            check_litmus(one, file)
+            if found.setdefault(one.name, one) is not one:
+                raise UsageProblem(
+                    f"{_line(one, file)}: two litmus tests are named {one.name!r}, the other one in "
+                    f"{_line(found[one.name], file)}; one name each"
+                )
     if not found:
-        raise UsageProblem(f"{name}: no litmus test in it; it must define LITMUS = Litmus(...)")
-    for one in found.values():
-        _check_programs(one, name)
+        raise UsageProblem(f"{short_path(file)}: no litmus test in it; it must define LITMUS = Litmus(...)")
     return tuple(found.values())
 
 
-def _check_programs(litmus: Litmus, file: str) -> None:
-    """UsageProblem for a program that is none. Python would say so where it is awaited, which is not here."""
-    if not litmus.programs:
-        raise UsageProblem(
-            f"{file}: {litmus.name}: it has no program; one for each CPU, and at least one CPU"
-        )
-    wanted = [(body, "program", "async def", True) for body in litmus.programs]
-    for body, role, keyword, is_async in [*wanted, (litmus.setup, "setup", "def", False)]:
-        code = getattr(inspect.unwrap(body), "__code__", None) if callable(body) else None
-        title = f"{file}:{code.co_firstlineno}" if code is not None else f"{file}: {litmus.name}"
-        name = getattr(body, "__name__", repr(body))
-        if not callable(body) or inspect.iscoroutinefunction(inspect.unwrap(body)) != is_async:
-            raise UsageProblem(f"{title}: the {role} {name} must be a function made with {keyword}")
-        try:
-            inspect.signature(body).bind(None)
-        except TypeError:
-            takes = "cpu: PerCpu" if is_async else "start: Setup"
-            raise UsageProblem(
-                f"{title}: the {role} {name} takes {inspect.signature(body)}; it is called with ({takes})"
-            ) from None
+def described(test: LitmusName) -> str:
+    """Where a test is: file and line, or that it is a shipped one."""
+    return _line(find_named(test), test.file) if test.file else "the shipped one"
+
+
+def _line(litmus: Litmus, file: str) -> str:
+    return where_of(litmus, file).rpartition(": ")[0]
 
 
 def modules_of(test: LitmusName) -> list[ModuleType]:
     """The user's own modules that a test is made of: other processes cannot import them."""
-    return with_companions(load(test.file, _WANTED)) if test.file else []
+    return with_companions(load(test.file, WANTED)) if test.file else []
 
 
 def machine_of(test: LitmusName, policy: str, arch: str, mmu: str = DEFAULT_MMU) -> LitmusMachine:

@@ -16,8 +16,10 @@ from emulator.checks import accounting, coherence, frugality, grace_period, tabl
 from emulator.checks.heed import ALL, Heed
 from emulator.machine import progress
 from emulator.memory import folios
+from scenarios.litmus import steps
+from scenarios.subjects.litmus_files import where_of
 from scenarios.subjects.modules import tree_of
-from scenarios.subjects.programs import LitmusName, find_named
+from scenarios.subjects.programs import LitmusName, find_named, modules_of
 from scenarios.usage import UsageProblem, did_you_mean
 
 RULES: Final = (
@@ -87,6 +89,34 @@ def heed(rules: Sequence[str], ignored: Sequence[str], tests: Sequence[LitmusNam
     return found
 
 
+def heed_of(test: LitmusName, given: Heed) -> Heed:
+    """Which rules count in a test's runs: what the test itself says, and what was given on top.
+
+    Rules that were given to be looked at alone take the place of the test's.
+    """
+    litmus = find_named(test)
+    return Heed(given.rules or litmus.rules, tuple(dict.fromkeys((*litmus.ignore, *given.ignored))))
+
+
+def check_rules(test: LitmusName) -> None:
+    """UsageProblem for a rule in a test of a user's own that nothing can break, or a pattern for none."""
+    litmus = find_named(test)
+    raised, readable = _raised(test)
+    if not test.file or not readable:
+        return
+    known = dict.fromkeys((*RULES, *raised))
+    for title, names in (
+        *((f"expected of {one.policy}", one.rules) for one in litmus.expected),
+        ("rules", litmus.rules),
+        ("ignore", litmus.ignore),
+    ):
+        for name in names:
+            if not any(fnmatchcase(rule, name) for rule in known):
+                raise UsageProblem(
+                    f"{where_of(litmus, test.file)}: {title}: no rule {name!r}; {did_you_mean(name, known)}"
+                )
+
+
 def _of(test: LitmusName) -> tuple[str, ...]:
     """The rules that are judged in a test's runs."""
     litmus = find_named(test)
@@ -95,15 +125,23 @@ def _of(test: LitmusName) -> tuple[str, ...]:
 
 
 def _own(test: LitmusName) -> list[str]:
-    """The rules that a test expects to see broken, and what its module raises as Forbidden."""
+    """The rules that a test expects to see broken, and what its modules raise as Forbidden."""
     litmus = find_named(test)
-    found = [rule for one in litmus.expected for rule in one.rules]
-    for name in {body.__module__ for body in litmus.programs}:
-        module = sys.modules[name]
+    return [rule for one in litmus.expected for rule in one.rules] + _raised(test)[0]
+
+
+def _raised(test: LitmusName) -> tuple[list[str], bool]:
+    """The rules that a test's modules raise as Forbidden, and whether all can be read there."""
+    found: list[str] = []
+    readable = True
+    modules = {body.__module__: sys.modules[body.__module__] for body in find_named(test).programs}
+    modules |= {steps.__name__: steps, **{one.__name__: one for one in modules_of(test)}}
+    for module in modules.values():
         tree = tree_of(module)
         for node in ast.walk(tree) if tree is not None else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Forbidden") and node.args:
                 rule = node.args[0]
                 value = getattr(rule, "value", None) or vars(module).get(getattr(rule, "id", ""))
                 found += [value] if isinstance(value, str) else []
-    return found
+                readable &= isinstance(value, str)
+    return found, readable

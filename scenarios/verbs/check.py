@@ -27,7 +27,7 @@ from scenarios.runs.document import stop
 from scenarios.runs.proofs import INTERRUPTED, TERMINATED
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
-from scenarios.subjects.programs import LitmusName, litmus_named
+from scenarios.subjects.programs import LitmusName, described, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.usage import HostProblem, InternalProblem, UsageProblem, did_you_mean
 from scenarios.verbs import exits, options
@@ -135,16 +135,14 @@ def check(
     _known_strategy(strategy)
     if history and policies:
         raise UsageProblem("--history and --policy: a bug says itself under what its test is run")
-    if history and kernel is not None:
-        raise UsageProblem("--history and --kernel: a bug says itself which code its test is run with")
     if history and mmu is not None:
         raise UsageProblem("--history and --mmu: bugs are of the x86 kernel")
     bugs = bugs_named(names) if history else []
     tests = tests_named(names, every) if every or not history else []
-    if kernel not in (None, DEFAULT):
-        tests = [test._replace(kernel=kernel) for test in tests]
+    version = "" if kernel in (None, DEFAULT) else str(kernel)
+    tests = [test._replace(kernel=version) for test in tests]
     heeded = heed(rules, ignored, [*tests, *(LitmusName(bug.test.name) for bug in bugs)])
-    jobs = [*plan(tests, policies, archs, heeded, mmu), *plan_of_history(bugs, archs, heeded)]
+    jobs = [*plan(tests, policies, archs, heeded, mmu), *plan_of_history(bugs, archs, heeded, version)]
     if all(job.left_out for job in jobs):
         raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out} (policy {jobs[0].subject.policy})")
     if schedules is None:
@@ -253,7 +251,14 @@ def tests_named(names: Sequence[str], every: bool) -> list[LitmusName]:
         return [LitmusName(name) for name in LITMUS]
     if not names:
         raise UsageProblem("name a litmus test, a .py file, or --all; migrc list shows what there is")
-    return list(dict.fromkeys(test for name in names for test in litmus_named(name)))
+    found: dict[str, LitmusName] = {}
+    for test in (test for name in names for test in litmus_named(name)):
+        if (other := found.setdefault(test.name, test)) != test:
+            raise UsageProblem(
+                f"two litmus tests are named {test.name!r}: {described(other)} and {described(test)}; "
+                "one name each, or one check each"
+            )
+    return list(found.values())
 
 
 def bugs_named(names: Sequence[str]) -> list[Bug]:

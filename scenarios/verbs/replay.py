@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from emulator.checks.heed import ALL
 from emulator.checks.violation import Violation
 from emulator.explore.schedule import ScheduleProblem, format_schedule, parse_schedule
 from emulator.explore.schedule import replay as follow
@@ -22,6 +23,7 @@ from scenarios.report.console import print_json, terminal_width
 from scenarios.report.repetition import as_document, print_repetition
 from scenarios.runs.replays import Replay
 from scenarios.subjects.programs import find_named, litmus_named
+from scenarios.subjects.rules import heed_of
 from scenarios.subjects.subject import Subject, faults_in_one_line
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -109,7 +111,8 @@ def _pasted(what: str, given: dict[str, str | None]) -> _Way:
         raise UsageProblem(str(problem)) from None
     except UnicodeDecodeError:
         raise UsageProblem("standard input: not text; a schedule as migrc check prints it") from None
-    return _Way(Subject(tests[0], policy, arch, mmu=mmu or find_named(tests[0]).mmu), schedule)
+    ours = heed_of(tests[0], ALL)
+    return _Way(Subject(tests[0], policy, arch, heed=ours, mmu=mmu or find_named(tests[0]).mmu), schedule)
 
 
 def _followed(way: _Way, as_json: bool) -> int:

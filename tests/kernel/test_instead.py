@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from emulator.explore.exhaustive import exhaust
+from emulator.explore.learned import LearnedMachine
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
-from emulator.hardware.operations import Load, Unlock
+from emulator.hardware.operations import Load, Lock, Series, Unlock, XchgPte
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel import mremap, rmap
-from emulator.kernel.instead import instead_of, kernel_function, kernels_own
+from emulator.kernel.instead import WrongCall, instead_of, kernel_function, kernels_own
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu, zap_pte_range
 from emulator.kernel.mprotect import pte_needs_flush
 from emulator.kernel.mremap import move_ptes, mremap_to
@@ -23,7 +26,7 @@ from emulator.machine.referee import Referee
 from emulator.policies.immediate import Immediate
 from scenarios.litmus.answers import never
 from scenarios.litmus.starts import PAGE, pages
-from scenarios.litmus.steps import bystander, call
+from scenarios.litmus.steps import bystander, call, read_if_cached
 
 NEW = PAGE + 0x200
 MOVES = call(mremap_to, MM, PAGE, NEW, 1)
@@ -163,3 +166,57 @@ def test_async_stands_for_async() -> None:
         @instead_of(pte_needs_flush)
         async def wrong(self: Any, old: int, new: int) -> bool:
             return False
+
+
+class InASeries(Immediate):
+    @instead_of(Lock, within=move_ptes)
+    async def locks(self, word: str) -> None:
+        await Load("asked")
+        await Lock(word)
+
+    @instead_of(XchgPte, within=move_ptes)
+    async def exchanges(self, mm: int, vpn: int, pte: int) -> int:
+        return await XchgPte(mm, vpn, pte)
+
+
+def test_a_member_of_a_series_is_replaced_and_every_interleaving_searched() -> None:
+    test = Litmus("t", "?", (MOVES, call(read_if_cached)), pages(PAGE), (never("immediate"),))
+    found = []
+    for policy in (Immediate, InASeries):
+        with closing(LearnedMachine(LitmusMachine(test, ARCHITECTURES["sc"], policy))) as explorer:
+            done = exhaust(explorer, lambda: False)
+            found.append((done.complete, done.violation is None, done.states))
+    assert found[0][:2] == found[1][:2] == (True, True)
+    assert found[1][2] > found[0][2]  # one Load more for each lock
+
+
+def test_a_method_that_takes_other_arguments_is_told() -> None:
+    with pytest.raises(TypeError, match=r"few takes .*; in the place of move_ptes it takes "):
+
+        @instead_of(move_ptes)
+        async def few(self: Any, cpu: PerCpu, mm: int) -> None:
+            pass
+
+    class Needed(Immediate):
+        """mremap_to is called with what it has a default for."""
+
+        @instead_of(mremap_to)
+        async def moves(self, cpu: PerCpu, mm: int, old: int, new: int, pages: int) -> bool:
+            return False
+
+    moves = call(mremap_to, MM, PAGE, NEW, 1, 2)
+    test = Litmus("t", "?", (moves, bystander), pages(PAGE), (never("immediate"),))
+    machine = LitmusMachine(test, ARCHITECTURES["sc"], Needed)
+    with pytest.raises(WrongCall, match=r"takes 6 .*; it is called as mremap_to") as told:
+        search(Referee(machine), find_strategy("random")(), 1, Limits(1), lambda: False)
+    assert told.value.place[0] == __file__ and told.value.place[2] == "moves"
+
+
+def test_a_series_can_be_replaced_beside_its_members() -> None:
+    class Whole(InASeries):
+        @instead_of(Series, within=move_ptes)
+        async def several(self, members: Any) -> list[Any]:
+            return [await one for one in members]
+
+    for policy in (InASeries, Whole, InASeries):
+        assert counted(policy, "asked") == [0]

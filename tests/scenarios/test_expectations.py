@@ -224,7 +224,7 @@ def test_a_test_in_which_nothing_happens_is_vacuous(folder: Path, checked: Calla
     assert code == 1 and "vacuous: no program does anything" in out
     (folder / "none.py").write_text(NOTHING.replace("PROGRAMS", "()"))
     code, out, err = checked("none.py")
-    assert (code, out) == (2, "") and "none.py: nothing: it has no program; one for each CPU" in err
+    assert (code, out) == (2, "") and "none.py:10: nothing: it has no program; one for each CPU" in err
 
 
 @pytest.mark.parametrize("strategy", ["portfolio", "random", "exhaustive"])

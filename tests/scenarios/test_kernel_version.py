@@ -17,6 +17,7 @@ from emulator.memory.folios import Tier
 from emulator.memory.zone import Watermarks
 from emulator.policies.immediate import Immediate
 from scenarios.files.witness import Witness, load, save
+from scenarios.history import BUGS
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.subjects.workload_machine import build_machine
@@ -100,7 +101,17 @@ def test_a_litmus_test_is_checked_as_of_a_version_and_its_witness_knows(
     assert found == {"6.6": ("Sometimes", 0), "6.1": ("Never", 1)}
     assert migrc("check", "shootdown", "--kernel", "6.12", "--policy", "immediate", "--arch", "x86") == 0
     assert "immediate on x86, kernel 6.12" in capsys.readouterr().out
-    assert migrc("check", "--history", "--kernel", "6.1") == 2
+    bug = ("check", "--history", "dontneed-beside-dontneed", "--arch", "sc", "--kernel")
+    assert migrc(*bug, "6.1") == 0
+    assert "immediate on sc, kernel 6.1" in capsys.readouterr().out
+
+
+def test_a_test_of_one_version_is_left_out_on_another(
+    migrc: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lazy = next(bug.name for bug in BUGS.values() if ("version", "6.18") in bug.test.settings)
+    assert migrc("check", "--history", lazy, "--kernel", "6.1") == 2
+    assert "is about Linux 6.18 (its setting version), not 6.1" in capsys.readouterr().err
 
 
 def test_a_witness_is_followed_on_its_version(tmp_path: Path) -> None:

@@ -366,7 +366,7 @@ AWAITS = {
     "asyncio.sleep(1)": "RuntimeError: no running event loop",
     "asyncio.sleep(0)": "NotAnOperation: awaits None; a program awaits operations",
     "3": "int can't be used in 'await' expression; a program awaits operations",
-    "Series((3,))": "NotAnOperation: awaits Series(members=(3,)); a program awaits operations",
+    "Series((3,))": "NotAnOperation: awaits 3 as member 1 of 1 of a Series; a program awaits",
     "later()": "NotAnOperation: awaits 'now'; a program awaits operations",
 }
 

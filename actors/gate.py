@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from emulator.checks.onlooker import Check
+from emulator.checks.onlooker import Check, observer_of
 from emulator.checks.violation import Violation
 from emulator.hardware.operations import CLASSES, Operation
 from emulator.memory.blocked import BLOCKED
@@ -29,14 +29,17 @@ class Gate:
         self._memory = memory
         self._checks = checks
         self._execute = memory.execute
-        self._observers = [check.observe for check in checks]
+        self._observers = [
+            [observe for check in checks if (observe := observer_of(check, kind)) is not None]
+            for kind in CLASSES
+        ]
 
     def carry_out(self, cpu: int, number: int, fields: tuple[Any, ...]) -> Any:
         """The answer, or BLOCKED."""
         operation = CLASSES[number]._make(fields)
         answer = self._execute(cpu, operation)
         if answer is not BLOCKED:
-            for observe in self._observers:
+            for observe in self._observers[number]:
                 observe(cpu, operation, answer)
         return answer
 

@@ -21,7 +21,7 @@ from emulator.checks.grace_period import GracePeriod
 from emulator.checks.onlooker import Check
 from emulator.checks.sides import Sides
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
-from emulator.hardware.operations import CLASSES, TABLE, Operation, Order, Where
+from emulator.hardware.operations import CLASSES, NUMBERS, TABLE, Operation, Order, Where
 from emulator.hardware.pte import ACCESSED, PRESENT
 from emulator.machine.builder import Machine
 from emulator.machine.shared import Shared
@@ -30,6 +30,7 @@ from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory
 
 _BLOCK_EVENTS: Final = 1_000
+_WHERE: Final = tuple(TABLE[kind].where for kind in CLASSES)
 
 
 class WatchedGate(Gate):
@@ -48,7 +49,10 @@ class WatchedGate(Gate):
         super().__init__(memory, checks)
         self.shared = Shared(memory, machine.cpus, checks)
         self.watchers = machine.watchers()
-        self._row = machine.architecture
+        self._row = row = machine.architecture
+        waits = (Order.STORE, Order.ACK) if row.stores_wait else ()
+        self._stored = {number for kind, number in NUMBERS.items() if TABLE[kind].order in waits}
+        self._steps = [Transition(Kind.STEP, cpu) for cpu in range(machine.cpus)]
         self._driver = driver
         self._pack = wire.make_packer()
         self._events: list[int] = []
@@ -76,35 +80,41 @@ class WatchedGate(Gate):
 
     def carry_out(self, cpu: int, number: int, fields: tuple[Any, ...]) -> Any:
         """The answer, or BLOCKED."""
-        if number == wire.LOCAL:
-            self._note(Kind.STEP, cpu, 0, fields[0])
-            return None
-        if number == wire.TOUCHED:
-            self._note(Kind.STEP, cpu, fields[0], 1)
-            return None
-        if number == wire.TAKE:
-            return self._take(cpu)
-        if number == wire.TRANSITION:
-            return self._transition(cpu, wire.Attempt._make(fields))
-        begun = number == wire.BEGUN
-        if begun:
+        begun = False
+        if number >= wire.LOCAL:
+            if number == wire.LOCAL:
+                self._note(Kind.STEP, cpu, 0, fields[0])
+                return None
+            if number == wire.TOUCHED:
+                self._note(Kind.STEP, cpu, fields[0], 1)
+                return None
+            if number == wire.TAKE:
+                return self._take(cpu)
+            if number == wire.TRANSITION:
+                return self._transition(cpu, wire.Attempt._make(fields))
+            begun = True
             number, fields = fields
-        kind = CLASSES[number]
-        operation = kind._make(fields)
-        row = TABLE[kind]
-        if row.where is Where.CPU:
-            self._happened(Transition(Kind.STEP, cpu), operation, False, None)
+        operation = CLASSES[number]._make(fields)
+        where = _WHERE[number]
+        if where is Where.CPU:
+            self._happened(self._steps[cpu], operation, False, None)
             return None
-        answer = self.shared.execute(cpu, operation)
-        if answer is BLOCKED:
-            return BLOCKED
-        stored = self._row.stores_wait and row.order in (Order.STORE, Order.ACK)
-        if stored or (begun and self._row.loads_wait):
+        if where is Where.MEMORY:
+            answer = self._execute(cpu, operation)
+            if answer is BLOCKED:
+                return BLOCKED
+            for observe in self._observers[number]:
+                observe(cpu, operation, answer)
+        else:
+            answer = self.shared.execute(cpu, operation)
+            if answer is BLOCKED:
+                return BLOCKED
+        if number in self._stored or (begun and self._row.loads_wait):
             # Issued, and performed at once: nothing else waits in the window.
-            self._happened(Transition(Kind.STEP, cpu), operation, True, None)
+            self._happened(self._steps[cpu], operation, True, None)
             self._happened(Transition(Kind.PERFORM, cpu), operation, False, answer)
         else:
-            self._happened(Transition(Kind.STEP, cpu), operation, False, answer)
+            self._happened(self._steps[cpu], operation, False, answer)
         if self._driver is not None:
             self._sum.add(cpu, number, answer)
         return answer

@@ -143,11 +143,16 @@ class GracePeriod(Watcher):
         event = None
         if self.sides is not None:
             self.sides.happened(transition, operation)
+        cpu = transition.cpu
         if handler is not None:
-            event = partial(handler, transition.cpu, operation, answer)
+            event = partial(handler, cpu, operation, answer)
+        facts = self.facts
+        known = self.before.now[cpu] if facts.retired else 0
+        facts.replaced = False
         self.before.happened(transition, operation, issued, answer, event)
-        if self.facts.retired:
-            self.facts.forget()
+        # Nothing else makes anything forgettable than what this CPU has learnt or done.
+        if facts.retired and (facts.replaced or self.before.now[cpu] != known):
+            facts.forget()
 
     def meets(self, transition: Transition, operation: Any, issued: bool, answer: Any) -> Meeting:
         """What is retired, reused or copied meets in the list of the retired. Knowledge travels by what

@@ -28,6 +28,8 @@ _CARRIERS = {kind: row.carries for kind, row in TABLE.items() if row.carries and
 # the page-table steps that took it meanwhile.
 _RELEASES = frozenset(kind for kind, row in TABLE.items() if row.release)
 
+_ORDERS = {kind: row.order for kind, row in TABLE.items()}
+
 # User accesses carry nothing, but what comes after them may overtake them.
 _ACCESSES = frozenset(kind for kind, row in TABLE.items() if row.user_access)
 
@@ -92,7 +94,7 @@ class HappensBefore:
         if type(operation) in _ACCESSES:
             self.clean[cpu] = False
             return
-        order = TABLE[type(operation)].order
+        order = _ORDERS[type(operation)]
         carriers: tuple[Carrier, ...] = ()
         if order is Order.LOCKED:
             carriers = self._carriers(operation, answer)
@@ -110,6 +112,8 @@ class HappensBefore:
             self._acquire(cpu)
         if event is not None:
             event()
+        if order is Order.LOAD:
+            return
         if order is Order.LOCKED:
             self._release(cpu)
             known = self.now[cpu]
@@ -224,19 +228,21 @@ class HappensBefore:
     def insert_bits(self, at: int, count: int) -> None:
         """Make room for `count` new events at bit `at`; nobody knows them yet."""
         low = (1 << at) - 1
-        self._map(lambda bits: bits & low | bits >> at << at + count)
+        self._map(low, lambda bits: bits & low | bits >> at << at + count)
 
     def remove_bits(self, at: int, count: int) -> None:
         """Forget `count` events from bit `at` on; those above move down."""
         low = (1 << at) - 1
-        self._map(lambda bits: bits & low | bits >> at + count << at)
+        self._map(low, lambda bits: bits & low | bits >> at + count << at)
 
-    def _map(self, change: Callable[[int], int]) -> None:
+    def _map(self, low: int, change: Callable[[int], int]) -> None:
+        """Change what has any of the bits above `low`."""
         # In place: a search watches these containers.
         for row in (self.now, self.released, self.seen):
             for cpu, bits in enumerate(row):
-                row[cpu] = change(bits)
-        for key, old in list(self.clocks.items()):
+                if bits > low:
+                    row[cpu] = change(bits)
+        for key, old in [item for item in self.clocks.items() if item[1] > low]:
             if bits := change(old):
                 self.clocks[key] = bits
             else:

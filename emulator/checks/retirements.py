@@ -69,6 +69,7 @@ class Retirements:
         self._hpage_order = hpage_order
         self.before = before
         self.retired: list[Retired] = []
+        self.replaced = False  # in this transition
         self._cpus = cpus
         self._width = cpus + 1
         # CPUs whose user accesses may go through the mm's translations. A CPU in lazy TLB mode is none: the
@@ -114,20 +115,24 @@ class Retirements:
     def replace(self, at: int, **fields: Any) -> None:
         """Change fields of the translation at this position; not those that it is sorted by."""
         self.retired[at] = self.retired[at]._replace(**fields)
+        self.replaced = True
 
     def forget(self) -> None:
         """Drop what nothing can break any more: no part left, or all flushes known to every CPU."""
-        known = self.before.known_to_all()
-        for at in reversed(range(len(self.retired))):
-            retired = self.retired[at]
-            if not retired.parts or not retired.holders & ~(known >> at * self._width + 1):
-                del self.retired[at]
-                first = at * self._width
-                self.before.remove_bits(first, self._width)
-                low = (1 << first) - 1
-                for cpu, bits in enumerate(self._decided):
-                    self._decided[cpu] = bits & low | bits >> first + self._width << first
-                known = self.before.known_to_all()
+        width = self._width
+        dropped = self.before.known_to_all() >> 1
+        over = []
+        for at, retired in enumerate(self.retired):
+            if not retired.parts or not retired.holders & ~dropped:
+                over.append(at)
+            dropped >>= width
+        for at in reversed(over):
+            del self.retired[at]
+            first = at * width
+            self.before.remove_bits(first, width)
+            low = (1 << first) - 1
+            for cpu, bits in enumerate(self._decided):
+                self._decided[cpu] = bits & low | bits >> first + width << first
 
     def retire(self, cpu: int, mm: int, vpn: int, old: int, new: int) -> None:
         """The entry changes: note what a cached copy of `old` grants and `new` does not."""

@@ -13,6 +13,7 @@ from emulator.checks.retirements import Retired
 from emulator.hardware.cpu import Transition
 from emulator.hardware.operations import TABLE, Operation, Order
 
+_FLUSHES: Final = frozenset(kind for kind, row in TABLE.items() if row.order is Order.TLB)
 _MOST: Final = 4096  # retirements remembered; an older one is told without a number
 
 
@@ -26,7 +27,7 @@ class Sides:
 
     def happened(self, transition: Transition, operation: Operation | None) -> None:
         """A transition, before it is judged."""
-        if operation is not None and TABLE[type(operation)].order is Order.TLB:
+        if type(operation) in _FLUSHES:
             self._flushed[transition.cpu] = self._number()
 
     def retired(self, cpu: int, operation: Any, frame: int) -> None:

@@ -41,6 +41,7 @@ _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
         "before",
         "_cpus",
         "_width",
+        "replaced",  # begins anew with each transition
         "_lazy_words",
         "_loaded_words",
         "_preempted_words",

@@ -14,6 +14,7 @@ from emulator.hardware.cpu import Cpu, IpiRequest, Program
 from emulator.hardware.operations import AckIpi, FlushTlb, Operation, SendIpi, WaitAcks
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.tlb import TlbShape
+from emulator.kernel.mmu.x86 import X86
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
@@ -65,7 +66,7 @@ class Lab(PerCpu):
         handler: Handler | None,
         acknowledge: bool,
     ) -> None:
-        super().__init__(number, parameters, policy)
+        super().__init__(number, parameters, policy, X86())
         self.log: list[Any] = []
         self._handler = handler
         self._acknowledge = acknowledge

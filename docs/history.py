@@ -38,8 +38,6 @@ Not here, and what they would need:
 
 * `tlb_flush_pending` read after the page-table lock was dropped (0a2c40487f3e, a9b802500ebb): huge pages
   that migrate without that lock, and locks that only acquire and release.
-* clear_refs and the faults that mmap_lock kept out (29a951dfb3c3, its second half): faults that hold
-  mmap_lock for reading.
 * a dirty bit lost between two writes to a PMD (a8f97366452e): swap of huge pages: only there is anonymous
   memory's dirty bit read.
 * arm64: a DSB of another CPU (43b3dfdd0455), contiguous entries (97c5550b7631), TLBI errata: arm64, which

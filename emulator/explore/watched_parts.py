@@ -26,10 +26,10 @@ from emulator.memory.zone import Zone
 
 # What else they hold: what never changes, or is counted only.
 _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
-    Memory: ("words", "folios", "page_tables", "_handlers"),
+    Memory: ("words", "folios", "page_tables", "_handlers", "vma_locks"),
     Words: (),
     Folios: ("hpage_order", "_ends"),
-    PageTables: ("hpage_order", "table_order", "folios", "words", "entry_is"),
+    PageTables: ("hpage_order", "table_order", "folios", "words", "entry_is", "asks_areas"),
     CallBook: (),
     Coherence: ("violations", "memory", "_hpage_order", "_free_copies", "found", "checked", "_handlers"),
     GracePeriod: (

@@ -75,6 +75,18 @@ def ptl(mm: int, vpn: int) -> str:
     return f"ptl.{mm}.{vpn >> PMD_ORDER:x}"
 
 
+def mmap_lock(mm: int) -> str:
+    """mm->mmap_lock: for writing by mmap, munmap, mprotect, mremap and fork, for reading by madvise, KSM and
+    userfaultfd, and by faults before v6.4.
+    """
+    return f"mmap_lock.{mm}"
+
+
+def vma_lock(mm: int, start: int) -> str:
+    """vma->vm_lock of the area that begins at page `start`."""
+    return f"vma_lock.{mm}.{start:x}"
+
+
 def pmd_lock(mm: int) -> str:
     """Name of the lock over an mm's upper entries (pmd_lock; Linux has one for each page of them)."""
     return f"pmd_lock.{mm}"

@@ -45,7 +45,7 @@ from emulator.hardware.pte import (
     ptl,
 )
 from emulator.kernel.huge_memory import split_huge_pmd
-from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu, has_pinned_word, write_protect_seq_word
 from emulator.memory.page_table import VM_SHARED, VM_UFFD_WP, VM_WRITE, Vma
@@ -56,7 +56,7 @@ async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int
 
     When this returns, nobody in the parent can write to what the child maps, and the child may run.
     """
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     for start, end in areas:
         at = start
         while at < end:
@@ -64,12 +64,14 @@ async def dup_mmap(cpu: PerCpu, mm: int, child: int, areas: tuple[tuple[int, int
             if not found:
                 break
             vma = Vma(*found)
+            # Since fb49c455323f (v6.5).
+            await vma_start_write(cpu, mm, vma.start, vma.end)
             await VmaInsert(child, *vma._replace(flags=vma.flags & ~VM_UFFD_WP))
             if not vma.flags & VM_SHARED:
                 await copy_page_range(cpu, mm, child, vma)
             at = vma.end
     await cpu.policy.after_fork(cpu, mm)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
 
 
 async def copy_page_range(cpu: PerCpu, mm: int, child: int, vma: Vma) -> None:

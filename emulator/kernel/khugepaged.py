@@ -46,13 +46,13 @@ from emulator.hardware.pte import (
     ptl,
 )
 from emulator.kernel.migrate import folio_order
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.mmu_gather import tlb_remove_table_sync_one
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
 )
 from emulator.kernel.mmzone import FAST_NODE, alloc_pages_thisnode
-from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import i_mmap_lock
 from emulator.kernel.tlb import flush_tlb_range
@@ -84,17 +84,18 @@ async def collapse_huge_page(cpu: PerCpu, mm: int, vpn: int) -> bool:
     if dst < 0:
         cpu.count("thp_collapse_alloc_failed")
         return False
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     found = await FindVma(mm, vpn)
     vma = Vma(*found) if found else Vma(0, 0, 0, 0)
     collapsed = False
     if not vma.file and vma.start <= vpn and vpn + size <= vma.end:
+        await vma_start_write(cpu, mm, vpn, vpn + size)
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + size)
         collapsed = await _collapse(cpu, mm, vpn, dst, vma.flags & VM_WRITE != 0)
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + size)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     if collapsed:
         cpu.count("thp_collapse_alloc")
     else:

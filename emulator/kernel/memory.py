@@ -24,8 +24,10 @@ from emulator.hardware.operations import (
     GetPte,
     Load,
     Lock,
+    LockVma,
     LruAdd,
     PmdRange,
+    ReleaseFaultLock,
     Series,
     SetPte,
     Unlock,
@@ -74,16 +76,21 @@ class SegmentationFault(Exception):
 
 
 async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
-    """handle_mm_fault: make progress on one fault; the access is then tried again.
+    """handle_mm_fault, do_user_addr_fault: make progress on one fault; the access is then tried again.
 
     Raises SegmentationFault for an access that the areas do not allow.
     """
     cpu.count("pgfault")
     # The PMD first, then the entry below it, if that is no huge page's.
     head = cpu.parameters.hpage_head(vpn)
-    found, pte = await Series((FindVma(mm, vpn), GetPte(mm, head)))
+    whole = not cpu.parameters.per_vma_locks
+    find = LockVma(mm, vpn, whole) if cpu.parameters.fault_locks else FindVma(mm, vpn)
+    found, pte = await Series((find, GetPte(mm, head)))
     vma = Vma(*found) if found else None
+    release = ReleaseFaultLock(mm, vma.start, whole) if vma and cpu.parameters.fault_locks else None
     if vma is None or not vma.accessible or (write and not vma.flags & VM_WRITE):
+        if release:
+            await release
         lacking = "write permission" if vma and vma.accessible else "any permission"
         raise SegmentationFault(
             f"CPU {cpu.number}: {'write to' if write else 'read of'} page {vpn:#x} of mm {mm}, "
@@ -105,13 +112,18 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
         # do_huge_pmd_numa_page does the same to a PMD.
         await do_numa_page(cpu, mm, vpn, pte, vma)
     elif write and pte & UFFD_WP:
-        # handle_userfault: until the monitor has taken the protection back.
+        # handle_userfault: until the monitor has taken the protection back, and without the lock.
+        if release:
+            await release
         await WaitPte(mm, vpn, pte)
+        return
     elif write and not pte & RW and pte & PSE:
         await do_huge_pmd_wp_page(cpu, mm, vpn, pte)
     elif write and not pte & RW:
         await do_wp_page(cpu, mm, vpn, pte, vma)
     # Else another CPU has resolved it meanwhile: a spurious fault.
+    if release:
+        await release
 
 
 async def _map(mm: int, vpn: int, pfn: int, flags: int) -> bool:

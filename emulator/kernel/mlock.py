@@ -5,10 +5,10 @@ They are there at once, by faults that are no program's; nothing else is flushed
 
 from __future__ import annotations
 
-from emulator.hardware.operations import FindVma, GetPte, Lock, Unlock, VmaProtect
+from emulator.hardware.operations import FindVma, GetPte, VmaProtect
 from emulator.hardware.pte import RW, pte_present
 from emulator.kernel.memory import handle_mm_fault
-from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.percpu import PerCpu
 from emulator.memory.page_table import VM_LOCKED, VM_SHARED, VM_WRITE, Vma
 
@@ -18,7 +18,7 @@ async def do_mlock(cpu: PerCpu, mm: int, start: int, end: int) -> bool:
 
     Nothing is flushed for it, but for what its faults replace: zero pages, and what fork shares.
     """
-    whole = await _apply_vma_lock_flags(mm, start, end, VM_LOCKED)
+    whole = await _apply_vma_lock_flags(cpu, mm, start, end, VM_LOCKED)
     at = start
     while at < end and (found := await FindVma(mm, at)):
         vma = Vma(*found)
@@ -31,17 +31,18 @@ async def do_mlock(cpu: PerCpu, mm: int, start: int, end: int) -> bool:
 
 async def do_munlock(cpu: PerCpu, mm: int, start: int, end: int) -> bool:
     """munlock over pages [start, end)."""
-    return await _apply_vma_lock_flags(mm, start, end, 0)
+    return await _apply_vma_lock_flags(cpu, mm, start, end, 0)
 
 
-async def _apply_vma_lock_flags(mm: int, start: int, end: int, flags: int) -> bool:
-    await Lock(mmap_lock(mm))
+async def _apply_vma_lock_flags(cpu: PerCpu, mm: int, start: int, end: int, flags: int) -> bool:
+    await mmap_write_lock(mm)
     while start < end and (found := await FindVma(mm, start)):
         vma = Vma(*found)
         stop = min(vma.end, end)
+        await vma_start_write(cpu, mm, start, stop)
         await VmaProtect(mm, start, stop, vma.flags & ~VM_LOCKED | flags)
         start = stop
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     return start >= end
 
 

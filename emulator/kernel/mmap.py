@@ -1,14 +1,14 @@
 """Mapping and unmapping ranges of an address space (mm/mmap.c, v6.6).
 
-The area changes first, the entries follow: a fault that comes later finds no area and is refused.
+The area changes first, the entries follow: a fault that comes later waits, finds no area and is refused.
 """
 
 from __future__ import annotations
 
-from emulator.hardware.operations import Lock, Unlock, VmaInsert, VmaRemove
+from emulator.hardware.operations import VmaInsert, VmaRemove
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu, unmap_vmas
-from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pfnmap import unlink_file_vmas
 from emulator.memory.page_table import Vma
@@ -22,9 +22,9 @@ async def do_mmap(
     `flags` are VM_*; `file` 0 is anonymous, of another one the area shows pages from `pgoff` on. Pages come
     with the first fault on each.
     """
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     inserted = await VmaInsert(mm, start, end, flags, file, pgoff)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     return inserted
 
 
@@ -35,18 +35,18 @@ async def mmap_region(
 
     Returns how many pages were mapped before.
     """
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     freed = await do_vmi_munmap(cpu, mm, start, end)
     await VmaInsert(mm, start, end, flags, file, pgoff)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     return freed
 
 
 async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     """munmap: give up pages [start, end); how many of them were mapped."""
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     freed = await do_vmi_munmap(cpu, mm, start, end)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     return freed
 
 
@@ -58,6 +58,7 @@ async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     # __split_vma
     await split_huge_pmd_if_needed(cpu, mm, start)
     await split_huge_pmd_if_needed(cpu, mm, end)
+    await vma_start_write(cpu, mm, start, end)
     areas = [Vma(*area) for area in await VmaRemove(mm, start, end)]
     freed = 0
     if areas:

@@ -39,7 +39,9 @@ from emulator.hardware.pte import (
     pte_present,
     ptl,
 )
+from emulator.hardware.pte import mmap_lock as mmap_lock
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
@@ -64,16 +66,6 @@ from emulator.memory.page_table import (
 PROT_NONE = 0
 PROT_READ = VM_READ
 READ_WRITE = VM_READ | VM_WRITE
-
-
-def mmap_lock(mm: int) -> str:
-    """mm->mmap_lock: for writing by mmap, munmap, mprotect, mremap and fork, for reading by madvise, KSM and
-    userfaultfd.
-
-    Page faults do not take it here: they install an entry only where the one they looked at still is, and
-    none where there is no area any more, nor a right that the area has lost meanwhile (CmpxchgPte).
-    """
-    return f"mmap_lock.{mm}"
 
 
 async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
@@ -286,6 +278,7 @@ async def mprotect_fixup(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end:
         # split_vma
         await split_huge_pmd_if_needed(cpu, tlb.mm, start)
         await split_huge_pmd_if_needed(cpu, tlb.mm, end)
+        await vma_start_write(cpu, tlb.mm, start, end)
         await VmaProtect(tlb.mm, start, end, flags)
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_start(cpu, tlb.mm, start, end)
@@ -300,7 +293,7 @@ async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int
 
     False (-ENOMEM) if a part of the range is in no area; what lies before that part is changed.
     """
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     tlb = await tlb_gather_mmu(mm)
     at = start
     while at < end:
@@ -312,5 +305,5 @@ async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int
         await mprotect_fixup(cpu, tlb, vma, at, stop, prot)
         at = stop
     await tlb_finish_mmu(cpu, tlb)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     return at >= end

@@ -25,12 +25,12 @@ from emulator.hardware.operations import (
 from emulator.hardware.pte import PMD_ORDER, PSE, is_migration_entry, pmd_lock, ptl
 from emulator.kernel.huge_memory import split_huge_pmd, split_huge_pmd_if_needed
 from emulator.kernel.mmap import do_vmi_munmap
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
 )
-from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.rmap import flush_tlb_batched_pending, i_mmap_lock, rmap_lock
 from emulator.kernel.tlb import flush_tlb_range
@@ -50,7 +50,7 @@ async def mremap_to(
     new_pages = new_pages or pages
     if old < new + new_pages and new < old + pages:
         return False
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     await do_vmi_munmap(cpu, mm, new, new + new_pages)
     if new_pages < pages:
         await do_vmi_munmap(cpu, mm, old + new_pages, old + pages)
@@ -59,25 +59,29 @@ async def mremap_to(
     fits = bool(found) and Vma(*found).end >= old + pages
     if fits:
         await move_vma(cpu, mm, Vma(*found).part(old, old + pages), new, new_pages, dontunmap)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     return fits
 
 
 async def move_vma(cpu: PerCpu, mm: int, vma: Vma, new: int, new_pages: int, dontunmap: bool) -> None:
     """move_vma: the area and its pages to `new`, then what is left of the page tables.
 
-    Both areas are locked until the pages have moved, and faults wait. Here, where faults do not take that
-    lock, they are refused meanwhile: the old area goes first, and the new one begins without any permission.
+    Both areas are locked until the pages have moved, and faults wait. Where they do not take locks here, they
+    are refused meanwhile: the old area goes first, and the new one begins without any permission.
     """
     end = vma.end
     # __split_vma
     await split_huge_pmd_if_needed(cpu, mm, vma.start)
     await split_huge_pmd_if_needed(cpu, mm, end)
     moved = vma._replace(start=new, end=new + new_pages)
+    locked = cpu.parameters.fault_locks
+    await vma_start_write(cpu, mm, vma.start, end)
+    await vma_start_write(cpu, mm, new, moved.end)
     await VmaRemove(mm, vma.start, end)
-    await VmaInsert(mm, *moved._replace(flags=vma.flags & ~VM_ACCESS_FLAGS))
+    await VmaInsert(mm, *moved._replace(flags=vma.flags if locked else vma.flags & ~VM_ACCESS_FLAGS))
     tables = await move_page_tables(cpu, mm, vma, new)
-    await VmaProtect(mm, moved.start, moved.end, moved.flags)
+    if not locked:
+        await VmaProtect(mm, moved.start, moved.end, moved.flags)
     if dontunmap:
         await VmaInsert(mm, *vma)
         return

@@ -126,6 +126,8 @@ class KernelParameters:
     invalidation of a page does not drop these (riscv). `paravirt_flush`: a KVM guest, which sends no
     interrupt to a virtual CPU that does not run (kvm_flush_tlb_multi) and frees tables by RCU; without
     `table_batches` it has no page to note them.
+    With `fault_locks` page faults lock the area that they are in, or, without `per_vma_locks`, mmap_lock;
+    only who changes areas can tell, so machines without such do without.
     `devices`: (CPU, mm) of what walks the page tables of an mm in the place of a CPU; `guests`: (CPU, mm,
     first page, pages) of virtual CPUs of a KVM guest, which has those pages of the mm, in `guest_roots`
     tables. `invlpg_miss`: the CPUs are some of invlpg_miss_ids, whose INVLPG leaves global entries.
@@ -172,6 +174,8 @@ class KernelParameters:
     version: str = DEFAULT
     pcid: bool = True
     walker_caches: bool = False
+    fault_locks: bool = False
+    per_vma_locks: bool = True
     devices: tuple[tuple[int, int], ...] = ()
     guests: tuple[tuple[int, int, int, int], ...] = ()
     guest_roots: int = 1
@@ -311,6 +315,7 @@ class PerCpu:
         self.numa_scan_period = parameters.numa_scan_period_accesses
         self.numa_scan_at = parameters.numa_scan_period_accesses
         self.numa_scan_seq = 0
+        self.write_locked: tuple[int, ...] = ()  # where the areas begin that a call of this CPU has locked
         self.page_tables: list[int] = []  # frames that hold the page tables that this CPU has made
         self._versions = 0
 

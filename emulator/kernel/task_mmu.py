@@ -24,7 +24,8 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.pte import RW, SOFT_DIRTY, ZERO_PFN, pte_huge, pte_pfn, pte_present, ptl
 from emulator.kernel.huge_memory import pmdp_invalidate
-from emulator.kernel.mprotect import mmap_lock, vma_soft_dirty_enabled
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
+from emulator.kernel.mprotect import vma_soft_dirty_enabled
 from emulator.kernel.percpu import PerCpu, has_pinned_word, tlb_flush_pending_word
 from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_REFERENCED
@@ -41,7 +42,9 @@ async def clear_refs_write(cpu: PerCpu, mm: int, start: int, end: int, what: int
     the end (since v5.12: before, an empty gather flushed nothing), and says that it is about to: who
     gathers meanwhile knows that entries and TLBs differ.
     """
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
+    # walk_page_range with PGWALK_WRLOCK, since 49b0638502da (v6.6).
+    await vma_start_write(cpu, mm, start, end)
     if what == CLEAR_REFS_SOFT_DIRTY:
         await track_writes(mm, start, end)
         await AtomicAdd(tlb_flush_pending_word(mm), 1)
@@ -54,7 +57,7 @@ async def clear_refs_write(cpu: PerCpu, mm: int, start: int, end: int, what: int
     if what == CLEAR_REFS_SOFT_DIRTY:
         await cpu.policy.flush_changed(cpu, mm, 0, TLB_FLUSH_ALL, 1, True)
         await AtomicAdd(tlb_flush_pending_word(mm), -1)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
 
 
 async def track_writes(mm: int, start: int, end: int) -> None:

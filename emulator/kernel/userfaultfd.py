@@ -10,7 +10,6 @@ from emulator.hardware.operations import (
     CmpxchgPte,
     DownRead,
     FindVma,
-    Lock,
     PmdRange,
     Unlock,
     UpRead,
@@ -25,6 +24,7 @@ from emulator.hardware.pte import (
     pte_present,
 )
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mprotect import (
     can_change_pte_writable,
@@ -39,25 +39,27 @@ from emulator.memory.page_table import VM_UFFD_WP, Vma
 
 async def userfaultfd_register(cpu: PerCpu, mm: int, start: int, end: int) -> bool:
     """UFFDIO_REGISTER, for write-protection, of pages [start, end) of one area; false if there is none."""
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     found = await FindVma(mm, start)
     fits = bool(found) and Vma(*found).end >= end
     if fits:
+        await vma_start_write(cpu, mm, start, end)
         await VmaProtect(mm, start, end, Vma(*found).flags | VM_UFFD_WP)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     return fits
 
 
 async def userfaultfd_unregister(cpu: PerCpu, mm: int, start: int, end: int) -> bool:
     """UFFDIO_UNREGISTER of pages [start, end) of one area: protected no more; false if there is none."""
-    await Lock(mmap_lock(mm))
+    await mmap_write_lock(mm)
     found = await FindVma(mm, start)
     fits = bool(found) and Vma(*found).end >= end
     if fits:
         vma = Vma(*found)
+        await vma_start_write(cpu, mm, start, end)
         await uffd_wp_range(cpu, mm, vma.part(start, end), False)
         await VmaProtect(mm, start, end, vma.flags & ~VM_UFFD_WP)
-    await Unlock(mmap_lock(mm))
+    await mmap_write_unlock(cpu, mm)
     return fits
 
 

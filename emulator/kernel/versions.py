@@ -12,6 +12,8 @@ DEFAULT: Final = "6.6"
 
 VERSIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "6.1": {
+        # v6.4, 0bff0aaea03e: x86 tries lock_vma_under_rcu first; for files since v6.6 and v6.7.
+        "per_vma_locks": False,
         # v6.3, 7e12beb8ca2a: migrate_pages unmaps a batch, flushes once, then moves it.
         "migrate_batched": False,
         # v6.2, 0538a82c39e9: lru_note_cost counts what reclaim looked at in vain, not only what it wrote out.

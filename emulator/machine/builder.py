@@ -94,6 +94,7 @@ class Machine(ABC):
             lists,
             parameters.memory_scale,
             parameters.walker_caches,
+            parameters.fault_locks,
         )
 
     def checks(self, memory: Memory) -> list[Any]:

@@ -46,6 +46,7 @@ from emulator.kernel.pfnmap import i_mmap_word
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
+from emulator.machine.reach import needs_fault_locks
 from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, Vma
@@ -302,7 +303,10 @@ class LitmusMachine(Machine):
         mmu = mmu or MMUS[litmus.mmu]
         tiers = (Tier(litmus.fast, litmus.marks), Tier(litmus.slow, NO_MARKS))
         # Without page lists any CPU may get a frame as soon as another has freed it, which lists only delay.
-        settings = {"numa_scan_pages": 0, "per_cpu_pages": False, **mmu.settings, **dict(litmus.settings)}
+        settings: dict[str, Any] = {"numa_scan_pages": 0, "per_cpu_pages": False, **mmu.settings}
+        # What faults lock is taken only where programs change areas beside them.
+        settings["fault_locks"] = needs_fault_locks(litmus.programs)
+        settings |= dict(litmus.settings)
         if settings.get("walker_caches"):
             settings["leaf_only"] = architecture.leaf_only
         parameters = parameters_of(litmus.cpus, tiers, **settings)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from emulator.hardware.operations import TABLE, Operation, describe, handlers_of
-from emulator.hardware.operations.places import lock, page_table_lock
+from emulator.hardware.operations.places import lock, mm_lock, page_table_lock, vma_readers
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Folios, Tier
 from emulator.memory.page_table import PageTables
 from emulator.memory.table_pages import TablePages
+from emulator.memory.vma_locks import VmaLocks
 from emulator.memory.words import Words
 
 _WAITS = {kind: row.waits for kind, row in TABLE.items() if row.waits is not None}
@@ -26,7 +27,8 @@ class Memory:
 
     A huge entry of its page tables covers 2**hpage_order pages; 0 if there are none. Frames are numbered
     from `start` on; `cpus` of them keep page lists (see Folios). With `walker_caches` page-table pages are
-    things (see TablePages).
+    things (see TablePages). With `fault_locks` faults hold locks (see VmaLocks); without, page tables refuse
+    what these would have kept out.
     """
 
     def __init__(
@@ -37,15 +39,19 @@ class Memory:
         cpus: int = 0,
         memory_scale: int = 1,
         walker_caches: bool = False,
+        fault_locks: bool = False,
     ) -> None:
         self.words = Words()
         self.folios = Folios(tiers, start, cpus, memory_scale, hpage_order)
         kind = TablePages if walker_caches else PageTables
         self.page_tables = kind(self.folios, self.words, hpage_order)
+        self.page_tables.asks_areas = not fault_locks
+        self.vma_locks = VmaLocks(self.page_tables, self.words)
         self._handlers = {
             **handlers_of(self.words),
             **handlers_of(self.folios),
             **self.page_tables.handlers(),
+            **handlers_of(self.vma_locks),
         }
 
     def handler(self, kind: type[Any]) -> Callable[[int, Any], Any]:
@@ -83,4 +89,6 @@ class Memory:
             return self.words.free_for(operation)
         if waits is page_table_lock:
             return not self.page_tables.locked_out(cpu, operation.mm, operation.vpn)
+        if waits is mm_lock or waits is vma_readers:
+            return self.vma_locks.enabled(operation)
         return self.execute(cpu, operation) is not BLOCKED

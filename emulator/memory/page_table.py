@@ -110,6 +110,8 @@ class PageTables:
         self.folios = folios
         self.words = words
         self.mms: dict[int, Mm] = {}
+        self.asks_areas = True
+        """Whether what a fault installs goes by the area as it is then: where faults hold no lock of it."""
         self.entry_is: Callable[[int, int, int], None] | None = None
         """Is told of every entry that changes: mm, page, and the entry, or 0 if it names no folio."""
 
@@ -181,7 +183,7 @@ class PageTables:
         end = vpn + (1 << self.hpage_order)
         if vpn & (1 << self.hpage_order) - 1:
             raise ValueError(f"huge entry at page {vpn:#x}: must be a multiple of {1 << self.hpage_order}")
-        area = self._find_vma(0, ops.FindVma(mm, vpn))
+        area = self.find_vma(mm, vpn)
         if not area or Vma(*area).end < end:
             return -1
         entries = self.mm(mm).entries
@@ -331,12 +333,12 @@ class PageTables:
         if self.locked_out(cpu, operation.mm, operation.vpn):
             return BLOCKED
         seen = self.entry(operation.mm, operation.vpn)
-        if not seen and not operation.old and not self._find_vma(cpu, ops.FindVma(*operation[:2])):
+        if not seen and not operation.old and self.asks_areas and not self.find_vma(*operation[:2]):
             # A fault holds its area's lock until here, and munmap waits for it: no area, no mapping.
             return -1
-        if operation.new & RW and not operation.old & (RW | MIGRATION):
+        if operation.new & RW and not operation.old & (RW | MIGRATION) and self.asks_areas:
             # Nor does it give a right that mprotect has taken away meanwhile.
-            area = self._find_vma(cpu, ops.FindVma(*operation[:2]))
+            area = self.find_vma(*operation[:2])
             if area and not Vma(*area).flags & VM_WRITE:
                 return -1
         if not seen and not operation.old and operation.new & PSE:
@@ -373,9 +375,13 @@ class PageTables:
     # --- areas ---------------------------------------------------------------------------------
 
     def _find_vma(self, cpu: int, operation: ops.FindVma) -> tuple[int, ...]:
-        areas = self.mm(operation.mm).areas
-        at = bisect_right(areas, operation.vpn, key=lambda area: area.start) - 1
-        if at < 0 or areas[at].end <= operation.vpn:
+        return self.find_vma(*operation)
+
+    def find_vma(self, mm: int, vpn: int) -> tuple[int, ...]:
+        """The area that holds the page, () for none."""
+        areas = self.mm(mm).areas
+        at = bisect_right(areas, vpn, key=lambda area: area.start) - 1
+        if at < 0 or areas[at].end <= vpn:
             return ()
         return tuple(areas[at])
 

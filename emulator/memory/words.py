@@ -106,13 +106,17 @@ class Words:
         return None
 
     def _up_read(self, cpu: int, operation: ops.UpRead) -> None:
-        readers = -self.holders.get(operation.name, 0)
+        self.up_read(operation.name)
+
+    def up_read(self, name: str) -> None:
+        """One of those who read under the lock does so no more."""
+        readers = -self.holders.get(name, 0)
         if readers <= 0:
-            raise RuntimeError(f"up_read of {operation.name}, which nobody reads under")
+            raise RuntimeError(f"up_read of {name}, which nobody reads under")
         if readers > 1:
-            self.holders[operation.name] = 1 - readers
+            self.holders[name] = 1 - readers
         else:
-            del self.holders[operation.name]
+            del self.holders[name]
 
     def _list(self, name: str) -> LockLessList[Node]:
         found = self.lists.get(name)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.hardware.operations import TABLE, DownRead, Lock, Operation, Order
-from emulator.hardware.operations.places import Key
+from emulator.hardware.operations import TABLE, DownRead, Lock, Operation, Order, ReleaseFaultLock
+from emulator.hardware.operations.places import Key, vma_readers
 
 _WAITS = {kind: row.waits for kind, row in TABLE.items() if row.waits is not None}
 _WAITED_FOR = {(waits,) for waits in _WAITS.values()}
@@ -22,7 +22,7 @@ CHANGES = {
     if row.order in (Order.STORE, Order.LOCKED)
     and kind not in (Lock, DownRead)
     and row.carries[:1] in _WAITED_FOR
-}
+} | {ReleaseFaultLock: vma_readers}
 """Operations that may enable others, and what they change."""
 
 

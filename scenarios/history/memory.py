@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from emulator.machine.litmus import FAST, Litmus, Setup
 from scenarios.history.bug import Bug
-from scenarios.litmus.answers import FRAME_REUSED, FREE, RECEIVED, RETURNED, REUSED, never, sometimes
+from scenarios.litmus.answers import (
+    FRAME_REUSED,
+    FREE,
+    RECEIVED,
+    RETURNED,
+    REUSED,
+    WRONG_VERSION,
+    never,
+    sometimes,
+)
+from scenarios.litmus.fork import CHILD
 from scenarios.litmus.locks import MUNMAP_WRITEBACK
 from scenarios.litmus.starts import FILE, FLAG, PAGE, pages
-from scenarios.litmus.steps import bystander, call, in_order, moves_and_reuses, read_if_cached, reuse
-from scenarios.litmus.syscalls import munmap, oom_reap, revoke_page
+from scenarios.litmus.steps import (
+    bystander,
+    call,
+    in_order,
+    keeps_if_cached,
+    moves_and_reuses,
+    read_if_cached,
+    reuse,
+    writes_another_word,
+)
+from scenarios.litmus.syscalls import fork, munmap, oom_reap, revoke_page
 
 RMAP_REMOVED_EARLY = Bug(
     name="rmap-removed-early",
@@ -113,4 +132,34 @@ FEW_CPUS = Bug(
     ),
     before="mistake:few-cpus-in-the-mask",
     left_out="32 CPUs; here it is two.",
+)
+
+
+def _parent(setup: Setup) -> None:
+    pages(PAGE, cached=(2,), written=True, area=1)(setup)
+
+
+FORK_BESIDE_FAULTS = Bug(
+    name="fork-beside-faults",
+    title="faults that hold the lock of their area only go on while fork write-protects it",
+    kinds=("PT",),
+    story="CPU 0 (fork) has made the parent's entries read-only, and its flush is to come. CPU 1, a thread "
+    "of the parent, takes a write fault there under the area's lock, which fork does not take, and copies "
+    "the page. CPU 2, another one, writes through the writable entry that it still has: the write is in the "
+    "page that the child gets, and the parent has lost it.",
+    affected="v6.4",
+    source="the commit, fb49c455323ff8319a123dd312be9082c49a23a5, which fears for what hangs on the area",
+    fix="fb49c455323f",
+    test=Litmus(
+        name="fork-beside-faults",
+        question="A thread writes to a page that fork is write-protecting: is another one's write kept?",
+        programs=(call(fork, CHILD), writes_another_word, call(keeps_if_cached)),
+        setup=_parent,
+        expected=(
+            never("immediate", RECEIVED, "pgcow"),
+            sometimes("mistake:before-fb49c455323f", WRONG_VERSION),
+        ),
+        frugal=False,
+    ),
+    before="mistake:before-fb49c455323f",
 )

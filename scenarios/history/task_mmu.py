@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from emulator.machine.litmus import Litmus, Setup
 from scenarios.history.bug import Bug
-from scenarios.litmus.answers import AFTER_RETURN, TRACKING, never, sometimes
+from scenarios.litmus.answers import AFTER_RETURN, TRACKING, WRONG_VERSION, never, sometimes
 from scenarios.litmus.protection import CLEAR_REFS
-from scenarios.litmus.starts import AREA_PAGES, PAGE, VERSION, pages
-from scenarios.litmus.steps import call, in_order, is_noticed, once_returned, read, returns
+from scenarios.litmus.starts import AREA_PAGES, PAGE, VERSION, pages, referenced, starts
+from scenarios.litmus.steps import (
+    call,
+    in_order,
+    is_noticed,
+    keeps_if_cached,
+    once_returned,
+    read,
+    returns,
+    writes_another_word,
+)
 from scenarios.litmus.syscalls import PROT_READ, READ_WRITE, clear_soft_dirty, mprotect
 
 SHMEM = -1
@@ -90,4 +99,29 @@ SOFT_DIRTY_READ_FAULT = Bug(
         frugal=False,
     ),
     before="mistake:before-64e455079e1b",
+)
+
+
+BESIDE_FAULTS = Bug(
+    name="soft-dirty-beside-faults",
+    title="a write fault copies a page that clear_refs is write-protecting and others still write to",
+    kinds=("PT",),
+    story="CPU 0 writes 4 into /proc/PID/clear_refs, holds mmap_lock for reading, has write-protected an "
+    "entry, and flushes when it has been through all. CPU 1 takes a write fault, which that lock does not "
+    "keep out, and copies the page, as somebody else refers to it. CPU 2 writes through the writable entry "
+    "that it still has, into the page that nobody reads any more.",
+    affected="v3.11 to v5.10",
+    source="the commit; the thread of Nadav Amit and Andrea Arcangeli, December 2020",
+    fix="29a951dfb3c3",
+    test=Litmus(
+        name="soft-dirty-beside-faults",
+        question="A thread writes to a page that clear_refs is write-protecting: is another's write kept?",
+        programs=(clear_soft_dirty, writes_another_word, call(keeps_if_cached)),
+        setup=starts(pages(PAGE, cached=(2,), written=True, exclusive=False), referenced()),
+        expected=(never("immediate", "pgcow"), sometimes("mistake:before-29a951dfb3c3", WRONG_VERSION)),
+        frugal=False,
+        drain=False,
+    ),
+    before="mistake:before-29a951dfb3c3",
+    left_out="mmap_lock itself: the mistake leaves out the lock of the area, which keeps faults out today.",
 )

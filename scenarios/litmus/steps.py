@@ -30,6 +30,7 @@ from emulator.hardware.operations import (
     Translate,
     UpRead,
     WaitFor,
+    Walk,
     WriteFrame,
 )
 from emulator.hardware.pte import frame_of, pte_pfn
@@ -41,6 +42,7 @@ from emulator.kernel.gup import (
     unpin_user_pages_dirty_lock,
 )
 from emulator.kernel.instead import kernel_function
+from emulator.kernel.memory import handle_mm_fault
 from emulator.kernel.migrate import migrate_pages
 from emulator.kernel.mprotect import change_prot_numa, mmap_lock
 from emulator.kernel.page_alloc import alloc_pages
@@ -208,6 +210,12 @@ async def keeps_if_cached(cpu: PerCpu, vpn: int = PAGE, value: int = WRITTEN) ->
     """As `keeps`, as long as the TLB lets the write through."""
     if await write_if_cached(cpu, vpn, value):
         await finds(cpu, value, vpn=vpn)
+
+
+async def writes_another_word(cpu: PerCpu, vpn: int = PAGE) -> None:
+    """Its fault alone: a version stands for all of a page, and this write is to another part of it."""
+    if not await Translate(vpn, True) and not await Walk(MM, vpn, True):
+        await handle_mm_fault(cpu, MM, vpn, True)
 
 
 async def finds(cpu: PerCpu, *versions: int, vpn: int = PAGE) -> None:

@@ -19,11 +19,13 @@ from emulator.hardware.operations import (
     XchgPte,
 )
 from emulator.hardware.pte import PSE, ptl
+from emulator.kernel.fork import dup_mmap
 from emulator.kernel.huge_memory import pmdp_clear_bits, pmdp_invalidate
 from emulator.kernel.instead import instead_of
 from emulator.kernel.ksm import write_protect_page
 from emulator.kernel.memory import do_wp_page
 from emulator.kernel.migrate_device import migrate_vma_collect_pmd
+from emulator.kernel.mmap_lock import vma_start_write
 from emulator.kernel.mmu.x86 import X86
 from emulator.kernel.mmu_gather import (
     MmuGather,
@@ -47,6 +49,7 @@ from emulator.kernel.percpu import LOADED_MM_SWITCHING, PerCpu, tlb_flush_batche
 from emulator.kernel.pgtable_generic import pte_accessible
 from emulator.kernel.rmap import flush_tlb_batched_pending, set_tlb_ubc_flush_pending, try_to_unmap_flush
 from emulator.kernel.smp import on_each_cpu_cond_mask
+from emulator.kernel.task_mmu import clear_refs_write
 from emulator.kernel.tlb import (
     TLB_FLUSH_ALL,
     flush_tlb_mm,
@@ -401,3 +404,23 @@ class FlushesWhenHandedOut(Immediate):
         if pfn in self._owed:
             self._owed = frozenset()
             await try_to_unmap_flush(cpu)
+
+
+class ForksBesideFaults(Immediate):
+    """kernel/fork.c, dup_mmap before fb49c455323f (v6.5): no vma_start_write of the parent's areas."""
+
+    name = "mistake:before-fb49c455323f"
+
+    @instead_of(vma_start_write, within=dup_mmap)
+    async def relies_on_mmap_lock(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """Which kept faults out before v6.4."""
+
+
+class ClearsRefsBesideFaults(Immediate):
+    """fs/proc/task_mmu.c, clear_refs_write before 29a951dfb3c3 (v5.11): mmap_lock for reading."""
+
+    name = "mistake:before-29a951dfb3c3"
+
+    @instead_of(vma_start_write, within=clear_refs_write)
+    async def lets_faults_in(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """As a lock for reading does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from emulator.hardware.operations import FolioRefcount, FolioRmap, FolioTestFlag, Unlock
 from emulator.hardware.pte import ACCESSED
 from emulator.kernel.instead import instead_of
+from emulator.kernel.mmap_lock import vma_start_write
 from emulator.kernel.pageout import may_discard
 from emulator.kernel.percpu import PF_KSWAPD, PerCpu, Task, TlbUbc
 from emulator.kernel.tlb import flush_tlb_mm_range, flush_tlb_range
@@ -183,3 +184,16 @@ class ZapFlushesTheLoadedMm(Immediate):
     ) -> None:
         """Takes the pages for its own."""
         await super().flush_zapped(cpu, cpu.tlbstate.loaded_mm, start, end, stride, freed_tables)
+
+
+class AreasUnlocked(Immediate):
+    """include/linux/mm.h, vma_start_write (v6.4): here nobody calls it.
+
+    mmap_lock alone does not keep out faults that hold their area's lock only. (Before v6.4 nothing is wrong.)
+    """
+
+    name = "mistake:areas-unlocked"
+
+    @instead_of(vma_start_write)
+    async def leave_unlocked(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """Relies on mmap_lock."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from emulator.hardware.pte import RW, pte_pfn, ptl, spte_word
+from emulator.hardware.pte import RW, mmap_lock, pte_pfn, ptl, spte_word
 
 Key = tuple[Any, ...]
 KeyOf = Callable[[Any], Key]
@@ -91,6 +91,12 @@ pte = _key("the entry", lambda one: ("pte", one.mm, one.vpn))
 page_table_lock = _key("the page-table lock", lambda one: ("lock", ptl(one.mm, one.vpn)))
 entry_range = _key("the entries in the range", lambda one: ())  # they have one key each: who asks compares
 areas = _key("the mm's areas", lambda one: ("areas", one.mm))
+mm_lock = _key("the mm's mmap_lock", lambda one: ("lock", mmap_lock(one.mm)))
+mm_lock_if_whole = _key(
+    "the mm's mmap_lock, if that is what it takes", lambda one: mm_lock(one) if one.whole else ()
+)
+vma_writer = _key("which of the mm's areas are locked for writing", lambda one: ("vma_writer", one.mm))
+vma_readers = _key("which of the mm's areas faults have locked", lambda one: ("vma_readers", one.mm))
 frame = _key("the frame's content", lambda one: ("frame", one.pfn))
 source_frame = _key("the source's content", lambda one: ("frame", one.src))
 destination_frame = _key("the destination's content", lambda one: ("frame", one.dst))

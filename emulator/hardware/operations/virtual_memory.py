@@ -12,6 +12,8 @@ from emulator.hardware.operations.places import (
     entry_range,
     frame,
     mapping,
+    mm_lock,
+    mm_lock_if_whole,
     old_mapping,
     page_table_lock,
     pins,
@@ -23,6 +25,8 @@ from emulator.hardware.operations.places import (
     rmap_of_new,
     rmap_of_old,
     table_pages,
+    vma_readers,
+    vma_writer,
     writes,
     written_through,
 )
@@ -214,6 +218,69 @@ class FindVma(Answers[tuple[int, ...]]):
 
     mm: int
     vpn: int
+
+
+# A fault learns from its area's lock what it learns from the area, as FindVma does. What it has done it tells
+# nobody by that: page-table locks and zones carry that, and of two faults nobody can tell who came first.
+@Row(
+    Where.MEMORY,
+    Order.LOAD,
+    reads(areas, vma_writer),
+    Price.LINE,
+    Answer.VALUE,
+    carries=(areas,),
+    waits=mm_lock,
+    touches=Touches((areas, vma_writer), adds=(vma_readers, mm_lock_if_whole)),
+)
+class LockVma(Answers[tuple[int, ...]]):
+    """lock_vma_under_rcu, else lock_mm_and_find_vma: as FindVma, with the area locked for reading.
+
+    With `whole` it is the mm's mmap_lock (before v6.4). Not enabled where the fault has to wait for a writer:
+    one who holds mmap_lock, while the area is locked for writing or there is none. () locks nothing."""
+
+    mm: int
+    vpn: int
+    whole: bool
+
+
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(vma_readers),
+    Price.LINE,
+    touches=Touches(adds=(vma_readers, mm_lock_if_whole)),
+)
+class ReleaseFaultLock(Answers[None]):
+    """release_fault_lock: vma_end_read of the area that began at page `start`, or mmap_read_unlock."""
+
+    mm: int
+    start: int
+    whole: bool
+
+
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    Place((areas, vma_readers), (vma_writer,)),
+    Price.LINE,
+    Answer.VALUE,
+    waits=vma_readers,
+)
+class VmaStartWrite(Answers[tuple[int, ...]]):
+    """vma_start_write of all areas in pages [start, end), those included that are going to begin there; where
+    these begin. Not enabled while a fault holds one."""
+
+    mm: int
+    start: int
+    end: int
+
+
+@Row(Where.MEMORY, Order.LOCKED, writes(vma_writer), Price.LINE)
+class VmaEndWriteAll(Answers[None]):
+    """vma_end_write_all, of the areas that VmaStartWrite has told."""
+
+    mm: int
+    starts: tuple[int, ...]
 
 
 @Row(Where.MEMORY, Order.LOCKED, writes(areas), Price.FOLIO, Answer.VALUE, carries=(areas,))

@@ -1,0 +1,32 @@
+"""mmap_lock for writing, and what keeps page faults out meanwhile (include/linux/mmap_lock.h, v6.6).
+
+Before v6.4 a fault holds mmap_lock for reading, which is enough. Since then it may hold its area's lock only,
+so whoever changes an area or clears what it has locks that as well; all are unlocked with mmap_lock.
+"""
+
+from __future__ import annotations
+
+from emulator.hardware.operations import Lock, Unlock, VmaEndWriteAll, VmaStartWrite
+from emulator.hardware.pte import mmap_lock
+from emulator.kernel.percpu import PerCpu
+
+
+async def mmap_write_lock(mm: int) -> None:
+    """mmap_write_lock."""
+    await Lock(mmap_lock(mm))
+
+
+async def vma_start_write(cpu: PerCpu, mm: int, start: int, end: int) -> None:
+    """vma_start_write of every area in pages [start, end), and of what begins there: no fault is under way in
+    any of them, and none begins before mmap_write_unlock."""
+    if cpu.parameters.fault_locks and cpu.parameters.per_vma_locks:
+        locked = await VmaStartWrite(mm, start, end)
+        cpu.write_locked = tuple(sorted({*cpu.write_locked, *locked}))
+
+
+async def mmap_write_unlock(cpu: PerCpu, mm: int) -> None:
+    """mmap_write_unlock: vma_end_write_all first."""
+    if cpu.write_locked:
+        await VmaEndWriteAll(mm, cpu.write_locked)
+        cpu.write_locked = ()
+    await Unlock(mmap_lock(mm))

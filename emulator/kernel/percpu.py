@@ -98,10 +98,14 @@ class KernelParameters:
     for sixty times the first.
     Pages of the page cache that are mapped privately get hints with `numa_hints_page_cache` only: from v5.17
     on (80d47f5de5e3) the cache's reference kept them out.
+    Reclaim looks at `swap_cluster_max` folios at once, a migration unmaps `migrate_batch` before it flushes.
+    More than `tlb_single_page_flush_ceiling` pages are flushed by a flush of everything. A scan looks at
+    `numa_scan_pages`, none if 0 (in litmus tests), and the next one comes `numa_scan_period_accesses` later.
+    With `migration_entry_ad` a migration entry keeps the accessed and dirty bits (v6.1).
     Without `migrate_batched` a migration flushes for each page by itself, as kernels before v6.3 do.
     Who unmaps gathers `mmu_gather_pages` frames, then flushes and frees them; 0: as many as the kernel.
     `sched_slice_batches`: reclaim gives way to other tasks of its CPU once in so many batches; a time slice
-    is milliseconds, a batch tens of microseconds. A PMD maps 2**hpage_order pages, 9 on x86; 0 turns huge
+    is milliseconds, a batch tens of microseconds. A PMD maps 2**`hpage_order` pages, 9 on x86; 0 turns huge
     pages off. `thp_batched_flush` is no kernel's: unmapping a huge page for migration then joins the batch,
     as that of a small one does, where set_pmd_migration_entry flushes at once. Without `per_cpu_pages` no
     CPU has a list of free pages, and any may get what another has just freed. `memory_scale`: how many times

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from emulator.hardware.pte import PSE
-from emulator.machine.litmus import FAST, SLOW, Body, Litmus, Setup
+from emulator.machine.litmus import FAST, SLOW, Body, Litmus
 from scenarios.history.bug import Bug
 from scenarios.litmus.answers import RECEIVED, WRONG_VERSION, never, sometimes
 from scenarios.litmus.sizes import SPLIT
-from scenarios.litmus.starts import PAGE, VERSION, Start
+from scenarios.litmus.starts import HUGE, PAGE, huge_page
 from scenarios.litmus.steps import call, finds, in_order
 from scenarios.litmus.syscalls import MADV_DONTNEED, MADV_FREE, madvise, numa_scan
 
 PAGES = 2
-
-
-def _huge_page(node: int) -> Start:
-    def start(setup: Setup) -> None:
-        setup.area(PAGE, PAGES)
-        setup.page(PAGE, node, True, True, version=VERSION, flags=PSE, cached=(1,))
-
-    return start
 
 
 def _given_up_beside(other: Body, node: int, name: str, before: str) -> Litmus:
@@ -27,12 +18,12 @@ def _given_up_beside(other: Body, node: int, name: str, before: str) -> Litmus:
         name=name,
         question="A huge page is given up while its PMD is changed: is it there after the call?",
         programs=(other, in_order(call(madvise, PAGE, MADV_DONTNEED, PAGES), call(finds, 0))),
-        setup=_huge_page(node),
+        setup=huge_page(cached=(1,), node=node, written=True),
         expected=(never("immediate", RECEIVED), sometimes(before, WRONG_VERSION)),
         frugal=False,
         fast=3,
         slow=3,
-        settings=(("hpage_order", 1),),
+        settings=(HUGE,),
     )
 
 

@@ -8,9 +8,9 @@ from emulator.kernel.khugepaged import collapse_huge_page
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import MM, Litmus, Setup
 from scenarios.litmus.answers import never, sometimes
-from scenarios.litmus.starts import PAGE, VERSION
+from scenarios.litmus.starts import HUGE, PAGE, VERSION
 from scenarios.litmus.steps import bystander, call
-from scenarios.litmus.walkers import COLLAPSED, HUGE, two_to_collapse
+from scenarios.litmus.walkers import COLLAPSED, two_to_collapse
 
 TWO_SIZES = "small and huge entry at once"
 

@@ -30,7 +30,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import FAST, MM, Expectation, Litmus, Setup
 from emulator.memory.page_table import VM_READ, VM_WRITE
 from scenarios.litmus.answers import FREED_TABLE, RETURNED, REUSED, never, sometimes
-from scenarios.litmus.starts import FILE, PAGE, VERSION, Start
+from scenarios.litmus.starts import FILE, HUGE, PAGE, VERSION, Start
 from scenarios.litmus.steps import bystander, call, read_if_cached, reuse
 from scenarios.litmus.syscalls import switch_to
 
@@ -39,7 +39,6 @@ TABLE = 0x200  # first page of a table, and how many pages one maps
 NEW = 0x400
 NEIGHBOUR = 0x600  # in another table, so that those above stay
 WALKERS = ("walker_caches", True)
-HUGE = ("hpage_order", 1)
 GUEST = ("paravirt_flush", True)
 SYNCED = "tlb_remove_table_sync"
 COLLAPSED = "thp_collapse_alloc"

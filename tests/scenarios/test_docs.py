@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from scenarios.subjects.litmus_files import SETTINGS
 
 Migrc = Callable[..., int]
 
@@ -59,3 +62,13 @@ def test_the_schedule_in_the_document_breaks_the_rule(
     machine = ("--litmus", "moving_page.py", "--policy", "forgetful:Forgetful", "--arch", "x86")
     assert migrc("replay", schedule, *machine) == 1
     assert "breaks: access to a free frame" in capsys.readouterr().out
+
+
+def test_the_reference_is_of_the_code_as_it_is_and_says_something_of_everything() -> None:
+    made_now = runpy.run_path(str(DOCS / "reference.py"))["text"]()
+    assert text_of("reference.md") == made_now, "run: python docs/reference.py"
+    for name in SETTINGS:
+        assert re.search(rf"^\| `{name}` \| `.*` \| \S.+ \|$", made_now, re.M), name
+    assert not re.search(r"^\| `[^|]*\(.*\)` \| +\|$", made_now, re.M)
+    for name in ("huge_page", "direct_read", "with_mmap_lock", "forbids_zeropage", "deadlock", "pgfault"):
+        assert name in made_now

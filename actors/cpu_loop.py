@@ -163,6 +163,7 @@ class CpuLoop:
     def _glance(self) -> None:
         self._budget = _SLICE
         self.line.glance()
+        self.calls.look()
 
     def _cycle(self, frame: Frame, operation: ops.Cycle) -> None:
         # A program relaxes because it expects something from others, and they may expect it from the outbox.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from actors.core_wait import Spans
 from emulator.checks.onlooker import Check, observer_of
 from emulator.checks.violation import Violation
 from emulator.hardware.operations import CLASSES, Operation
@@ -16,10 +17,12 @@ from emulator.memory.memory import Memory
 
 
 class MemoryReport(NamedTuple):
-    """What the memory actor hands back: figures of memory and its checks, and what all checks have found."""
+    """What the memory actor hands back: figures of memory and its checks, what all checks have found, and
+    under `memory` how long the run was and how much of that it waited for a core."""
 
     results: dict[str, Any]
     violations: list[Violation]
+    core_wait: Spans
 
 
 class Gate:
@@ -60,4 +63,5 @@ class Gate:
         figures = dict(self._memory.results())
         for check in self._checks:
             figures.update(check.results())
-        return MemoryReport(figures, [violation for check in self._checks for violation in check.violations])
+        found = [violation for check in self._checks for violation in check.violations]
+        return MemoryReport(figures, found, {})

@@ -40,13 +40,15 @@ def told(machine: Machine) -> frozenset[type[Any]]:
 class Line:
     """`on` says what to do with a message that is no answer, by its kind. `outbox` may be added to.
 
-    `steps`: own steps that memory has not been told of yet, none unless the run is watched.
+    `steps`: own steps that memory has not been told of yet, none unless the run is watched. `since_ns`: when
+    the CPU began to wait for the message that it has just got; it was computing until then.
     """
 
     def __init__(self, cpu: Cpu, kernel: PerCpu, mailbox: Mailbox, directory: Directory) -> None:
         self.outbox: list[Any] = [cpu.number, wire.NO_ANSWER]
         self.steps = 0
         self.halted = False
+        self.since_ns = 0
         self.pack = wire.make_packer()
         self.on: dict[int, Callable[..., None]] = {
             wire.GO: lambda: None,
@@ -77,12 +79,14 @@ class Line:
 
     def wait(self) -> None:
         """As `sleep`, where nothing is in the outbox."""
+        self.since_ns = time.monotonic_ns()
         message = wire.unpack(self._recv())
         self.on[message[0]](*message[1:])
 
     def glance(self) -> None:
         """Take in what has arrived, without waiting, while the CPU computes."""
         self.flush()
+        self.since_ns = time.monotonic_ns()
         while self._ready():
             self.receive(wire.unpack(self._recv()))
         self.tick()
@@ -134,6 +138,7 @@ class Line:
         recv = self._recv
         unpack = wire.unpack
         while True:
+            self.since_ns = time.monotonic_ns()
             message = unpack(recv())
             if message[0] <= wire.BLOCKED:
                 return message

@@ -8,9 +8,11 @@ it before.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from actors import wire
+from actors.core_wait import CoreWait, Spans
 from actors.gate import Gate, MemoryReport
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware.operations import NUMBERS, TABLE, Lock, Operation
@@ -28,6 +30,7 @@ class MemoryLoop:
         self.serving = -1
         self.retries = [0] * len(directory.cpus)  # how many each CPU has been told
         self._whole = True  # the run came to its end
+        self._core_wait: Spans = {}
         self._gate = gate
         self._inbox = mailbox.inbox
         self._pack = wire.make_packer()
@@ -38,6 +41,16 @@ class MemoryLoop:
 
     def run(self, message: Any) -> None:
         """Serve until the driver says that it is over. `message` is the first one received."""
+        core = CoreWait()
+        begun, reading = time.monotonic_ns(), core.ns()
+        try:
+            self._until_told(message)
+        finally:
+            if core.known:
+                self._core_wait["memory"] = time.monotonic_ns() - begun, core.ns() - reading
+            core.close()
+
+    def _until_told(self, message: Any) -> None:
         recv = self._inbox.recv
         unpack = wire.unpack
         serve = self.serve
@@ -113,4 +126,4 @@ class MemoryLoop:
 
     def results(self) -> MemoryReport:
         """What to hand back at the end."""
-        return self._gate.report(self._whole)
+        return self._gate.report(self._whole)._replace(core_wait=self._core_wait)

@@ -20,6 +20,7 @@ import zmq
 from actors import cluster, wire
 from actors.admission import Admission, version
 from actors.calls import CpuReport
+from actors.core_wait import shares
 from actors.cpu_actor import CpuActor
 from actors.errors import Fault, LostActor, ProgramError, SessionError
 from actors.gate import MemoryReport
@@ -63,7 +64,9 @@ class LiveResult:
 
     `cpus` has one kernel result for each CPU, in order, and so has `tlb_interrupts`. `delivery` is empty
     where no two CPUs share a node. A stressed run that a broken rule has ended (`cut`) lacks the results of
-    CPUs that could give none, and `tlbs` unless all had come to rest.
+    CPUs that could give none, and `tlbs` unless all had come to rest. `core_wait`: by kind of latency the
+    share that was waiting for a core, and under `memory` the share of the run that the memory actor was;
+    empty where the system does not tell.
     """
 
     cpus: list[dict[str, Any]]
@@ -77,6 +80,7 @@ class LiveResult:
     round_trip: Histogram
     tlbs: list[Any]
     cut: bool = False
+    core_wait: dict[str, float] = field(default_factory=dict)
 
 
 def _cause(problem: Exception) -> str:
@@ -460,6 +464,7 @@ class _Run:
             elapsed_ns=elapsed_ns,
             tlbs=[report.tlb for report in whole] if at_rest else [],
             cut=bool(self.broken),
+            core_wait=shares([*(report.core_wait for report in whole), memory.core_wait]),
             **merged,
         )
 

@@ -179,7 +179,7 @@ class WatchedGate(Gate):
     def report(self, whole: bool) -> MemoryReport:
         """Also how many transitions there were, a name for the order of operations at memory (of a stressed
         run), the digest of memory as it is at the end, and what the watchers have found."""
-        figures, violations = super().report(whole)
+        figures, violations, _ = super().report(whole)
         if whole and self._drains:
             # What is owed at the end has been performed where accounting watches.
             for watcher in self.watchers:
@@ -193,4 +193,4 @@ class WatchedGate(Gate):
         if self._driver is not None:
             figures["memory_digest"] = digest(self.shared.memory.state())
         found = [violation for watcher in self.watchers for violation in watcher.violations]
-        return MemoryReport(figures, violations + found)
+        return MemoryReport(figures, violations + found, {})

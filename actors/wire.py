@@ -30,7 +30,7 @@ ANSWER: Final = 0  # the answers waited for
 BLOCKED: Final = 1  # the answers before the operation that is not enabled
 RETRY: Final = 2  # number and fields of an operation that may be enabled now
 IPI: Final = 3  # the fields of an IpiRequest
-ACK: Final = 4  # request number, acknowledging CPU
+ACK: Final = 4  # request number, acknowledging CPU, ns that it has waited for a core since the call was sent
 # To any actor, from the driver.
 GO: Final = 5
 STOP: Final = 6

@@ -191,6 +191,11 @@ def _latency(runs: Sequence[Measured], key: str) -> Table:
             summary.get(name) if there else None for summary, there in zip(summaries, known, strict=True)
         ]
         _row(table, label, values, show)
+    waits = [run["core_wait_share"].get(key) if "core_wait_share" in run else None for run in runs]
+    if any(wait is not None for wait in waits):
+        # In thousandths, because a row is of integers.
+        rounded = [None if wait is None else round(wait * 1000) for wait in waits]
+        _row(table, "waiting for a core", rounded, lambda share: f"{share / 10:.1f} %")
     return table
 
 

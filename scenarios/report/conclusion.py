@@ -5,10 +5,11 @@ Did a rule break, what did a policy save and cost against the first one, and wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from scenarios.report.figures import duration
-from scenarios.runs.document import Document, Run
+from scenarios.runs.document import LATENCIES, Document, Run
 
 FEW_INTERRUPTS: Final = 30
 _MOVED: Final = ("pgmigrate_success", "pgdemote_kswapd", "pgdemote_direct", "pgpromote_success")
@@ -69,6 +70,20 @@ def _change(before: int, after: int, show: object = None) -> str:
     return f"{f'{after / before - 1:+.0%}' if before else 'from none'} ({text(before)} -> {text(after)})"
 
 
+def _waiting(runs: Sequence[Run]) -> str:
+    """How much of the latencies was waiting for a core, as far as that is known."""
+    known = [run["core_wait_share"] for run in runs if run.get("core_wait_share")]
+    parts = []
+    for kind in (*LATENCIES, "memory"):
+        values = [round(one[kind] * 100) for one in known if kind in one]
+        if values:
+            spread = f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
+            what = "of the time of the memory actor" if kind == "memory" else f"of {kind}"
+            parts.append(f"{spread} % {what}")
+    told = f", which was {', '.join(parts)}" if parts else ""
+    return f"latencies include waiting for one{told}"
+
+
 def _care(document: Document) -> list[str]:
     """What should keep one from believing the figures."""
     runs = document["runs"]
@@ -94,5 +109,5 @@ def _care(document: Document) -> list[str]:
         cores = document.get("cores", 0)
         if cores and document["cpus"] + 1 > cores:
             processes = document["cpus"] + 1
-            found.append(f"{processes} processes shared {cores} cores: latencies include waiting for one")
+            found.append(f"{processes} processes shared {cores} cores: {_waiting(runs)}")
     return found

@@ -44,6 +44,7 @@ class Measured(TypedDict):
 
     policy: str
     ipi_latency_ns: dict[str, dict[str, int | None]]
+    core_wait_share: NotRequired[dict[str, float]]
 
 
 class Run(Measured):
@@ -52,6 +53,8 @@ class Run(Measured):
     `interrupts` has one number for each CPU under `TLB`; `pending_peak` is in pages. A violation is a text or
     a JSON object.
     `transitions`: of a watched run, how many steps happens-before has judged; `recording`: the file, if kept.
+    `core_wait_share`: of a live run, for each key of `LATENCIES` how much of all such latencies together was
+    waiting for a core (0 to 1), and under `memory` how much of the run the memory actor was (model.md, Time).
 
     Of a timed run all times but `wall_s` are virtual. `elapsed_s` is `elapsed_ns` again, `clocks_ns` each
     CPU's clock at the end. Of the time of all CPUs, `shootdown_share` (0 to 1) went to sending flush

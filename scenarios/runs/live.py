@@ -69,6 +69,8 @@ def run_live(
                     result = session.run(machine, report, mode=_PLAIN)
                 pictures[policy] = latencies_of(result)
                 run = run_of(subject, result)
+                if result.core_wait:
+                    run["core_wait_share"] = result.core_wait
                 if watched:
                     run["transitions"] = result.memory["transitions"]
                 if keeper is not None and keeper.path is not None:

@@ -41,6 +41,8 @@ def test_both_policies_make_the_same_accesses_and_migrc_defers(tmp_path: Path) -
         assert run["vmstat"]["pgdemote_kswapd"] > 0
         assert run["ipi_latency_ns"]["delivery"]["count"] == received
         assert run["ipi_latency_ns"]["round_trip"]["count"] <= received
+        assert set(run["core_wait_share"]) == {*run["ipi_latency_ns"], "memory"}
+        assert all(0 <= share <= 1 for share in run["core_wait_share"].values())
         assert 0 < run["vmstat"]["tlb_refills_full"] <= run["vmstat"]["tlb_entries_flushed_full"]
     assert immediate["pending_peak"] == 0
     assert deferred["pending_peak"] > 0

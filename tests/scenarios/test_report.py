@@ -169,7 +169,7 @@ def test_what_a_run_comes_to_stands_first_and_last() -> None:
 
 
 def test_a_run_that_says_nothing_says_so() -> None:
-    document, _ = document_of()
+    document, pictures = document_of()
     care = "\n".join(conclusion(document))
     assert "nothing migrated" in care and "nothing was put off under migrc" in care and "one seed" in care
     assert "interrupts under" not in care and "cores" not in care
@@ -180,7 +180,20 @@ def test_a_run_that_says_nothing_says_so() -> None:
     care = "\n".join(conclusion(document))
     assert "migrated" not in care and "nothing was put off" not in care
     assert "fewer than 30 interrupts under immediate, migrc" in care
-    assert "5 processes shared 2 cores" in care
+    assert care.endswith("5 processes shared 2 cores: latencies include waiting for one")
+    shares = {"delivery": 0.4, "handler": 0.056, "round_trip": 0.25, "memory": 0.1}
+    for run, more in zip(document["runs"], (0.0, 0.1), strict=True):
+        run["core_wait_share"] = {kind: share + more for kind, share in shares.items()}
+    care = "\n".join(conclusion(document))
+    assert "waiting for one, which was 40 to 50 % of delivery, 6 to 16 % of handler" in care
+    assert "10 to 20 % of the time of the memory actor" in care
+    shown = report_of(document, pictures)
+    rows = [line.split() for line in shown.splitlines() if line.startswith("waiting for a core")]
+    assert [row[4:] for row in rows] == [
+        ["40.0", "%", "50.0", "%", "1.25"],
+        ["5.6", "%", "15.6", "%", "2.79"],
+        ["25.0", "%", "35.0", "%", "1.40"],
+    ]
 
 
 def test_zero_counters_and_tick_sites_are_shown_on_demand() -> None:

@@ -61,7 +61,7 @@ from emulator.kernel.mmu_notifier import (
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable, vma_wants_writenotify
 from emulator.kernel.page_alloc import alloc_pages
-from emulator.kernel.percpu import PerCpu, folio_lock, tlb_flush_pending_word
+from emulator.kernel.percpu import PerCpu, folio_lock, i_size_word, tlb_flush_pending_word
 from emulator.kernel.pgtable_generic import ptep_clear_flush
 from emulator.kernel.swap_state import SWAP_FILE
 from emulator.kernel.tlb import flush_tlb_mm_range
@@ -75,10 +75,14 @@ class SegmentationFault(Exception):
     """A program used an address outside its areas, or wrote where it may not (SIGSEGV)."""
 
 
+class BusError(Exception):
+    """A program used a page of an area that is behind the end of the area's file (SIGBUS)."""
+
+
 async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
     """handle_mm_fault, do_user_addr_fault: make progress on one fault; the access is then tried again.
 
-    Raises SegmentationFault for an access that the areas do not allow.
+    Raises SegmentationFault for an access that the areas do not allow, BusError for one behind the file.
     """
     cpu.count("pgfault")
     # The PMD first, then the entry below it, if that is no huge page's.
@@ -159,14 +163,20 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
         await _map(mm, vpn, pfn, (writable if write else PRESENT | ACCESSED) | EXCLUSIVE)
         return
     pgoff = vma.linear_page_index(vpn)
+    sized = cpu.parameters.file_sizes
+    if sized and await i_size_read(vma.file) <= pgoff:
+        raise BusError(f"CPU {cpu.number}: page {vpn:#x} of mm {mm} is behind the end of file {vma.file}")
     pfn = await filemap_fault(cpu, vma.file, pgoff)
-    if not write or vma.flags & VM_SHARED:
+    if sized or not write or vma.flags & VM_SHARED:
         # Mapped under the folio's lock, and only if it still is the file's: a truncation that unmaps it and
         # then takes it away finds either the mapping or no more of them.
         lock = folio_lock(vma.file, pgoff)
         _, slot = await Series((Lock(lock), FolioMapping(pfn)))
-        if slot != (vma.file, pgoff):
+        # Another folio may be there, and behind the end of the file: the size is looked at again.
+        if slot != (vma.file, pgoff) or (sized and await i_size_read(vma.file) <= pgoff):
             await FolioPut(pfn)
+        elif write and not vma.flags & VM_SHARED:
+            await do_cow_fault(cpu, mm, vpn, pfn)
         elif write:
             await cpu.policy.mapped_writable(cpu, pfn)
             await _map(mm, vpn, pfn, writable)
@@ -176,11 +186,24 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
             await _map(mm, vpn, pfn, PRESENT | ACCESSED | (RW if at_once else 0))
         await Unlock(lock)
     else:
-        copy = await alloc_pages(cpu, 0)
-        await FolioCopy(pfn, copy)
-        await LruAdd(copy, False)
-        await FolioPut(pfn)
-        await _map(mm, vpn, copy, writable | EXCLUSIVE)
+        await do_cow_fault(cpu, mm, vpn, pfn)
+
+
+async def do_cow_fault(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
+    """do_cow_fault, once the file's page is found: a private copy of it is mapped, its reference goes.
+
+    The folio stays locked until then; only where files have sizes (`file_sizes`) anybody can tell.
+    """
+    copy = await alloc_pages(cpu, 0)
+    await FolioCopy(pfn, copy)
+    await LruAdd(copy, False)
+    await FolioPut(pfn)
+    await _map(mm, vpn, copy, PRESENT | ACCESSED | RW | DIRTY | EXCLUSIVE)
+
+
+async def i_size_read(file: int) -> int:
+    """i_size_read, in pages."""
+    return await Load(i_size_word(file))
 
 
 async def do_swap_page(cpu: PerCpu, mm: int, vpn: int, pte: int, write: bool) -> None:

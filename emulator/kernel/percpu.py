@@ -70,6 +70,11 @@ def folio_lock(file: int, pgoff: int) -> str:
     return f"folio_lock.{file}.{pgoff}"
 
 
+def i_size_word(file: int) -> str:
+    """inode->i_size of a file, in pages; kept where `file_sizes` says so."""
+    return f"i_size.{file}"
+
+
 def is_lazy_word(cpu: int) -> str:
     """cpu_tlbstate_shared.is_lazy of a CPU."""
     return f"is_lazy.{cpu}"
@@ -132,6 +137,7 @@ class KernelParameters:
     `table_batches` it has no page to note them.
     With `fault_locks` page faults lock the area that they are in, or, without `per_vma_locks`, mmap_lock;
     only who changes areas can tell, so machines without such do without.
+    With `file_sizes` files have sizes, which truncation changes and faults ask; else they have no end.
     `devices`: (CPU, mm) of what walks the page tables of an mm in the place of a CPU; `guests`: (CPU, mm,
     first page, pages) of virtual CPUs of a KVM guest, which has those pages of the mm, in `guest_roots`
     tables. `invlpg_miss`: the CPUs are some of invlpg_miss_ids, whose INVLPG leaves global entries.
@@ -179,6 +185,7 @@ class KernelParameters:
     pcid: bool = True
     walker_caches: bool = False
     fault_locks: bool = False
+    file_sizes: bool = False
     per_vma_locks: bool = True
     devices: tuple[tuple[int, int], ...] = ()
     guests: tuple[tuple[int, int, int, int], ...] = ()

@@ -7,6 +7,7 @@ unmapped by range, with one flush for each mapping; what faults have mapped agai
 from __future__ import annotations
 
 from emulator.hardware.operations import (
+    AtomicXchg,
     FilemapGet,
     FilemapRemove,
     FolioPut,
@@ -28,7 +29,7 @@ from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
 )
-from emulator.kernel.percpu import PerCpu, folio_lock
+from emulator.kernel.percpu import PerCpu, folio_lock, i_size_word
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.memory.page_table import VM_SHARED, Vma
@@ -40,13 +41,27 @@ Mappings = tuple[tuple[int, int], ...]
 async def truncate_pagecache(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
     """truncate_pagecache: the file ends at page `start`, where it had `end`; how many pages the cache had.
 
-    Private copies go as well, and those made meanwhile, too: hence twice. (The size of a file is not kept:
-    where the kernel sends SIGBUS, the next fault finds an empty page.)
+    Private copies go as well, and those made meanwhile, too: hence twice. The size is the caller's matter.
     """
     await unmap_mapping_range(cpu, file, i_mmap, start, end, True)
     gone = await truncate_inode_pages(cpu, file, i_mmap, start, end)
     await unmap_mapping_range(cpu, file, i_mmap, start, end, True)
     return gone
+
+
+async def truncate_setsize(cpu: PerCpu, file: int, i_mmap: Mappings, size: int) -> int:
+    """truncate_setsize: the file has `size` pages from now on; how many of those behind it the cache had.
+
+    The size comes first: a fault that finds a page from then on looks at it again, with the folio locked, and
+    truncation, which locks the folio as well, comes before that or finds the mapping.
+    """
+    before = await i_size_write(file, size)
+    return await truncate_pagecache(cpu, file, i_mmap, size, before) if size < before else 0
+
+
+async def i_size_write(file: int, size: int) -> int:
+    """i_size_write, in pages; the size that it was. Whoever writes it holds the inode's lock."""
+    return await AtomicXchg(i_size_word(file), size)
 
 
 async def truncate_pagecache_range(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:

@@ -38,6 +38,7 @@ from emulator.kernel.percpu import (
     PerCpu,
     Task,
     cpumask_word,
+    i_size_word,
     is_lazy_word,
     loaded_mm_word,
     tlb_gen_word,
@@ -192,6 +193,12 @@ class Setup:
         folios.lruvec_add_folio(folio, active)
         folio.refcount += 1
         folios.page_cache[file, pgoff] = pfn
+
+    def file_size(self, file: int, pages: int) -> None:
+        """Let a file end after so many pages. ValueError if the test's files have no sizes."""
+        if not self.parameters.file_sizes:
+            raise ValueError("litmus setup: files have no sizes without the setting file_sizes")
+        self.word(i_size_word(file), pages)
 
     def on_disk(self, file: int, pgoff: int, version: int) -> None:
         """The content of a file's page where it is stored, cached or not; else it is 0."""

@@ -50,7 +50,7 @@ from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pfnmap import revoke
 from emulator.kernel.task_mmu import CLEAR_REFS_SOFT_DIRTY, clear_refs_write
-from emulator.kernel.truncate import Mappings, truncate_pagecache, truncate_pagecache_range
+from emulator.kernel.truncate import Mappings, truncate_pagecache, truncate_pagecache_range, truncate_setsize
 from emulator.kernel.userfaultfd import mwriteprotect_range, userfaultfd_register
 from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.machine.litmus import MM, SLOW
@@ -221,7 +221,12 @@ async def msync(cpu: PerCpu, file: int = FILE, pgoff: int = 0, pages: int = 1) -
 async def ftruncate(
     cpu: PerCpu, file: int = FILE, at: Mappings = ((MM, PAGE),), size: int = 0, pages: int = 1
 ) -> int:
-    """ftruncate to `size` pages of `pages`, mapped `at` (mm, page of the file's first one); how many went."""
+    """ftruncate to `size` pages of `pages`, mapped `at` (mm, page of the file's first one); how many went.
+
+    Where files have sizes (`Setup.file_size`) it has as many as it has, and may grow.
+    """
+    if cpu.parameters.file_sizes:
+        return await truncate_setsize(cpu, file, at, size)
     return await truncate_pagecache(cpu, file, at, size, pages)
 
 

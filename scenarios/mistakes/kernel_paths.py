@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import FolioRefcount, FolioRmap, FolioTestFlag, Unlock
+from emulator.hardware.operations import FolioRefcount, FolioRmap, FolioTestFlag, Load, Unlock
 from emulator.hardware.pte import ACCESSED
 from emulator.kernel.instead import instead_of
 from emulator.kernel.mmap_lock import vma_start_write
 from emulator.kernel.pageout import may_discard
-from emulator.kernel.percpu import PF_KSWAPD, PerCpu, Task, TlbUbc
+from emulator.kernel.percpu import PF_KSWAPD, PerCpu, Task, TlbUbc, i_size_word
 from emulator.kernel.tlb import flush_tlb_mm_range, flush_tlb_range
+from emulator.kernel.truncate import (
+    Mappings,
+    i_size_write,
+    truncate_inode_pages,
+    truncate_pagecache,
+    truncate_setsize,
+    unmap_mapping_range,
+)
 from emulator.memory.folios import PG_DIRTY
 from emulator.policies.immediate import Immediate
 
@@ -197,3 +205,35 @@ class AreasUnlocked(Immediate):
     @instead_of(vma_start_write)
     async def leave_unlocked(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
         """Relies on mmap_lock."""
+
+
+class SizeAfterPages(Immediate):
+    """mm/truncate.c, truncate_setsize: i_size_write, then truncate_pagecache. Here the other way round.
+
+    A fault in between reads the page in again, and nobody takes it away.
+    """
+
+    name = "mistake:size-after-pages"
+
+    @instead_of(truncate_setsize)
+    async def shortens(self, cpu: PerCpu, file: int, i_mmap: Mappings, size: int) -> int:
+        """Takes the pages away first."""
+        before = await Load(i_size_word(file))
+        gone = await truncate_pagecache(cpu, file, i_mmap, size, before) if size < before else 0
+        await i_size_write(file, size)
+        return gone
+
+
+class TruncateUnmapsOnce(Immediate):
+    """mm/truncate.c, truncate_pagecache: unmap_mapping_range before and after. Here before only.
+
+    A private copy that a fault makes meanwhile is in no page cache, so nothing else takes it away.
+    """
+
+    name = "mistake:truncate-unmaps-once"
+
+    @instead_of(truncate_pagecache)
+    async def unmaps(self, cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
+        """Once."""
+        await unmap_mapping_range(cpu, file, i_mmap, start, end, True)
+        return await truncate_inode_pages(cpu, file, i_mmap, start, end)

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from emulator.kernel.memory import BusError
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.truncate import truncate_inode_pages, truncate_pagecache, truncate_pagecache_range
+from emulator.kernel.truncate import (
+    i_size_write,
+    truncate_inode_pages,
+    truncate_pagecache,
+    truncate_pagecache_range,
+    truncate_setsize,
+)
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark
@@ -148,3 +155,22 @@ def test_truncation_races_with_faults_and_moves(seed: int, policy: str) -> None:
     assert not machine.violations
     for folio in machine.memory.folios.folios.values():
         assert not folio.rmap or folio.mapping
+
+
+def test_a_file_that_has_a_size_ends_there_and_grows_with_empty_pages() -> None:
+    async def body(cpu: PerCpu) -> None:
+        await i_size_write(SHARED_FILE, 2)
+        await user_write(cpu, SHARED, 5)
+        await user_write(cpu, SHARED + 1, 6)
+        with pytest.raises(BusError):
+            await user_read(cpu, SHARED + 2)
+        assert await truncate_setsize(cpu, SHARED_FILE, ((1, SHARED),), 1) == 1
+        assert await user_read(cpu, SHARED) == 5
+        for access in (user_read(cpu, SHARED + 1), user_write(cpu, SHARED + 1, 7)):
+            with pytest.raises(BusError):
+                await access
+        assert await truncate_setsize(cpu, SHARED_FILE, ((1, SHARED),), 3) == 0
+        assert await user_read(cpu, SHARED + 1) == 0
+        assert await user_read(cpu, SHARED + 2) == 0
+
+    assert not SmallMachine(Thread(0, body), file_sizes=True).run().violations

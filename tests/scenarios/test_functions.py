@@ -54,7 +54,7 @@ def test_callers_hooks_and_programs_are_followed() -> None:
     [
         ("move_ptes", ["move_ptes"]),
         ("flush_m*", ["flush_moved"]),
-        ("do_cow_fault", ["do_no_page"]),
+        ("do_read_fault", ["do_no_page"]),
         ("mm/oom_kill.c", ["oom_reap_task_mm"]),
         ("kernel/ksm.py", ["try_to_merge_two_pages", "write_protect_page"]),
     ],

@@ -20,7 +20,7 @@ from scenarios.usage import UsageProblem
 QEMU: Final = "qemu-system-x86_64"
 _AGAIN: Final = 2
 _NODES: Final = ("896M", "384M")
-_APPEND: Final = (
+APPEND: Final = (
     # no_timer_check: a starved guest panics otherwise. Four levels of page tables, as most machines have.
     "console=ttyS0 quiet panic=-1 no_timer_check no5lvl mitigations=off nowatchdog nokaslr "
     "cgroup_disable=pressure workqueue.power_efficient=0"
@@ -96,7 +96,7 @@ def _command(image: Path, archive: Path, console: Path, trace: Path) -> list[str
     machine = ["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "4", "-m", f"{memory}M", *nodes]
     lines = ["-serial", f"file:{console}", "-serial", f"file:{trace}"]
     quiet = ["-nodefaults", "-display", "none", "-no-reboot"]
-    boot = ["-kernel", str(image), "-initrd", str(archive), "-append", _APPEND]
+    boot = ["-kernel", str(image), "-initrd", str(archive), "-append", APPEND]
     nice = ["nice", "-n", "10"] if os.name == "posix" else []
     return [*nice, QEMU, *machine, *quiet, *lines, *boot]
 

@@ -65,21 +65,26 @@ def initial_file_system(kernel: Kernel, cases: Sequence[tuple[str, str]], scratc
     init = scratch / "init"
     sources = [str(_SOURCES / name) for name in ("guest.c", "operations.c", "areas.c", "basics.c")]
     output(["gcc", "-O1", "-static-pie", "-pthread", "-o", str(init), *sources])
-    image = scratch / "ext4.image"
-    with open(image, "wb") as file:
-        file.truncate(_EXT4_MIB << 20)
-    output(["mkfs.ext4", "-q", "-F", "-b", "4096", str(image)])
     text = "".join(f"{operation} {configuration}\n" for operation, configuration in cases)
     files = (
         ("init", 0o100755, init.read_bytes()),
         ("cases", 0o100644, text.encode()),
         ("brd.ko", 0o100644, kernel.brd),
-        ("ext4.image", 0o100644, image.read_bytes()),
+        ("ext4.image", 0o100644, ext4_image(scratch)),
         ("dev", 0o040755, b""),
     )
     archive = scratch / "initial.cpio"
     archive.write_bytes(cpio(files))
     return archive
+
+
+def ext4_image(scratch: Path) -> bytes:
+    """An empty ext4."""
+    image = scratch / "ext4.image"
+    with open(image, "wb") as file:
+        file.truncate(_EXT4_MIB << 20)
+    output(["mkfs.ext4", "-q", "-F", "-b", "4096", str(image)])
+    return image.read_bytes()
 
 
 def cpio(files: Iterable[tuple[str, int, bytes]]) -> bytes:

@@ -25,11 +25,12 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 class Instead(NamedTuple):
     """What a method stands for: a function of the kernel, or an operation, where `within` calls it.
 
-    None: wherever it is called.
+    None: wherever it is called. `with_cpu`: it stands for an operation, and wants to know the CPU.
     """
 
     function: Callable[..., Any]
     within: Callable[..., Any] | None
+    with_cpu: bool
 
 
 class WrongCall(TypeError):
@@ -49,12 +50,11 @@ _READY: set[type[Policy]] = set()
 def instead_of(
     function: Callable[..., Any], within: Callable[..., Any] | None = None
 ) -> Callable[[Method], Method]:
-    """Decorator of a policy's method: it is called instead of `function`, whose arguments follow `self`; of a
-    method of an mmu these are the mmu and its arguments.
+    """Decorator of a policy's method: it is called instead of `function`, whose arguments follow `self`.
 
-    With `within` only where that function of the kernel calls it; an operation needs one. In the method
-    itself the name means what it always does. TypeError for what the kernel does not have, or does not call
-    there.
+    With `within` only where that function of the kernel calls it; an operation needs one, and its method may
+    take `cpu` before the operation's fields. In the method itself the name means what it always does.
+    TypeError for what the kernel does not have, or does not call there, and for other arguments.
     """
     own, place = kernels_own(function), None if within is None else kernels_own(within)
     name = getattr(own, "__name__", repr(own))
@@ -81,8 +81,9 @@ def instead_of(
                 f"{method.__qualname__}: {'' if inspect.iscoroutinefunction(own) else 'not '}async, "
                 f"as {name} is"
             )
-        _takes_the_same(method, own)
-        method.instead_of = Instead(own, place)  # type: ignore[attr-defined]
+        with_cpu = inspect.isclass(own) and list(inspect.signature(method).parameters)[1:2] == ["cpu"]
+        _takes_the_same(method, own, with_cpu)
+        method.instead_of = Instead(own, place, with_cpu)  # type: ignore[attr-defined]
         return method
 
     return mark
@@ -103,11 +104,12 @@ def kernels_own(function: Any) -> Any:
     return getattr(function, "kernels_own", function)
 
 
-def _takes_the_same(method: Callable[..., Any], own: Any) -> None:
+def _takes_the_same(method: Callable[..., Any], own: Any, with_cpu: bool) -> None:
     """TypeError for a method that cannot be called as what it stands for is."""
     wanted = [one for one in inspect.signature(own).parameters.values() if one.name != "_cls"]
     try:
-        inspect.signature(method).bind(None, *(one for one in wanted if one.default is one.empty))
+        needed = [one for one in wanted if one.default is one.empty]
+        inspect.signature(method).bind(None, *([None] if with_cpu else []), *needed)
     except TypeError:
         takes = ", ".join(["self", *(str(one).replace("'", "") for one in wanted)])
         has = str(inspect.signature(method)).replace("'", "")
@@ -196,14 +198,15 @@ def _branch(function: Any) -> Callable[..., Any]:
     @wraps(function, updated=())  # a class has more in its __dict__ than a function may
     def branch(*arguments: Any, **named: Any) -> Any:
         caller = sys._getframe(1)
-        policy = _policy(arguments, caller)
+        cpu = _cpu(arguments, caller)
+        policy = None if cpu is None else cpu.policy
         for name, mark in _replaced(type(policy)).get(function, ()) if policy is not None else ():
             method = getattr(policy, name)
             code = inspect.unwrap(method.__func__).__code__
             if caller.f_code is not code and (mark.within is None or _is_of(caller, mark.within)):
                 _CALLED.add(code)
                 try:
-                    return method(*arguments, **named)
+                    return method(*((cpu,) if mark.with_cpu else ()), *arguments, **named)
                 except TypeError as problem:
                     if problem.__traceback__ is not None and problem.__traceback__.tb_next is not None:
                         raise
@@ -227,16 +230,16 @@ async def _one_by_one(members: tuple[Any, ...]) -> list[Any]:
     return [await one for one in members]
 
 
-def _policy(arguments: tuple[Any, ...], caller: FrameType | None) -> Policy | None:
-    """The policy of the CPU that runs this: the first argument (a method's second), or `cpu` of the nearest
+def _cpu(arguments: tuple[Any, ...], caller: FrameType | None) -> PerCpu | None:
+    """The CPU that runs this: the first argument (a method's second), or `cpu` of the nearest
     caller."""
     for one in arguments[:2]:
         if isinstance(one, PerCpu):
-            return one.policy
+            return one
     while caller is not None:
         cpu = caller.f_locals.get("cpu")
         if isinstance(cpu, PerCpu):
-            return cpu.policy
+            return cpu
         caller = caller.f_back
     return None
 

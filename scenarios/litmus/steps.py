@@ -163,7 +163,7 @@ async def read_if_cached(cpu: PerCpu, vpn: int = PAGE) -> None:
         cpu.count(STALE)
     cached = await Translate(vpn, False)
     if cached:
-        await ReadFrame(mm, vpn, pte_pfn(cached))
+        await ReadFrame(mm, vpn, frame_of(cached, vpn, cpu.parameters.hpage_order))
 
 
 async def moves_and_reuses(cpu: PerCpu) -> None:

@@ -15,7 +15,13 @@ from emulator.hardware.operations import Load, Lock, Series, Unlock, XchgPte
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel import mremap, rmap
 from emulator.kernel.instead import WrongCall, instead_of, kernel_function, kernels_own
-from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu, zap_pte_range
+from emulator.kernel.mmu_gather import (
+    MmuGather,
+    tlb_finish_mmu,
+    tlb_gather_mmu,
+    zap_present_ptes,
+    zap_pte_range,
+)
 from emulator.kernel.mprotect import pte_needs_flush
 from emulator.kernel.mremap import move_ptes, mremap_to
 from emulator.kernel.percpu import PerCpu
@@ -220,3 +226,22 @@ def test_a_series_can_be_replaced_beside_its_members() -> None:
 
     for policy in (InASeries, Whole, InASeries):
         assert counted(policy, "asked") == [0]
+
+
+def test_a_method_in_the_place_of_an_operation_may_ask_for_the_cpu() -> None:
+    class Asks(Immediate):
+        @instead_of(XchgPte, within=move_ptes)
+        async def exchanges(self, cpu: PerCpu, mm: int, vpn: int, pte: int) -> int:
+            cpu.count(f"on_{cpu.number}")
+            return await XchgPte(mm, vpn, pte)
+
+    assert counted(Asks, "on_0", "on_1") == [2, 0]
+
+
+def test_a_method_of_a_class_of_the_kernel_is_replaced() -> None:
+    class Unnoted(Immediate):
+        @instead_of(MmuGather.adjust_range, within=zap_present_ptes)
+        def notes(self, tlb: MmuGather, start: int, pages: int, stride: int) -> None:
+            tlb.adjust_range(start, pages, stride)
+
+    assert counted(Unnoted, "nr_tlb_remote_flush") == counted(Immediate, "nr_tlb_remote_flush")

@@ -32,14 +32,8 @@ from scenarios.litmus import LITMUS
 from scenarios.runs.replays import Replay
 from scenarios.runs.searches import run_job
 from scenarios.runs.swarm import DEFAULT_LEVEL, Pace, draw_chaos
-from scenarios.runs.trials import (
-    Plan,
-    Tally,
-    is_harm,
-    one_run,
-    stress,
-    target,
-)
+from scenarios.runs.tally import Tally, is_harm
+from scenarios.runs.trials import Plan, one_run, stress, target
 from scenarios.runs.verdict import Job, Settings
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject

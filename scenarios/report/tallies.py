@@ -14,7 +14,7 @@ from scenarios.drawing.phrases import shortened
 from scenarios.report.comparison import print_latencies
 from scenarios.report.console import plain_console, plain_table
 from scenarios.runs.document import Measured
-from scenarios.runs.trials import COUNTS, Outcome, Tally
+from scenarios.runs.tally import COUNTS, Outcome, Tally
 
 _MOST_NAMED: Final = 8
 

@@ -57,6 +57,16 @@ class Pace:
             for number in range(1, min(count, _MOST_TIMES) + 1)
         )
 
+    def lengths(self) -> list[list[int]]:
+        """Of each CPU, how many steps it took in the runs that are remembered."""
+        return [list(lengths) for lengths in self._lengths]
+
+    def come_back(self, lengths: Sequence[Sequence[int]], contested: Iterable[tuple[int, str, int]]) -> None:
+        """Take over what another one knew."""
+        for steps in zip(*lengths, strict=True):
+            self.add(steps, ())
+        self.contested.update(contested)
+
 
 def draw_chaos(seed: int, run: int, level: int, pace: Pace) -> Chaos:
     """The disturbances of run number `run`; level 0 has none but the order in which a CPU does things."""

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -28,7 +29,8 @@ from scenarios.workloads.settings import MAX_CPUS, Workload
 from scenarios.workloads.workload_file import list_workloads, load_workload
 
 if TYPE_CHECKING:
-    from scenarios.runs.trials import Look, Plan, Tally
+    from scenarios.runs.tally import Tally
+    from scenarios.runs.trials import Look, Plan
 
 DEFAULT_S: Final = 60.0
 LITMUS_ARCHS: Final = ("x86", "riscv")
@@ -59,6 +61,12 @@ WORKLOAD_POLICIES: Final = ("immediate", "migrc")
 )
 @options.overrides
 @options.heed
+@click.option(
+    "--resume",
+    type=options.FILE,
+    metavar="FILE",
+    help="Keep how far it is in FILE, and go on from there if it exists.",
+)
 @options.address
 @options.seed("Of all disturbances.")
 @options.json_
@@ -75,6 +83,7 @@ def stress(
     level: int,
     cpus: int | None,
     overrides: tuple[str, ...],
+    resume: Path | None,
     address: str | None,
     seed: int,
     as_json: bool,
@@ -99,7 +108,8 @@ def stress(
 
     # Ray takes a second to import, so not before the input is known to be good.
     from scenarios.report.tallies import as_document, print_outcome
-    from scenarios.runs.trials import Outcome, Plan, stress, target
+    from scenarios.runs.tally import Outcome
+    from scenarios.runs.trials import Plan, stress, target
 
     count = cpus or options.DEFAULT_CPUS
     subjects += [
@@ -128,7 +138,7 @@ def stress(
             print_outcome(outcome, seed, level, sys.stdout)
 
     with exits.told(tell), _news(bounds) as look:
-        stress(targets, bounds, address, look, outcome=outcome)
+        stress(targets, bounds, address, look, outcome=outcome, resume=resume)
     if outcome.problem:
         raise UsageProblem(outcome.problem)
     if lost := outcome.count("lost"):
@@ -203,7 +213,7 @@ def _news(bounds: Plan) -> Iterator[Look]:
         def look(tally: Tally) -> None:
             tallies[id(tally)] = tally
             title = tally.target.subject.title()
-            for one in tally.findings[told.get(id(tally), 0) :]:
+            for one in tally.findings[told.get(id(tally), tally.told) :]:
                 where = f"; the recording is {one.recording}" if one.recording is not None else ""
                 news.line(f"migrc: {title}, run {one.run}: {one.rule}{where}")
             told[id(tally)] = len(tally.findings)

@@ -456,7 +456,7 @@ def test_a_deadlock_is_reported_with_what_each_cpu_waits_for(session: LiveSessio
         return body
 
     with pytest.raises(SessionError, match=r"CPU 0: WaitAcks\(1\), interrupts off; CPU 1: WaitAcks"):
-        session.run(LabMachine([shoots_deaf(1), shoots_deaf(0)]), patience_s=8.0)
+        session.run(LabMachine([shoots_deaf(1), shoots_deaf(0)]), patience_s=4.0)
 
 
 def test_a_cpu_that_never_stops_computing_is_named_and_replaced(session: LiveSession) -> None:
@@ -466,7 +466,7 @@ def test_a_cpu_that_never_stops_computing_is_named_and_replaced(session: LiveSes
             pass
 
     with pytest.raises(SessionError, match="CPU 1: busy in its own code"):
-        session.run(LabMachine([until_done, runaway]), patience_s=8.0)
+        session.run(LabMachine([until_done, runaway]), patience_s=4.0)
     assert session.run(LabMachine([locker(5)] * 2)).memory["words"]["count"] == 10
 
 

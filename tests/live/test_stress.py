@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from scenarios.files.recording import Recording
 from scenarios.runs.reduction import shrink_litmus
 from scenarios.runs.replays import Replay
 from scenarios.runs.swarm import DEFAULT_LEVEL, Pace, draw_chaos
-from scenarios.runs.trials import Outcome, Plan, Tally, one_run, stress, target
+from scenarios.runs.tally import Outcome, Tally
+from scenarios.runs.trials import Plan, one_run, stress, target
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.workloads.workload_file import load_workload
@@ -233,6 +235,40 @@ def test_a_run_whose_actor_is_lost_is_counted_apart(session: LiveSession, tmp_pa
     assert (outcome.count("lost"), outcome.count("runs"), outcome.found) == (1, 2, False)
 
 
+def test_a_stress_that_ended_goes_on_from_its_file(
+    session: LiveSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def noting(seed: int, run: int, level: int, pace: Pace) -> Chaos:
+        drawn.append(run)
+        paces.append((pace.lengths(), sorted(pace.contested)))
+        return draw_chaos(seed, run, level, pace)
+
+    paces: list[Any] = []
+    monkeypatch.setattr("scenarios.runs.trials.draw_chaos", noting)
+    policies = ("immediate", "mistake:interrupt-to-nobody")
+    targets = [target(Subject(LitmusName("shootdown"), policy, "x86")) for policy in policies]
+
+    def going(runs: int) -> Outcome:
+        plan = Plan(0, DEFAULT_LEVEL, runs, None)
+        return stress(targets, plan, None, lambda tally: None, session, resume=tmp_path / "half")
+
+    first = going(5)
+    told = paces[-1]
+    second = going(9)
+    assert drawn == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    # The right one's next run knows what its runs of the first session have shown.
+    assert len(paces[6][0][0]) == 3 and paces[6][1] == sorted({*paces[6][1], *told[1]})
+    assert [tally.runs for tally in second.tallies] == [5, 4]
+    assert second.tallies[1].findings == first.tallies[1].findings
+    assert second.tallies[1].rules["grace period: frame reused"] == 4
+    assert second.elapsed_s > first.elapsed_s
+    assert len(second.latencies["immediate"]["delivery"]) > len(first.latencies["immediate"]["delivery"])
+    # Nothing is left to do.
+    assert going(9).count("runs") == 9 and len(drawn) == 9
+
+
 # --- what is left alone ------------------------------------------------------------------------
 
 
@@ -298,6 +334,27 @@ def test_actors_are_reused(session: LiveSession) -> None:
 
 
 # --- the command -------------------------------------------------------------------------------
+
+
+def test_a_stress_that_is_killed_has_kept_what_is_through(tmp_path: Path) -> None:
+    arguments = ("shootdown", "--policy", "immediate", "--arch", "x86", "--resume", "half", "--runs")
+    half = tmp_path / "half"
+
+    def through() -> int:
+        tallies = json.loads(half.read_text())["tallies"] if half.exists() else []
+        return sum(tally["runs"] for tally in tallies)
+
+    with started("stress", *arguments, "1000000", folder=tmp_path) as run:
+        deadline = time.monotonic() + HANG_S
+        while through() < 2:
+            assert run.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        run.kill()
+    kept = through()
+    done = migrc("stress", *arguments, str(kept), "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["runs"] == kept
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".half")] == []
 
 
 def test_the_command_reports_and_what_it_names_can_be_run(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.mutated_inputs import formats
 from scenarios.linux.tier_counts import read_tiers, tiers_path
-from scenarios.runs.trials import Outcome, Tally
+from scenarios.runs.tally import Outcome, Tally
 from scenarios.verbs import check, compare, compare_tiers, sweep
 
 Migrc = Callable[..., int]
@@ -73,7 +73,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         begun.append("search")
         return iter(())
 
-    def one_run(targets: Any, *arguments: Any, outcome: Outcome) -> None:
+    def one_run(targets: Any, *arguments: Any, outcome: Outcome, resume: Path | None) -> None:
         begun.append("stress")
         outcome.tallies = [Tally(one) for one in targets]
         outcome.tallies[0].runs = 1

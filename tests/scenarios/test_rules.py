@@ -18,7 +18,8 @@ import emulator
 from emulator.checks.heed import Heed
 from scenarios.files.witness import load
 from scenarios.report.tallies import print_outcome
-from scenarios.runs.trials import Outcome, Tally, target
+from scenarios.runs.tally import Outcome, Tally
+from scenarios.runs.trials import target
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.rules import RULES
 from scenarios.subjects.subject import Subject

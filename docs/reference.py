@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -13,11 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import emulator.kernel
 from emulator.kernel.percpu import KernelParameters
 from emulator.machine.litmus import Expectation, Litmus, Setup
-from emulator.policies import migrc_v3, migrc_v9
 from scenarios.litmus import answers, kit, starts, steps, syscalls
+from scenarios.subjects.kernel_functions import known_counters
 from scenarios.subjects.litmus_files import SETTINGS
 from scenarios.subjects.rules import RULES
 
@@ -57,7 +54,7 @@ def text() -> str:
     ]
     parts += [f"* {rule}" for rule in RULES]
     parts += ["\n## Counters\n", 'For `reached`; programs count others: `cpu.count("name")`.\n']
-    parts += [", ".join(f"`{name}`" for name in sorted(_counters())) + "."]
+    parts += [", ".join(f"`{name}`" for name in sorted(known_counters())) + "."]
     return "\n".join(parts) + "\n"
 
 
@@ -87,19 +84,6 @@ def _settings() -> Iterator[tuple[str, ...]]:
     said = re.split(r"(?<=[.])\s+(?=[A-Z`])", doc)
     for name, one in SETTINGS.items():
         yield f"`{name}`", f"`{one.default!r}`", " ".join(part for part in said if f"`{name}`" in part)
-
-
-def _counters() -> set[str]:
-    """What the kernel, the postings and the helpers count, as far as the name stands there."""
-    names = [one.name for one in pkgutil.walk_packages(emulator.kernel.__path__, "emulator.kernel.")]
-    found: set[str] = set()
-    for module in (*map(importlib.import_module, names), migrc_v3, migrc_v9, steps, syscalls):
-        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("cpu.count") and node.args:
-                value = node.args[0]
-                name = getattr(value, "value", None) or vars(module).get(getattr(value, "id", ""))
-                found |= {name} if isinstance(name, str) else set()
-    return found
 
 
 def _call(function: Any) -> str:

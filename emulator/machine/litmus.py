@@ -153,6 +153,8 @@ class Setup:
     def _folio(self, node: int, order: int, version: int) -> int:
         """A fresh folio on the inactive list, with one reference; its first frame."""
         folios = self.memory.folios
+        if not 0 <= node < len(folios.zones):
+            raise ValueError(f"litmus setup: node {node!r}; {FAST} is the fast one, {SLOW} the slow one")
         pfn = folios.zones[node].rmqueue(order)
         if pfn is None:
             raise ValueError(f"litmus setup: node {node} has no {1 << order} free frames for a page")
@@ -327,6 +329,11 @@ class LitmusMachine(Machine):
         setup = Setup(super().memory(), self.cpus, self.parameters, loaded=loaded)
         if (answer := self.litmus.setup(setup)) is not None:  # type: ignore[func-returns-value]
             raise ValueError(f"the setup answers {answer!r:.50}, and should answer nothing; call it?")
+        on = [*(cpu for cpu, *_ in (*setup.cached, *setup.walked)), *setup.lazy, *setup.flags]
+        if strangers := sorted({cpu for cpu in on if not 0 <= cpu < self.cpus}):
+            raise ValueError(
+                f"litmus setup: CPU {strangers[0]}; there are {self.cpus}, from 0, one a program"
+            )
         for mm, mask in _masks(setup).items():
             setup.word(cpumask_word(mm), mask)
             setup.word(tlb_gen_word(mm), 1)

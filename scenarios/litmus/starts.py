@@ -42,6 +42,8 @@ def pages(
     def start(setup: Setup) -> None:
         setup.area(PAGE, area)
         on = range(setup.cpus) if cached is None else cached
+        if out := [vpn for vpn in vpns if not PAGE <= vpn < PAGE + area]:
+            raise ValueError(f"pages: page {out[0]!r} is outside of the area, {area} pages from {PAGE}")
         for vpn in vpns:
             setup.page(vpn, node, written, written, exclusive, VERSION, cached=on)
 
@@ -120,7 +122,10 @@ def starts(*parts: Start) -> Start:
 
     def start(setup: Setup) -> None:
         for part in parts:
-            part(setup)
+            if (answer := part(setup)) is not None:
+                raise ValueError(
+                    f"starts: a part answers {answer!r:.50}, and should answer nothing; call it?"
+                )
 
     return start
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from emulator.kernel.instead import Instead, was_called
 from emulator.kernel.policy import Policy
 from scenarios.subjects.hooks import own_and_base
-from scenarios.subjects.kernel_functions import KernelFunction, kernel_functions
+from scenarios.subjects.kernel_functions import KernelFunction, kernel_functions, known_counters
 from scenarios.subjects.policies import policy_factory
 
 
@@ -17,7 +17,12 @@ def instead_counted(wanted: Sequence[str], counted: Collection[str]) -> str:
     """What runs have counted, if not these: the closest, or all; empty if nothing is wanted."""
     if not wanted:
         return ""
-    close = [near for name in wanted for near in difflib.get_close_matches(name, counted, 1)]
+    known = known_counters()
+    close = [
+        near
+        for name in wanted
+        for near in difflib.get_close_matches(name, counted if name in known else {*known, *counted}, 1)
+    ]
     if close:
         return f"; did you mean {', '.join(dict.fromkeys(close))}?"
     return f"; counted were: {', '.join(sorted(counted)) or 'none'}"

@@ -6,6 +6,7 @@ is what stands in its code by name; what it is handed, it is not seen to call.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -13,6 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +22,8 @@ import emulator.kernel
 from emulator.kernel import instead
 from emulator.kernel.instead import called, is_replaceable, kernels_own
 from emulator.kernel.policy import Policy
-from scenarios.litmus import kit
+from emulator.policies import migrc_v3, migrc_v9
+from scenarios.litmus import kit, steps, syscalls
 from scenarios.usage import UsageProblem, did_you_mean
 
 _PATH: Final = re.compile(r"\b(?:arch|drivers|fs|include|kernel|mm|virt)/[\w/.-]*\w")
@@ -64,9 +67,7 @@ class KernelFunction(NamedTuple):
 @lru_cache(maxsize=1)
 def kernel_functions() -> tuple[KernelFunction, ...]:
     """All of them, in the order of their files, hooks last."""
-    found_modules = pkgutil.walk_packages(emulator.kernel.__path__, "emulator.kernel.")
-    modules = [importlib.import_module(one.name) for one in found_modules]
-    own = [one for module in modules if module is not instead for one in _own(module)]
+    own = [one for module in _modules() if module is not instead for one in _own(module)]
     graph = {found: _used(found) for found in own}
     callers: dict[Any, list[Any]] = {}
     for caller, used in graph.items():
@@ -104,6 +105,24 @@ def functions_named(texts: Sequence[str]) -> list[KernelFunction]:
             raise UsageProblem(f"no function of the kernel {text!r}; {close}migrc functions lists all")
         found |= dict.fromkeys(meant)
     return list(found) if texts else list(every)
+
+
+@lru_cache(maxsize=1)
+def known_counters() -> frozenset[str]:
+    """What the kernel, the postings and the helpers of tests count, as far as the name stands there."""
+    found: set[str] = set()
+    for module in (*_modules(), migrc_v3, migrc_v9, steps, syscalls):
+        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("cpu.count") and node.args:
+                value = node.args[0]
+                name = getattr(value, "value", None) or vars(module).get(getattr(value, "id", ""))
+                found |= {name} if isinstance(name, str) else set()
+    return frozenset(found)
+
+
+def _modules() -> list[ModuleType]:
+    found = pkgutil.walk_packages(emulator.kernel.__path__, "emulator.kernel.")
+    return [importlib.import_module(one.name) for one in found]
 
 
 def _own(module: ModuleType) -> Iterator[Any]:

@@ -141,7 +141,6 @@ def machine_of(test: LitmusName, policy: str, arch: str, mmu: str = DEFAULT_MMU)
             raise UsageProblem(f"{test.name}: kernel {test.kernel!r}; {did_you_mean(test.kernel, VERSIONS)}")
         litmus = replace(litmus, settings=(("version", test.kernel), *litmus.settings))
     factory, how = policy_factory(policy), mmu_class(mmu)
-    where = short_path(test.file) if test.file else test.name
     try:
         machine = LitmusMachine(litmus, ARCHITECTURES[arch], factory, how)
         plain_engine(machine)
@@ -149,5 +148,8 @@ def machine_of(test: LitmusName, policy: str, arch: str, mmu: str = DEFAULT_MMU)
         if running_cpu(problem) >= 0:
             raise
         line = place(problem, test.file)
+        where = short_path(test.file) if test.file else test.name
+        if test.file and not line:
+            where = where_of(find_named(test), test.file)
         raise UsageProblem(f"{where}: {line}the start cannot be set up: {what(problem)}") from None
     return machine

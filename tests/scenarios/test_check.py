@@ -284,7 +284,7 @@ def test_without_options_everything_that_has_an_expectation_is_planned(folder: P
         (
             f"{HEAD}async def a(cpu):\n    await Load('x')\n"
             f"def s(setup):\n    setup.page('x', 99)\nL = Litmus('m', '?', (a,), s, {NEVER})\n",
-            "mine.py: line 6: the start cannot be set up: IndexError: ",
+            "mine.py: line 6: the start cannot be set up: ValueError: litmus setup: node 99; ",
         ),
         (
             f"{HEAD}async def a(cpu):\n    raise ValueError('at once')\n"

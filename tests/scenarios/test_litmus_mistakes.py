@@ -41,6 +41,10 @@ MISTAKES = {
     "made(programs=(in_order(nothing, 7),))": "in_order: step 2, 7, is no program and no operation",
     "made(programs=(call(7),))": "call(7, ...): not a function",
     "made(setup=pages)": "the start cannot be set up: ValueError: the setup answers <function pages",
+    "made(setup=starts(pages))": "ValueError: starts: a part answers <function pages",
+    "made(setup=pages(0x99))": "ValueError: pages: page 153 is outside of the area, 4 pages from 16",
+    "made(setup=pages(PAGE, cached=(9,)))": "ValueError: litmus setup: CPU 9; there are 1, from 0",
+    "made(setup=pages(PAGE, node=5))": "ValueError: litmus setup: node 5; 0 is the fast one",
     "made(setup=7)": "the setup 7 must be a function made with def",
     "made(setup=huge_page())": "ValueError: litmus setup: no huge page without the setting",
     "made(expected=never('immediate'))": "expected is Expectation(policy='immediate'",
@@ -115,6 +119,14 @@ def test_a_method_that_nobody_called_is_named_with_where_it_would_be(
     said = capsys.readouterr().out
     assert "expected Sometimes; Before.moves was never called: move_ptes, called by move_page_tables" in said
     assert "what gets there: mremap" in said
+
+
+def test_a_counter_that_nobody_has_is_told_the_closest(
+    folder: Path, migrc: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "mine.py").write_text(f"{HEAD}LITMUS = made(expected=(never('immediate', 'pgfalt'),))\n")
+    assert migrc("check", "mine.py", "--arch", "sc") == 1
+    assert "vacuous: no run counted pgfalt; did you mean pgfault?" in capsys.readouterr().out
 
 
 def test_rules_of_a_test_count_and_the_command_line_comes_on_top(

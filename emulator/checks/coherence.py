@@ -126,6 +126,8 @@ class Coherence(Check):
             return Meeting(looks, (("moved", pte_pfn(new)),) if pte_present(new) else ())
         if kind is ops.WritePage:
             return Meeting((), (_VERSIONS,))
+        if kind is ops.RemoveBlock:
+            return Meeting((), (_VERSIONS,))
         if kind is ops.FilemapAdd or kind is ops.FilemapRemove:
             return Meeting((("cached", ANY),), (_ORIGINS, _VERSIONS))
         raise NotImplementedError(f"what {kind.__name__} meets in Coherence")
@@ -299,16 +301,28 @@ class Coherence(Check):
 
     def _uncached(self, cpu: int, operation: ops.FilemapRemove, answer: bool) -> None:
         slot = (operation.file, operation.pgoff)
-        if answer and operation.refs:
+        if answer and operation.refs > 0:
             if slot in self._unwritten:
                 where = f"page {operation.pgoff} of file {operation.file} leaves frame {operation.pfn}"
                 version = self._file_versions.get(slot, 0)
                 self._report(DROPPED, cpu, f"{where} with version {version}, which was not written out")
             self._evicted[operation.pfn] = slot
+        elif answer and operation.refs:
+            # What was not written out is lost by intent; what is stored stays for now.
+            self._keep_version(slot, self.memory.folios.files.get(slot, 0))
         elif answer:
             self._file_versions.pop(slot, None)
         if answer:
             self._unwritten.discard(slot)
+
+    def _keep_version(self, slot: tuple[int, int], version: int) -> None:
+        if version:
+            self._file_versions[slot] = version
+        else:
+            self._file_versions.pop(slot, None)
+
+    def _block_removed(self, cpu: int, operation: ops.RemoveBlock, answer: None) -> None:
+        self._file_versions.pop((operation.file, operation.pgoff), None)
 
     def _written_out(self, cpu: int, operation: ops.WritePage, answer: None) -> None:
         self._unwritten.discard((operation.file, operation.pgoff))

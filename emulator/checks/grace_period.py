@@ -288,7 +288,7 @@ class GracePeriod(Watcher):
 
     def _uncached(self, cpu: int, operation: ops.FilemapRemove, answer: bool) -> None:
         if answer:
-            self._emptied[operation.file, operation.pgoff] = (operation.pfn, not operation.refs)
+            self._emptied[operation.file, operation.pgoff] = (operation.pfn, operation.refs <= 0)
 
     def _cached(self, cpu: int, operation: ops.FilemapAdd, answer: int) -> None:
         """Hansen's second rule: a slot whose old page is still owed a flush is not refilled before it.

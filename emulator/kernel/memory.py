@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from emulator.hardware.operations import (
     CmpxchgPte,
+    DownRead,
     FilemapAdd,
     FilemapGet,
     FilemapRemove,
@@ -31,6 +32,7 @@ from emulator.hardware.operations import (
     Series,
     SetPte,
     Unlock,
+    UpRead,
     WaitPte,
     XchgPte,
 )
@@ -61,7 +63,7 @@ from emulator.kernel.mmu_notifier import (
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable, vma_wants_writenotify
 from emulator.kernel.page_alloc import alloc_pages
-from emulator.kernel.percpu import PerCpu, folio_lock, i_size_word, tlb_flush_pending_word
+from emulator.kernel.percpu import PerCpu, folio_lock, i_size_word, invalidate_lock, tlb_flush_pending_word
 from emulator.kernel.pgtable_generic import ptep_clear_flush
 from emulator.kernel.swap_state import SWAP_FILE
 from emulator.kernel.tlb import flush_tlb_mm_range
@@ -240,15 +242,30 @@ async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:
     pfn = await FilemapGet(file, pgoff)
     if pfn >= 0:
         return pfn
+    if cpu.parameters.file_sizes:
+        await filemap_invalidate_lock_shared(file)
     pfn = await alloc_pages(cpu, 0)
     await FolioZero(pfn)
     present = await FilemapAdd(file, pgoff, pfn)
     if present >= 0:
         await FolioPut(pfn)
-        return present
-    cpu.count("pgmajfault")
-    await LruAdd(pfn, False)
+        pfn = present
+    else:
+        cpu.count("pgmajfault")
+        await LruAdd(pfn, False)
+    if cpu.parameters.file_sizes:
+        await filemap_invalidate_unlock_shared(file)
     return pfn
+
+
+async def filemap_invalidate_lock_shared(file: int) -> None:
+    """filemap_invalidate_lock_shared (v5.15, 730633f0b7f9; before, each file system had its own)."""
+    await DownRead(invalidate_lock(file))
+
+
+async def filemap_invalidate_unlock_shared(file: int) -> None:
+    """filemap_invalidate_unlock_shared."""
+    await UpRead(invalidate_lock(file))
 
 
 async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None:

@@ -75,6 +75,11 @@ def i_size_word(file: int) -> str:
     return f"i_size.{file}"
 
 
+def invalidate_lock(file: int) -> str:
+    """mapping->invalidate_lock of a file: for writing by who takes blocks away, for reading by who reads."""
+    return f"invalidate_lock.{file}"
+
+
 def is_lazy_word(cpu: int) -> str:
     """cpu_tlbstate_shared.is_lazy of a CPU."""
     return f"is_lazy.{cpu}"

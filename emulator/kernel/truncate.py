@@ -13,6 +13,7 @@ from emulator.hardware.operations import (
     FolioPut,
     GetPte,
     Lock,
+    RemoveBlock,
     Series,
     Unlock,
     WaitPte,
@@ -29,13 +30,16 @@ from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
 )
-from emulator.kernel.percpu import PerCpu, folio_lock, i_size_word
+from emulator.kernel.percpu import PerCpu, folio_lock, i_size_word, invalidate_lock
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.memory.page_table import VM_SHARED, Vma
 
 # address_space->i_mmap: where files are mapped, as (mm, page that the file's first page is or would be at).
 Mappings = tuple[tuple[int, int], ...]
+
+# For FilemapRemove: what is stored goes later.
+_KEEP_BLOCK = -1
 
 
 async def truncate_pagecache(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
@@ -56,7 +60,11 @@ async def truncate_setsize(cpu: PerCpu, file: int, i_mmap: Mappings, size: int) 
     truncation, which locks the folio as well, comes before that or finds the mapping.
     """
     before = await i_size_write(file, size)
-    return await truncate_pagecache(cpu, file, i_mmap, size, before) if size < before else 0
+    if size >= before:
+        return 0
+    gone = await truncate_pagecache(cpu, file, i_mmap, size, before)
+    await ext4_ext_remove_space(file, size, before)
+    return gone
 
 
 async def i_size_write(file: int, size: int) -> int:
@@ -74,7 +82,20 @@ async def ext4_punch_hole(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, 
     """ext4_punch_hole (fs/ext4/inode.c), or that of tmpfs (shmem_fallocate), for MADV_REMOVE as well."""
     if cpu.parameters.punch_hole_writes and file > 0:
         await filemap_write_and_wait_range(cpu, file, start, end)
-    return await truncate_pagecache_range(cpu, file, i_mmap, start, end)
+    if not cpu.parameters.file_sizes:
+        return await truncate_pagecache_range(cpu, file, i_mmap, start, end)
+    # Else a fault reads a page in again between the two.
+    await Lock(invalidate_lock(file))
+    gone = await truncate_pagecache_range(cpu, file, i_mmap, start, end)
+    await ext4_ext_remove_space(file, start, end)
+    await Unlock(invalidate_lock(file))
+    return gone
+
+
+async def ext4_ext_remove_space(file: int, start: int, end: int) -> None:
+    """ext4_ext_remove_space: what is stored of pages [start, end) is no more."""
+    for pgoff in range(start, end):
+        await RemoveBlock(file, pgoff)
 
 
 async def unmap_mapping_range(
@@ -108,7 +129,7 @@ async def truncate_inode_folio(cpu: PerCpu, file: int, i_mmap: Mappings, pgoff: 
     # found by its entries.
     for mm, first in i_mmap:
         await unmap_mapping_folio(cpu, file, mm, first + pgoff, pfn)
-    removed = await FilemapRemove(file, pgoff, pfn, 0)
+    removed = await FilemapRemove(file, pgoff, pfn, _KEEP_BLOCK if cpu.parameters.file_sizes else 0)
     await Unlock(lock)
     await FolioPut(pfn)
     return removed

@@ -377,15 +377,19 @@ class Folios:
         folio = self.folio_of(operation.pfn)
         if folio is None or folio.mapping != slot:
             return False
-        if operation.refs and (folio.refcount != operation.refs or folio.flags & PG_DIRTY):
+        if operation.refs > 0 and (folio.refcount != operation.refs or folio.flags & PG_DIRTY):
             return False
         folio.mapping = None
         del self.page_cache[slot]
-        if not operation.refs:
+        if operation.refs <= 0:
             folio.flags &= ~PG_DIRTY
+        if operation.refs == 0:
             self.files.pop(slot, None)
         self._drop(cpu, folio)
         return True
+
+    def _remove_block(self, cpu: int, operation: ops.RemoveBlock) -> None:
+        self.files.pop((operation.file, operation.pgoff), None)
 
     def _mapping(self, cpu: int, operation: ops.FolioMapping) -> tuple[int, ...]:
         folio = self.folio_of(operation.pfn)

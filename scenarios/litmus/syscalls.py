@@ -50,7 +50,13 @@ from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pfnmap import revoke
 from emulator.kernel.task_mmu import CLEAR_REFS_SOFT_DIRTY, clear_refs_write
-from emulator.kernel.truncate import Mappings, truncate_pagecache, truncate_pagecache_range, truncate_setsize
+from emulator.kernel.truncate import (
+    Mappings,
+    ext4_punch_hole,
+    truncate_pagecache,
+    truncate_pagecache_range,
+    truncate_setsize,
+)
 from emulator.kernel.userfaultfd import mwriteprotect_range, userfaultfd_register
 from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.machine.litmus import MM, SLOW
@@ -234,6 +240,8 @@ async def punch_hole(
     cpu: PerCpu, file: int = FILE, at: Mappings = ((MM, PAGE),), pgoff: int = 0, pages: int = 1
 ) -> int:
     """fallocate(FALLOC_FL_PUNCH_HOLE), mapped as of ftruncate."""
+    if cpu.parameters.file_sizes:
+        return await ext4_punch_hole(cpu, file, at, pgoff, pgoff + pages)
     return await truncate_pagecache_range(cpu, file, at, pgoff, pgoff + pages)
 
 

@@ -23,7 +23,11 @@ from emulator.kernel.fork import dup_mmap
 from emulator.kernel.huge_memory import pmdp_clear_bits, pmdp_invalidate
 from emulator.kernel.instead import instead_of
 from emulator.kernel.ksm import write_protect_page
-from emulator.kernel.memory import do_wp_page
+from emulator.kernel.memory import (
+    do_wp_page,
+    filemap_invalidate_lock_shared,
+    filemap_invalidate_unlock_shared,
+)
 from emulator.kernel.migrate_device import migrate_vma_collect_pmd
 from emulator.kernel.mmap_lock import vma_start_write
 from emulator.kernel.mmu.x86 import X86
@@ -424,3 +428,17 @@ class ClearsRefsBesideFaults(Immediate):
     @instead_of(vma_start_write, within=clear_refs_write)
     async def lets_faults_in(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
         """As a lock for reading does."""
+
+
+class PunchesBesideFaults(Immediate):
+    """fs/ext4/inode.c, ext4_punch_hole before ea3d7209ca01 (v4.5): faults take no lock when they read in."""
+
+    name = "mistake:before-ea3d7209ca01"
+
+    @instead_of(filemap_invalidate_lock_shared)
+    async def take(self, file: int) -> None:
+        """i_mmap_sem, as it was called then."""
+
+    @instead_of(filemap_invalidate_unlock_shared)
+    async def drop(self, file: int) -> None:
+        """The same."""

@@ -7,6 +7,7 @@ import pytest
 from emulator.kernel.memory import BusError
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.truncate import (
+    ext4_punch_hole,
     i_size_write,
     truncate_inode_pages,
     truncate_pagecache,
@@ -174,3 +175,17 @@ def test_a_file_that_has_a_size_ends_there_and_grows_with_empty_pages() -> None:
         assert await user_read(cpu, SHARED + 2) == 0
 
     assert not SmallMachine(Thread(0, body), file_sizes=True).run().violations
+
+
+def test_what_is_stored_behind_the_end_is_gone_though_no_page_of_it_was_cached() -> None:
+    async def body(cpu: PerCpu) -> None:
+        await i_size_write(SHARED_FILE, 2)
+        for pgoff in range(2):
+            machine.memory.folios.files[SHARED_FILE, pgoff] = 5
+        assert await truncate_setsize(cpu, SHARED_FILE, ((1, SHARED),), 1) == 0
+        await truncate_setsize(cpu, SHARED_FILE, ((1, SHARED),), 2)
+        await ext4_punch_hole(cpu, SHARED_FILE, ((1, SHARED),), 0, 1)
+        assert not machine.memory.folios.files
+
+    machine = SmallMachine(Thread(0, body), file_sizes=True)
+    machine.run()

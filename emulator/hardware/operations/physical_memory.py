@@ -316,12 +316,21 @@ class FilemapRemove(Answers[bool]):
     """Take a folio out of its page-cache slot, if it still is in it; the cache's reference goes.
 
     With `refs`, __remove_mapping: only if that is its count and it is not dirty. Without (0), the
-    filemap_remove_folio of a truncation: whoever uses it, and what the file had there goes too."""
+    filemap_remove_folio of a truncation: whoever uses it, and what the file had there goes too; -1: that
+    stays for RemoveBlock."""
 
     file: int
     pgoff: int
     pfn: int
     refs: int
+
+
+@Row(Where.MEMORY, Order.LOCKED, writes(slot), Price.FOLIO, carries=(slot,))
+class RemoveBlock(Answers[None]):
+    """ext4_ext_remove_space, of one page: what is stored there goes. A page that is in the cache stays."""
+
+    file: int
+    pgoff: int
 
 
 @Row(

@@ -30,6 +30,7 @@ SHOOTDOWN_LIMIT = 1 / 8
 OPERATIONS_LIMIT = 15.0
 START_LIMIT = 1.5
 HITS_LIMIT = 1e6
+WATCHED_LIMIT = 1.4
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,19 @@ def live_hits(session: Any, accesses: int, pages: int) -> float:
 
     result = session.run(live_parts()([body]))
     return float(result.accesses / result.cpus[0]["ns"] * 1e9)
+
+
+def live_tiering(session: Any, watched: bool, accesses: int = 50_000) -> float:
+    """Seconds that a short run of `tiering` takes on three CPUs."""
+    from actors.mode import Mode
+    from scenarios.subjects.subject import Subject
+    from scenarios.workloads.workload_file import load_workload
+
+    workload = load_workload("tiering", (f"threads.accesses={accesses}",))
+    machine = Subject(workload, "migrc", "x86", 3, 1).workload_machine()
+    keep = (lambda events, checksum: None) if watched else None
+    result = session.run(machine, mode=Mode(watched, watched), keep=keep)
+    return float(result.elapsed_ns / 1e9)
 
 
 # --- the same traffic, as actor calls ------------------------------------------------------------
@@ -383,6 +397,17 @@ def measure(options: argparse.Namespace) -> list[Row]:
             rows.append(
                 Row(f"TLB hits over {pages} pages", "1/s", hits, None, None, ">= 1e6", hits >= HITS_LIMIT)
             )
+    with LiveSession() as session:
+        live_tiering(session, False, 5_000)
+        live, plain = alternate(
+            options.repeats,
+            lambda: live_tiering(session, True),
+            lambda: live_tiering(session, False),
+        )
+    ratio = live / plain
+    rows.append(
+        Row("tiering, watched beside unwatched", "s", live, plain, ratio, "<= 1.4", ratio <= WATCHED_LIMIT)
+    )
     live, plain = alternate(
         options.repeats,
         lambda: time_to_first_access("live", options.cpus),

@@ -7,7 +7,7 @@ watched one it is queued in memory, as on real machines, and the message is only
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from actors import wire
@@ -72,6 +72,7 @@ class Calls:
 
     def __init__(self, cpu: Cpu, line: Line, directory: Directory) -> None:
         self.unacknowledged: dict[int, int] = {}  # requests of this CPU, and by how many
+        self.meanwhile: Callable[[], None] = lambda: None  # what else there is to do for others at the end
         self._cpu = cpu
         self._line = line
         line.on[wire.IPI] = self.arrived
@@ -161,6 +162,7 @@ class Calls:
                 if request.wait:
                     raise RuntimeError(unserved(request, self._cpu.number))
             queue.clear()
+            self.meanwhile()
             self._line.sleep()
 
     # --- of this CPU ---------------------------------------------------------------------------

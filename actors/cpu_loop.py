@@ -16,7 +16,8 @@ from actors.line import HEAD, OUTBOX_LIMIT, Line, Stopped
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware import operations as ops
 from emulator.hardware.cpu import Frame
-from emulator.hardware.operations import NUMBERS, TABLE, Operation, Where, handlers_of
+from emulator.hardware.operations import NUMBERS, SECOND_HALVES, TABLE, Operation, Where, handlers_of
+from emulator.kernel.smp import cpus_of
 from emulator.machine.builder import Machine
 
 # Accesses between two looks at the inbox: a look takes 1.5 microseconds, this many hits a few hundred.
@@ -45,6 +46,12 @@ class CpuLoop:
         self._outbox = self.line.outbox
         # Programs whose operation memory has found not enabled and will send a RETRY for.
         self._blocked: set[Frame] = set()
+        # What others ask of this CPU's TLB, and how many have not done yet what this CPU asks of theirs.
+        self.asked: list[Any] = []
+        self._under_way = 0
+        self.line.on[wire.INVALIDATE] = self._invalidate
+        self.line.on[wire.INVALIDATED] = self._invalidated
+        self.calls.meanwhile = self._drop_all
         self._budget = _SLICE
         self.carry: dict[type[Any], Callable[[Frame, Any], None]] = {
             **{kind: self._by_place(kind) for kind in TABLE},
@@ -77,6 +84,7 @@ class CpuLoop:
         cpu = self.cpu
         frames = cpu.frames
         queue = cpu.call_queue
+        asked = self.asked
         enter = self.calls.enter
         carry = self.carry
         series = carry[ops.Series]
@@ -86,7 +94,9 @@ class CpuLoop:
                 continue
             frame = frames[-1]
             operation = frame.operation
-            if frame.series is not None:
+            if asked and type(operation) not in SECOND_HALVES:
+                self._drop_all()
+            elif frame.series is not None:
                 series(frame, operation)
             else:
                 carry[type(operation)](frame, operation)
@@ -186,7 +196,7 @@ class CpuLoop:
                 break
             if len(self._outbox) > HEAD or self._budget <= 0:
                 self._glance()
-                if cpu.call_queue and cpu.can_interrupt():
+                if self.asked or (cpu.call_queue and cpu.can_interrupt()):
                     break
             end = min(index + self._budget, stop)
         if self._budget <= 0:
@@ -213,10 +223,57 @@ class CpuLoop:
         # The last acknowledgement ends the flush: nothing but the inbox is looked at until it is there.
         self.line.flush()
         while operation.request in missing:
-            if cpu.call_queue and cpu.can_interrupt():
+            if self.asked or (cpu.call_queue and cpu.can_interrupt()):
                 return
             self.line.wait()
         cpu.resume(None)
+
+    # --- what one CPU's instruction drops in another's TLB -------------------------------------
+
+    def _invlpgb(self, frame: Frame, operation: ops.Invlpgb) -> None:
+        """Their TLBs do it when their CPUs look up, and say so."""
+        if not self._all_done():
+            return
+        self.line.confirm()
+        me = self.cpu.number
+        message = self.line.pack((wire.INVALIDATE, me, operation[2:]))
+        for target in cpus_of(operation.mask):
+            if target == me:
+                self.cpu.invalidate(operation[2:])
+            else:
+                self._under_way += 1
+                self.line.send(target, message)
+        self.cpu.resume(None)
+
+    def _tlbsync(self, frame: Frame, operation: ops.Tlbsync) -> None:
+        if operation.sender != self.cpu.number or self._all_done():
+            self.cpu.resume(None)
+
+    def _all_done(self) -> bool:
+        """Wait until they have; false if there is something else to do first."""
+        cpu = self.cpu
+        self.line.flush()
+        while self._under_way:
+            if self.asked or (cpu.call_queue and cpu.can_interrupt()):
+                return False
+            self.line.wait()
+        return True
+
+    def _invalidate(self, *asked: Any) -> None:
+        self.asked.append(asked)
+
+    def _invalidated(self) -> None:
+        self._under_way -= 1
+
+    def _drop_all(self) -> None:
+        while self.asked:
+            self.drop(*self.asked.pop(0))
+
+    def drop(self, sender: int, what: tuple[int, ...]) -> None:
+        """Do what another CPU asks of this one's TLB."""
+        self.cpu.invalidate(what)
+        self.line.confirm()
+        self.line.send(sender, self.line.pack((wire.INVALIDATED,)))
 
     def _idle(self, frame: Frame, operation: ops.Idle) -> None:
         """The program is over, but others may still want this CPU's acknowledgement."""

@@ -14,7 +14,8 @@ from actors import wire
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import CLASSES
 
-KINDS: Final = len(Kind)
+KINDS: Final = 4
+# An interrupt has nothing to say of itself; what CPU n drops here is noted as one of number n + 1.
 
 # Operations by name: numbers change when one is added.
 _NAMES: Final = tuple(zlib.crc32(kind.__name__.encode()) for kind in CLASSES)
@@ -36,6 +37,8 @@ class AnswerSum:
 
 def note(events: list[int], kind: Kind, cpu: int, at: int, count: int) -> None:
     """Append `count` times one transition."""
+    if kind is Kind.INVALIDATE:
+        kind, at = Kind.INTERRUPT, at + 1
     who = kind + KINDS * cpu
     if events and events[-3] == who and events[-2] == at:
         events[-1] += count
@@ -48,4 +51,7 @@ def runs(events: Sequence[int]) -> Iterator[tuple[Transition, int]]:
     for index in range(0, len(events), 3):
         who, at, count = events[index : index + 3]
         cpu, kind = divmod(who, KINDS)
-        yield Transition(Kind(kind), cpu, at), count
+        if kind == Kind.INTERRUPT and at:
+            yield Transition(Kind.INVALIDATE, cpu, at - 1), count
+        else:
+            yield Transition(Kind(kind), cpu, at), count

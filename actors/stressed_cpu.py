@@ -98,6 +98,7 @@ class StressedCpuLoop:
             Kind.PERFORM: chaos.late_effects,
             Kind.WALK: 1.0 - chaos.walks,
             Kind.STEP: 0.0,
+            Kind.INVALIDATE: chaos.late_effects,
         }
         bold = [one for one in choices if chance() >= shy[one.transition.kind]]
         return self._random.choice(

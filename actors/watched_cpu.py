@@ -15,7 +15,18 @@ from actors.cpu_loop import CpuLoop
 from actors.line import told
 from actors.mailbox import Directory, Mailbox
 from emulator.hardware.cpu import Frame
-from emulator.hardware.operations import NUMBERS, TABLE, Operation, Touch, WaitAcks, Where
+from emulator.hardware.operations import (
+    NUMBERS,
+    TABLE,
+    Invalidate,
+    Invlpgb,
+    Operation,
+    Tlbsync,
+    Touch,
+    WaitAcks,
+    Where,
+)
+from emulator.kernel.smp import cpus_of
 from emulator.machine.builder import Machine
 
 _Carry = Callable[[Frame, Any], None]
@@ -68,6 +79,27 @@ class WatchedCpuLoop(CpuLoop):
         index = self.touched(operation)
         self.line.tell(wire.TOUCHED, (index,))
         self.cpu.resume(index)
+
+    def _invlpgb(self, frame: Frame, operation: Invlpgb) -> None:
+        """What is asked is queued in memory; the others are told that there is something."""
+        self.ask(frame, operation)
+        if frame.operation is operation:
+            return
+        me = self.cpu.number
+        message = self.line.pack((wire.INVALIDATE, me, ()))
+        for target in cpus_of(operation.mask):
+            if target == me:
+                self.asked.append((me, ()))
+            else:
+                self.line.send(target, message)
+
+    def _tlbsync(self, frame: Frame, operation: Tlbsync) -> None:
+        self.ask(frame, operation)
+
+    def drop(self, sender: int, what: tuple[int, ...]) -> None:
+        """Take it from memory."""
+        self.line.put(NUMBERS[Invalidate], Invalidate(sender, self.cpu.number))
+        self.cpu.invalidate(self.line.exchange(1)[1])
 
     def _woken(self) -> None:
         self.line.steps += 1

@@ -21,7 +21,7 @@ from emulator.checks.grace_period import GracePeriod
 from emulator.checks.onlooker import Check
 from emulator.checks.sides import Sides
 from emulator.hardware.cpu import Kind, TakeCalls, Transition
-from emulator.hardware.operations import CLASSES, NUMBERS, TABLE, Operation, Order, Where
+from emulator.hardware.operations import CLASSES, NUMBERS, TABLE, Invalidate, Operation, Order, Where
 from emulator.hardware.pte import ACCESSED, PRESENT
 from emulator.machine.builder import Machine
 from emulator.machine.shared import Shared
@@ -30,6 +30,7 @@ from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory
 
 _BLOCK_EVENTS: Final = 1_000
+_INVALIDATE: Final = NUMBERS[Invalidate]
 _WHERE: Final = tuple(TABLE[kind].where for kind in CLASSES)
 
 
@@ -109,6 +110,11 @@ class WatchedGate(Gate):
             answer = self.shared.execute(cpu, operation)
             if answer is BLOCKED:
                 return BLOCKED
+        if number == _INVALIDATE:
+            self._happened(Transition(Kind.INVALIDATE, cpu, operation.sender), operation, False, answer)
+            if self._driver is not None:
+                self._sum.add(cpu, number, answer)
+            return answer
         if number in self._stored or (begun and self._row.loads_wait):
             # Issued, and performed at once: nothing else waits in the window.
             self._happened(self._steps[cpu], operation, True, None)

@@ -31,6 +31,9 @@ BLOCKED: Final = 1  # the answers before the operation that is not enabled
 RETRY: Final = 2  # number and fields of an operation that may be enabled now
 IPI: Final = 3  # the fields of an IpiRequest
 ACK: Final = 4  # request number, acknowledging CPU, ns that it has waited for a core since the call was sent
+# Who asks, and what to drop in the TLB, as an Invalidate answers it; nothing where memory knows.
+INVALIDATE: Final = 18
+INVALIDATED: Final = 19  # that has been done
 # To any actor, from the driver.
 GO: Final = 5
 STOP: Final = 6

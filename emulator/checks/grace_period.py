@@ -139,6 +139,9 @@ class GracePeriod(Watcher):
         kind = type(operation)
         if kind in NEVER_MATTER:
             return
+        if kind is ops.Invalidate:
+            self.facts.invalidated(transition.cpu, operation, answer)  # type: ignore[arg-type]
+            return
         handler = self._handlers.get(kind) if transition.kind is Kind.STEP else None
         event = None
         if self.sides is not None:
@@ -165,6 +168,8 @@ class GracePeriod(Watcher):
         kind = type(operation)
         if kind in NEVER_MATTER:
             return APART
+        if kind is ops.Invalidate:
+            return Meeting((_JOINS,), (RETIRED,))
         if transition.kind is not Kind.STEP or kind not in self._handlers or kind in _MARK_THEIR_OWN:
             return _HEARS
         one = len(self._masks) == 1 and getattr(operation, "mm", None) in (None, *self._masks)

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 from emulator.checks.happens_before import HappensBefore
 from emulator.hardware import operations as ops
+from emulator.hardware.operations.places import Key
 from emulator.hardware.pte import DIRTY, EXCLUSIVE, PRESENT, RW, pte_pages, pte_pfn
 from emulator.kernel.kvm import KVM_VCPU_FLUSH_TLB, preempted_word
 from emulator.kernel.percpu import (
     LOADED_MM_SWITCHING,
+    TLB_NR_DYN_ASIDS,
     cpumask_word,
     flushing_word,
     is_lazy_word,
@@ -31,6 +33,17 @@ _ANY = -1  # the mm whose generation the CPU reads next
 
 _CPUMASK = cpumask_word(0)[:-1]
 TLB_GEN = tlb_gen_word(0)[:-1]
+
+
+def _asked(sender: int) -> Key:
+    """What a CPU knew when it asked for an invalidation. Like what a generation carries it is kept exactly:
+    whether it knew of an event is asked when all others may know of it by now."""
+    return "word", f"{TLB_GEN}asked.{sender}"
+
+
+def _done(sender: int) -> Key:
+    """Who has dropped what for it."""
+    return "invlpgb", sender
 
 
 class Retired(NamedTuple):
@@ -83,6 +96,7 @@ class Retirements:
                     self._loaded[cpu] = mm
         # A CPU that has put itself into the mask or left lazy mode, until it has read the generation.
         self._joining = [0] * cpus
+        self._pcids = [0] * cpus  # as loaded, if it is the same on all CPUs; else 0
         # What loads brought that decide what the CPU does next, see `_load`.
         self._decided = [0] * cpus
         self._lazy_words = {is_lazy_word(cpu): cpu for cpu in range(cpus)}
@@ -188,9 +202,50 @@ class Retirements:
         self._drop(cpu, self._loaded[cpu], vpn)
 
     def _load_cr3(self, cpu: int, operation: ops.LoadCr3, answer: Any) -> None:
+        shared = operation.pcid if operation.pcid > TLB_NR_DYN_ASIDS else 0
+        # What it has under its own number it does not use any more once it has loaded the one of all CPUs.
+        leaves = shared and not self._pcids[cpu] and self._loaded[cpu] == operation.mm
         self._loaded[cpu] = operation.mm
-        if operation.flush:
+        self._pcids[cpu] = shared
+        if operation.flush or leaves:
             self._drop(cpu, operation.mm)
+
+    def _broadcast(self, cpu: int, operation: ops.Invlpgb, answer: Any) -> None:
+        """What other CPUs drop for this one they drop for what it knows of by now."""
+        self._carry(_asked(operation.sender), self.known(cpu))
+        self._carry(_done(operation.sender), 0)
+
+    def invalidated(self, cpu: int, operation: ops.Invalidate, answer: tuple[int, ...]) -> None:
+        """The TLB of a CPU has dropped what another one has asked. Its program learns nothing of that, and
+        who has asked only by waiting. Entries of another PCID than is named stay."""
+        pcid, mm, start, end, _ = answer
+        known = self.before.clocks.get(_asked(operation.sender), 0)
+        found = 0
+        for at, retired in enumerate(self.retired):
+            asked = pcid < 0 or (
+                retired.mm == mm
+                and (end < 0 or (retired.vpn < end and start < retired.vpn + retired.pages))
+                and (self._loaded[cpu] != mm or self._pcids[cpu] == pcid)
+            )
+            if asked and known >> at * self._width & 1:
+                found |= self._bit(at, cpu) if retired.holders >> cpu & 1 else 0
+        done = _done(operation.sender)
+        self._carry(done, self.before.clocks.get(done, 0) | found)
+
+    def _synced(self, cpu: int, operation: ops.Tlbsync, answer: Any) -> None:
+        """All have: the CPU that has asked knows."""
+        self.before.now[cpu] |= self.before.clocks.pop(_done(operation.sender), 0)
+        self.before.clocks.pop(_asked(operation.sender), None)
+
+    def _carry(self, carrier: Key, bits: int) -> None:
+        if bits:
+            self.before.clocks[carrier] = bits
+        else:
+            self.before.clocks.pop(carrier, None)
+
+    def begins_with(self, pcid: int) -> None:
+        """The PCID that all CPUs have loaded at the start, if it is the same on all of them."""
+        self._pcids[:] = [pcid] * self._cpus
 
     def _stop(self, cpu: int) -> None:
         """The CPU makes no user access before it has flushed for what it knows of; whether it then does flush
@@ -291,16 +346,18 @@ class Retirements:
             tuple(self.retired),
             frozenset([item for item in self._users.items() if item[1]]),
             tuple(self._loaded),
+            tuple(self._pcids),
             tuple(self._joining),
             tuple([bits & ~now for bits, now in zip(self._decided, self.before.now, strict=True)]),
         )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        before, retired, users, loaded, joining, decided = state
+        before, retired, users, loaded, pcids, joining, decided = state
         self.before.restore(before)
         self.retired = list(retired)
         self._users = dict(users)
         self._loaded = list(loaded)
+        self._pcids = list(pcids)
         self._joining = list(joining)
         self._decided = list(decided)

@@ -73,7 +73,7 @@ def ample(node: CpuNode) -> Option | None:
         kind = option.transition.kind
         if kind is Kind.STEP:
             step = option
-        elif kind is Kind.WALK:
+        elif kind is Kind.WALK or kind is Kind.INVALIDATE:
             walks = True
         else:
             return None

@@ -1,7 +1,8 @@
 """A schedule as text that a person can read, paste and replay.
 
 Tokens with spaces between them: `0` CPU 0 steps, `i1` CPU 1 takes its queued calls, `p2.0` entry 0 of
-CPU 2's window is performed, `w1.0x10` CPU 1's walker fetches page 0x10; `0*5` is `0` five times. The text
+CPU 2's window is performed, `w1.0x10` CPU 1's walker fetches page 0x10, `v1.0` CPU 1's TLB drops what CPU 0's
+instruction has named; `0*5` is `0` five times. The text
 and the machine's start are all that a run depends on.
 """
 
@@ -15,13 +16,14 @@ from emulator.checks.violation import Violation
 from emulator.explore.explorer import Explorer
 from emulator.hardware.cpu import Kind, Transition
 
-FORMS = "0, i0, p0.1, w0.0x10, each also with *COUNT"
+FORMS = "0, i0, p0.1, w0.0x10, v1.0, each also with *COUNT"
 MAX_TRANSITIONS = 1_000_000
 
 _TOKEN = re.compile(
     r"(?:(?P<step>[0-9]{1,6})"
     r"|i(?P<interrupt>[0-9]{1,6})"
     r"|p(?P<perform>[0-9]{1,6})\.(?P<entry>[0-9]{1,6})"
+    r"|v(?P<invalidate>[0-9]{1,6})\.(?P<sender>[0-9]{1,6})"
     r"|w(?P<walk>[0-9]{1,6})\.0x(?P<page>[0-9a-fA-F]{1,16}))"
     r"(?:\*(?P<count>[0-9]{1,7}))?"
 )
@@ -40,6 +42,8 @@ def format_transition(transition: Transition) -> str:
         return f"i{cpu}"
     if kind is Kind.PERFORM:
         return f"p{cpu}.{at}"
+    if kind is Kind.INVALIDATE:
+        return f"v{cpu}.{at}"
     return f"w{cpu}.{at:#x}"
 
 
@@ -77,6 +81,8 @@ def _transition(match: re.Match[str]) -> Transition:
         return Transition(Kind.INTERRUPT, int(match["interrupt"]))
     if match["perform"] is not None:
         return Transition(Kind.PERFORM, int(match["perform"]), int(match["entry"]))
+    if match["invalidate"] is not None:
+        return Transition(Kind.INVALIDATE, int(match["invalidate"]), int(match["sender"]))
     return Transition(Kind.WALK, int(match["walk"]), int(match["page"], 16))
 
 

@@ -266,6 +266,7 @@ def _watch_grace_period(cells: Cells, check: GracePeriod) -> Callable[[], None]:
         retired=List(cells, facts.retired),
         _users=Map(cells, facts._users, 0),
         _loaded=Row(cells, facts._loaded),
+        _pcids=Row(cells, facts._pcids),
         _joining=Row(cells, facts._joining),
         _decided=Row(cells, facts._decided),
     )

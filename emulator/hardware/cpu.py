@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 from emulator.hardware import operations as ops
 from emulator.hardware.awaits import FORGOTTEN, NotAnOperation
 from emulator.hardware.operations import (
+    ALL_NONGLOBALS,
+    EVERYTHING,
     SECOND_HALVES,
     TABLE,
     BeginLoad,
     EndLoad,
     Halt,
     Idle,
+    Invalidate,
     Iret,
     Operation,
     Order,
@@ -81,10 +84,12 @@ class Kind(IntEnum):
     INTERRUPT = 1  # the CPU takes its queued calls
     PERFORM = 2  # an effect in the CPU's window reaches memory
     WALK = 3  # the walker fetches a translation that no program asked for
+    INVALIDATE = 4  # the TLB drops what another CPU's instruction has named
 
 
 class Transition(NamedTuple):
-    """One thing that may happen next: `at` is a position in the window, or the page of a walk.
+    """One thing that may happen next: `at` is a position in the window, the page of a walk, or the CPU that
+    asks for an invalidation.
 
     A step of a Touch may name the index to stop at, for an engine that pauses to look at its inbox.
     """
@@ -150,6 +155,8 @@ class Cpu:
         self.walks = 0
         # Pages that the walker may fetch at any moment, without a program's asking.
         self.speculated: tuple[int, ...] = ()
+        # CPUs whose instructions may drop entries here.
+        self.invalidators: tuple[int, ...] = ()
         self._local = ops.handlers_of(self)
 
     # --- the stack of programs ---------------------------------------------------------------
@@ -286,7 +293,31 @@ class Cpu:
         for vpn in self.speculated:
             if self.mm or vpn >= KERNEL_PAGE:
                 found.append(Choice(Transition(Kind.WALK, number, vpn), self._fetch(vpn)))
+        if self.invalidators and self.may_invalidate():
+            for sender in self.invalidators:
+                found.append(Choice(Transition(Kind.INVALIDATE, number, sender), Invalidate(sender, number)))
         return found
+
+    def may_invalidate(self) -> bool:
+        """Its TLB may drop entries for others: not in the middle of an access, nor before what was stored
+        through them has been performed (TLBSYNC waits for that)."""
+        inside = self.frames and type(self.frames[-1].operation) in SECOND_HALVES
+        return not inside and not self.window.pending
+
+    def invalidate(self, asked: tuple[int, ...]) -> None:
+        """Drop what an Invalidate has answered."""
+        pcid, mm, start, end, stride = asked
+        tlb = self.tlb
+        if pcid == EVERYTHING:
+            tlb.flush_all()
+        elif pcid == ALL_NONGLOBALS:
+            for one in {one for one, _, _ in tlb.entries()} - {GLOBAL}:
+                tlb.flush_pcid(one)
+        elif end < 0:
+            tlb.flush_pcid(pcid, mm)
+        else:
+            for vpn in range(start, end, stride):
+                tlb.flush_one(pcid, vpn)
 
     def _fetch(self, vpn: int) -> Operation:
         """What the walker reads next of a page that nobody has asked for."""
@@ -319,6 +350,8 @@ class Cpu:
             effect = self.window.remove(transition.at)
             if isinstance(effect, PendingLoad):
                 self.window.values[effect.handle] = answer
+        elif kind is Kind.INVALIDATE:
+            self.invalidate(answer)
         elif answer:
             tag = self._tag(transition.at)
             if self.tlb.keeps_pmds and not self.tlb.pmd(tag, transition.at):
@@ -341,6 +374,8 @@ class Cpu:
             return (effect.load if isinstance(effect, PendingLoad) else effect), False
         if kind is Kind.WALK:
             return self._fetch(transition.at), False
+        if kind is Kind.INVALIDATE:
+            return Invalidate(transition.at, transition.cpu), False
         return None, False
 
     def would_cache(self, vpn: int, entry: int) -> bool:

@@ -172,6 +172,7 @@ async def shutdown(cpu: PerCpu, user: UserSpace, areas: dict[int, tuple[Vma, ...
     await wait_event(cpu, KSWAPD_STOPPED, nodes * cpu.parameters.cpus)
     for mm, vmas in areas.items():
         await exit_mmap(cpu, mm, tuple((vma.start, vma.end) for vma in vmas))
+        await cpu.mmu.destroy_context(cpu, mm)
     await cpu.policy.drain(cpu)
     for other in range(cpu.parameters.cpus):
         if other != cpu.number:

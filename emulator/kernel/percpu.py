@@ -90,6 +90,21 @@ def loaded_mm_word(cpu: int) -> str:
     return f"loaded_mm.{cpu}"
 
 
+def loaded_mm_asid_word(cpu: int) -> str:
+    """cpu_tlbstate.loaded_mm_asid of a CPU as others see it, where they look."""
+    return f"loaded_mm_asid.{cpu}"
+
+
+def global_asid_word(mm: int) -> str:
+    """mm->context.global_asid: the address-space number that the mm has on all CPUs; 0 if it has none."""
+    return f"global_asid.{mm}"
+
+
+def asid_transition_word(mm: int) -> str:
+    """mm->context.asid_transition: some CPU may still run the mm under a number of its own."""
+    return f"asid_transition.{mm}"
+
+
 def flushing_word(cpu: int) -> str:
     """Whether a CPU has acknowledged a flush that it is about to do, before it runs user code again."""
     return f"flushing.{cpu}"
@@ -143,6 +158,8 @@ class KernelParameters:
     With `fault_locks` page faults lock the area that they are in, or, without `per_vma_locks`, mmap_lock;
     only who changes areas can tell, so machines without such do without.
     With `file_sizes` files have sizes, which truncation changes and faults ask; else they have no end.
+    An mm that runs on `global_asid_cpus` CPUs at once gets an address-space number that is the same on all,
+    of those below `max_asid_available`, where the mmu has such (x86-invlpgb).
     `devices`: (CPU, mm) of what walks the page tables of an mm in the place of a CPU; `guests`: (CPU, mm,
     first page, pages) of virtual CPUs of a KVM guest, which has those pages of the mm, in `guest_roots`
     tables. `invlpg_miss`: the CPUs are some of invlpg_miss_ids, whose INVLPG leaves global entries.
@@ -199,6 +216,8 @@ class KernelParameters:
     one_size_only: bool = False
     leaf_only: bool = False
     paravirt_flush: bool = False
+    global_asid_cpus: int = 4
+    max_asid_available: int = 4094
     table_batches: bool = True
 
     @property

@@ -32,14 +32,18 @@ from emulator.hardware.tlb import GLOBAL, TlbShape
 from emulator.kernel.mmu.catalogue import MMUS
 from emulator.kernel.mmu.mmu import Mmu
 from emulator.kernel.mmu.x86 import uses_pcid
+from emulator.kernel.mmu.x86_invlpgb import GLOBAL_ASID_USED, LAST_GLOBAL_ASID
 from emulator.kernel.percpu import (
     INIT_MM,
     KernelParameters,
     PerCpu,
     Task,
+    asid_transition_word,
     cpumask_word,
+    global_asid_word,
     i_size_word,
     is_lazy_word,
+    loaded_mm_asid_word,
     loaded_mm_word,
     tlb_gen_word,
 )
@@ -106,6 +110,7 @@ class Setup:
     flags: dict[int, int] = field(default_factory=dict)  # CPU -> flags of its task
     lazy: list[int] = field(default_factory=list)  # CPUs that run a kernel thread on their mm
     walked: list[tuple[int, int, int]] = field(default_factory=list)  # (CPU, vpn, upper entry)
+    asid: int = 1  # under which number CPUs run what they have loaded
 
     def area(
         self,
@@ -232,6 +237,18 @@ class Setup:
     def walk(self, cpu: int, vpn: int, mm: int = MM) -> None:
         """Let a CPU's page walker have cached which table the page is in (`walker_caches`)."""
         self.walked.append((cpu, vpn, self.table_pages.pmd(mm, vpn)))
+
+    def global_asid(self, asid: int, mm: int = MM, taken: bool = True) -> None:
+        """Let an mm have this number on all CPUs; unless it is `taken` they still run it under their own."""
+        self.word(global_asid_word(mm), asid)
+        self.word(GLOBAL_ASID_USED, 1 << asid)
+        self.word(LAST_GLOBAL_ASID, asid)
+        if not taken:
+            self.word(asid_transition_word(mm), 1)
+            return
+        self.asid = asid
+        for cpu in range(self.cpus):
+            self.word(loaded_mm_asid_word(cpu), asid)
 
     def lazily(self, cpu: int) -> None:
         """Let a CPU run a kernel thread, on the address space that it has loaded (lazy TLB mode)."""
@@ -364,6 +381,8 @@ class LitmusMachine(Machine):
         for device, mm in self.parameters.devices:
             users[mm] = users.get(mm, 0) | 1 << device
         grace = self.grace_period(users, entries)
+        if self._start.asid != 1:
+            grace.facts.begins_with(self._start.asid + 1)
         watchers: list[Any] = [grace, Frugality(grace)] if self.litmus.frugal else [grace]
         if self.parameters.one_size_only:
             loaded = dict(enumerate(self._start.loaded))
@@ -384,14 +403,15 @@ class LitmusMachine(Machine):
         start, number = self._start, cpu.number
         mm = start.loaded[number]
         cpu.mm = dict(self.parameters.devices).get(number, mm)
-        cpu.pcid = 2
+        cpu.pcid = start.asid + 1
         cpu.speculated = self.litmus.speculated
         state = kernel.tlbstate
         state.loaded_mm = mm
-        state.loaded_mm_asid = 1
+        state.loaded_mm_asid = start.asid
         state.next_asid = 2
-        state.ctxs[1].mm = mm
-        state.ctxs[1].tlb_gen = 1
+        if start.asid == 1:
+            state.ctxs[1].mm = mm
+            state.ctxs[1].tlb_gen = 1
         for holder, vpn, entry in start.cached:
             if holder == number:
                 cpu.tlb.insert(cpu.pcid if vpn < KERNEL_PAGE else GLOBAL, vpn, entry)

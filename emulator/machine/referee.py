@@ -19,12 +19,15 @@ from emulator.machine.progress import broken_by_program, running_cpu, waits_with
 from emulator.machine.shared import Shared
 from emulator.machine.stepper import plain_engine
 
-KINDS: Final = len(Kind)
+KINDS: Final = 4
+"""Agents of a CPU."""
 
 
 def agent_of(transition: Transition) -> int:
-    """The agent that carries out a transition: a CPU's program, its interrupts, its window or its walker."""
-    return KINDS * transition.cpu + transition.kind
+    """The agent that carries out a transition: a CPU's program, its interrupts, its window or its walker.
+    What others drop in its TLB comes as their interrupts do."""
+    kind = transition.kind
+    return KINDS * transition.cpu + (Kind.INTERRUPT if kind is Kind.INVALIDATE else kind)
 
 
 class PlainOption(NamedTuple):

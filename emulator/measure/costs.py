@@ -38,6 +38,9 @@ class Costs:
     invlpg_ns: int = 100  # one page (kernel comment at tlb_single_page_flush_ceiling: ~100)
     flush_ns: int = 200  # writing CR3 so that the address space's entries go; assumed, twice an INVLPG
     cr3_ns: int = 100  # writing CR3 with the entries kept; assumed
+    # On its way to a CPU a broadcast takes as long as an interrupt; nobody has published either by itself.
+    invlpgb_ns: int = 100  # asking all CPUs to drop entries; assumed, as INVLPG
+    tlbsync_ns: int = 500  # until word is back that the last has; assumed, as `ipi_deliver_ns`
     # --- interrupts ---
     # One takes 2.7 us with 2 sockets, 6.6 us with 8; a shootdown 1.6 us with few cores, 6 us with 16 cores on
     # 2 sockets, 80 us with 120 on 8 (LATR, second hand). These figures make the sums so.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from emulator.hardware.operations import TABLE, Operation, describe, handlers_of
-from emulator.hardware.operations.places import lock, mm_lock, page_table_lock, vma_readers
+from emulator.hardware.operations.places import invalidations, lock, mm_lock, page_table_lock, vma_readers
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Folios, Tier
 from emulator.memory.page_table import PageTables
@@ -91,4 +91,6 @@ class Memory:
             return not self.page_tables.locked_out(cpu, operation.mm, operation.vpn)
         if waits is mm_lock or waits is vma_readers:
             return self.vma_locks.enabled(operation)
+        if waits is invalidations:
+            return self.words.invalidation_enabled(operation)
         return self.execute(cpu, operation) is not BLOCKED

@@ -89,6 +89,44 @@ class Words:
         value = self.values.get(operation.word, 0)
         return value if value == operation.value else BLOCKED
 
+    def _wait_while(self, cpu: int, operation: ops.WaitWhile) -> Any:
+        value = self.values.get(operation.word, 0)
+        return value if value != operation.value else BLOCKED
+
+    # --- invalidations: of each sender at most one is under way ----------------------------------
+
+    def under_way(self, sender: int) -> Node:
+        """The CPUs that have not done yet what a CPU has asked, as a mask, and what that is; () if there are
+        none."""
+        found = self.lists.get(f"invlpgb.{sender}")
+        nodes = found.state() if found is not None else ()
+        return nodes[0] if nodes else ()
+
+    def invalidation_enabled(self, wanted: ops.Invlpgb | ops.Tlbsync | ops.Invalidate) -> bool:
+        """One asks or waits when all have done what was asked before; one's TLB does what it has not yet."""
+        asked = self.under_way(wanted.sender)
+        if isinstance(wanted, ops.Invalidate):
+            return bool(asked) and bool(asked[0] >> wanted.target & 1)
+        return not asked
+
+    def _invlpgb(self, cpu: int, operation: ops.Invlpgb) -> Any:
+        if not self.invalidation_enabled(operation):
+            return BLOCKED
+        self._list(f"invlpgb.{operation.sender}").add(tuple(operation[1:]))
+        return None
+
+    def _tlbsync(self, cpu: int, operation: ops.Tlbsync) -> Any:
+        return None if self.invalidation_enabled(operation) else BLOCKED
+
+    def _invalidate(self, cpu: int, operation: ops.Invalidate) -> Any:
+        if not self.invalidation_enabled(operation):
+            return BLOCKED
+        nodes = self._list(f"invlpgb.{operation.sender}")
+        ((mask, *what),) = nodes.del_all()
+        if left := mask & ~(1 << operation.target):
+            nodes.add((left, *what))
+        return tuple(what)
+
     def _lock(self, cpu: int, operation: ops.Lock) -> Any:
         if not self.free_for(operation):
             return BLOCKED

@@ -10,7 +10,7 @@ from typing import Any, Final
 from emulator.hardware import operations as ops
 from emulator.hardware.operations import TABLE, Where
 
-TOUCH, LOCAL, TRANSLATE, IRET, WALK, MEMORY, LOCK, SEND, ACK, WAIT, HALT, IDLE = range(12)
+TOUCH, LOCAL, TRANSLATE, IRET, WALK, MEMORY, LOCK, SEND, ACK, WAIT, HALT, IDLE, BROADCAST = range(13)
 LAST_PRIVATE: Final = IRET
 LAST_OF_MEMORY: Final = LOCK
 
@@ -25,6 +25,7 @@ _SPECIAL: Final[dict[type[Any], int]] = {
     ops.WaitAcks: WAIT,
     ops.Halt: HALT,
     ops.Idle: IDLE,
+    ops.Invlpgb: BROADCAST,
 }
 _BY_PLACE: Final = {Where.CPU: LOCAL, Where.MEMORY: MEMORY}
 CODES: Final = {

@@ -20,6 +20,7 @@ from local variables.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -27,11 +28,23 @@ from typing import Any, Final
 
 from emulator.checks.onlooker import takes_walks_together
 from emulator.hardware.cpu import Cpu, Kind, Transition
-from emulator.hardware.operations import SECOND_HALVES, AckIpi, Operation, SendIpi, Touch, WaitAcks, Walk
+from emulator.hardware.operations import (
+    SECOND_HALVES,
+    AckIpi,
+    Invalidate,
+    Invlpgb,
+    Operation,
+    SendIpi,
+    Tlbsync,
+    Touch,
+    WaitAcks,
+    Walk,
+)
 from emulator.hardware.operations.places import Key
 from emulator.hardware.pte import PAGE_SHIFT, PRESENT
 from emulator.hardware.tlb import TouchPrice
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.smp import cpus_of
 from emulator.machine.builder import Machine
 from emulator.machine.call_book import CallBook
 from emulator.machine.garbage import rare_collection
@@ -43,6 +56,7 @@ from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory
 from emulator.timed.codes import (
     ACK,
+    BROADCAST,
     HALT,
     IRET,
     LAST_OF_MEMORY,
@@ -139,6 +153,12 @@ class TimedEngine:
             self._touches = hand_over(machine, self.cpus, page_tables, price, costs.walk_ns, self._ahead)
         self._memory_prices: dict[type[Any], int | Price] = memory_prices(costs, count, self.memory)
         self._arrivals = [NEVER] * count  # when each CPU's interrupt arrives
+        # Broadcasts under way: when each arrives, whose it is and for whom; when the next ones for a CPU do,
+        # the first one first, and when its interrupt does, if there are any.
+        self._broadcasts: list[tuple[int, int, int]] = []
+        self._due: list[list[int]] = [[] for _ in numbers]
+        self._interrupts = [NEVER] * count
+        self._synced_since = [0] * count  # when a CPU began to wait for what it has asked
         self._calls = CallBook(count)
         self._waits: dict[tuple[int, int], _Wait] = {}  # by sender and number of the call
         self._awaits: list[_Wait | None] = [None] * count  # what a CPU sleeps for
@@ -218,6 +238,9 @@ class TimedEngine:
             else:
                 key = heappop(heap)
                 number = key & _NUMBER
+                if number == _NUMBER:
+                    self._broadcast_arrives()
+                    continue
                 if key != following[number]:
                     continue
                 following[number] = -1
@@ -345,6 +368,11 @@ class TimedEngine:
                 elif code == WAIT:
                     if not self._acknowledged(number, clock, operation):
                         break
+                elif code == BROADCAST:
+                    ends = self._broadcast(number, clock, operation)
+                    if ends < 0:
+                        break
+                    clock = ends
                 elif code == HALT and cpu.interrupts_taken > frame.interrupts_before:
                     if tell is not None:
                         tell(number, operation, None)
@@ -392,7 +420,7 @@ class TimedEngine:
         """Nothing to do for this CPU before `until`, unless an interrupt comes."""
         self.clocks[number] = clock
         self._next[number] = _NEVER_KEY
-        arrival = self._arrivals[number]
+        arrival = self._interrupts[number] if self._due[number] else self._arrivals[number]
         if arrival < NEVER and self._interruptible(number):
             until = min(until, max(clock, arrival))
         if until < NEVER:
@@ -412,6 +440,8 @@ class TimedEngine:
     # --- waiting for memory --------------------------------------------------------------------
 
     def _wait(self, number: int, clock: int, operation: Operation) -> None:
+        if type(operation) is Tlbsync:
+            self._synced_since[number] = clock
         self._waiting.add(number, operation)
         self._fall_asleep(number, clock)
 
@@ -445,7 +475,10 @@ class TimedEngine:
         for target in interrupted:
             clock += self._ways.send[number][target]
             arrival = self._arrivals[target] = clock + self._ways.deliver[number][target]
-            if self._touches is not None:
+            if self._due[target]:
+                self._interrupts[target] = arrival
+                self._next_arrival(target)
+            elif self._touches is not None:
                 self._touches.interrupt(target, arrival)
             if self._next[target] >= 0 and self._interruptible(target):
                 self._go_at(target, max(self.clocks[target], arrival))
@@ -454,9 +487,58 @@ class TimedEngine:
         self.cpus[number].resume(request)
         return clock
 
+    def _broadcast(self, number: int, clock: int, operation: Invlpgb) -> int:
+        """Ask all TLBs; when the CPU goes on, -1 if it has to wait first."""
+        if self.memory.execute(number, operation) is BLOCKED:
+            self._wait(number, clock, operation)
+            return -1
+        if self.watchers:
+            self._tell(number, operation, None)
+        targets = cpus_of(operation.mask)
+        # One time for all. Until then their accesses may go ahead, and the interrupt of nobody comes earlier.
+        due = clock + max(self._ways.shortest, *(self._ways.deliver[number][target] for target in targets))
+        for target in targets:
+            if not self._due[target]:
+                self._interrupts[target] = self._arrivals[target]
+            insort(self._due[target], due)
+            self._next_arrival(target)
+        heappush(self._broadcasts, (due, number, operation.mask))
+        # Before everybody who goes on at that time.
+        heappush(self._heap, (due << _SHIFT) - 1)
+        self.cpus[number].resume(None)
+        self.waited_ns[number] += self.costs.invlpgb_ns + self.costs.tlbsync_ns
+        return clock + self.costs.invlpgb_ns
+
+    def _next_arrival(self, number: int) -> None:
+        """What a CPU may not go beyond without looking."""
+        due = self._due[number]
+        self._arrivals[number] = min(due[0] if due else NEVER, self._interrupts[number])
+        if self._touches is not None:
+            self._touches.interrupt(number, min(self._arrivals[number], LATEST))
+
+    def _broadcast_arrives(self) -> None:
+        """The TLBs do what is asked, whatever their CPUs are at."""
+        clock, sender, mask = heappop(self._broadcasts)
+        for target in cpus_of(mask):
+            operation = Invalidate(sender, target)
+            answer = self.memory.execute(target, operation)
+            self.cpus[target].invalidate(answer)
+            if self.watchers:
+                self.transitions += 1
+                for watcher in self.watchers:
+                    watcher.happened(Transition(Kind.INVALIDATE, target, sender), operation, False, answer)
+            self._due[target].pop(0)
+            self._next_arrival(target)
+        since = self._synced_since[sender]
+        if since:
+            self.waited_ns[sender] += clock - since
+            self._synced_since[sender] = 0
+        self._wake(("invlpgb", sender), clock)
+
     def _enter_handler(self, number: int, clock: int) -> int:
         cpu = self.cpus[number]
-        self._arrivals[number] = NEVER
+        self._interrupts[number] = NEVER
+        self._arrivals[number] = self._due[number][0] if self._due[number] else NEVER
         self._waiting.leave(number)
         self._awaits[number] = None
         declined = self._waiting.decline(number)

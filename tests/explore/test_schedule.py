@@ -22,6 +22,7 @@ transitions = st.one_of(
     st.builds(Transition, st.sampled_from([Kind.STEP, Kind.INTERRUPT]), cpus, st.just(0)),
     st.builds(Transition, st.just(Kind.PERFORM), cpus, st.integers(0, 100)),
     st.builds(Transition, st.just(Kind.WALK), cpus, st.integers(0, 2**52)),
+    st.builds(Transition, st.just(Kind.INVALIDATE), cpus, cpus),
 )
 runs = st.lists(st.tuples(transitions, st.integers(1, 5)), max_size=20)
 

@@ -195,11 +195,18 @@ def test_one_range_is_flushed_only_where_it_is_all_that_was_missed(
 def test_slots_are_taken_in_turn_and_one_that_has_missed_something_is_flushed() -> None:
     cpu = PerCpu(0, parameters_of(2, (Tier(4, Watermarks(0, 0, 0)),)), Immediate(), X86())
     first = cpu.tlbstate.next_asid
-    taken = [cpu.mmu.choose_new_asid(cpu, 10 + number, 1) for number in range(TLB_NR_DYN_ASIDS + 1)]
+
+    def chosen(mm: int, next_tlb_gen: int) -> tuple[int, bool]:
+        with pytest.raises(StopIteration) as ended:
+            X86().choose_new_asid(cpu, mm, next_tlb_gen).send(None)
+        slot: tuple[int, bool] = ended.value.value
+        return slot
+
+    taken = [chosen(10 + number, 1) for number in range(TLB_NR_DYN_ASIDS + 1)]
     assert taken == [((first + number) % TLB_NR_DYN_ASIDS, True) for number in range(TLB_NR_DYN_ASIDS + 1)]
     cpu.tlbstate.ctxs[2].mm, cpu.tlbstate.ctxs[2].tlb_gen = 77, 3
-    assert cpu.mmu.choose_new_asid(cpu, 77, 4) == (2, True)
-    assert cpu.mmu.choose_new_asid(cpu, 77, 3) == (2, False)
+    assert chosen(77, 4) == (2, True)
+    assert chosen(77, 3) == (2, False)
 
 
 def test_an_address_space_that_missed_nothing_comes_back_without_a_flush() -> None:

@@ -404,3 +404,18 @@ def test_ctrl_c_keeps_the_tally(tmp_path: Path, as_json: bool) -> None:
     else:
         assert "grace period: frame reused" in output
         assert "migrc replay recordings/shootdown--" in output
+
+
+def test_tlbs_drop_what_other_cpus_ask(session: LiveSession) -> None:
+    """With INVLPGB no program takes part: each TLB does it at some moment, and recordings say when."""
+    subjects = [
+        Subject(LitmusName("broadcast-synced"), policy, "x86", mmu="x86-invlpgb")
+        for policy in ("immediate", "mistake:no-tlbsync")
+    ]
+    outcome = stress(
+        [target(one) for one in subjects], Plan(0, 2, 16, None), None, lambda tally: None, session
+    )
+    right, wrong = outcome.tallies
+    assert not right.rules and wrong.races
+    following = followed(wrong.findings[0].recording or Path())
+    assert following.different is None and following.referee.violation is not None

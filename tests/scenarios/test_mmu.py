@@ -8,13 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from emulator.explore.exhaustive import exhaust
+from emulator.explore.learned import LearnedMachine
+from emulator.hardware.cpu import Cpu
+from emulator.hardware.operations import ALL_NONGLOBALS, EVERYTHING, Idle
+from emulator.hardware.ordering import ARCHITECTURES
+from emulator.hardware.pte import PRESENT, mk_pte
+from emulator.hardware.tlb import GLOBAL, TlbShape
 from emulator.kernel.mmu.catalogue import MMUS
+from emulator.kernel.mmu.x86_invlpgb import BROADCASTS as BROADCAST
+from emulator.kernel.mmu.x86_invlpgb import X86Invlpgb
+from emulator.timed.engine import TimedEngine
 from scenarios.files.recording import Recording, Writer
 from scenarios.files.witness import Witness, load, save
 from scenarios.subjects.header import Header
+from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
+from scenarios.subjects.workload_machine import build_machine
 from scenarios.usage import UsageProblem
+from scenarios.workloads.workload_file import load_workload
 
 Migrc = Callable[..., int]
 VERBS = (
@@ -31,7 +44,8 @@ def test_a_name_that_is_none_is_told_in_one_line(
     migrc: Migrc, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
 ) -> None:
     assert migrc(*verb, "--mmu", "x68") == 2
-    assert "--mmu: unknown mmu 'x68'; did you mean x86? known: early-ack, x86" in capsys.readouterr().err
+    told = "--mmu: unknown mmu 'x68'; did you mean x86? known: early-ack, x86, x86-invlpgb"
+    assert told in capsys.readouterr().err
 
 
 def test_bugs_of_the_kernel_are_those_of_its_own_mmu(migrc: Migrc) -> None:
@@ -63,3 +77,57 @@ def test_files_keep_it_and_older_ones_mean_the_first(tmp_path: Path) -> None:
             recording.machine()
     before = {key: value for key, value in subject.header().model_dump().items() if key != "mmu"}
     assert Header.model_validate(before).mmu == "x86"
+
+
+BROADCASTS = [
+    ("broadcast-transition", "immediate", set()),
+    ("broadcast-synced", "mistake:tlbsync-elsewhere", {"access to a free frame"}),
+]
+
+
+@pytest.mark.parametrize(("name", "policy", "harm"), BROADCASTS, ids=lambda value: str(value))
+def test_reductions_lose_nothing_of_what_tlbs_do_by_themselves(
+    name: str, policy: str, harm: set[str]
+) -> None:
+    """What one CPU drops in another's TLB may come at any moment."""
+    machine = Subject(LitmusName(name), policy, "x86", mmu="x86-invlpgb").litmus_machine()
+    found = [exhaust(LearnedMachine(machine), reduce=reduce, all_rules=True) for reduce in (True, False)]
+    assert all(one.complete for one in found)
+    assert found[0].rules == found[1].rules and found[0].rules >= harm and bool(found[0].rules) == bool(harm)
+
+
+@pytest.mark.parametrize("policy", ["immediate", "migrc:v9"])
+def test_broadcasts_take_the_same_time_however_far_cpus_go_ahead(policy: str) -> None:
+    settings = ("threads.accesses=6000", "threads.table_pages=3072", "threads.hot_share=0.2")
+    workload = load_workload("tiering", settings)
+    results = []
+    for options in ({}, {"compiled": False}, {"compiled": False, "lookahead": False}, {"watched": True}):
+        user = workload.user_space(4, 0, None)
+        machine = build_machine(workload, 4, "x86", policy_factory(policy), user, X86Invlpgb)
+        result = TimedEngine(machine, workload.costs.prices(), **options).run()
+        assert not result.violations
+        results.append((result.clocks_ns, result.waited_ns, [cpu["vmstat"] for cpu in result.cpus]))
+    assert all(one == results[0] for one in results)
+    assert sum(vmstat.get(BROADCAST, 0) for vmstat in results[0][2]) > 2
+
+
+def test_a_tlb_drops_what_is_asked_and_nothing_else() -> None:
+    cpu = Cpu(0, ARCHITECTURES["x86"], TlbShape(16, 4, 16, 4), lambda batch: idle())
+    entry = mk_pte(1, PRESENT)
+
+    def left(*asked: int) -> set[tuple[int, int]]:
+        for pcid in (GLOBAL, 2, 7):
+            for vpn in (0x10, 0x11):
+                cpu.tlb.insert(pcid, vpn, entry)
+        cpu.invalidate(asked)
+        return {(pcid, vpn) for pcid, vpn, _ in cpu.tlb.entries()}
+
+    everything = {(pcid, vpn) for pcid in (GLOBAL, 2, 7) for vpn in (0x10, 0x11)}
+    assert left(7, 1, 0x11, 0x12, 1) == everything - {(7, 0x11)}
+    assert left(7, 1, 0, -1, 1) == everything - {(7, 0x10), (7, 0x11)}
+    assert left(ALL_NONGLOBALS, 0, 0, -1, 1) == {(GLOBAL, 0x10), (GLOBAL, 0x11)}
+    assert left(EVERYTHING, 0, 0, -1, 1) == set()
+
+
+async def idle() -> None:
+    await Idle()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from emulator.hardware.operations.coordination import *
+from emulator.hardware.operations.invalidation import *
 from emulator.hardware.operations.physical_memory import *
 from emulator.hardware.operations.pointers import *
 from emulator.hardware.operations.processor import *

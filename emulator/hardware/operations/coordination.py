@@ -72,6 +72,14 @@ class WaitFor(Answers[int]):
     value: int
 
 
+@Row(Where.MEMORY, Order.LOAD, reads(word), Price.LINE, Answer.VALUE, carries=(word,), waits=word)
+class WaitWhile(Answers[int]):
+    """Not enabled while the word has `value` (cpu_relax in a loop); interruptible."""
+
+    word: str
+    value: int
+
+
 @Row(Where.MEMORY, Order.LOCKED, writes(lock), Price.LINE, carries=(lock,), waits=lock)
 class Lock(Answers[None]):
     """spin_lock or mutex_lock: not enabled while another context holds it."""

@@ -119,6 +119,7 @@ any_lru = _key("the LRU lists", lambda one: ("lru",))  # a frame does not say wh
 slot = _key("the page-cache slot", lambda one: ("cache", one.file, one.pgoff))
 calls = _key("the call queues", lambda one: ("calls",))
 acknowledgement = _key("the call's acknowledgements", lambda one: ("ack", one.sender, one.request))
+invalidations = _key("the invalidations that the CPU has asked for", lambda one: ("invlpgb", one.sender))
 
 # What only `Touches` speak of.
 freeness = _key("whether the frame is free", lambda one: ("free", one.pfn))

@@ -78,6 +78,7 @@ class Order(Enum):
     ACK = auto()
     ACK_WAIT = auto()
     IRET = auto()
+    BROADCAST = auto()  # an invalidation in other CPUs' TLBs: ordered by nothing but its TLBSYNC
 
 
 class Price(Enum):
@@ -97,6 +98,8 @@ class Price(Enum):
     FLUSH = "a TLB flush"
     INVLPG = "an INVLPG"
     CR3 = "a CR3 write"
+    BROADCAST = "a broadcast"
+    TLBSYNC = "word of a broadcast's end"
     SWITCH = "a task switch"
     PAID = "nothing: its first half has paid"
     ENGINE = "what the engine finds"  # a page walk, a call, a wait

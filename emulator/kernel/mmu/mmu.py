@@ -23,6 +23,8 @@ class Mmu(ABC):
     name: ClassVar[str]
     description: ClassVar[str] = ""
     """What it does, in one line."""
+    broadcasts: ClassVar[bool] = False
+    """It has CPUs drop entries by an instruction of another CPU (Invlpgb)."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """Kernel parameters that it needs."""
 
@@ -71,6 +73,10 @@ class Mmu(ABC):
     @abstractmethod
     async def switch_mm_irqs_off(self, cpu: PerCpu, mm: int) -> None:
         """Load another address space; what it uses of it from here on is as page tables say."""
+
+    async def destroy_context(self, cpu: PerCpu, mm: int) -> None:
+        """Nobody will load this address space any more."""
+        return
 
     @abstractmethod
     async def enter_lazy_tlb(self, cpu: PerCpu) -> None:

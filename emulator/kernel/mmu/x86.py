@@ -88,6 +88,16 @@ class X86(Mmu):
             start, end, stride = 0, TLB_FLUSH_ALL, 1
         new_tlb_gen = await inc_mm_tlb_gen(mm)
         info = FlushTlbInfo(mm, start, end, new_tlb_gen, cpu.number, stride)
+        if not await self.broadcast_tlb_flush(cpu, info):
+            await self.flush_users(cpu, info, freed_tables)
+
+    async def broadcast_tlb_flush(self, cpu: PerCpu, info: FlushTlbInfo) -> bool:
+        """Whether the flush was done without asking other CPUs' programs; no, on these."""
+        return False
+
+    async def flush_users(self, cpu: PerCpu, info: FlushTlbInfo, freed_tables: bool) -> None:
+        """The rest of flush_tlb_mm_range: whom the mm's mask names."""
+        mm = info.mm
         mask = await Load(cpumask_word(mm))
         if mask & ~cpu.bit:
             await self.flush_tlb_multi(cpu, mask, info, freed_tables)
@@ -223,7 +233,7 @@ class X86(Mmu):
                 if mm != INIT_MM:
                     await AtomicOr(cpumask_word(mm), cpu.bit)
             next_tlb_gen = await Load(tlb_gen_word(mm))
-            asid, need_flush = self.choose_new_asid(cpu, mm, next_tlb_gen)
+            asid, need_flush = await self.choose_new_asid(cpu, mm, next_tlb_gen)
         if need_flush:
             state.ctxs[asid].mm = mm
             state.ctxs[asid].tlb_gen = next_tlb_gen
@@ -234,7 +244,7 @@ class X86(Mmu):
         if cpu.parameters.lazy_mm_cpumask and previous != mm:
             await Store(loaded_mm_word(cpu.number), mm)
 
-    def choose_new_asid(self, cpu: PerCpu, mm: int, next_tlb_gen: int) -> tuple[int, bool]:
+    async def choose_new_asid(self, cpu: PerCpu, mm: int, next_tlb_gen: int) -> tuple[int, bool]:
         """choose_new_asid: the slot that holds the mm, or the next one round robin; and need_flush."""
         if not uses_pcid(cpu):
             return 0, True

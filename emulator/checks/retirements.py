@@ -140,13 +140,20 @@ class Retirements:
             if not retired.parts or not retired.holders & ~dropped:
                 over.append(at)
             dropped >>= width
-        for at in reversed(over):
+        while over:
+            # Neighbours go together.
+            at = over.pop()
             del self.retired[at]
+            count = width
+            while over and over[-1] == at - 1:
+                at = over.pop()
+                del self.retired[at]
+                count += width
             first = at * width
-            self.before.remove_bits(first, width)
+            self.before.remove_bits(first, count)
             low = (1 << first) - 1
             for cpu, bits in enumerate(self._decided):
-                self._decided[cpu] = bits & low | bits >> first + width << first
+                self._decided[cpu] = bits & low | bits >> first + count << first
 
     def retire(self, cpu: int, mm: int, vpn: int, old: int, new: int) -> None:
         """The entry changes: note what a cached copy of `old` grants and `new` does not."""

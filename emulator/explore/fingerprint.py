@@ -242,7 +242,8 @@ class _Reader:
         return self._suspended(value, value.cr_code, value.cr_frame, value.cr_running)
 
     def generator(self, kind: type[Any], value: Any) -> Any:
-        return self._suspended(value, value.gi_code, value.gi_frame, value.gi_running)
+        names = (value.__name__, value.__qualname__)  # which a program may change
+        return (names, self._suspended(value, value.gi_code, value.gi_frame, value.gi_running))
 
     def method(self, kind: type[Any], value: Any) -> Any:
         return ("method", self.read(value.__func__), self.read(value.__self__))

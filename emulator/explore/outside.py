@@ -10,7 +10,7 @@ import builtins
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dis import get_instructions, opmap
+from dis import Instruction, get_instructions, opmap
 from itertools import pairwise
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
@@ -18,6 +18,7 @@ from typing import Any, Final
 from emulator.explore.unsearchable import Unsearchable
 
 _ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_CONSTANTS: Final = frozenset({"LOAD_CONST", "LOAD_GLOBAL"})
 _IMPORTS: Final = opmap["IMPORT_NAME"]
 _LIBRARIES: Final = tuple(
     sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")
@@ -41,16 +42,19 @@ _PURE_NAMES: Final = {
     "inspect": frozenset({"isawaitable", "iscoroutine", "iscoroutinefunction", "isfunction", "unwrap"}),
     "io": frozenset({"StringIO", "BytesIO"}),  # which cannot be kept across an await
 }
-# `id` and addresses differ from run to run; the others reach all there is.
+# `id`, `hash` and addresses differ from run to run; the others reach all there is.
 _OUTSIDE_BUILTINS: Final = frozenset(
-    {"__import__", "breakpoint", "compile", "copyright", "credits", "eval", "exec", "exit", "globals", "help"}
-    | {"id", "input", "license", "open", "quit"}
+    {"__import__", "breakpoint", "compile", "copyright", "credits", "eval", "exec", "exit", "globals", "hash"}
+    | {"help", "id", "input", "license", "open", "quit"}
 )
 # What tells how something came about, of things that are equal: how much room a list has, who has derived
 # from a class. And ways to all names of a module.
 _SHOW_MORE: Final = frozenset(
     {"__sizeof__", "__alloc__", "__subclasses__", "__globals__", "__builtins__", "f_globals", "f_builtins"}
+    | {"f_trace", "f_trace_lines", "f_trace_opcodes"}
 )
+# Of two that are equal a search keeps one.
+_ONE_OF_EQUALS: Final = (int, float, complex, str, bytes, tuple, frozenset)
 _INSTEAD: Final = (
     "no search sees files, clocks or what a library keeps; work it out at the top of the file and keep it as "
     "a constant, and let words of the machine hold what changes"
@@ -92,6 +96,13 @@ def stays_inside(code: CodeType, namespace: dict[str, Any]) -> None:
     steps = [step for step in get_instructions(code) if step.opname != "EXTENDED_ARG"]
     for step, following in pairwise(steps):
         further = following.opname in _ATTRIBUTES
+        if following.opname == "IS_OP" and step.opname in _CONSTANTS:
+            named = step.argval if step.opname == "LOAD_CONST" else namespace.get(step.argval)
+            if type(named) in _ONE_OF_EQUALS:
+                raise Outside(
+                    f"{_where(code, step)}: `is` with a {type(named).__name__}: no search sees which of two "
+                    "equal ones it is; compare with =="
+                )
         if step.opcode == _IMPORTS:
             asked = source = step.argval
             value = _NOTHING
@@ -110,13 +121,18 @@ def stays_inside(code: CodeType, namespace: dict[str, Any]) -> None:
             inside = inside and _may_ask(value, further)
         elif step.opname in _ATTRIBUTES and step.argval in _SHOW_MORE:
             asked, inside = step.argval, False
+        elif step.opname == "LOAD_CONST" and _SHOW_MORE.intersection(str(step.argval).split(".")):
+            asked, inside = step.argval, False  # for getattr, or operator.attrgetter
         else:
             value = _NOTHING
             continue
         if not inside:
-            line = step.positions.lineno if step.positions else code.co_firstlineno
-            where = f"{code.co_filename.rpartition('/')[2]}:{line} in {code.co_name}"
-            raise Outside(f"{where}: {asked} is outside of the machine: {_INSTEAD}")
+            raise Outside(f"{_where(code, step)}: {asked} is outside of the machine: {_INSTEAD}")
+
+
+def _where(code: CodeType, step: Instruction) -> str:
+    line = step.positions.lineno if step.positions else code.co_firstlineno
+    return f"{code.co_filename.rpartition('/')[2]}:{line} in {code.co_name}"
 
 
 def _may_import(module: str, names_follow: bool) -> bool:

@@ -22,6 +22,7 @@ import gc
 import io
 import itertools
 import math
+import operator
 import os
 import random
 import string
@@ -69,6 +70,7 @@ from tests.explore.small_litmus import machine
 
 SAW = "it saw what it waited for"
 PAGE = 16
+LARGE = 10**20
 REFUSALS = (Unreadable, SharedState, Outside, Unasked, NotDeterministic)
 
 
@@ -614,6 +616,40 @@ ATTACKS: dict[str, Attack] = {
         EMPTY, lambda b, v: token(v), lambda b: False, ": abc.get_cache_token is"
     ),
     "address": Attack(EMPTY, lambda b, v: put(b, id(v)), lambda b: b[0] == id(1), ": id is"),
+    "address by way of a hash": Attack(EMPTY, lambda b, v: put(b, hash(LAMP)), lambda b: False, ": hash is"),
+    "one of two equal strings": Attack(
+        EMPTY,
+        lambda b, v: put(b, SAW if v else "".join(list(SAW))),
+        lambda b: b[0] is SAW,
+        "`is` with a str",
+    ),
+    "one of two equal numbers": Attack(
+        EMPTY,
+        lambda b, v: put(b, LARGE if v else int(str(LARGE))),
+        lambda b: b[0] is LARGE,
+        "`is` with a int",
+    ),
+    "globals by a name in a string": Attack(
+        EMPTY,
+        lambda b, v: getattr(with_attribute, "__globals__").update(COUNTER=v),  # noqa: B009
+        lambda b: COUNTER,
+        ": __globals__ is",
+    ),
+    "globals by a name with dots": Attack(
+        EMPTY,
+        lambda b, v: operator.attrgetter("f.__globals__")(b),
+        lambda b: False,
+        ": f.__globals__ is",
+    ),
+    "how a generator is traced": Attack(
+        lambda cpu: started(),
+        lambda b, v: setattr(b.gi_frame, "f_trace_lines", bool(v)),
+        lambda b: b.gi_frame.f_trace_lines,
+        "f_trace_lines is",
+    ),
+    "name of a generator": Attack(
+        lambda cpu: started(), lambda b, v: setattr(b, "__name__", str(v)), lambda b: b.__name__ == "1"
+    ),
     "pure functions": Attack(
         EMPTY, lambda b, v: put(b, functools.reduce(max, itertools.chain([0], [v]))), lambda b: b[0]
     ),

@@ -11,6 +11,7 @@ from dataclasses import replace
 from emulator.hardware.operations import Load, SmpRmb, SmpWmb, Store, Translate
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.memory import SegmentationFault
+from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mprotect import PROT_NONE, READ_WRITE, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
@@ -19,9 +20,11 @@ from scenarios.litmus.answers import (
     DEFERRED,
     MADE_WRITABLE,
     RECEIVED,
+    RETURNED,
     never,
     postings_never,
     postings_sometimes,
+    sometimes,
 )
 from scenarios.litmus.starts import FLAG, PAGE, VERSION, cached_page
 from scenarios.litmus.steps import call, in_order, mover, read
@@ -118,4 +121,32 @@ PROT_NONE_PENDING = Litmus(
     expected=(never("immediate", RECEIVED, "litmus_denied"), *postings_never(DEFERRED, "litmus_denied")),
     # The flush of a single page leaves no note, so a later flush interrupts once more for nothing.
     frugal=False,
+)
+
+
+def _two_pages(setup: Setup) -> None:
+    """Another area keeps the page table: if munmap freed it, everything would be flushed."""
+    setup.area(PAGE, 2)
+    setup.area(FLAG, 1)
+    for vpn in (PAGE, PAGE + 1):
+        setup.page(vpn, version=VERSION, cached=(1,))
+
+
+async def _waits(cpu: PerCpu) -> None:
+    """Only takes interrupts."""
+
+
+MPROTECT_RANGE = Litmus(
+    name="mprotect-range",
+    question="mprotect takes rights from two pages: may one of them be used when it has returned?",
+    programs=(call(do_mprotect_pkey, MM, PAGE, PAGE + 2, PROT_NONE), _waits),
+    setup=_two_pages,
+    expected=(never("immediate", RECEIVED), sometimes("mistake:mprotect-flushes-all-but-one", RETURNED)),
+)
+MUNMAP_RANGE = Litmus(
+    name="munmap-range",
+    question="munmap takes two pages: may one of them be used when it has returned?",
+    programs=(call(do_munmap, MM, PAGE, PAGE + 2), _waits),
+    setup=_two_pages,
+    expected=(never("immediate", RECEIVED), sometimes("mistake:munmap-flushes-all-but-one", RETURNED)),
 )

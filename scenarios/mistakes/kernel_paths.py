@@ -60,6 +60,30 @@ class MremapFlushesOnePage(Immediate):
         await flush_tlb_range(cpu, mm, start, start + 1)
 
 
+class MunmapFlushesAllButOne(Immediate):
+    """asm/tlb.h, tlb_flush: `flush_tlb_mm_range(tlb->mm, start, end, ...)`. Here without the last page."""
+
+    name = "mistake:munmap-flushes-all-but-one"
+
+    async def flush_zapped(
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
+    ) -> None:
+        """Takes the end for the last page."""
+        await flush_tlb_mm_range(cpu, mm, start, max(end - 1, start + 1), freed_tables, stride)
+
+
+class MprotectFlushesAllButOne(Immediate):
+    """The same in tlb_end_vma, where entries grant less and their pages stay. Here without its last page."""
+
+    name = "mistake:mprotect-flushes-all-but-one"
+
+    async def flush_changed(
+        self, cpu: PerCpu, mm: int, start: int, end: int, stride: int, freed_tables: bool
+    ) -> None:
+        """Takes the end for the last page."""
+        await flush_tlb_mm_range(cpu, mm, start, max(end - 1, start + 1), freed_tables, stride)
+
+
 class PageoutWithoutFlush(Immediate):
     """mm/vmscan.c, shrink_folio_list: `try_to_unmap_flush_dirty()` before `pageout`, here left out.
 

@@ -82,8 +82,9 @@ class Forbidden(Exception):
 class Expectation(NamedTuple):
     """What is expected under one policy: whether a broken rule can be observed, by architecture.
 
-    `reached`: kernel or litmus counters (`cpu.count`) that some explored run must have counted, or a
-    "Never" would say nothing. `rules`: a "Sometimes" must be one of these rules; empty means any.
+    None for an architecture that the test is not about: it is left out there, and so said. `reached`: kernel
+    or litmus counters (`cpu.count`) that some explored run must have counted, or a "Never" would say
+    nothing. `rules`: a "Sometimes" must be one of these rules; empty means any.
     """
 
     policy: str

@@ -191,7 +191,7 @@ def plan(
                         Subject(test, policy, arch, litmus.cpus, heed=ours, mmu=mmu or litmus.mmu),
                         expectation,
                         like,
-                        left_out,
+                        left_out or _elsewhere(expectation, arch),
                         litmus.mmu if mmu not in (None, litmus.mmu) else "",
                     ),
                     narrowed=bool(heed),
@@ -245,6 +245,12 @@ def _archs(archs: Sequence[str], expectation: Expectation) -> list[str]:
     """Those given, or those that something is expected on; all if that is nowhere."""
     expected = [arch for arch in ARCHITECTURES if getattr(expectation, arch) is not None]
     return list(archs) or expected or list(ARCHITECTURES)
+
+
+def _elsewhere(expectation: Expectation, arch: str) -> str:
+    """Why a test is left out on this architecture: it is about others; empty if it is not."""
+    known = [one for one in ARCHITECTURES if getattr(expectation, one) is not None]
+    return "" if not known or arch in known else f"is about {', '.join(known)} only, not {arch}"
 
 
 def _job(subject: Subject, expectation: Expectation, like: str, left_out: str, instead_of: str) -> Job:

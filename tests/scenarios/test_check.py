@@ -268,6 +268,18 @@ def test_without_options_everything_that_has_an_expectation_is_planned(folder: P
     ]
 
 
+def test_an_architecture_that_a_test_is_not_about_is_left_out(
+    folder: Path, migrc: Migrc, capsys: Captured
+) -> None:
+    """A right policy is not accused of what nobody expects there."""
+    assert migrc("check", "kernel-table-device", "--arch", "riscv") == 2
+    assert "kernel-table-device is about sc, x86 only, not riscv" in capsys.readouterr().err
+    assert migrc("check", "kernel-table-device", "small.py:SB", "--arch", "riscv", "--json") == 0
+    assert [one["left_out"] for one in results(capsys.readouterr().out) if one["left_out"]] == [
+        "is about sc, x86 only, not riscv"
+    ] * 2
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [

@@ -73,6 +73,7 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "thp_wp_faults": "per write fault on a huge page (do_huge_pmd_wp_page)",
     "numa_writable": "per hint fault that gave the write permission back (do_numa_page)",
     "fork_migration_entries": "per migration entry that a fork had to copy (copy_nonpresent_pte)",
+    "fork_copied": "per pinned page that a fork copied for the child (copy_present_page)",
     "ksm_pages_merged": "per page that came to share another's frame (try_to_merge_two_pages)",
     "mremap_moved_table": "per page table that mremap moved with all its entries (move_normal_pmd)",
     "hugetlb_unshared": "per shared page table that a process let go of (huge_pmd_unshare)",

@@ -7,11 +7,12 @@ from emulator.kernel.fork import dup_mmap
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import MM, Forbidden, Litmus, Setup
-from scenarios.litmus.answers import DEFERRED, RECEIVED, STALE, never, postings_never, sometimes
+from scenarios.litmus.answers import DEFERRED, RECEIVED, RETURNED, STALE, never, postings_never, sometimes
 from scenarios.litmus.starts import PAGE, VERSION, Start, pages
 from scenarios.litmus.steps import MOVED, call, in_order, mover, reader
 
 CHILD = 2
+FIRST_CHILD = 3
 FORKED = "litmus.forked"
 COPIED = "pgcow"
 CHILD_READ = "litmus_child_read"
@@ -144,6 +145,35 @@ WHILE_MOVING = Litmus(
     expected=(
         never("immediate", CHILD_READ, ENTRY_COPIED),
         *postings_never(DEFERRED, CHILD_READ, ENTRY_COPIED),
+    ),
+    frugal=False,
+)
+
+
+async def _forks_twice(cpu: PerCpu) -> None:
+    await dup_mmap(cpu, MM, FIRST_CHILD, ((PAGE, PAGE + 1),))
+    # A copy of its own, writable again: there is something to take away.
+    await user_write(cpu, PAGE, 11)
+    await _fork(cpu)
+
+
+# CPU 0 forks                       CPU 1, another thread         CPU 2 is the second child
+# entries read-only, flush
+# write 11: fault, copy, writable
+#                                   write 12: through that
+# forks again: entries read-only
+#                                   write, without a fault
+# flush: is it owed again?
+#                                                                 read: 11 or 12, and so it stays
+FORK_AGAIN = Litmus(
+    name="fork-again",
+    question="A process forks a second time: what it may write to by then, is that flushed for as well?",
+    programs=(_forks_twice, call(user_write, PAGE, 12), call(_child_reads, 11, 12)),
+    setup=_parent_and_child(written=True),
+    expected=(
+        never("immediate", RECEIVED, COPIED, CHILD_READ),
+        *postings_never(RECEIVED, COPIED, CHILD_READ),
+        sometimes("mistake:forks-one-flush", RETURNED),
     ),
     frugal=False,
 )

@@ -33,6 +33,18 @@ class ForkWithoutFlush(Immediate):
         """Relies on the entries alone."""
 
 
+class ForksOneFlush(Immediate):
+    """The same, but at a task's first fork. It may have written since, so entries grant more again."""
+
+    name = "mistake:forks-one-flush"
+
+    async def after_fork(self, cpu: PerCpu, mm: int) -> None:
+        """Has done so."""
+        if not cpu.current.policy_state:
+            cpu.current.policy_state = True
+            await super().after_fork(cpu, mm)
+
+
 class MremapFlushLate(Immediate):
     """mm/mremap.c, move_ptes: `flush_tlb_range` before the page-table locks are dropped, since eb66ae030829
     (v4.19; CVE-2018-18281). Here after, as it was.

@@ -1,4 +1,7 @@
-"""ptep_establish (until v2.6.18): a copy takes a page's place before others have flushed the old one."""
+"""A copy takes a page's place before others have flushed the old one (ptep_establish, until v2.6.18).
+
+Suresh Siddha, "mm: fix a race condition under SMC + COW" (2006).
+"""
 
 from emulator.kernel.memory import _replace_by_copy
 from emulator.kernel.pgtable_generic import ptep_clear_flush

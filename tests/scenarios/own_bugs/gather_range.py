@@ -1,4 +1,4 @@
-"""e6c495a96ce0 (v3.10): zap_pte_range runs out of slots and flushes what comes next, not what has gone."""
+"""e6c495a96ce0 (v3.11): zap_pte_range runs out of slots and flushes what comes next, not what has gone."""
 
 from emulator.kernel.mmu_gather import tlb_flush_mmu_tlbonly, zap_pte_range
 from scenarios.litmus.kit import *

@@ -1,4 +1,7 @@
-"""f21760b15dcd (v3.3): zap_huge_pmd does not tell the gather that an entry has gone."""
+"""Shaohua Li, "thp: add tlb_remove_pmd_tlb_entry" (2011): zap_huge_pmd does not tell the gather of its entry.
+
+x86 flushed everything then, and was not hit.
+"""
 
 from emulator.kernel.mmu_gather import MmuGather, zap_huge_pmd
 from scenarios.litmus.kit import *

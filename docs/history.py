@@ -18,7 +18,7 @@ from scenarios.history import BUGS
 from scenarios.history.bug import KINDS, Bug
 from scenarios.runs.searches import results
 from scenarios.runs.verdict import Result, Settings, plan_of_history
-from scenarios.verbs.check import SCHEDULES_ALL, STATES_ALL
+from scenarios.verbs.check import SCHEDULES_ALL
 
 FILE = Path(__file__).with_name("history.md")
 WIDTH = 110
@@ -110,7 +110,7 @@ def check(bugs: Iterable[Bug]) -> None:
     """Make these bugs' sections anew, each as soon as it is checked; the others stay as they are."""
     kept = sections(FILE.read_text()) if FILE.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(schedules=SCHEDULES_ALL, states=STATES_ALL, folder=Path(folder))
+        settings = Settings(schedules=SCHEDULES_ALL, folder=Path(folder))
         for bug in bugs:
             found = list(results(plan_of_history([bug], []), settings, None, lambda *_: None))
             kept[bug.name] = section(bug, found)

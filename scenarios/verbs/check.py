@@ -83,7 +83,7 @@ STATES_ALL: Final = 800_000
     "--states",
     type=options.COUNT,
     help="Of a search of every interleaving, at most.  "
-    "[default: 3000000 within the portfolio, 800000 with --all or --history; 20000000 if exhaustive]",
+    "[default: 3000000 within the portfolio, 800000 with --all; 20000000 if exhaustive]",
 )
 @click.option(
     "--save",
@@ -147,7 +147,7 @@ def check(
         raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out} (policy {jobs[0].subject.policy})")
     if schedules is None:
         schedules = SCHEDULES_ALL if every or history else SCHEDULES
-    if states is None and (every or history) and strategy != EXHAUSTIVE:
+    if states is None and every and strategy != EXHAUSTIVE:
         states = STATES_ALL
     if click.get_current_context().get_parameter_source("folder") is not ParameterSource.DEFAULT:
         with file_problems(f"--save: {search['folder']}", "a folder for witnesses"):

@@ -109,6 +109,21 @@ def test_exhaustive_is_complete(folder: Path, migrc: Migrc, capsys: Captured) ->
     assert "Observation SB Sometimes 1 " in capsys.readouterr().out
 
 
+def test_proofs_of_bugs_take_as_many_states_as_those_of_named_tests(
+    migrc: Migrc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+
+    def prove(explorer: LearnedMachine, watch: proofs.Watch, states: int) -> Exhausted:
+        limits.append(states)
+        return Exhausted(complete=True)
+
+    monkeypatch.setattr(check, "alone", prove)
+    monkeypatch.setattr("scenarios.verbs.check.STATES_ALL", 7)
+    migrc("check", "--history", "rmap-removed-early", "--arch", "sc")
+    assert set(limits) == {check.PROOF_STATES}
+
+
 def test_so_many_states_and_no_more(folder: Path, migrc: Migrc, capsys: Captured) -> None:
     """Where they do not suffice the portfolio goes on with runs, and an exhaustive search is not complete."""
     arguments = ("check", "small.py:SB", "--arch", "sc", "--json", "--schedules", "300")

@@ -34,7 +34,8 @@ class Bug:
 
     `kinds` are keys of KINDS, `affected` the versions of Linux that had it, `source` what was read about it,
     and `story` the interleaving. `test` breaks a rule with the policy `before`, which is the kernel before
-    the fix, and none with `fixed`. `left_out` says what of the bug the test does not hold.
+    the fix, and none with `fixed`. `left_out` says what of the bug the test does not hold. `since`: what it
+    takes is not there in versions before, so they are not asked.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Bug:
     cve: str = ""
     fixed: str = "immediate"
     left_out: str = ""
+    since: str = ""
 
     def expectation(self, policy: str) -> Expectation | None:
         """What its test expects of a policy; None if that is nothing."""
@@ -63,6 +65,12 @@ class Bug:
     def known_as(self) -> tuple[str, ...]:
         """Its names elsewhere."""
         return tuple(filter(None, (self.fix, self.cve)))
+
+    def not_in(self, kernel: str) -> str:
+        """Why this version of the kernel, as `6.1`, cannot have it; empty if it can."""
+        if not self.since or _numbers(kernel) >= _numbers(self.since):
+            return ""
+        return f"is about Linux from {self.since} on, not {kernel}"
 
     def problem(self) -> str:
         """What makes it no bug that can be checked; empty if nothing does."""
@@ -79,3 +87,7 @@ class Bug:
         if not (before := self.expectation(self.before)) or not before.rules:
             return f"its test {self.test.name} names no rule that {self.before} breaks"
         return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -172,7 +172,7 @@ CHILD_READS_ON = Bug(
     "takes a reference, and unmaps it. CPU 0 (the parent) writes: the page has one mapping left, "
     "its own, so it is written in place. The child reads the pipe. Since then references count, "
     "not mappings.",
-    affected="before v5.9",
+    affected="before v5.7.3, which copied for who reads; v5.9 does as told here",
     source="the CVE's record; the commit, 09854ba94c6a",
     fix="09854ba94c6a",
     cve="CVE-2020-29374",

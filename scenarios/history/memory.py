@@ -162,4 +162,5 @@ FORK_BESIDE_FAULTS = Bug(
         frugal=False,
     ),
     before="mistake:before-fb49c455323f",
+    since="6.4",
 )

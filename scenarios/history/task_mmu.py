@@ -63,7 +63,7 @@ SOFT_DIRTY_MPROTECT = Bug(
     "permission of the area and gives it back (mprotect). The page is this mapping's own, so its "
     "entry is made writable at once, without a fault; the check whether writes are tracked was "
     "the wrong way round. CPU 1 writes, and nobody learns of it.",
-    affected="v3.18 to v5.19 (files), v5.19 (anonymous memory)",
+    affected="v3.18 to v5.19 (files); of anonymous memory, as here, no release before v6.0",
     source="the patch, Peter Xu, 25 July 2022, with its reproducer",
     fix="76aefad628aa",
     test=_MPROTECT,
@@ -123,5 +123,4 @@ BESIDE_FAULTS = Bug(
         drain=False,
     ),
     before="mistake:before-29a951dfb3c3",
-    left_out="mmap_lock itself: the mistake leaves out the lock of the area, which keeps faults out today.",
 )

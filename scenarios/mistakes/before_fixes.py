@@ -5,6 +5,7 @@ from __future__ import annotations
 from emulator.hardware.operations import (
     AtomicAdd,
     AtomicOr,
+    DownRead,
     FolioPut,
     FolioSetFlag,
     GetPte,
@@ -16,9 +17,10 @@ from emulator.hardware.operations import (
     SmpMb,
     Store,
     Unlock,
+    UpRead,
     XchgPte,
 )
-from emulator.hardware.pte import PSE, ptl
+from emulator.hardware.pte import PSE, mmap_lock, ptl
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.huge_memory import pmdp_clear_bits, pmdp_invalidate
 from emulator.kernel.instead import instead_of
@@ -29,7 +31,7 @@ from emulator.kernel.memory import (
     filemap_invalidate_unlock_shared,
 )
 from emulator.kernel.migrate_device import migrate_vma_collect_pmd
-from emulator.kernel.mmap_lock import vma_start_write
+from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.mmu.x86 import X86
 from emulator.kernel.mmu_gather import (
     MmuGather,
@@ -425,9 +427,19 @@ class ClearsRefsBesideFaults(Immediate):
 
     name = "mistake:before-29a951dfb3c3"
 
+    @instead_of(mmap_write_lock, within=clear_refs_write)
+    async def shares(self, mm: int) -> None:
+        """With faults, which hold it so where areas have no locks."""
+        await DownRead(mmap_lock(mm))
+
     @instead_of(vma_start_write, within=clear_refs_write)
     async def lets_faults_in(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
-        """As a lock for reading does."""
+        """And where they have: as a lock for reading does."""
+
+    @instead_of(mmap_write_unlock, within=clear_refs_write)
+    async def drops(self, cpu: PerCpu, mm: int) -> None:
+        """What it shared."""
+        await UpRead(mmap_lock(mm))
 
 
 class PunchesBesideFaults(Immediate):

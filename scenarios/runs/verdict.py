@@ -18,6 +18,7 @@ from emulator.explore.search import Tally
 from emulator.hardware.cpu import Transition
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.policy import Policy
+from emulator.kernel.versions import DEFAULT
 from emulator.machine.litmus import Expectation, Observation
 from emulator.machine.progress import LIVELOCK
 from emulator.policies.catalogue import POLICIES, canonical
@@ -206,7 +207,8 @@ def plan_of_history(
 ) -> list[Job]:
     """The jobs for these bugs: each test with the fix and without, on the architectures that have the bug.
 
-    `kernel`: the version of Linux, if not the default one; tests of another one are left out.
+    `kernel`: the version of Linux, if not the default one; tests of another one are left out, and bugs that
+    it cannot have.
 
     UsageProblem for one that cannot be checked, and where none is on these architectures.
     """
@@ -219,7 +221,8 @@ def plan_of_history(
         wanted = [arch for arch in had if arch in (archs or had)]
         if wanted:
             planned = plan([LitmusName(bug.test.name, kernel=kernel)], [bug.fixed, bug.before], wanted, heed)
-            jobs += [replace(job, bug=bug.name) for job in planned]
+            older = bug.not_in(kernel or DEFAULT)
+            jobs += [replace(job, bug=bug.name, left_out=job.left_out or older) for job in planned]
         elsewhere[bug.name] = had
     if bugs and not jobs:
         name, had = next(iter(elsewhere.items()))

@@ -114,6 +114,20 @@ def test_a_test_of_one_version_is_left_out_on_another(
     assert "is about Linux 6.18 (its setting version), not 6.1" in capsys.readouterr().err
 
 
+def test_a_bug_is_checked_on_each_version_that_could_have_it(
+    migrc: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Before v6.4 no fault does without mmap_lock: fork keeps all of them out. clear_refs did not, ever.
+    assert migrc("check", "--history", "fork-beside-faults", "--kernel", "6.1") == 2
+    assert "is about Linux from 6.4 on, not 6.1" in capsys.readouterr().err
+    both = ("fork-beside-faults", "soft-dirty-beside-faults", "--arch", "sc", "--json")
+    assert migrc("check", "--history", *both, "--kernel", "6.1") == 0
+    results = json.loads(capsys.readouterr().out)["results"]
+    seen = [(one["bug"], one["observation"]) for one in results if not one["left_out"]]
+    assert seen == [("soft-dirty-beside-faults", "Never"), ("soft-dirty-beside-faults", "Sometimes")]
+    assert migrc("check", "--history", both[0], "--arch", "sc", "--kernel", "6.12") == 0
+
+
 def test_a_witness_is_followed_on_its_version(tmp_path: Path) -> None:
     subject = Subject(LitmusName("shootdown", "", "6.12"), "immediate", "x86")
     path = tmp_path / "a.mpk"

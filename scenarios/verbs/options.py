@@ -104,14 +104,18 @@ def policies(text: str, default: Sequence[str] = ()) -> Option:
     )
 
 
-def _mmu(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    if value is not None:
+def _mmu(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    for value in values:
         mmu_class(value)
-    return value
+    if len(values) > 1:
+        # --policy and --arch may be repeated: do not drop all but the last in silence.
+        raise UsageProblem(f"--mmu: {' and '.join(values)}; one at a time")
+    return values[0] if values else None
 
 
 mmu = click.option(
     "--mmu",
+    multiple=True,
     metavar="M",
     callback=_mmu,
     help="How flushes are carried out.  [default: x86]  See `migrc list`.",

@@ -48,6 +48,11 @@ def test_a_name_that_is_none_is_told_in_one_line(
     assert told in capsys.readouterr().err
 
 
+def test_two_mmus_are_two_runs(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrc("check", "shootdown", "--mmu", "x86", "--mmu", "early-ack") == 2
+    assert capsys.readouterr().err == "migrc: error: --mmu: x86 and early-ack; one at a time\n"
+
+
 def test_bugs_of_the_kernel_are_those_of_its_own_mmu(migrc: Migrc) -> None:
     assert migrc("check", "--history", "--mmu", "x86") == 2
 

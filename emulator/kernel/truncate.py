@@ -67,6 +67,18 @@ async def truncate_setsize(cpu: PerCpu, file: int, i_mmap: Mappings, size: int) 
     return gone
 
 
+async def ext4_setattr(cpu: PerCpu, file: int, i_mmap: Mappings, size: int) -> int:
+    """ext4_setattr of a size (fs/ext4/inode.c): truncate_setsize, and nobody reads a page in meanwhile.
+
+    Such a page would be in the cache behind the end, with what was stored there, for a file that grows to
+    show again. tmpfs has nothing to read in, and no lock (shmem_setattr).
+    """
+    await Lock(invalidate_lock(file))
+    gone = await truncate_setsize(cpu, file, i_mmap, size)
+    await Unlock(invalidate_lock(file))
+    return gone
+
+
 async def i_size_write(file: int, size: int) -> int:
     """i_size_write, in pages; the size that it was. Whoever writes it holds the inode's lock."""
     return await AtomicXchg(i_size_word(file), size)

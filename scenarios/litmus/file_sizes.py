@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emulator.checks.coherence import CACHE
 from emulator.kernel.memory import BusError
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
@@ -20,6 +21,7 @@ from scenarios.litmus.syscalls import ftruncate
 REFUSED = "litmus_sigbus"
 REACHED = "litmus_reached"
 SIZES = (("file_sizes", True),)
+SHMEM = -1
 
 _empties = in_order(call(ftruncate), returns)
 
@@ -41,12 +43,13 @@ async def _writes(cpu: PerCpu) -> None:
 
 
 def _unmapped(setup: Setup) -> None:
-    """A page that is in the cache and mapped nowhere, in a shared area."""
-    setup.area(PAGE, 1, file=FILE, shared=True)
-    setup.unmapped_page(FILE, version=VERSION)
-    setup.file_size(FILE, 1)
+    """A page of tmpfs that is mapped nowhere, in a shared area."""
+    setup.area(PAGE, 1, file=SHMEM, shared=True)
+    setup.unmapped_page(SHMEM, version=VERSION)
+    setup.file_size(SHMEM, 1)
 
 
+# On ext4 invalidate_lock alone would keep the page from being read in again (truncate-file-while-reading-in).
 # CPU 0                             CPU 1
 #                                   read fault: inside the file
 # the file ends at 0; unmap, take
@@ -57,7 +60,10 @@ def _unmapped(setup: Setup) -> None:
 FAULT_BEHIND_END = Litmus(
     name="truncate-file-while-faulting",
     question="A fault is under way in a file that ftruncate makes shorter: is a page behind its end reached?",
-    programs=(_empties, in_order(_reads, once_returned(cannot_read))),
+    programs=(
+        in_order(call(ftruncate, SHMEM), returns),
+        in_order(_reads, once_returned(cannot_read)),
+    ),
     setup=_unmapped,
     expected=(
         never("immediate", REFUSED, REACHED, AFTER_RETURN),
@@ -119,6 +125,38 @@ GROWN_AGAIN = Litmus(
     expected=(
         never("immediate", RECEIVED, REFUSED, REACHED, AFTER_RETURN),
         sometimes("mistake:zap-without-flush"),
+    ),
+    frugal=False,
+    settings=SIZES,
+)
+
+
+def _stored(setup: Setup) -> None:
+    """A page that is on the disk only."""
+    setup.area(PAGE, 1, file=FILE, shared=True)
+    setup.on_disk(FILE, 0, VERSION)
+    setup.file_size(FILE, 1)
+
+
+# CPU 0                             CPU 1
+#                                   read fault: inside the file
+# the file ends at 0; the cache has nothing
+#                                   reads the page in
+# what is stored goes
+# the file is a page long again
+# return to the caller
+#                                   read: zeroes
+READ_IN_BEHIND_END = Litmus(
+    name="truncate-file-while-reading-in",
+    question="A fault reads in a page that ftruncate takes from the disk; the file grows: is it seen again?",
+    programs=(
+        in_order(call(ftruncate), call(ftruncate, size=1), returns),
+        in_order(_reads, once_returned(call(finds, 0))),
+    ),
+    setup=_stored,
+    expected=(
+        never("immediate", REFUSED, REACHED, AFTER_RETURN),
+        sometimes("mistake:before-ea3d7209ca01", CACHE),
     ),
     frugal=False,
     settings=SIZES,

@@ -53,6 +53,7 @@ from emulator.kernel.task_mmu import CLEAR_REFS_SOFT_DIRTY, clear_refs_write
 from emulator.kernel.truncate import (
     Mappings,
     ext4_punch_hole,
+    ext4_setattr,
     truncate_pagecache,
     truncate_pagecache_range,
     truncate_setsize,
@@ -229,10 +230,11 @@ async def ftruncate(
 ) -> int:
     """ftruncate to `size` pages of `pages`, mapped `at` (mm, page of the file's first one); how many went.
 
-    Where files have sizes (`Setup.file_size`) it has as many as it has, and may grow.
+    Where files have sizes (`Setup.file_size`) it has as many as it has, and may grow. Below 0 are tmpfs's.
     """
     if cpu.parameters.file_sizes:
-        return await truncate_setsize(cpu, file, at, size)
+        shorten = ext4_setattr if file > 0 else truncate_setsize
+        return await shorten(cpu, file, at, size)
     return await truncate_pagecache(cpu, file, at, size, pages)
 
 

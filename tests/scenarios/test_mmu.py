@@ -116,6 +116,29 @@ def test_broadcasts_take_the_same_time_however_far_cpus_go_ahead(policy: str) ->
     assert sum(vmstat.get(BROADCAST, 0) for vmstat in results[0][2]) > 2
 
 
+EMPTY = """from emulator.kernel.percpu import TlbUbc
+from emulator.kernel.tlb import arch_tlbbatch_flush
+from scenarios.litmus.kit import *
+
+
+async def owes(cpu):
+    await arch_tlbbatch_flush(cpu, TlbUbc(nr_flush_required=1))
+
+
+expected = (never("immediate", "tlb_broadcasts"),)
+LITMUS = Litmus("empty", "?", (owes,), pages(PAGE), expected, mmu="x86-invlpgb")
+"""
+
+
+def test_a_batch_is_broadcast_although_nobody_is_left_in_its_mask(
+    migrc: Migrc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, owed, code in (("owed.py", EMPTY, 0), ("none.py", EMPTY.replace("nr_flush_required=1", ""), 1)):
+        (tmp_path / name).write_text(owed)
+        assert migrc("check", name, "--arch", "x86") == code
+
+
 def test_a_tlb_drops_what_is_asked_and_nothing_else() -> None:
     cpu = Cpu(0, ARCHITECTURES["x86"], TlbShape(16, 4, 16, 4), lambda batch: idle())
     entry = mk_pte(1, PRESENT)

@@ -111,7 +111,8 @@ class X86Invlpgb(X86):
         asid = await Load(global_asid_word(mm))
         for other in cpus_of(await Load(cpumask_word(mm))):
             # It may be about to load the mm with a number from before.
-            if await WaitWhile(loaded_mm_word(other), LOADED_MM_SWITCHING) != mm:
+            await WaitWhile(loaded_mm_word(other), LOADED_MM_SWITCHING)
+            if await Load(loaded_mm_word(other)) != mm:
                 continue
             if await Load(loaded_mm_asid_word(other)) != asid:
                 await self.flush_tlb_multi(cpu, await Load(cpumask_word(mm)), info, freed_tables=False)
@@ -139,8 +140,9 @@ class X86Invlpgb(X86):
         await super().flush_tlb_func(cpu, info)
 
     async def arch_tlbbatch_flush(self, cpu: PerCpu, batch: TlbUbc) -> None:
-        """arch_tlbbatch_flush: invlpgb_flush_all_nonglobals, whatever the mm."""
-        if batch.cpumask:
+        """arch_tlbbatch_flush: invlpgb_flush_all_nonglobals, whatever the mm, also where its mask is empty by
+        now (unmapped_pages): what is cached under a global number stays when a CPU leaves."""
+        if batch.cpumask or batch.nr_flush_required:
             cpu.count(BROADCASTS)
             await self.invlpgb(cpu, ALL_NONGLOBALS)
             await Tlbsync(cpu.number)

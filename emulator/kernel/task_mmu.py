@@ -29,7 +29,7 @@ from emulator.kernel.mprotect import vma_soft_dirty_enabled
 from emulator.kernel.percpu import PerCpu, has_pinned_word, tlb_flush_pending_word
 from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_REFERENCED
-from emulator.memory.page_table import VM_SOFT_TRACKED, Vma
+from emulator.memory.page_table import VM_SHARED, VM_SOFT_TRACKED, Vma
 
 CLEAR_REFS_ALL = 1
 CLEAR_REFS_SOFT_DIRTY = 4
@@ -94,18 +94,21 @@ async def clear_refs_pte_range(mm: int, start: int, end: int, what: int) -> None
         if not pte_present(entry):
             continue
         if what == CLEAR_REFS_SOFT_DIRTY:
-            if not await pte_is_pinned(mm, entry):
+            if not await pte_is_pinned(mm, vpn, entry):
                 await clear_soft_dirty(mm, vpn, entry)
         elif pte_pfn(entry) != ZERO_PFN:
             await Series((TestAndClearYoung(mm, vpn), FolioClearFlag(pte_pfn(entry), PG_REFERENCED)))
     await Unlock(lock)
 
 
-async def pte_is_pinned(mm: int, entry: int) -> bool:
+async def pte_is_pinned(mm: int, vpn: int, entry: int) -> bool:
     """pte_is_pinned: a page that somebody writes through a pin stays writable and counts as written, since
-    9348b73c2e1b (v5.11): a fault on it would copy it away from the pin.
+    9348b73c2e1b (v5.11): a fault on it would copy it away from the pin. No fault does in a shared area
+    (is_cow_mapping).
     """
-    return bool(entry & RW and await Load(has_pinned_word(mm)) and await FolioMaybeDmaPinned(pte_pfn(entry)))
+    if not (entry & RW and await Load(has_pinned_word(mm)) and await FolioMaybeDmaPinned(pte_pfn(entry))):
+        return False
+    return not Vma(*await FindVma(mm, vpn)).flags & VM_SHARED
 
 
 async def clear_soft_dirty(mm: int, vpn: int, entry: int) -> None:

@@ -77,6 +77,6 @@ class TracksWhatIsPinned(Immediate):
     name = "mistake:before-9348b73c2e1b"
 
     @instead_of(pte_is_pinned)
-    async def pinned(self, mm: int, entry: int) -> bool:
+    async def pinned(self, mm: int, vpn: int, entry: int) -> bool:
         """Nobody asks."""
         return False

@@ -6,12 +6,13 @@ import pytest
 
 from emulator.hardware.operations import GetPte
 from emulator.hardware.pte import ACCESSED, RW, SOFT_DIRTY
+from emulator.kernel.gup import pin_user_pages_fast, unpin_user_pages_dirty_lock
 from emulator.kernel.mprotect import PROT_READ, READ_WRITE, do_mprotect_pkey
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.task_mmu import CLEAR_REFS_ALL, CLEAR_REFS_SOFT_DIRTY, clear_refs_write
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
-from tests.kernel.small_machine import HEAP, PAGES, SmallMachine, Thread, after, demote, mark
+from tests.kernel.small_machine import HEAP, PAGES, SHARED, SmallMachine, Thread, after, demote, mark
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -80,5 +81,19 @@ def test_what_was_not_writable_is_not_after_a_migration() -> None:
         assert await GetPte(1, HEAP) & SOFT_DIRTY
         assert await demote(cpu, HEAP)
         assert not await GetPte(1, HEAP) & RW
+
+    assert not SmallMachine(Thread(0, body)).run().violations
+
+
+def test_what_is_pinned_is_left_alone_in_private_memory_only() -> None:
+    """No fault copies a shared page away from its pin."""
+
+    async def body(cpu: PerCpu) -> None:
+        for page, kept in ((HEAP, RW), (SHARED, 0)):
+            await user_write(cpu, page, 5)
+            pfn = await pin_user_pages_fast(cpu, 1, page, True)
+            await clear_refs_write(cpu, 1, page, page + PAGES, CLEAR_REFS_SOFT_DIRTY)
+            assert await GetPte(1, page) & RW == kept
+            await unpin_user_pages_dirty_lock(pfn)
 
     assert not SmallMachine(Thread(0, body)).run().violations

@@ -173,7 +173,7 @@ async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> bool:
 
 
 async def page_needs_cow_for_dma(mm: int, entry: int) -> bool:
-    """What page_try_dup_anon_rmap asks of a page that is this mapping's own (pagepage_needs_cow_for_dma)."""
+    """What page_try_dup_anon_rmap asks of a page that is this mapping's own (page_needs_cow_for_dma)."""
     return bool(
         entry & EXCLUSIVE and await Load(has_pinned_word(mm)) and await FolioMaybeDmaPinned(pte_pfn(entry))
     )

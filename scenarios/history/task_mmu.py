@@ -28,7 +28,7 @@ SOFT_DIRTY_UNFLUSHED = Bug(
     story="CPU 0 writes 4 into /proc/PID/clear_refs: every entry loses its write permission, inside a "
     "gather. Nothing is put into that, and since v5.6 an empty gather flushes nothing. CPU 1 "
     "writes through what it has cached; no fault tells the tracker.",
-    affected="v5.6 to v5.10",
+    affected="v5.6 to v5.11",
     source="the commit, 912efa17e512",
     fix="912efa17e512",
     test=CLEAR_REFS,

@@ -136,7 +136,7 @@ class CopiesBeforeItFlushes(Immediate):
 
 
 class EmptyGatherFlushesNothing(Immediate):
-    """fs/proc/task_mmu.c, clear_refs_write before 912efa17e512 (v5.11): a gather around soft-dirty tracking.
+    """fs/proc/task_mmu.c, clear_refs_write before 912efa17e512 (v5.12): a gather around soft-dirty tracking.
 
     Nothing is put into it, so that it has nothing to flush (0758cd830494, v5.6).
     """

@@ -139,6 +139,41 @@ def test_a_batch_is_broadcast_although_nobody_is_left_in_its_mask(
         assert migrc("check", name, "--arch", "x86") == code
 
 
+LEFT = """from emulator.kernel.percpu import cpumask_word
+from emulator.kernel.tlb import flush_tlb_mm_range
+from scenarios.litmus.kit import *
+
+
+async def flushes_what_it_has_left(cpu):
+    await switch_to(cpu, 2)
+    before = cpu.tlbstate.ctxs[cpu.tlbstate.loaded_mm_asid].tlb_gen
+    await flush_tlb_mm_range(cpu, MM, PAGE, PAGE + 1)
+    if cpu.tlbstate.ctxs[cpu.tlbstate.loaded_mm_asid].tlb_gen == before:
+        cpu.count("left_alone")
+    if not await Load(cpumask_word(MM)) & cpu.bit:
+        cpu.count("taken_out")
+
+
+async def stays(cpu):
+    pass
+
+
+expected = (never("immediate", "left_alone", "taken_out"),)
+LITMUS = Litmus(
+    "left", "?", (flushes_what_it_has_left, stays), pages(PAGE), expected, settings=(("version", "6.18"),)
+)
+"""
+
+
+def test_a_cpu_flushes_nothing_for_what_it_has_left(
+    migrc: Migrc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """flush_tlb_func of v6.18, and not only where another CPU asks."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "left.py").write_text(LEFT)
+    assert migrc("check", "left.py", "--arch", "x86") == 0
+
+
 def test_a_tlb_drops_what_is_asked_and_nothing_else() -> None:
     cpu = Cpu(0, ARCHITECTURES["x86"], TlbShape(16, 4, 16, 4), lambda batch: idle())
     entry = mk_pte(1, PRESENT)

@@ -136,11 +136,12 @@ class X86(Mmu):
         if not local:
             cpu.count_interrupt()
             cpu.count("nr_tlb_remote_flush_received")
-            if mm >= 0 and mm != state.loaded_mm:
-                if cpu.parameters.lazy_mm_cpumask:
-                    await AtomicAnd(cpumask_word(mm), cpu.parameters.all_cpus ^ cpu.bit)
-                cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_NOTHING)
-                return
+        # For a flush of its own only where it stays in the mask of what it has left (953753db887f, v6.14).
+        if mm >= 0 and mm != state.loaded_mm and (not local or cpu.parameters.lazy_mm_cpumask):
+            if cpu.parameters.lazy_mm_cpumask:
+                await AtomicAnd(cpumask_word(mm), cpu.parameters.all_cpus ^ cpu.bit)
+            cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_NOTHING)
+            return
         if state.loaded_mm == INIT_MM:
             cpu.probe(ON_FLUSHED, initiating_cpu, FLUSHED_NOTHING)
             return

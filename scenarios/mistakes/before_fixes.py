@@ -257,6 +257,11 @@ class LoadsBeforeItIsSeen(Immediate):
         self._late = (word, mask)
         return 0
 
+    @instead_of(AtomicOr, within=X86.begin_switching)
+    async def bit_of_today(self, word: str, mask: int) -> int:
+        """The same where v6.18 does it."""
+        return await self.bit(word, mask)
+
     @instead_of(LoadCr3, within=X86.switch_mm_irqs_off)
     async def load(self, mm: int, pcid: int, flush: bool) -> None:
         """And becomes visible now."""

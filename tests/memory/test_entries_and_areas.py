@@ -18,6 +18,7 @@ from emulator.hardware.operations import (
     Lock,
     LruAdd,
     SetPte,
+    TryToMigratePte,
     VmaInsert,
     Walk,
 )
@@ -102,3 +103,11 @@ def test_no_more_folios_are_isolated_than_asked(memory: Memory, pages: int) -> N
         memory.execute(0, FolioZero(pfn))
         memory.execute(0, LruAdd(pfn, False))
     assert len(memory.execute(0, IsolateLru(0, False, pages, False))) == pages
+
+
+@pytest.mark.parametrize("entry", [mk_pte(2, PRESENT | DIRTY), mk_pte(2, PRESENT)])
+def test_a_migration_takes_an_entry_only_from_the_folio_that_it_moves(memory: Memory, entry: int) -> None:
+    memory.execute(0, SetPte(1, PAGE, entry))
+    assert memory.execute(0, TryToMigratePte(1, PAGE, 1)) == 0
+    assert memory.execute(0, GetPte(1, PAGE)) == entry
+    assert memory.execute(0, TryToMigratePte(1, PAGE, 2)) == entry

@@ -10,12 +10,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import emulator
-import scenarios
 from actors.errors import SessionError
 from actors.resident import resident_bytes
 from actors.signals import TERMINATIONS
@@ -28,8 +24,7 @@ from scenarios.files.unfinished import UnfinishedFile
 from scenarios.runs.deadline import Deadline
 from scenarios.runs.verdict import Settings
 from scenarios.subjects.header import project_version
-from scenarios.subjects.policies import modules_to_send
-from scenarios.subjects.programs import modules_of
+from scenarios.subjects.sources import digest_of_sources
 from scenarios.subjects.subject import Subject
 from scenarios.usage import HostProblem, UsageProblem
 
@@ -229,20 +224,5 @@ def _identity(subject: Subject, explorer: LearnedMachine, settings: Settings) ->
         "reductions": list(shareable(explorer)),
         "workers": settings.workers,
         "project": project_version(),
-        "programs": _programs(subject),
+        "programs": digest_of_sources(subject),
     }
-
-
-def _programs(subject: Subject) -> str:
-    """A digest of all that the programs of a subject are made of: ours, and a user's own files."""
-    ours = [Path(emulator.__path__[0])]
-    ours += [Path(scenarios.__path__[0], room) for room in ("litmus", "history", "mistakes")]
-    files = [file for folder in ours for file in sorted(folder.rglob("*.py"))]
-    own = [*modules_of(subject.test), *modules_to_send(subject.policy)]
-    files += sorted({Path(module.__file__) for module in own if module.__file__ is not None})
-    digest = blake2b(digest_size=16)
-    for file in files:
-        content = file.read_bytes()
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
-    return digest.hexdigest()

@@ -7,19 +7,22 @@ makes the stress this one stands in it; how long it is to go on does not.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from emulator.measure.histogram import Histogram
-from scenarios.disk import Plain, content, file_problems, whole_file
+from scenarios.disk import Plain, file_problems, opened, whole_file
 from scenarios.runs.document import LATENCIES
 from scenarios.runs.swarm import Pace
 from scenarios.runs.tally import Finding, Outcome, Target
+from scenarios.subjects.sources import digest_of_sources
 from scenarios.usage import UsageProblem
 
 EVERY_S: Final = 1.0
@@ -54,6 +57,7 @@ class _Kept(Plain):
     seed: int
     chaos: int
     targets: list[dict[str, Any]]
+    sources: list[str]
     elapsed_s: NonNegativeFloat
     problems: list[str]
     latencies: dict[str, dict[str, str]]
@@ -61,14 +65,16 @@ class _Kept(Plain):
 
 
 class TallyFile:
-    """The file of one stress: these targets, this seed, this chaos. UsageProblem if it is of another one,
-    damaged, or cannot be written."""
+    """The file of one stress: these targets, this seed, this chaos, this code. UsageProblem if it is of
+    another one, damaged, written by another process too, or cannot be written."""
 
     def __init__(self, path: Path, targets: Sequence[Target], seed: int, level: int) -> None:
         self.path = path
         headers = [target.subject.header().model_dump(mode="json") for target in targets]
         self._identity: dict[str, Any] = {"migrc_stress": 1, "seed": seed, "chaos": level, "targets": headers}
+        self._identity["sources"] = [digest_of_sources(target.subject) for target in targets]
         self._saved_s = 0.0
+        self._held: BinaryIO | None = None
 
     @property
     def _what(self) -> str:
@@ -79,7 +85,9 @@ class TallyFile:
         with file_problems(self._what, _WRITTEN):
             if not self.path.exists():
                 return
-            kept = _Kept.model_validate_json(content(self.path))
+            self._held = opened(self.path)
+            self._hold(self._held)
+            kept = _Kept.model_validate_json(self._held.read())
             for key, here in self._identity.items():
                 there = getattr(kept, key)
                 if there != here:
@@ -142,10 +150,41 @@ class TallyFile:
         }
         with file_problems(self._what, "a file that can be written"), whole_file(self.path) as file:
             file.write(json.dumps(kept).encode())
+            self._check_ours()
+            # The lock is the open file's, so it is on this one before this one has the name.
+            held, self._held = self._held, os.fdopen(os.dup(file.fileno()), "rb")
+            self._hold(self._held)
+            if held is not None:
+                held.close()
         self._saved_s = time.monotonic()
+
+    def close(self) -> None:
+        """Others may have it."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def _hold(self, file: BinaryIO) -> None:
+        """Nobody else may go on from it, or write it, as long as this one does."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._written_by_another() from None
+
+    def _check_ours(self) -> None:
+        """Two that began at once found no file to hold, and one of them has come first."""
+        if self.path.exists():
+            mine = None if self._held is None else os.fstat(self._held.fileno())
+            if mine is None or not os.path.samestat(mine, self.path.stat()):
+                raise self._written_by_another()
+
+    def _written_by_another(self) -> UsageProblem:
+        return UsageProblem(f"{self._what}: another migrc stress writes it; another file")
 
 
 def _difference(key: str, there: Any, here: Any) -> str:
+    if key == "sources":
+        return "the code that it ran has changed since"
     if key != "targets":
         return f"it is of --{key} {there}, this is --{key} {here}"
     if len(there) != len(here):

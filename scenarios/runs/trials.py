@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -84,29 +84,30 @@ def stress(
     outcome = Outcome() if outcome is None else outcome
     outcome.tallies = [Tally(target) for target in targets]
     paces = [Pace(target.machine.cpus) for target in targets]
-    file = None
-    if resume is not None:
-        file = TallyFile(resume, targets, plan.seed, plan.level)
-        file.load(outcome, paces)
-        file.save(outcome, paces, True)
-    before = outcome.elapsed_s
-    if plan.fulfilled(outcome):
-        return outcome
-    try:
-        with LiveSession(address) if session is None else nullcontext(session) as live:
-            began = time.monotonic()
+    with ExitStack() as held:
+        file = None
+        if resume is not None:
+            file = held.enter_context(closing(TallyFile(resume, targets, plan.seed, plan.level)))
+            file.load(outcome, paces)
+            file.save(outcome, paces, True)
+        before = outcome.elapsed_s
+        if plan.fulfilled(outcome):
+            return outcome
+        try:
+            with LiveSession(address) if session is None else nullcontext(session) as live:
+                began = time.monotonic()
 
-            def keep(at_once: bool) -> None:
-                outcome.elapsed_s = before + time.monotonic() - began
-                if file is not None:
-                    file.save(outcome, paces, at_once)
+                def keep(at_once: bool) -> None:
+                    outcome.elapsed_s = before + time.monotonic() - began
+                    if file is not None:
+                        file.save(outcome, paces, at_once)
 
-            try:
-                _stress(live, plan, outcome, paces, look, keep)
-            finally:
-                keep(True)
-    except SessionError as problem:
-        raise HostProblem(str(problem)) from None
+                try:
+                    _stress(live, plan, outcome, paces, look, keep)
+                finally:
+                    keep(True)
+        except SessionError as problem:
+            raise HostProblem(str(problem)) from None
     return outcome
 
 

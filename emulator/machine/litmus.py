@@ -434,8 +434,9 @@ def _beside(parameters: KernelParameters) -> set[int]:
     found = set()
     for name, fields in (("devices", "CPU, mm"), ("guests", "CPU, mm, first page, pages")):
         for one in getattr(parameters, name):
-            if len(one) != len(fields.split(",")) or not 0 <= one[0] < parameters.cpus:
-                raise ValueError(f"litmus setting {name}: {one} is not ({fields}) with a CPU of the test's")
+            numbers = isinstance(one, tuple) and all(type(number) is int for number in one)
+            if not numbers or len(one) != len(fields.split(",")) or not 0 <= one[0] < parameters.cpus:
+                raise ValueError(f"litmus setting {name}: {one!r} is not ({fields}) with a CPU of the test's")
             found.add(one[0])
     return found
 

@@ -81,7 +81,7 @@ def check_litmus(litmus: Litmus, file: str) -> None:
     for problem in _problems(litmus):
         raise UsageProblem(f"{where}: {problem}")
     _check_programs(litmus, where, short_path(file))
-    if litmus.mmu not in MMUS:
+    if not isinstance(litmus.mmu, str) or litmus.mmu not in MMUS:
         raise UsageProblem(f"{where}: mmu is {litmus.mmu!r:.60}; {did_you_mean(str(litmus.mmu), MMUS)}")
     for one in litmus.expected:
         try:
@@ -115,8 +115,11 @@ def _problems(litmus: Litmus) -> Iterator[str]:
             yield f"{field} is {value!r:.60}; {kind.right}"
     for one in litmus.expected:
         yield from _wrong_expectation(one)
+    names = [name for name, _ in litmus.settings]
     for name, value in litmus.settings:
         yield from _wrong_setting(name, value)
+        if names.count(name) > 1:
+            yield f"setting {name} is given {names.count(name)} times; once"
     if not litmus.programs:
         yield "it has no program; one for each CPU, and at least one CPU"
 
@@ -142,8 +145,10 @@ def _wrong_setting(name: str, value: Any) -> Iterator[str]:
     elif name not in SETTINGS:
         yield f"no setting {name!r}; {did_you_mean(name, SETTINGS)}"
     elif name == "version":
-        if value not in VERSIONS:
-            yield f"setting version is {value!r:.60}; {did_you_mean(str(value), VERSIONS)}"
+        if not isinstance(value, str):
+            yield f"setting version is {value!r:.60}; text, one of {', '.join(map(repr, VERSIONS))}"
+        elif value not in VERSIONS:
+            yield f"setting version is {value!r:.60}; {did_you_mean(value, VERSIONS)}"
     elif type(value) is not (kind := type(SETTINGS[name].default)) or negative:
         right = {bool: "True or False", int: "a number, from 0"}.get(kind, "a tuple")
         yield f"setting {name} is {value!r:.60}; {right}"

@@ -30,6 +30,13 @@ LINE = HEAD.count("\n") + 1
 
 MISTAKES = {
     "made(name=1)": "TypeError: ",
+    "made(mmu=['x86'])": "mmu is ['x86']; did you mean x86? known: early-ack, x86, x86-invlpgb",
+    "made(settings=(('version', ['6.1']),))": "setting version is ['6.1']; text, one of '6.1', '6.6', '6.12'",
+    "made(settings=(('version', 6.1),))": "setting version is 6.1; text, one of '6.1', '6.6', '6.12'",
+    "made(settings=(('devices', (1,)),))": "litmus setting devices: 1 is not (CPU, mm) with a CPU",
+    "made(settings=(('devices', ((0, 'a'),)),))": "litmus setting devices: (0, 'a') is not (CPU, mm) with",
+    "made(settings=(('guests', (('a', 1, 1, 1),)),))": "litmus setting guests: ('a', 1, 1, 1) is not (CPU,",
+    "made(settings=(('ksm', True), ('ksm', False)))": "setting ksm is given 2 times; once",
     "Litmus('mine', '?', (nothing,), pages(PAGE))": "TypeError: Litmus.__init__() missing 1 required",
     "Litmus('', '?', (nothing,), pages(PAGE), ())": "name is ''; a name",
     "made(programs=nothing)": "programs is <function nothing",

@@ -17,9 +17,10 @@ def with_mmu(name: str) -> str:
     return "" if name == DEFAULT_MMU else f" with {name}"
 
 
-def mmu_class(name: str) -> type[Mmu]:
-    """How a machine's CPUs carry out flushes. UsageProblem if there is none of that name."""
+def mmu_class(name: str, where: str = "--mmu") -> type[Mmu]:
+    """How a machine's CPUs carry out flushes. UsageProblem, beginning with `where` it
+    was named, if there is none of that name."""
     found = MMUS.get(name)
     if found is None:
-        raise UsageProblem(f"--mmu: unknown mmu {name!r}; {did_you_mean(name, MMUS)}")
+        raise UsageProblem(f"{where}: unknown mmu {name!r}; {did_you_mean(name, MMUS)}")
     return found

@@ -118,7 +118,7 @@ mmu = click.option(
     multiple=True,
     metavar="M",
     callback=_mmu,
-    help="How flushes are carried out.  [default: x86]  See `migrc list`.",
+    help="How flushes are carried out.  [default: x86, or what a litmus test names]  See `migrc list`.",
 )
 
 

@@ -43,7 +43,7 @@ class _Way(NamedTuple):
 @click.option("--litmus", metavar="NAME", help="For a schedule: the test, a name or FILE.py[:NAME].")
 @click.option("--policy", metavar="P", help="For a schedule: the policy.")
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="For a schedule: the architecture.")
-@click.option("--mmu", metavar="M", help="For a schedule: the mmu.  [default: the test's]")
+@options.mmu
 @options.trust
 @options.json_
 @options.no_seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,13 @@ def test_a_name_that_is_none_is_told_in_one_line(
     assert told in capsys.readouterr().err
 
 
-def test_two_mmus_are_two_runs(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
-    assert migrc("check", "shootdown", "--mmu", "x86", "--mmu", "early-ack") == 2
+@pytest.mark.parametrize("verb", (VERBS[0], VERBS[-1]), ids=lambda verb: verb[0])
+def test_two_mmus_are_two_runs(
+    migrc: Migrc, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
+) -> None:
+    assert migrc(*verb, "--mmu", "") == 2
+    assert capsys.readouterr().err.startswith("migrc: error: --mmu: unknown mmu ''; ")
+    assert migrc(*verb, "--mmu", "x86", "--mmu", "early-ack") == 2
     assert capsys.readouterr().err == "migrc: error: --mmu: x86 and early-ack; one at a time\n"
 
 
@@ -69,17 +75,26 @@ def test_what_was_run_says_how(migrc: Migrc, capsys: pytest.CaptureFixture[str],
 
 
 def test_files_keep_it_and_older_ones_mean_the_first(tmp_path: Path) -> None:
-    subject = Subject(LitmusName("shootdown"), "immediate", "x86", 2, mmu="other")
-    assert subject.title().endswith("on x86 with other") and "--other" in subject.file_name()
+    subject = Subject(LitmusName("shootdown"), "immediate", "x86", 2, mmu="early-ack")
+    assert subject.title().endswith("on x86 with early-ack") and "--early-ack" in subject.file_name()
     path = tmp_path / "a.mpk"
     save(Witness(**subject.ran(), litmus="shootdown", schedule="", rule="r"), path)
-    assert load(path).subject.mmu == "other"
+    assert load(path).subject.mmu == "early-ack"
+    unknown = replace(subject, mmu="other")
+    save(Witness(**unknown.ran(), litmus="shootdown", schedule="", rule="r"), path)
+    with pytest.raises(UsageProblem, match=f"^{path}: unknown mmu 'other'; known: early-ack"):
+        load(path)
     with Writer(tmp_path / "a.rec", subject.header()):
         pass
     with Recording(tmp_path / "a.rec") as recording:
-        assert recording.subject().mmu == "other" and "with other" in recording.header.title()
-        with pytest.raises(UsageProblem, match="unknown mmu 'other'"):
-            recording.machine()
+        assert recording.subject().mmu == "early-ack" and "with early-ack" in recording.header.title()
+    with Writer(tmp_path / "b.rec", unknown.header()):
+        pass
+    with (
+        Recording(tmp_path / "b.rec") as recording,
+        pytest.raises(UsageProblem, match=r"b\.rec: unknown mmu 'other'; known: early-ack"),
+    ):
+        recording.machine()
     before = {key: value for key, value in subject.header().model_dump().items() if key != "mmu"}
     assert Header.model_validate(before).mmu == "x86"
 

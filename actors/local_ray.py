@@ -151,17 +151,27 @@ def _is_loopback(text: str) -> bool:
 
 
 def session_processes(directory: str) -> list[psutil.Process]:
-    """Processes that inherited this session's mark, other than this one; zombies do not count."""
+    """This session's processes, other than this one; zombies do not count.
+
+    They have inherited its mark. Some of Ray's write their titles over the beginning of their environment,
+    and whether the mark stands there is chance; those write logs in the session's folder.
+    """
     mark = f"{_MARK}={directory}".encode()
     found = []
     for process in psutil.process_iter():
-        # What has ended by now, and what is somebody else's, has no environment to show. Ray's processes
-        # write their titles over the beginning of theirs, after which psutil reads no further.
+        # What has ended by now, and what is somebody else's, has nothing to show. Of an environment that
+        # was written over, psutil reads no further than the title.
         with contextlib.suppress(psutil.Error, OSError):
+            if process.pid == os.getpid():
+                continue
             environment = Path(f"/proc/{process.pid}/environ").read_bytes()
-            if process.pid != os.getpid() and mark in environment.split(b"\0"):
+            if mark in environment.split(b"\0") or _writes_below(process, f"{directory}/{_RAYS}/"):
                 found.append(process)
     return found
+
+
+def _writes_below(process: psutil.Process, folder: str) -> bool:
+    return any(one.path.startswith(folder) and one.mode != "r" for one in process.open_files())
 
 
 def stop_here(directory: str) -> None:

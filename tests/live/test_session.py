@@ -97,6 +97,22 @@ def test_an_interrupted_driver_leaves_nothing_behind(name: str, moment: str, tem
         assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize(("mode", "found"), [("a", True), ("r", False)])
+def test_who_writes_a_log_of_the_session_belongs_to_it_without_the_mark(
+    mode: str, found: bool, temporary: Path
+) -> None:
+    log = temporary / "r" / "agent.log"
+    log.parent.mkdir()
+    log.touch()
+    program = f"file = open({str(log)!r}, {mode!r}); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={}
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"open\n"
+        assert [one.pid for one in session_processes(str(temporary))] == [process.pid] * found
+        process.communicate(b"\n", timeout=HANG_S)
+
+
 def test_a_session_in_use_is_not_swept_away_and_closed_to_others(session: LiveSession) -> None:
     directory = Path(session.directory)
     sweep(directory.parent)

@@ -9,12 +9,11 @@ to be readable exactly is an error (`Unreadable`), never an equality. What progr
 
 from __future__ import annotations
 
-import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields as dataclass_fields
 from enum import Enum
-from operator import attrgetter, is_
+from operator import attrgetter
 from struct import Struct
 from types import (
     BuiltinFunctionType,
@@ -31,9 +30,11 @@ from types import (
 )
 from typing import Any, Protocol, get_type_hints
 
+from emulator.explore.suspended import held
 from emulator.explore.unsearchable import Unreadable
 from emulator.hardware import operations
 from emulator.hardware.cpu import Cpu, Frame
+from emulator.hardware.operations import Halt
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.memory.folios import PageFlag
 
@@ -41,9 +42,6 @@ from emulator.memory.folios import PageFlag
 _WRITE_ONLY = frozenset({"vmstat", "tlb_interrupts"})
 _EXACT_ITERATORS: tuple[type[Any], ...] = (
     type(iter([])),
-    type(iter(())),
-    type(iter(range(0))),
-    type(iter("")),
     type(reversed([])),
     reversed,
     zip,
@@ -75,8 +73,8 @@ def fingerprint(cpu: Cpu, kernel: PerCpu, known: Known) -> Any:
                 frame.irqs,
                 _awaited(frame),
                 frame.begun,
-                reader.read(frame.answers),
-                cpu.interrupts_taken > frame.interrupts_before,
+                frame.series and reader.read(frame.answers),
+                type(frame.operation) is Halt and cpu.interrupts_taken > frame.interrupts_before,
                 reader.read(frame.program),
             )
             for frame in cpu.frames
@@ -278,6 +276,11 @@ class _Reader:
         self._kept.append(reduced)
         return (kind, self.read(reduced[1:]))
 
+    def rest(self, kind: type[Any], value: Any) -> Any:
+        """An iterator over what never changes: what it has passed is never read again."""
+        _, (of,), *passed = value.__reduce__()
+        return (kind, self.read(of[passed[0] :] if passed and passed[0] else of))
+
     def refuse(self, kind: type[Any], value: Any) -> Any:
         if id(value) in self._of_everybody:
             return ("constant", id(value))
@@ -320,36 +323,21 @@ class _Reader:
         if running:
             raise Unreadable(f"running {value.__qualname__}")
         names = frame.f_locals
-        held = []
-        for referent in _held(value, code, frame, names):
+        bound, referents = held(value, code, frame, names)
+        found = []
+        for referent in referents:
             kind = type(referent)
             if kind in _QUICK:
-                held.append(referent)
+                found.append(referent)
             elif kind is not FunctionType or referent.__code__ is not code:
                 try:
-                    held.append(self.read(referent))
+                    found.append(self.read(referent))
                 except Unreadable as problem:
                     if not problem.place:
                         problem.under(_name_of(referent, names))
                         problem.place = f"{_line(code, frame)}: "
                     raise
-        return ("suspended", _kept(code), frame.f_lasti, tuple(sorted(names)), *held)
-
-
-def _held(value: Any, code: CodeType, frame: Any, names: dict[str, Any]) -> list[Any]:
-    """Locals and evaluation stack of a suspended coroutine or generator: all it refers to but itself."""
-    held = gc.get_referents(value)
-    own = (code, value.__name__, value.__qualname__, frame, names)
-    # In this order where frames are as in CPython 3.11 (gen_traverse, _PyFrame_Traverse).
-    if all(map(is_, held, own)) and len(held) > 6 and held[6] is code:
-        del held[6], held[:5]
-        return held
-    for other in (*own, code):
-        for at, referent in enumerate(held):
-            if referent is other:
-                del held[at]
-                break
-    return held
+        return ("suspended", _kept(code), frame.f_lasti, bound, *found)
 
 
 def fields(value: Any) -> Iterator[tuple[str, Any]]:
@@ -479,6 +467,7 @@ _BUILT_IN: dict[type[Any], Callable[[_Reader, type[Any], Any], Any]] = {
     # On the stack while `seen.append(await ...)` waits.
     MethodDescriptorType: _Reader.constant,
     KernelParameters: _Reader.parameters,
+    **dict.fromkeys((type(iter(())), type(iter(range(0))), type(iter(""))), _Reader.rest),
 }
 # Of these nobody can tell whether one was met before, or how to read them asks by itself.
 _VALUES = (

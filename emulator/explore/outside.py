@@ -44,14 +44,16 @@ _PURE_NAMES: Final = {
 }
 # `id`, `hash` and addresses differ from run to run; the others reach all there is.
 _OUTSIDE_BUILTINS: Final = frozenset(
-    {"__import__", "breakpoint", "compile", "copyright", "credits", "eval", "exec", "exit", "globals", "hash"}
-    | {"help", "id", "input", "license", "open", "quit"}
+    {"__import__", "breakpoint", "compile", "copyright", "credits", "dir", "eval", "exec", "exit", "globals"}
+    | {"hash", "help", "id", "input", "license", "locals", "open", "quit", "vars"}
 )
 # What tells how something came about, of things that are equal: how much room a list has, who has derived
-# from a class. And ways to all names of a module.
+# from a class, what an iterator has passed, what variables hold that are not read any more. And ways to all
+# names of a module.
 _SHOW_MORE: Final = frozenset(
     {"__sizeof__", "__alloc__", "__subclasses__", "__globals__", "__builtins__", "f_globals", "f_builtins"}
-    | {"f_trace", "f_trace_lines", "f_trace_opcodes"}
+    | {"f_trace", "f_trace_lines", "f_trace_opcodes", "__reduce__", "__reduce_ex__", "__setstate__"}
+    | {"f_locals", "f_back", "tb_frame", "cr_frame", "gi_frame"}
 )
 # Of two that are equal a search keeps one.
 _ONE_OF_EQUALS: Final = (int, float, complex, str, bytes, tuple, frozenset)

@@ -47,7 +47,19 @@ async def forgets(cpu: PerCpu) -> None:
 def test_a_variable_that_was_overwritten_does_not_count() -> None:
     assert after(forgets, 1, 5) == after(forgets, 2, 5)
     assert after(forgets, 1, 5) != after(forgets, 1, 6)
-    assert after(forgets, 1) != after(forgets, 2)
+
+
+async def reads_later(cpu: PerCpu) -> None:
+    value = await Load("a")
+    try:
+        value = await Load("b")
+    except ValueError:
+        await Store("c", value)
+
+
+def test_a_variable_that_will_be_overwritten_does_not_count_unless_somebody_reads_it_before() -> None:
+    assert after(forgets, 1) == after(forgets, 2)
+    assert after(reads_later, 1) != after(reads_later, 2), "the load may raise"
 
 
 async def on_the_stack(cpu: PerCpu) -> None:

@@ -486,6 +486,20 @@ ATTACKS: dict[str, Attack] = {
     "who is derived from a class": Attack(
         EMPTY, lambda b, v: None, lambda b: Lamp.__subclasses__(), "__subclasses__ is"
     ),
+    "what an iterator has passed": Attack(
+        lambda cpu: [None],
+        lambda b, v: (put(b, iter((v, 2))), next(b[0])),
+        lambda b: b[0].__reduce__()[1][0][0],
+        "__reduce__ is",
+    ),
+    "an iterator that is wound back": Attack(
+        lambda cpu: [None],
+        lambda b, v: (put(b, iter((v, 2))), next(b[0])),
+        lambda b: b[0].__setstate__(0) or next(b[0]),
+        "__setstate__ is",
+    ),
+    "variables by other ways": Attack(EMPTY, lambda b, v: None, lambda b: locals(), "locals is"),
+    "variables of others": Attack(EMPTY, lambda b, v: None, lambda b: b.gi_frame.f_locals, "gi_frame is"),
     "kernel's parameters": Attack(
         lambda cpu: cpu.parameters,
         lambda b, v: object.__setattr__(b, "migrate_batch", v),
@@ -558,11 +572,11 @@ ATTACKS: dict[str, Attack] = {
     "function of a library": Attack(
         EMPTY,
         lambda b, v: setattr(functools.wraps, "seen", v),
-        lambda b: vars(functools.wraps)["seen"],
+        lambda b: functools.wraps.__dict__["seen"],
         "wraps",
     ),
     "module of a library": Attack(
-        EMPTY, lambda b, v: setattr(string, "seen", v), lambda b: vars(string)["seen"], "module string"
+        EMPTY, lambda b, v: setattr(string, "seen", v), lambda b: string.__dict__["seen"], "module string"
     ),
     "module of the kernel": Attack(
         EMPTY,
@@ -571,7 +585,7 @@ ATTACKS: dict[str, Attack] = {
         "seen of percpu.py",
     ),
     "own module": Attack(
-        EMPTY, lambda b, v: setattr(THIS, "sly", v), lambda b: vars(THIS)["sly"], "module tests.explore"
+        EMPTY, lambda b, v: setattr(THIS, "sly", v), lambda b: THIS.__dict__["sly"], "module tests.explore"
     ),
     "first day of the week": Attack(
         EMPTY,
@@ -645,7 +659,7 @@ ATTACKS: dict[str, Attack] = {
         lambda cpu: started(),
         lambda b, v: setattr(b.gi_frame, "f_trace_lines", bool(v)),
         lambda b: b.gi_frame.f_trace_lines,
-        "f_trace_lines is",
+        "gi_frame is",
     ),
     "name of a generator": Attack(
         lambda cpu: started(), lambda b, v: setattr(b, "__name__", str(v)), lambda b: b.__name__ == "1"

@@ -10,7 +10,7 @@ to be readable exactly is an error (`Unreadable`), never an equality. What progr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields as dataclass_fields
 from enum import Enum
 from operator import attrgetter
@@ -22,14 +22,13 @@ from types import (
     CoroutineType,
     FunctionType,
     GeneratorType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
     MethodDescriptorType,
     MethodType,
     ModuleType,
 )
 from typing import Any, Protocol, get_type_hints
 
+from emulator.explore.attributes import fields, is_plain_class, named
 from emulator.explore.suspended import held
 from emulator.explore.unsearchable import Unreadable
 from emulator.hardware import operations
@@ -38,8 +37,6 @@ from emulator.hardware.operations import Halt
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.memory.folios import PageFlag
 
-# Counters that no program can ask (`emulator.machine.counters`): what differs in them only goes on alike.
-_WRITE_ONLY = frozenset({"vmstat", "tlb_interrupts"})
 _EXACT_ITERATORS: tuple[type[Any], ...] = (
     type(iter([])),
     type(reversed([])),
@@ -148,7 +145,7 @@ def _handed_on(value: Any, operation: Any) -> Any:
     if kind is PageFlag:
         return (kind, int(value), value.name)
     raise Unreadable(
-        f"{type(operation).__name__} hands on {_named(kind)}, and only ints, strings and tuples of them pass "
+        f"{type(operation).__name__} hands on {named(kind)}, and only ints, strings and tuples of them pass "
         "between CPUs"
     )
 
@@ -292,10 +289,20 @@ class _Reader:
         return (kind, *self._fields(value))
 
     def _fields(self, value: Any) -> list[Any]:
-        found: list[Any] = []
-        for name, item in fields(value):
-            found.append(name)
-            found.append(item if type(item) in _QUICK else self._at(item, f".{name}"))
+        names, items = fields(value)
+        found: list[Any] = [names]
+        for item in items:
+            kind = type(item)
+            if kind in _QUICK:
+                found.append(item)
+            elif kind is bool:
+                found.append(_BOOLS[item])
+            else:
+                try:
+                    found.append(self.read(item))
+                except Unreadable as problem:
+                    problem.under(f".{names[len(found) - 1]}")
+                    raise
         return found
 
     def of_number(self, kind: type[Any], value: Any) -> Any:
@@ -340,69 +347,13 @@ class _Reader:
         return ("suspended", _kept(code), frame.f_lasti, bound, *found)
 
 
-def fields(value: Any) -> Iterator[tuple[str, Any]]:
-    """All attributes that an object itself has: slots, private ones too, then its dictionary in order."""
-    kind = type(value)
-    slots = _SLOTS.get(kind)
-    if slots is None:
-        slots = _SLOTS[kind] = tuple(
-            (name, member.__get__)
-            for base in kind.__mro__
-            for name, member in base.__dict__.items()
-            if type(member) is MemberDescriptorType and not base.__flags__ & _IMMUTABLE_TYPE
-        )
-    for name, get in slots:
-        try:
-            item = get(value)
-        except AttributeError:
-            continue
-        yield name, item
-    if kind.__dictoffset__:
-        own = _dictionary(kind).__get__(value)
-        if type(own) is not dict:
-            raise Unreadable(f"an object whose __dict__ is {_a(type(own))}")
-        written = _WRITE_ONLY if issubclass(kind, PerCpu) else ()
-        for name, item in own.items():
-            if name not in written:
-                yield name, item
-
-
-def _dictionary(kind: type[Any]) -> GetSetDescriptorType:
-    for base in kind.__mro__:
-        found = base.__dict__.get("__dict__")
-        if type(found) is GetSetDescriptorType:
-            return found
-    raise Unreadable(f"{_a(kind)}, whose __dict__ is hidden")
-
-
-def is_plain_class(kind: type[Any], base: type[Any] = object) -> bool:
-    """Its objects hold what `base`'s do, slots and a dictionary, and nothing that was made in C."""
-    members = sum(
-        type(member) is MemberDescriptorType
-        for one in kind.__mro__
-        if one not in base.__mro__
-        for member in one.__dict__.values()
-    )
-    extra = (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > base.__weakrefoffset__)
-    return (
-        issubclass(kind, base)
-        and not kind.__flags__ & _IMMUTABLE_TYPE
-        and kind.__basicsize__ == base.__basicsize__ + _POINTER * (members + extra)
-        and not kind.__itemsize__
-    )
-
-
 def _name_of(value: Any, names: dict[str, Any]) -> str:
     return next((name for name, item in names.items() if item is value), "a value in an expression")
 
 
-def _named(kind: type[Any]) -> str:
-    return f"a {'' if kind.__module__ == 'builtins' else kind.__module__ + '.'}{kind.__qualname__}"
-
-
 def _a(kind: type[Any]) -> str:
     hint = "await behind the except block" if issubclass(kind, BaseException) else _HINTS.get(kind, "")
-    return f"{_named(kind)}, which cannot be read exactly{hint and f' ({hint})'}"
+    return f"{named(kind)}, which cannot be read exactly{hint and f' ({hint})'}"
 
 
 def _kept(value: Any) -> int:
@@ -479,10 +430,7 @@ _HINTS: dict[type[Any], str] = dict.fromkeys(
     "go over a list of it",
 )
 _HOW: dict[type[Any], tuple[Callable[[_Reader, type[Any], Any], Any], bool]] = {}
-_SLOTS: dict[type[Any], tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
 _PARAMETERS: dict[int, tuple[KernelParameters, tuple[Any, ...], str]] = {}
 _EVERY_PARAMETER = attrgetter(*[one.name for one in dataclass_fields(KernelParameters)])
 _KEPT: dict[int, Any] = {}
 _WANTED: dict[type[Any], tuple[Any, ...]] = {}
-_POINTER = tuple.__itemsize__
-_IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE (Include/object.h): made in C

@@ -160,10 +160,11 @@ class CpuLearner:
         self.by_number: list[CpuNode] = []
         self._heed = machine.heed
         self.dead = CpuNode(-1, None, None, None, dead=True)
-        self._live: dict[CpuNode, _Live] = {}  # real CPUs by where they stand
+        self._live: dict[CpuNode, list[_Live]] = {}  # real CPUs by where they stand
+        self._standing = 0  # so many of them
         first = self._boot()
         self.start = self._node(first, None, None)
-        self._live[self.start] = first
+        self._stays(self.start, first)
 
     def _boot(self) -> _Live:
         cpu, kernel = boot(self._machine, self._number)
@@ -209,7 +210,7 @@ class CpuLearner:
     def learn(self, option: Option, answer: Any) -> Edge:
         """Let a real CPU take `option` with this answer from the option's state."""
         self.edges_learnt += 1
-        live = self._live.pop(option.node, None) or self._brought_to(option.node)
+        live = self._standing_at(option.node) or self._brought_to(option.node)
         operation, issued = option.operation
         event = self._event((option.transition, operation, issued, answer))
         try:
@@ -223,11 +224,26 @@ class CpuLearner:
         self._surroundings.check(live.program)
         self._reached.update(live.kernel.vmstat)
         node = self._node(live, option.node, (option.transition, answer))
-        # Somebody will go on from there; with one real CPU a third of all steps were repetitions.
-        self._live[node] = live
-        if len(self._live) > _MOST_LIVE:
-            del self._live[next(iter(self._live))]
+        self._stays(node, live)
         return Edge(node, event, self._heed.of(waits_with_interrupts_off(live.cpu)))
+
+    def _stays(self, node: CpuNode, live: _Live) -> None:
+        """Somebody will go on from there, by one way or another: each takes one of those that stand there."""
+        self._live.setdefault(node, []).append(live)
+        self._standing += 1
+        if self._standing > _MOST_LIVE:
+            self._standing_at(next(iter(self._live)))
+
+    def _standing_at(self, node: CpuNode) -> _Live | None:
+        """One that stands there and does so no more; None if there is none."""
+        there = self._live.get(node)
+        if there is None:
+            return None
+        self._standing -= 1
+        live = there.pop()
+        if not there:
+            del self._live[node]
+        return live
 
     def _brought_to(self, node: CpuNode) -> _Live:
         """Boot another one and repeat what leads to `node`."""

@@ -34,7 +34,8 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-from emulator.explore.fingerprint import DESCRIBES, fields, is_plain_class, line_of
+from emulator.explore.attributes import fields, is_plain_class
+from emulator.explore.fingerprint import DESCRIBES, line_of
 from emulator.explore.outside import codes, imports, is_library, stays_inside
 from emulator.explore.unsearchable import Unreadable, Unsearchable
 
@@ -326,7 +327,8 @@ def _mapping(value: dict[Any, Any]) -> tuple[Any, ...]:
 
 
 def _fields(value: Any) -> tuple[Any, ...]:
-    return tuple([part for field in fields(value) for part in field])
+    names, items = fields(value)
+    return (*names, *items)
 
 
 def _contents_and_fields(value: Any) -> tuple[Any, ...]:

@@ -276,7 +276,9 @@ class _Reader:
     def rest(self, kind: type[Any], value: Any) -> Any:
         """An iterator over what never changes: what it has passed is never read again."""
         _, (of,), *passed = value.__reduce__()
-        return (kind, self.read(of[passed[0] :] if passed and passed[0] else of))
+        rest = of[passed[0] :] if passed and passed[0] else of
+        self._kept.append(rest)
+        return (kind, self.read(rest))
 
     def refuse(self, kind: type[Any], value: Any) -> Any:
         if id(value) in self._of_everybody:

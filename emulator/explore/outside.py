@@ -7,6 +7,7 @@ refused where a function names it. A module may be pure in whole, or some of its
 from __future__ import annotations
 
 import builtins
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -25,10 +26,11 @@ _LIBRARIES: Final = tuple(
 )
 _OURS: Final = frozenset({"emulator", "scenarios", "actors", "benchmarks", "tests"})
 _NOTHING: Final = object()
+_PATH: Final = re.compile(r"[^.{}!:]+")  # of names, as in "{0.cr_frame.f_locals}"
 
 _PURE: Final = frozenset(
-    {"__future__", "array", "base64", "binascii", "bisect", "cmath", "collections", "copy", "dataclasses"}
-    | {"difflib", "enum", "fractions", "functools", "graphlib", "hashlib", "heapq", "html", "itertools"}
+    {"__future__", "array", "base64", "binascii", "bisect", "cmath", "collections", "dataclasses", "difflib"}
+    | {"enum", "fractions", "functools", "graphlib", "hashlib", "heapq", "html", "itertools"}
     | {"json", "keyword", "math", "numbers", "operator", "re", "string", "struct", "textwrap", "types"}
     | {"typing", "zlib"}
 )
@@ -39,6 +41,7 @@ _PURE_NAMES: Final = {
         {"ExitStack", "AsyncExitStack", "asynccontextmanager", "closing", "contextmanager", "nullcontext"}
         | {"suppress", "AbstractContextManager", "AbstractAsyncContextManager"}
     ),
+    "copy": frozenset({"copy"}),  # `deepcopy` tells what an iterator has passed
     "inspect": frozenset({"isawaitable", "iscoroutine", "iscoroutinefunction", "isfunction", "unwrap"}),
     "io": frozenset({"StringIO", "BytesIO"}),  # which cannot be kept across an await
 }
@@ -53,7 +56,7 @@ _OUTSIDE_BUILTINS: Final = frozenset(
 _SHOW_MORE: Final = frozenset(
     {"__sizeof__", "__alloc__", "__subclasses__", "__globals__", "__builtins__", "f_globals", "f_builtins"}
     | {"f_trace", "f_trace_lines", "f_trace_opcodes", "__reduce__", "__reduce_ex__", "__setstate__"}
-    | {"f_locals", "f_back", "tb_frame", "cr_frame", "gi_frame"}
+    | {"f_locals", "f_back", "tb_frame", "ag_frame", "cr_frame", "gi_frame"}
 )
 # Of two that are equal a search keeps one.
 _ONE_OF_EQUALS: Final = (int, float, complex, str, bytes, tuple, frozenset)
@@ -123,13 +126,22 @@ def stays_inside(code: CodeType, namespace: dict[str, Any]) -> None:
             inside = inside and _may_ask(value, further)
         elif step.opname in _ATTRIBUTES and step.argval in _SHOW_MORE:
             asked, inside = step.argval, False
-        elif step.opname == "LOAD_CONST" and _SHOW_MORE.intersection(str(step.argval).split(".")):
-            asked, inside = step.argval, False  # for getattr, or operator.attrgetter
+        elif step.opname == "LOAD_CONST" and (more := shows_more(step.argval)):
+            asked, inside = more, False  # for getattr, operator.attrgetter, format or a pattern
         else:
             value = _NOTHING
             continue
         if not inside:
             raise Outside(f"{_where(code, step)}: {asked} is outside of the machine: {_INSTEAD}")
+
+
+def shows_more(value: Any) -> str:
+    """A string, or one of a tuple, with a name by which a program would ask for what is not read."""
+    if type(value) is str:
+        return "" if _SHOW_MORE.isdisjoint(_PATH.findall(value)) else value
+    if type(value) in (tuple, frozenset):
+        return next(filter(None, map(shows_more, value)), "")
+    return ""
 
 
 def _where(code: CodeType, step: Instruction) -> str:

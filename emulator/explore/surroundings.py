@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 
 from emulator.explore.attributes import fields, is_plain_class
 from emulator.explore.fingerprint import DESCRIBES, line_of
-from emulator.explore.outside import codes, imports, is_library, stays_inside
+from emulator.explore.outside import Outside, codes, imports, is_library, shows_more, stays_inside
 from emulator.explore.unsearchable import Unreadable, Unsearchable
 
 _SLOWLY = 64
@@ -158,6 +158,8 @@ class Surroundings:
         while self._ahead:
             value, called = self._ahead.pop()
             if type(value) in _ATOMS:
+                if more := shows_more(value):
+                    raise Outside(f"{called} is the name {more}, by which a program sees what no search does")
                 continue
             if id(value) not in self.known:
                 self.known[id(value)] = value

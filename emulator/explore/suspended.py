@@ -110,4 +110,6 @@ def _dead(code: CodeType) -> dict[int, frozenset[str]]:
                 live[at] = now
                 moving = True
     plain = frozenset(code.co_varnames).difference(code.co_cellvars)
+    if "__class__" in code.co_freevars:
+        plain -= {code.co_varnames[0]}  # `super()` looks it up in the frame
     return {at: plain - names for at, names in live.items()}

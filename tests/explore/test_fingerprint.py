@@ -62,6 +62,22 @@ def test_a_variable_that_will_be_overwritten_does_not_count_unless_somebody_read
     assert after(reads_later, 1) != after(reads_later, 2), "the load may raise"
 
 
+class Items(tuple[int, ...]):
+    __slots__ = ()
+
+    async def count(self) -> None:
+        await Load("b")
+        await Store("c", super().__len__())
+
+
+async def asks_super(cpu: PerCpu) -> None:
+    await Items(range(await Load("a"))).count()
+
+
+def test_what_super_looks_up_counts() -> None:
+    assert after(asks_super, 1) != after(asks_super, 2)
+
+
 async def on_the_stack(cpu: PerCpu) -> None:
     total = await Load("a") + await Load("b")
     await Store("c", total)

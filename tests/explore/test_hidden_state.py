@@ -14,6 +14,7 @@ import collections
 import collections.abc
 import contextlib
 import contextvars
+import copy
 import copyreg
 import csv
 import decimal
@@ -297,6 +298,22 @@ def same_name(seen: int) -> type:
 
 
 A_LIST = [0, 1]
+BY_NAME = "gi_frame"
+
+
+def matches(box: Any) -> object:
+    match box:
+        case types.GeneratorType(gi_frame=frame):
+            return frame
+    return None
+
+
+def copied(of: object) -> dict[int, Any]:
+    memo: dict[int, Any] = {}
+    copy.deepcopy(of, memo)
+    return memo
+
+
 EMPTY: Callable[[PerCpu], Any] = lambda cpu: []  # noqa: E731
 
 ATTACKS: dict[str, Attack] = {
@@ -500,6 +517,28 @@ ATTACKS: dict[str, Attack] = {
     ),
     "variables by other ways": Attack(EMPTY, lambda b, v: None, lambda b: locals(), "locals is"),
     "variables of others": Attack(EMPTY, lambda b, v: None, lambda b: b.gi_frame.f_locals, "gi_frame is"),
+    "what an iterator has passed, copied": Attack(
+        lambda cpu: [None],
+        lambda b, v: (put(b, iter(([v], 2))), next(b[0])),
+        lambda b: next(one for one in copied(b[0]).values() if type(one) is list),
+        "copy.deepcopy is",
+    ),
+    "two iterators over ranges": Attack(
+        lambda cpu: [None],
+        lambda b, v: put(b, (iter(range(3)), iter(range(v, v + 1)))),
+        lambda b: next(b[0][1]),
+    ),
+    "a frame in a pattern": Attack(EMPTY, lambda b, v: None, matches, "gi_frame is"),
+    "a frame in a tuple": Attack(
+        EMPTY,
+        lambda b, v: None,
+        lambda b: [getattr(b, name) for name in ("gi_frame", "gi_code")],
+        "gi_frame is",
+    ),
+    "a frame in a format": Attack(EMPTY, lambda b, v: None, lambda b: f"{b.gi_frame}", "gi_frame is"),
+    "a frame by a global": Attack(
+        EMPTY, lambda b, v: None, lambda b: getattr(b, BY_NAME), "is the name gi_frame"
+    ),
     "kernel's parameters": Attack(
         lambda cpu: cpu.parameters,
         lambda b, v: object.__setattr__(b, "migrate_batch", v),

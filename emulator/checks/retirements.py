@@ -20,6 +20,7 @@ from emulator.kernel.percpu import (
     TLB_NR_DYN_ASIDS,
     cpumask_word,
     flushing_word,
+    global_asid_word,
     is_lazy_word,
     loaded_mm_word,
     tlb_gen_word,
@@ -33,6 +34,7 @@ _ANY = -1  # the mm whose generation the CPU reads next
 
 _CPUMASK = cpumask_word(0)[:-1]
 TLB_GEN = tlb_gen_word(0)[:-1]
+_GLOBAL_ASID = global_asid_word(0)[:-1]
 
 
 def _asked(sender: int) -> Key:
@@ -97,6 +99,8 @@ class Retirements:
         # A CPU that has put itself into the mask or left lazy mode, until it has read the generation.
         self._joining = [0] * cpus
         self._pcids = [0] * cpus  # as loaded, if it is the same on all CPUs; else 0
+        # What a CPU on its way into an mm has found as the number of all CPUs; NONE before it has looked.
+        self._found = [NONE] * cpus
         # What loads brought that decide what the CPU does next, see `_load`.
         self._decided = [0] * cpus
         self._lazy_words = {is_lazy_word(cpu): cpu for cpu in range(cpus)}
@@ -214,6 +218,7 @@ class Retirements:
         leaves = shared and not self._pcids[cpu] and self._loaded[cpu] == operation.mm
         self._loaded[cpu] = operation.mm
         self._pcids[cpu] = shared
+        self._found[cpu] = NONE
         if operation.flush or leaves:
             self._drop(cpu, operation.mm)
 
@@ -224,7 +229,8 @@ class Retirements:
 
     def invalidated(self, cpu: int, operation: ops.Invalidate, answer: tuple[int, ...]) -> None:
         """The TLB of a CPU has dropped what another one has asked. Its program learns nothing of that, and
-        who has asked only by waiting. Entries of another PCID than is named stay."""
+        who has asked only by waiting. Entries of another PCID than is named stay, which counts where the CPU
+        runs the mm under another one, or is about to: it has looked for the number before there was one."""
         pcid, mm, start, end, _ = answer
         known = self.before.clocks.get(_asked(operation.sender), 0)
         found = 0
@@ -232,7 +238,7 @@ class Retirements:
             asked = pcid < 0 or (
                 retired.mm == mm
                 and (end < 0 or (retired.vpn < end and start < retired.vpn + retired.pages))
-                and (self._loaded[cpu] != mm or self._pcids[cpu] == pcid)
+                and (self._pcids[cpu] == pcid if self._loaded[cpu] == mm else self._found[cpu] != 0)
             )
             if asked and known >> at * self._width & 1:
                 found |= self._bit(at, cpu) if retired.holders >> cpu & 1 else 0
@@ -323,6 +329,8 @@ class Retirements:
         do need a barrier, and so does a flush that comes in any case.
         """
         word = operation.word
+        if word.startswith(_GLOBAL_ASID) and self._switches_to(cpu, int(word[len(_GLOBAL_ASID) :])):
+            self._found[cpu] = answer
         decides = (
             word.startswith((TLB_GEN, _CPUMASK)) or word in self._lazy_words or word in self._loaded_words
         )
@@ -344,6 +352,10 @@ class Retirements:
             if retired.mm == mm and not told >> at * self._width & 1:
                 self.replace(at, holders=retired.holders | 1 << cpu)
 
+    def _switches_to(self, cpu: int, mm: int) -> bool:
+        """It is a user of the mm already, and has not loaded it yet."""
+        return self._loaded[cpu] != mm and bool(self._users.get(mm, 0) >> cpu & 1)
+
     # --- the whole as a value --------------------------------------------------------------------
 
     def state(self) -> tuple[Any, ...]:
@@ -354,17 +366,19 @@ class Retirements:
             frozenset([item for item in self._users.items() if item[1]]),
             tuple(self._loaded),
             tuple(self._pcids),
+            tuple(self._found),
             tuple(self._joining),
             tuple([bits & ~now for bits, now in zip(self._decided, self.before.now, strict=True)]),
         )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        before, retired, users, loaded, pcids, joining, decided = state
+        before, retired, users, loaded, pcids, found, joining, decided = state
         self.before.restore(before)
         self.retired = list(retired)
         self._users = dict(users)
         self._loaded = list(loaded)
         self._pcids = list(pcids)
+        self._found = list(found)
         self._joining = list(joining)
         self._decided = list(decided)

@@ -267,6 +267,7 @@ def _watch_grace_period(cells: Cells, check: GracePeriod) -> Callable[[], None]:
         _users=Map(cells, facts._users, 0),
         _loaded=Row(cells, facts._loaded),
         _pcids=Row(cells, facts._pcids),
+        _found=Row(cells, facts._found),
         _joining=Row(cells, facts._joining),
         _decided=Row(cells, facts._decided),
     )

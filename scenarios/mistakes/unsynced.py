@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.hardware.operations import Load, Store, Tlbsync
+from emulator.hardware.operations import Load, Store, Tlbsync, WaitWhile
 from emulator.kernel.instead import instead_of
 from emulator.kernel.mmu.x86_invlpgb import GLOBAL_ASID_FREED, GLOBAL_ASID_USED, X86Invlpgb
 from emulator.kernel.percpu import PerCpu
@@ -17,8 +17,19 @@ class TransitionUnfinished(Immediate):
     name = "mistake:transition-unfinished"
 
     @instead_of(X86Invlpgb.finish_asid_transition)
-    async def leaves_it(self, mmu: X86Invlpgb, cpu: PerCpu, info: FlushTlbInfo) -> None:
+    async def leaves_it(self, mmu: X86Invlpgb, cpu: PerCpu, info: FlushTlbInfo, freed_tables: bool) -> None:
         """They will take the number when they switch."""
+
+
+class SwitchNotAwaited(Immediate):
+    """arch/x86/mm/tlb.c (v6.15), finish_asid_transition: `while (loaded_mm == LOADED_MM_SWITCHING)` before it
+    asks what a CPU runs. Here one that is just loading the mm under a number of its own is left out."""
+
+    name = "mistake:switch-not-awaited"
+
+    @instead_of(WaitWhile, within=X86Invlpgb.finish_asid_transition)
+    async def looks_at_once(self, word: str, value: int) -> None:
+        """It runs something else."""
 
 
 class NoTlbsync(Immediate):

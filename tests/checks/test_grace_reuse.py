@@ -29,6 +29,8 @@ from emulator.hardware.operations import (
     FolioCopy,
     FolioPut,
     FolioZero,
+    Invalidate,
+    Invlpgb,
     Load,
     LoadCr3,
     MappedRange,
@@ -39,11 +41,21 @@ from emulator.hardware.operations import (
     SmpMb,
     SmpRmb,
     Store,
+    Tlbsync,
     WriteFrame,
 )
 from emulator.hardware.pte import PRESENT, make_migration_entry, mk_pte
-from emulator.kernel.percpu import cpumask_word, is_lazy_word, tlb_gen_word
+from emulator.kernel.percpu import (
+    LOADED_MM_SWITCHING,
+    cpumask_word,
+    global_asid_word,
+    is_lazy_word,
+    loaded_mm_word,
+    tlb_gen_word,
+)
 from tests.checks.grace_lab import RO, VPN, WRITABLE_1, Trace, reuse
+
+ASID = 6
 
 
 @pytest.mark.parametrize("plain_orders", [True, False])
@@ -260,3 +272,23 @@ def test_where_transitions_are_numbered_a_report_names_both_sides(flushed: bool)
     (report,) = trace.check.violations
     last = "CPU 1 has last flushed in 41" if flushed else "CPU 1 has not flushed at all"
     assert report.text.endswith(f"(CPU 0 in transition 50, retired by TryToMigratePte in 40, {last})")
+
+
+@pytest.mark.parametrize(("found", "rules"), [(0, [REUSED]), (ASID, []), (None, [])])
+def test_a_broadcast_passes_a_cpu_that_is_loading_the_mm(found: int | None, rules: list[str]) -> None:
+    """It reaches what that CPU will use if it takes the number: not if it looked before there was one."""
+    trace = Trace(mask=0b01)
+    trace.step(1, Store(loaded_mm_word(1), LOADED_MM_SWITCHING))
+    trace.step(1, Load(tlb_gen_word(1)), 1)
+    if found is not None:
+        trace.step(1, Load(global_asid_word(1)), found)
+    trace.unmap()
+    everything = (ASID + 1, 1, 0, -1, 1)
+    trace.step(0, Invlpgb(0, 0b11, *everything))
+    trace.step(0, FlushTlb())
+    for target in (0, 1):
+        invalidation = Transition(Kind.INVALIDATE, target, 0)
+        trace.check.happened(invalidation, Invalidate(0, target), False, everything)
+    trace.step(0, Tlbsync(0))
+    reuse(trace)
+    assert trace.rules == rules

@@ -88,10 +88,10 @@ class X86(Mmu):
             start, end, stride = 0, TLB_FLUSH_ALL, 1
         new_tlb_gen = await inc_mm_tlb_gen(mm)
         info = FlushTlbInfo(mm, start, end, new_tlb_gen, cpu.number, stride)
-        if not await self.broadcast_tlb_flush(cpu, info):
+        if not await self.broadcast_tlb_flush(cpu, info, freed_tables):
             await self.flush_users(cpu, info, freed_tables)
 
-    async def broadcast_tlb_flush(self, cpu: PerCpu, info: FlushTlbInfo) -> bool:
+    async def broadcast_tlb_flush(self, cpu: PerCpu, info: FlushTlbInfo, freed_tables: bool) -> bool:
         """Whether the flush was done without asking other CPUs' programs; no, on these."""
         return False
 

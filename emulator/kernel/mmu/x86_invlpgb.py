@@ -70,7 +70,7 @@ class X86Invlpgb(X86):
 
     # --- flushing ------------------------------------------------------------------------------------
 
-    async def broadcast_tlb_flush(self, cpu: PerCpu, info: FlushTlbInfo) -> bool:
+    async def broadcast_tlb_flush(self, cpu: PerCpu, info: FlushTlbInfo, freed_tables: bool) -> bool:
         """broadcast_tlb_flush: without being migrated from the first to the last line, as TLBSYNC waits for
         what its own CPU has asked (cant_migrate)."""
         asid = await Load(global_asid_word(info.mm))
@@ -79,7 +79,7 @@ class X86Invlpgb(X86):
         cpu.count(BROADCASTS)
         # The generation was raised by a locked operation, so that changes of entries are seen before.
         await self.invlpgb(cpu, asid + 1, info.mm, info.start, info.end, info.stride)
-        await self.finish_asid_transition(cpu, info)
+        await self.finish_asid_transition(cpu, info, freed_tables)
         await Tlbsync(cpu.number)
         return True
 
@@ -102,9 +102,9 @@ class X86Invlpgb(X86):
         if await self.mm_active_cpus_exceeds(info.mm, cpu.parameters.global_asid_cpus - 1):
             await self.use_global_asid(cpu, info.mm)
 
-    async def finish_asid_transition(self, cpu: PerCpu, info: FlushTlbInfo) -> None:
+    async def finish_asid_transition(self, cpu: PerCpu, info: FlushTlbInfo, freed_tables: bool) -> None:
         """finish_asid_transition: interrupt those who still run the mm under another number, until there are
-        none."""
+        none. Another CPU may end the transition meanwhile; then lazy CPUs are left out if no tables go."""
         mm = info.mm
         if not await Load(asid_transition_word(mm)):
             return
@@ -115,7 +115,7 @@ class X86Invlpgb(X86):
             if await Load(loaded_mm_word(other)) != mm:
                 continue
             if await Load(loaded_mm_asid_word(other)) != asid:
-                await self.flush_tlb_multi(cpu, await Load(cpumask_word(mm)), info, freed_tables=False)
+                await self.flush_tlb_multi(cpu, await Load(cpumask_word(mm)), info, freed_tables)
                 return
         await Store(asid_transition_word(mm), 0)
 

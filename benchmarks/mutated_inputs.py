@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -36,13 +37,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from actors.recorder import note
 from emulator.explore.schedule import parse_schedule
 from emulator.machine.referee import Referee
+from scenarios.events.event_file import EventHeader, written
 from scenarios.files.recording import MAGIC, Writer
+from scenarios.runs.event_sources import tell_schedule
 from scenarios.runs.replays import SharedSum, end_of, sum_of
 from scenarios.subjects.programs import LitmusName, machine_of
 from scenarios.subjects.subject import Subject
 from scenarios.traces.format import TraceWriter
 from scenarios.verbs.cli import migrc
 from scenarios.verbs.exits import exit_code
+from scenarios.verbs.export import FORMATS as EXPORTS
 
 CODES = frozenset({0, 1, 2, 3})
 LONGEST_S = 10
@@ -173,6 +177,10 @@ def _of_trace(random: Random, whole: bytes) -> bytes:
     return b"".join(packed(one) for one in parts)
 
 
+def _of_events(random: Random, whole: bytes) -> bytes:
+    return gzip.compress(_of_trace(random, gzip.decompress(whole)), 1)
+
+
 def _of_table(random: Random, whole: bytes) -> bytes:
     lines = whole.splitlines()
     at = random.randrange(len(lines))
@@ -224,6 +232,13 @@ def formats(folder: Path) -> dict[str, Format]:
         writer.end(end_of(referee))
     assert recording.read_bytes().startswith(MAGIC)
     made["recording"] = Format(".mrec", recording.read_bytes(), reads, _of_recording)
+
+    told = folder / "good.mev"
+    header = EventHeader(title=subject.title(), cpus=referee.cpus, unit="steps")
+    with written(told, header) as emit:
+        tell_schedule(subject, parse_schedule(msgpack.unpackb(witness)["schedule"]), emit)
+    outs = tuple(word for name in EXPORTS for word in (f"--{name}", str(folder / f"out.{name}")))
+    made["events"] = Format(".mev", told.read_bytes(), (("export", "{}", *outs),), _of_events)
 
     trace = folder / "good.trace"
     with TraceWriter(trace, {"source": "made here"}) as runs:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final
 
-from emulator.checks.onlooker import takes_walks_together
+from emulator.checks.onlooker import Listener, takes_walks_together
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import (
     SECOND_HALVES,
@@ -102,7 +102,8 @@ class TimedEngine:
     """Runs one machine once. `lookahead` off makes every step in the order of time, which only tests want.
 
     `watched`: the machine's watchers judge every step too; they see it in Python. `compiled` off leaves user
-    accesses to Python as well. `look` is called now and then.
+    accesses to Python as well, and then `listeners` may be added before it runs: `now` is the time in ns of
+    what they are told. `look` is called now and then.
     """
 
     def __init__(
@@ -121,6 +122,8 @@ class TimedEngine:
         self.memory: Memory = machine.memory()
         self.checks = list(machine.checks(self.memory))
         self.watchers = list(machine.watchers()) if watched else []
+        self.listeners: list[Listener] = [*self.watchers]
+        self.now = 0
         self.cpus: list[Cpu] = []
         self.kernels: list[PerCpu] = []
         for number in numbers:
@@ -196,8 +199,9 @@ class TimedEngine:
         prices = fast, slow, _, slow_from = self._touch_price
         ahead = self._ahead
         look = self._look
-        tell = self._tell if self.watchers else None
+        tell = self._tell if self.listeners else None
         touches = self._touches
+        assert touches is None or tell is None, "what the compiled side does, nobody is told"
         faults = self.memory.folios.faults
         if touches is not None:
             touches.walk_here(all(map(takes_walks_together, self.checks)))
@@ -293,7 +297,7 @@ class TimedEngine:
                     for observe in observers:
                         observe(number, operation, answer)
                     if tell is not None:
-                        tell(number, operation, answer)
+                        tell(number, clock, operation, answer)
                     if changes is not None and queues:
                         self._wake(changes(operation), clock)
                     clock += ns
@@ -341,7 +345,7 @@ class TimedEngine:
                                     frame.operation = Touch(accesses, start + 1, stop)
                                     continue
                     if tell is not None:
-                        tell(number, operation, start)
+                        tell(number, clock, operation, start)
                     resume(start)
                 elif code <= LAST_PRIVATE:
                     # With interrupts off nobody can interfere, however far ahead.
@@ -351,7 +355,7 @@ class TimedEngine:
                         break
                     answer = cpu.carry_out(operation)
                     if tell is not None:
-                        tell(number, operation, answer)
+                        tell(number, clock, operation, answer)
                     if code == LOCAL:
                         clock += ns
                     elif code == IRET:
@@ -375,7 +379,7 @@ class TimedEngine:
                     clock = ends
                 elif code == HALT and cpu.interrupts_taken > frame.interrupts_before:
                     if tell is not None:
-                        tell(number, operation, None)
+                        tell(number, clock, operation, None)
                     resume(None)
                 else:
                     self._fall_asleep(number, clock)
@@ -430,12 +434,13 @@ class TimedEngine:
         cpu = self.cpus[number]
         return bool(cpu.frames) and cpu.irqs and type(cpu.frames[-1].operation) not in SECOND_HALVES
 
-    def _tell(self, number: int, operation: Operation | None, answer: Any) -> None:
-        """Tell the watchers of one step, or of an interrupt."""
+    def _tell(self, number: int, clock: int, operation: Operation | None, answer: Any) -> None:
+        """Tell the listeners of one step, or of an interrupt."""
         self.transitions += 1
+        self.now = clock
         kind = Kind.STEP if operation is not None else Kind.INTERRUPT
-        for watcher in self.watchers:
-            watcher.happened(Transition(kind, number), operation, False, answer)
+        for listener in self.listeners:
+            listener.happened(Transition(kind, number), operation, False, answer)
 
     # --- waiting for memory --------------------------------------------------------------------
 
@@ -470,8 +475,8 @@ class TimedEngine:
         request = calls.send(number, operation, sent)
         if wait and targets:
             self._waits[number, request] = _Wait(sent, sent)
-        if self.watchers:
-            self._tell(number, operation, request)
+        if self.listeners:
+            self._tell(number, clock, operation, request)
         for target in interrupted:
             clock += self._ways.send[number][target]
             arrival = self._arrivals[target] = clock + self._ways.deliver[number][target]
@@ -492,8 +497,8 @@ class TimedEngine:
         if self.memory.execute(number, operation) is BLOCKED:
             self._wait(number, clock, operation)
             return -1
-        if self.watchers:
-            self._tell(number, operation, None)
+        if self.listeners:
+            self._tell(number, clock, operation, None)
         targets = cpus_of(operation.mask)
         # One time for all. Until then their accesses may go ahead, and the interrupt of nobody comes earlier.
         due = clock + max(self._ways.shortest, *(self._ways.deliver[number][target] for target in targets))
@@ -523,10 +528,11 @@ class TimedEngine:
             operation = Invalidate(sender, target)
             answer = self.memory.execute(target, operation)
             self.cpus[target].invalidate(answer)
-            if self.watchers:
+            if self.listeners:
                 self.transitions += 1
-                for watcher in self.watchers:
-                    watcher.happened(Transition(Kind.INVALIDATE, target, sender), operation, False, answer)
+                self.now = clock
+                for listener in self.listeners:
+                    listener.happened(Transition(Kind.INVALIDATE, target, sender), operation, False, answer)
             self._due[target].pop(0)
             self._next_arrival(target)
         since = self._synced_since[sender]
@@ -549,8 +555,8 @@ class TimedEngine:
             frame.operation = Touch(touch.accesses, touch.start, touch.start)
         cpu.call_queue.extend(self._calls.take(number))
         batch = cpu.take_interrupt()
-        if self.watchers:
-            self._tell(number, None, batch)
+        if self.listeners:
+            self._tell(number, clock, None, batch)
         flushes = False
         for request in batch:
             if request.wait:
@@ -572,8 +578,8 @@ class TimedEngine:
         over = self._calls.acknowledge(number, operation)
         call = self._waits[sender, operation.request]
         call.last = max(call.last, clock + self._ways.line[number][sender])
-        if self.watchers:
-            self._tell(number, operation, None)
+        if self.listeners:
+            self._tell(number, clock, operation, None)
         if over:
             self.round_trip.record(call.last - call.sent)
             if self._awaits[sender] is call:
@@ -597,8 +603,8 @@ class TimedEngine:
             handled = self.handled_ns[number] - call.handled
             self.waited_ns[number] += clock - call.reached - handled
         self._awaits[number] = None
-        if self.watchers:
-            self._tell(number, operation, None)
+        if self.listeners:
+            self._tell(number, clock, operation, None)
         self.cpus[number].resume(None)
         return True
 

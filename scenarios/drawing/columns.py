@@ -85,7 +85,7 @@ class Tail:
             cpu = self.cpus[transition.cpu]
             depth = len(cpu.frames) - 1
             if answer is None:
-                answer = _answered_here(cpu)
+                answer = answered_here(cpu)
         self._kept.append((self._count, transition, depth, operation, issued, answer))
 
     def drawing(self) -> Drawing:
@@ -124,7 +124,7 @@ def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
     return tail.drawing()
 
 
-def _answered_here(cpu: Cpu) -> Any:
+def answered_here(cpu: Cpu) -> Any:
     """The answer that the CPU itself will give to its program's operation, None if memory has to."""
     operation = cpu.operation
     if isinstance(operation, Translate):

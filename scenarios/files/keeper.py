@@ -5,47 +5,21 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from actors.session import LiveResult
-from scenarios.disk import check_replaceable, file_problems
-from scenarios.files.recording import MAGIC, SUFFIX, End, Writer, tlb_digest
+from scenarios.disk import file_problems
+from scenarios.files.recording import SUFFIX, End, Writer, tlb_digest
 from scenarios.subjects.header import Header
-from scenarios.subjects.subject import safe_name
 from scenarios.usage import UsageProblem
 
 FOLDER: Final = Path("recordings")
 """Of the current directory: recordings of runs that broke a rule."""
 
 Tell = Callable[[str], None]
-
-
-def named_files(record: Path, policies: Sequence[str]) -> dict[str, Path]:
-    """The file of each policy: with several, FILE gets the policy's name in front of its suffix.
-
-    UsageProblem if one of them cannot be a file, before anything has run.
-    """
-    _check(record)
-    if len(policies) == 1:
-        return {policies[0]: record}
-    stem, suffix = record.stem, record.suffix
-    files = {one: record.with_name(f"{stem}-{safe_name(one)}{suffix}") for one in policies}
-    for file in files.values():
-        _check(file)
-    return files
-
-
-def _check(file: Path) -> None:
-    # What the system may say is that it is too long a name.
-    with file_problems(f"--record: {file}", "the name of a file"):
-        if file.is_dir():
-            raise ValueError("a directory")
-        if not file.parent.is_dir():
-            raise UsageProblem(f"--record: {file.parent}: no such directory; one that is there")
-    check_replaceable(file, MAGIC, "--record")
 
 
 class Keeper:

@@ -52,7 +52,8 @@ class Run(Measured):
 
     `interrupts` has one number for each CPU under `TLB`; `pending_peak` is in pages. A violation is a text or
     a JSON object.
-    `transitions`: of a watched run, how many steps happens-before has judged; `recording`: the file, if kept.
+    `transitions`: of a watched run, how many steps happens-before has judged; `recording`, `events`: the
+    file, if kept.
     `core_wait_share`: of a live run, for each key of `LATENCIES` how much of all such latencies together was
     waiting for a core (0 to 1), and under `memory` how much of the run the memory actor was (model.md, Time).
 
@@ -70,6 +71,7 @@ class Run(Measured):
     check_sampling: NotRequired[CheckSampling]
     transitions: NotRequired[int]
     recording: NotRequired[str]
+    events: NotRequired[str]
     elapsed_s: NotRequired[float]
     shootdown_share: NotRequired[float]
     clocks_ns: NotRequired[list[int]]

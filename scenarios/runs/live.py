@@ -15,7 +15,9 @@ import click
 from actors.mode import Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
 from emulator.machine.builder import Machine
-from scenarios.files.keeper import Keeper, named_files
+from scenarios.files.keeper import Keeper
+from scenarios.files.named_files import named_files
+from scenarios.files.recording import MAGIC
 from scenarios.runs.document import Document, Pictures, latencies_of, run_of
 from scenarios.subjects.policies import modules_to_send
 from scenarios.subjects.programs import LitmusName, modules_of
@@ -46,7 +48,7 @@ def run_live(
     policy, the share of its accesses that is done, and a line of text. HostProblem if Ray or an actor fails.
     """
     policies = [subject.policy for subject in subjects]
-    files = named_files(record, policies) if record is not None else {}
+    files = named_files(record, policies, "--record", MAGIC) if record is not None else {}
     machines = [subject.workload_machine() for subject in subjects]
     for subject in subjects:
         pass_on(subject)

@@ -7,7 +7,9 @@ workload does wrong on the way becomes a UsageProblem, as in a live run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from actors.errors import ProgramError, fault_of
@@ -15,7 +17,11 @@ from actors.signals import Terminated
 from emulator.machine.progress import running_cpu
 from emulator.measure.histogram import Histogram
 from emulator.timed.engine import TimedEngine
+from scenarios.events.event_file import ZIPPED, EventHeader, written
+from scenarios.events.listener import EventListener
+from scenarios.files.named_files import named_files
 from scenarios.runs.document import Document, Pictures, Run, latencies_of, run_of
+from scenarios.subjects.header import project_version
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 
@@ -25,19 +31,30 @@ _LOOK_S: Final = 0.1
 
 
 def run_timed(
-    subjects: Sequence[Subject], *, watched: bool, progress: Progress, document: Document, pictures: Pictures
+    subjects: Sequence[Subject],
+    *,
+    watched: bool,
+    events: Path | None,
+    progress: Progress,
+    document: Document,
+    pictures: Pictures,
 ) -> None:
     """Run one workload under several policies; `document` and `pictures` grow with each that is through.
 
-    `progress` gets the policy, the share of its accesses that is done, and a line of text.
+    `events` is the file for them, of several policies one each. `progress` gets the policy, the share of its
+    accesses that is done, and a line of text.
     """
+    policies = [subject.policy for subject in subjects]
+    files = {} if events is None else named_files(events, policies, "--events", ZIPPED)
     for subject in subjects:
-        run, pictures[subject.policy] = timed_run(subject, watched, progress)
+        run, pictures[subject.policy] = timed_run(subject, watched, progress, files.get(subject.policy))
         document["runs"].append(run)
 
 
-def timed_run(subject: Subject, watched: bool, progress: Progress) -> tuple[Run, dict[str, Histogram]]:
-    """One policy's results and histograms. UsageProblem if a program raises."""
+def timed_run(
+    subject: Subject, watched: bool, progress: Progress, events: Path | None = None
+) -> tuple[Run, dict[str, Histogram]]:
+    """One policy's results and histograms; `events` gets what happens. UsageProblem if a program raises."""
     machine = subject.workload_machine()
     expected = machine.user.expected_accesses()
     begun = time.monotonic()
@@ -52,9 +69,11 @@ def timed_run(subject: Subject, watched: bool, progress: Progress) -> tuple[Run,
             share = min(1.0, done / expected) if expected else 0.0
             progress(subject.policy, share * 0.99, f"{done:,} accesses")
 
-    engine = TimedEngine(machine, subject.workload.costs.prices(), watched=watched, look=look)
+    prices = subject.workload.costs.prices()
+    engine = TimedEngine(machine, prices, watched=watched, look=look, compiled=events is None)
     try:
-        result = engine.run()
+        with _told(engine, subject, events):
+            result = engine.run()
     except Terminated:
         raise
     except (Exception, SystemExit) as problem:
@@ -72,4 +91,30 @@ def timed_run(subject: Subject, watched: bool, progress: Progress) -> tuple[Run,
     run["wall_s"] = round(wall_s, 3)
     if result.transitions is not None:
         run["transitions"] = result.transitions
+    if events is not None:
+        run["events"] = str(events)
     return run, latencies_of(result)
+
+
+@contextmanager
+def _told(engine: TimedEngine, subject: Subject, path: Path | None) -> Iterator[None]:
+    """What happens during the block goes into the file, if there is to be one."""
+    if path is None:
+        yield
+        return
+    title = f"{subject.title()}, {subject.cpus} CPUs, seed {subject.seed}, timed engine"
+    header = EventHeader(title=title, cpus=subject.cpus, unit="ns", project=project_version())
+    with written(path, header) as emit:
+        judges = (*engine.checks, *engine.watchers)
+        listener = EventListener(
+            engine.memory,
+            engine.cpus,
+            emit,
+            lambda: engine.now,
+            lambda: [violation for one in judges for violation in one.violations],
+            kernels=engine.kernels,
+            checks=engine.checks,
+        )
+        engine.listeners.append(listener)
+        yield
+        listener.close()

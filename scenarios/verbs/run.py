@@ -45,6 +45,12 @@ from scenarios.workloads.workload_file import load_workload
     help="Keep the recording; with several policies one file each, FILE with the policy in its name.",
 )
 @click.option(
+    "--events",
+    type=options.FILE,
+    metavar="FILE",
+    help="Timed: keep what happens, for migrc export; files as of --record. It takes a few times as long.",
+)
+@click.option(
     "--watched/--unwatched",
     default=None,
     help="Happens-before judges every step, or not: a live run is slower for it, a timed one takes 2 to 4 "
@@ -64,6 +70,7 @@ def run(
     mmu: str | None,
     trace: Path | None,
     overrides: tuple[str, ...],
+    events: Path | None,
     watched: bool | None,
     as_json: bool,
     quiet: bool,
@@ -80,6 +87,10 @@ def run(
     _check_engine(engine, cpus, live)
     workload.check(cpus)
     trace_file = workload.trace_file(trace)
+    if events is not None and engine == "live":
+        raise UsageProblem(
+            "--events: live, nobody has the time of all CPUs; --record FILE, then migrc export FILE"
+        )
     if live["record"] is not None and watched is False:
         raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
     how = mmu or DEFAULT_MMU
@@ -102,6 +113,7 @@ def run(
             run_timed(
                 subjects,
                 watched=bool(watched),
+                events=events,
                 progress=news.follow,
                 document=document,
                 pictures=pictures,

@@ -23,6 +23,7 @@ def test_mutated_files_end_as_documented() -> None:
     assert [line.split(":")[0] for line in lines] == [
         "witness",
         "recording",
+        "events",
         "trace",
         "sweep",
         "workload",
@@ -32,7 +33,8 @@ def test_mutated_files_end_as_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("replay",), ("shrink",), ("trace", "info"), ("compare", "linux", "--cases")]
+    "arguments",
+    [("replay",), ("shrink",), ("trace", "info"), ("compare", "linux", "--cases"), ("export", "--csv", "x")],
 )
 def test_a_pipe_is_refused_at_once(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     os.mkfifo(tmp_path / "pipe")

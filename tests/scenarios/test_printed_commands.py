@@ -51,6 +51,7 @@ def place(folder: Path, good: dict[str, bytes]) -> Path:
         ("witnesses/FILE.mpk", "witness"),
         ("recordings/FILE.mrec", "recording"),
         ("run-migrc.mrec", "recording"),
+        ("run-migrc.mev", "events"),
         ("my.trace", "trace"),
         ("mine.tsv", "cases"),
     ):
@@ -117,5 +118,5 @@ def test_a_printed_command_is_taken(
 
 def test_there_are_commands_of_every_verb() -> None:
     assert {one[0] for one in printed()} >= {
-        *("run", "check", "stress", "sweep", "replay", "shrink", "compare", "list", "functions")
+        *("run", "check", "stress", "sweep", "replay", "shrink", "compare", "list", "functions", "export")
     }

@@ -16,7 +16,7 @@ from emulator.checks.violation import Violation
 from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.referee import Referee
-from scenarios.files.keeper import named_files
+from scenarios.files.named_files import named_files
 from scenarios.files.recording import MAGIC, Block, End, Recording, Writer, is_recording
 from scenarios.files.witness import load
 from scenarios.runs.replays import SharedSum, end_of, sum_of
@@ -211,18 +211,21 @@ def test_files_that_cannot_be_are_one_line(tmp_path: Path) -> None:
 
 def test_each_policy_has_a_file_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "a.b.mrec"
-    assert named_files(file, ["migrc:rfc2"]) == {"migrc:rfc2": file}
-    names = {name: path.name for name, path in named_files(file, ["immediate", "migrc:rfc2"]).items()}
+    assert named_files(file, ["migrc:rfc2"], "--record", MAGIC) == {"migrc:rfc2": file}
+    names = {
+        name: path.name
+        for name, path in named_files(file, ["immediate", "migrc:rfc2"], "--record", MAGIC).items()
+    }
     assert names == {"immediate": "a.b-immediate.mrec", "migrc:rfc2": "a.b-migrc_rfc2.mrec"}
     with pytest.raises(UsageProblem, match="a directory"):
-        named_files(tmp_path, ["migrc"])
+        named_files(tmp_path, ["migrc"], "--record", MAGIC)
     with pytest.raises(UsageProblem, match="no such directory"):
-        named_files(tmp_path / "no" / "x", ["migrc"])
+        named_files(tmp_path / "no" / "x", ["migrc"], "--record", MAGIC)
     for directory in (tmp_path, Path(""), Path("/")):
         with pytest.raises(UsageProblem, match="a directory"):
-            named_files(directory, ["migrc", "immediate"])
+            named_files(directory, ["migrc", "immediate"], "--record", MAGIC)
     with pytest.raises(UsageProblem, match="File name too long; the name of a file"):
-        named_files(tmp_path / f"{'x' * 300}.mrec", ["migrc"])
+        named_files(tmp_path / f"{'x' * 300}.mrec", ["migrc"], "--record", MAGIC)
 
 
 @pytest.mark.parametrize("name", ["tiering", "replay"])

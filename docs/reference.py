@@ -15,7 +15,7 @@ from emulator.kernel.percpu import KernelParameters
 from emulator.machine.litmus import Expectation, Litmus, Setup
 from scenarios.litmus import answers, kit, starts, steps, syscalls
 from scenarios.subjects.kernel_functions import known_counters
-from scenarios.subjects.litmus_files import SETTINGS
+from scenarios.subjects.kernel_settings import SETTINGS
 from scenarios.subjects.rules import RULES
 
 HEAD = """\

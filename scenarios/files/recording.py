@@ -23,7 +23,7 @@ from emulator.machine.builder import Machine
 from emulator.measure.digest import digest
 from scenarios.disk import Plain, file_problems, opened
 from scenarios.subjects.header import Header, content_hash
-from scenarios.subjects.mmus import mmu_class
+from scenarios.subjects.mmus import check_mmu
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
@@ -158,7 +158,7 @@ class Recording:
         if header.kind == "workload":
             with file_problems(f"{self.path}: workload", "a recording of this version of migrc"):
                 what = workload_of(header.workload)
-        mmu_class(header.mmu, str(self.path))
+        check_mmu(header.mmu, str(self.path))
         trace = self._trace()
         who = (what, header.policy, header.arch, header.cpus, header.seed)
         return Subject(*who, trace, header.heed, header.mmu)

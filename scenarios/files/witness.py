@@ -17,7 +17,7 @@ from emulator.explore.schedule import parse_schedule
 from emulator.hardware.cpu import Transition
 from scenarios.disk import content, file_problems, whole_file
 from scenarios.subjects.header import Ran
-from scenarios.subjects.mmus import mmu_class
+from scenarios.subjects.mmus import check_mmu
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 
@@ -93,7 +93,7 @@ def load(path: Path) -> Witness:
             raise ValueError(f"a witness of another format; this version of migrc reads format {FORMAT}")
         witness = Witness.model_validate(document)
         witness.transitions  # noqa: B018
-    mmu_class(witness.mmu, str(path))
+    check_mmu(witness.mmu, str(path))
     return witness
 
 

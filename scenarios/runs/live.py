@@ -19,6 +19,7 @@ from scenarios.files.keeper import Keeper
 from scenarios.files.named_files import named_files
 from scenarios.files.recording import MAGIC
 from scenarios.runs.document import Document, Pictures, latencies_of, run_of
+from scenarios.subjects.mmus import mmu_modules_to_send
 from scenarios.subjects.policies import modules_to_send
 from scenarios.subjects.programs import LitmusName, modules_of
 from scenarios.subjects.subject import Subject
@@ -88,8 +89,8 @@ def run_live(
 
 
 def pass_on(subject: Subject) -> None:
-    """Let actors have a user's own policy and litmus test by value: they may not find their files."""
-    modules = modules_to_send(subject.policy)
+    """Let actors have a user's own policy, mmu and litmus test by value: they may not find their files."""
+    modules = modules_to_send(subject.policy) + mmu_modules_to_send(subject.mmu)
     if isinstance(subject.what, LitmusName):
         modules += modules_of(subject.what)
     for module in modules:

@@ -37,7 +37,7 @@ def never_called(policy: str) -> str:
 
 
 def _uncalled(made: type[Policy]) -> Iterator[str]:
-    own, base = own_and_base(made)
+    own, base = own_and_base(made, Policy)
     for name in dict.fromkeys(name for one in own for name in vars(one)):
         method = inspect.getattr_static(made, name)
         mark = getattr(method, "instead_of", None)

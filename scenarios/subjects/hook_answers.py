@@ -1,4 +1,4 @@
-"""What the hooks of a user's own policy answer, held against what is expected, when they answer it.
+"""What the hooks of a user's own policy or mmu answer, held against what is expected, when they answer it.
 
 A wrong answer shows later, in a line of the kernel's, or nowhere: a way out without a `return` is None,
 which is false, and a coroutine is true. So what overrides a shipped method that answers something is looked
@@ -14,13 +14,13 @@ from typing import Any, Final, get_args, get_origin
 
 from emulator.kernel import percpu
 from emulator.kernel.instead import note_call
-from emulator.kernel.policy import Policy, WrongAnswer
+from emulator.kernel.policy import WrongAnswer
 
 _KINDS: Final[dict[str, Any]] = {}
 """What the annotations of shipped methods stand for."""
 
 
-def hold_to_answers(own: list[type], base: type[Policy]) -> None:
+def hold_to_answers(own: list[type], base: type) -> None:
     """From now on these classes' methods that override one of `base` raise WrongAnswer for a wrong answer.
 
     That they have been called is noted (`was_called`).

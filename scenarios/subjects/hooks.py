@@ -1,8 +1,8 @@
-"""What a policy of the user's own defines, held against what the kernel calls.
+"""What a policy or an mmu of the user's own defines, held against what the kernel calls.
 
 The kernel never asks a method for its name: one that is misspelt is simply not called. So a public method
-that looks like a hook and is none must be used by the policy itself, or it is told; a private one (`_name`)
-is the policy's own affair.
+that looks like a hook and is none must be used by the class itself, or it is told; a private one (`_name`)
+is its own affair.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from actors.errors import is_users_file
-from emulator.kernel.policy import Policy
 from emulator.memory.folios import PageFlag
 from scenarios.subjects.modules import short_path, tree_of
 from scenarios.usage import UsageProblem
@@ -26,9 +25,10 @@ _MEMBERS: Final = {"words_at_rest": str, "pending_words": str, "page_flags": Pag
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def check_hooks(policy: Policy) -> None:
-    """UsageProblem for what the kernel would not call, or not in this way."""
-    own, base = own_and_base(type(policy))
+def check_hooks(policy: Any, root: type) -> None:
+    """UsageProblem for what the kernel would not call of an object whose class is derived from `root`, or not
+    in this way."""
+    own, base = own_and_base(type(policy), root)
     known = [name for name in dir(base) if not name.startswith("_")]
     for name in known:
         expected = getattr(base, name)
@@ -41,7 +41,7 @@ def check_hooks(policy: Policy) -> None:
             kind = type(expected).__name__
             raise UsageProblem(f"{_line_of(type(policy))}: {name} is {got!r}; the kernel expects a {kind}")
     for name, member in _MEMBERS.items():
-        for got in getattr(policy, name):
+        for got in getattr(policy, name, ()):
             if not isinstance(got, member):
                 where = _line_of(type(policy))
                 raise UsageProblem(f"{where}: {name} has {got!r} in it; the kernel expects {member.__name__}")
@@ -54,15 +54,16 @@ def check_hooks(policy: Policy) -> None:
             _check_name(type(policy), name, value, known, own)
 
 
-def own_and_base(made: type[Policy]) -> tuple[list[type], type[Policy]]:
-    """The user's own classes of a policy, and the shipped one that they build on."""
+def own_and_base(made: type, root: type) -> tuple[list[type], type]:
+    """The user's own classes that one derived from `root` is made of, and the shipped one that they build
+    on."""
     ours = ("emulator.", "scenarios.mistakes")
     own = [one for one in made.__mro__ if not one.__module__.startswith(ours) and one is not object]
-    base = next(one for one in made.__mro__ if one not in own and issubclass(one, Policy))
+    base = next(one for one in made.__mro__ if one not in own and issubclass(one, root))
     return own, base
 
 
-def _check_hook(policy: Policy, name: str, expected: Callable[..., Any]) -> None:
+def _check_hook(policy: Any, name: str, expected: Callable[..., Any]) -> None:
     got = getattr(policy, name)
     function = inspect.unwrap(getattr(got, "__func__", got)) if callable(got) else got
     if getattr(type(policy), name, None) is expected and name not in vars(policy):

@@ -9,25 +9,20 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from typing import Any, Final, NamedTuple, get_args
 
 from emulator.kernel.mmu.catalogue import MMUS
-from emulator.kernel.percpu import KernelParameters
 from emulator.kernel.policy import Policy
-from emulator.kernel.versions import VERSIONS
 from emulator.machine.litmus import Expectation, Litmus, Observation
 from emulator.memory.zone import Watermarks
+from scenarios.subjects.kernel_settings import wrong_setting
+from scenarios.subjects.mmus import mmu_class
 from scenarios.subjects.modules import load, short_path, tree_of
+from scenarios.subjects.own_classes import looks_own
 from scenarios.subjects.policies import policy_factory
 from scenarios.usage import UsageProblem, did_you_mean
 
 WANTED: Final = "a .py file that defines LITMUS = Litmus(...)"
-
-_OF_THE_MACHINE: Final = ("cpus", "watermarks", "starts", "leaf_only")
-"""Parameters of the kernel that follow from the rest of a test, and are no settings."""
-
-SETTINGS: Final = {one.name: one for one in fields(KernelParameters) if one.name not in _OF_THE_MACHINE}
 
 
 class _Kind(NamedTuple):
@@ -81,8 +76,9 @@ def check_litmus(litmus: Litmus, file: str) -> None:
     for problem in _problems(litmus):
         raise UsageProblem(f"{where}: {problem}")
     _check_programs(litmus, where, short_path(file))
-    if not isinstance(litmus.mmu, str) or litmus.mmu not in MMUS:
+    if not isinstance(litmus.mmu, str) or not (litmus.mmu in MMUS or looks_own(litmus.mmu)):
         raise UsageProblem(f"{where}: mmu is {litmus.mmu!r:.60}; {did_you_mean(str(litmus.mmu), MMUS)}")
+    mmu_class(litmus.mmu, f"{where}: mmu")
     for one in litmus.expected:
         try:
             policy_factory(one.policy)
@@ -117,7 +113,7 @@ def _problems(litmus: Litmus) -> Iterator[str]:
         yield from _wrong_expectation(one)
     names = [name for name, _ in litmus.settings]
     for name, value in litmus.settings:
-        yield from _wrong_setting(name, value)
+        yield from wrong_setting(name, value)
         if names.count(name) > 1:
             yield f"setting {name} is given {names.count(name)} times; once"
     if not litmus.programs:
@@ -136,22 +132,6 @@ def _wrong_expectation(one: Expectation) -> Iterator[str]:
         value = getattr(one, field)
         if not _words(value):
             yield f"{field} of what it expects of {one.policy} is {value!r:.60}; {_WORDS.right}"
-
-
-def _wrong_setting(name: str, value: Any) -> Iterator[str]:
-    negative = _is_int(value) and value < 0
-    if name in _OF_THE_MACHINE:
-        yield f"setting {name}: no setting; programs, fast, slow, marks and the architecture say it"
-    elif name not in SETTINGS:
-        yield f"no setting {name!r}; {did_you_mean(name, SETTINGS)}"
-    elif name == "version":
-        if not isinstance(value, str):
-            yield f"setting version is {value!r:.60}; text, one of {', '.join(map(repr, VERSIONS))}"
-        elif value not in VERSIONS:
-            yield f"setting version is {value!r:.60}; {did_you_mean(value, VERSIONS)}"
-    elif type(value) is not (kind := type(SETTINGS[name].default)) or negative:
-        right = {bool: "True or False", int: "a number, from 0"}.get(kind, "a tuple")
-        yield f"setting {name} is {value!r:.60}; {right}"
 
 
 def _check_programs(litmus: Litmus, where: str, file: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import emulator
 import scenarios
+from scenarios.subjects.mmus import mmu_modules_to_send
 from scenarios.subjects.policies import modules_to_send
 from scenarios.subjects.programs import LitmusName, modules_of
 from scenarios.subjects.subject import Subject
@@ -21,7 +22,7 @@ def digest_of_sources(subject: Subject) -> str:
     ours += [Path(scenarios.__path__[0], room) for room in ("litmus", "history", "mistakes")]
     files = [file for folder in ours for file in sorted(folder.rglob("*.py"))]
     own = [*(modules_of(subject.what) if isinstance(subject.what, LitmusName) else ())]
-    own += modules_to_send(subject.policy)
+    own += modules_to_send(subject.policy) + mmu_modules_to_send(subject.mmu)
     files += sorted({Path(module.__file__) for module in own if module.__file__ is not None})
     digest = blake2b(digest_size=16)
     for file in files:

@@ -24,7 +24,7 @@ from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.progress import running_cpu
 from scenarios.subjects.header import Header, TraceFile, project_version
-from scenarios.subjects.mmus import DEFAULT_MMU, mmu_class, with_mmu
+from scenarios.subjects.mmus import DEFAULT_MMU, is_own_mmu, mmu_class, with_mmu
 from scenarios.subjects.modules import short_path
 from scenarios.subjects.policies import is_shipped, policy_factory
 from scenarios.subjects.programs import LitmusName, machine_of
@@ -77,9 +77,10 @@ class Subject:
 
     @property
     def own_code(self) -> tuple[str, ...]:
-        """What of it is not shipped and is imported and run: a user's file, a user's policy."""
+        """What of it is not shipped and is imported and run: a user's file, a user's policy or mmu."""
         file = self.what.file if isinstance(self.what, LitmusName) else ""
-        return (*((file,) if file else ()), *(() if is_shipped(self.policy) else (self.policy,)))
+        policy = "" if is_shipped(self.policy) else self.policy
+        return tuple(filter(None, (file, policy, self.mmu if is_own_mmu(self.mmu) else "")))
 
     def __str__(self) -> str:
         return f"{self.what} under {self.policy}"

@@ -30,7 +30,8 @@ def listing(as_json: bool) -> None:
         "policies": described_policies(),
         "mistakes": {name: _first_line(one) for name, one in MISTAKES.items()},
         "archs": {name: one.description for name, one in ARCHITECTURES.items()},
-        "mmus": {name: one.description for name, one in MMUS.items()},
+        "mmus": {name: one.description for name, one in MMUS.items()}
+        | {"MODULE:CLASS": "your own mmu class"},
     }
     if as_json:
         listed = {

@@ -180,7 +180,7 @@ no_seed = click.option(
 trust = click.option(
     "--trust",
     is_flag=True,
-    help="Import and run code that the file names: a litmus test or policy of somebody's own.",
+    help="Import and run code that the file names: a litmus test, policy or mmu of somebody's own.",
 )
 
 

@@ -71,7 +71,7 @@ def test_what_was_run_says_how(migrc: Migrc, capsys: pytest.CaptureFixture[str],
     assert found["mmu"] == "x86"
     assert load(Path(found["file"])).subject.mmu == "x86"
     assert migrc("list", "--json") == 0
-    assert [one["name"] for one in json.loads(capsys.readouterr().out)["mmus"]] == list(MMUS)
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["mmus"]] == [*MMUS, "MODULE:CLASS"]
 
 
 def test_files_keep_it_and_older_ones_mean_the_first(tmp_path: Path) -> None:
@@ -97,6 +97,54 @@ def test_files_keep_it_and_older_ones_mean_the_first(tmp_path: Path) -> None:
         recording.machine()
     before = {key: value for key, value in subject.header().model_dump().items() if key != "mmu"}
     assert Header.model_validate(before).mmu == "x86"
+
+
+OWN = """from emulator.kernel.mmu.mmu import Mmu
+from emulator.kernel.mmu.x86 import X86
+
+class Bare(Mmu):
+    name = "bare"
+
+class Mine(X86):
+    {}
+
+mine = X86()
+"""
+WRONG = {
+    (
+        "Mine",
+        "settings = {'pcdi': True}",
+    ): "--mmu mine.py:Mine: line 7: no setting 'pcdi'; did you mean pcid?",
+    ("Mine", "settings = {'pcid': 1}"): "--mmu mine.py:Mine: line 7: setting pcid is 1; True or False",
+    ("Mine", "def flush_tlb_func(self, cpu, info): pass"): "mine.py:8: the hook flush_tlb_func is not async",
+    ("Mine", "async def flush_tlb_fun(self, cpu): pass"): "mine.py:8: flush_tlb_fun is no hook",
+    ("Bare", "pass"): "--mmu mine.py:Bare: line 4: Bare has no arch_tlbbatch_add_pending, ",
+    ("Min", "pass"): "--mmu mine.py:Min: no class 'Min' there; did you mean Mine?",
+    ("mine", "pass"): "--mmu mine.py:mine: mine is an mmu object; name its class, X86",
+}
+
+
+@pytest.mark.parametrize(("name", "line"), WRONG, ids=str)
+def test_what_is_wrong_with_an_mmu_of_somebodys_own_is_one_line(
+    migrc: Migrc, capsys: pytest.CaptureFixture[str], folder: Path, name: str, line: str
+) -> None:
+    (folder / "mine.py").write_text(OWN.format(line))
+    assert migrc("check", "shootdown", "--mmu", f"mine.py:{name}") == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"migrc: error: {WRONG[name, line]}") and err.count("\n") == 1
+
+
+def test_a_file_that_names_somebodys_mmu_is_data(
+    migrc: Migrc, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    subject = Subject(LitmusName("shootdown"), "immediate", "x86", mmu="mine.py:Mine")
+    save(Witness(**subject.ran(), litmus="shootdown", schedule="0*3", rule="r"), folder / "a.mpk")
+    (folder / "mine.py").write_text(OWN.format("pass") + "raise SystemExit('it has been run')")
+    assert migrc("replay", "a.mpk") == 2
+    assert "a.mpk: it would import and run mine.py:Mine; --trust if that is" in capsys.readouterr().err
+    (folder / "mine.py").write_text(OWN.format("pass"))
+    migrc("replay", "a.mpk", "--trust")
+    assert "with mine.py:Mine" in capsys.readouterr().out
 
 
 BROADCASTS = [

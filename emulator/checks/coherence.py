@@ -47,7 +47,8 @@ class Coherence(Check):
     """Watches the operations of all CPUs in the order in which memory performs them.
 
     `free_copies`: the policy frees a source before the flush and flushes before the frame is used again
-    (`Policy.frees_before_flush`). Then a read copy stays one until something is put into its frame.
+    (`Policy.frees_before_flush`). Then a read copy stays one until something is put into its frame, and what
+    reclaim has taken from a file is one of the file's page.
     """
 
     def __init__(self, memory: Memory, free_copies: bool = False) -> None:
@@ -213,11 +214,15 @@ class Coherence(Check):
 
     def _expect_file_version(self, cpu: int, access: ops.ReadFrame, answer: int) -> None:
         folio = self.memory.folios.folios.get(access.pfn)
-        if folio is None or folio.mapping is None:
+        slot = folio.mapping if folio is not None else None
+        if folio is None and self._free_copies:
+            # What reclaim has taken is a read copy of what the file has, until somebody writes to that.
+            slot = self._evicted.get(access.pfn)
+        if slot is None:
             return
-        should = self._file_versions.get(folio.mapping, 0)
+        should = self._file_versions.get(slot, 0)
         if answer != should:
-            file, pgoff = folio.mapping
+            file, pgoff = slot
             text = f"page {pgoff} of file {file} in frame {access.pfn} has version {answer}, not {should}"
             self._report(CACHE, cpu, text)
 
@@ -232,7 +237,8 @@ class Coherence(Check):
         named = frame_of(entry, access.vpn, self._hpage_order) if in_use else self._cleared.get(where, pfn)
         if not self._allocated_frame(pfn):
             # Freed before its flush: a read copy, also of a page whose migration entry has been zapped since.
-            copied = pfn in self._moved if named == pfn else self._is_copy(pfn, named)
+            left = pfn in self._moved or pfn in self._evicted
+            copied = left if named == pfn else self._is_copy(pfn, named)
             if not (self._free_copies and what == "read" and copied):
                 self._report(FREE, cpu, f"{text}, which is free")
                 return None

@@ -128,6 +128,7 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
     elif write and not pte & RW:
         await do_wp_page(cpu, mm, vpn, pte, vma)
     # Else another CPU has resolved it meanwhile: a spurious fault.
+    await cpu.policy.fault_end(cpu, mm, vma, write)
     if release:
         await release
 

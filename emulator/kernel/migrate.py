@@ -147,7 +147,7 @@ async def _move(cpu: PerCpu, folio: Unmapped) -> bool:
     await remove_migration_ptes(cpu, left, dst)
     await policy.folio_moved(cpu, src, dst)
     await FolioPut(dst)
-    await FolioPut(src)
+    await policy.free_folio(cpu, src)
     return True
 
 

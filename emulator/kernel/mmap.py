@@ -11,6 +11,7 @@ from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_st
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu, unmap_vmas
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pfnmap import unlink_file_vmas
+from emulator.kernel.policy import MMAP, MUNMAP
 from emulator.memory.page_table import Vma
 
 
@@ -24,6 +25,8 @@ async def do_mmap(
     """
     await mmap_write_lock(mm)
     inserted = await VmaInsert(mm, start, end, flags, file, pgoff)
+    if inserted:
+        await cpu.policy.area_changed(cpu, mm, start, end, MMAP)
     await mmap_write_unlock(cpu, mm)
     return inserted
 
@@ -38,6 +41,7 @@ async def mmap_region(
     await mmap_write_lock(mm)
     freed = await do_vmi_munmap(cpu, mm, start, end)
     await VmaInsert(mm, start, end, flags, file, pgoff)
+    await cpu.policy.area_changed(cpu, mm, start, end, MMAP)
     await mmap_write_unlock(cpu, mm)
     return freed
 
@@ -67,4 +71,5 @@ async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
         await unlink_file_vmas(mm, areas)
         await free_pgtables(cpu, tlb, areas[0].start, areas[-1].end)
         await tlb_finish_mmu(cpu, tlb)
+        await cpu.policy.area_changed(cpu, mm, start, end, MUNMAP)
     return freed

@@ -197,6 +197,7 @@ async def unmap_page_range(
         elif pmd:
             await split_huge_pmd(cpu, tlb.mm, first)
         zapped += await zap_pte_range(cpu, tlb, vma, max(first, start), min(last, end), details)
+    await cpu.policy.gather_end(cpu, tlb.mm, vma)
     return zapped
 
 

@@ -7,7 +7,7 @@ question, and the policy is asked when it cannot.
 
 from __future__ import annotations
 
-from emulator.hardware.operations import AllocPages, AtomicXchg, Load, NrFree, Store
+from emulator.hardware.operations import AtomicXchg, Load, NrFree, Store
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.sched import IDLE_CPUS, wake_up_process
 
@@ -66,15 +66,21 @@ async def wakeup_kswapd(cpu: PerCpu, node: int) -> None:
     await wake_up_process(cpu, target, kswapd_pid(node))
 
 
-async def get_page_from_freelist(cpu: PerCpu, nodes: tuple[int, ...], order: int, mark: int) -> int:
-    """get_page_from_freelist: the first node whose watermark holds; a frame, or -1."""
+async def get_page_from_freelist(
+    cpu: PerCpu, nodes: tuple[int, ...], order: int, mark: int, may_interrupt: bool = True
+) -> int:
+    """get_page_from_freelist: the first node whose watermark holds; a frame, or -1.
+
+    Who has interrupts off may not interrupt others (`may_interrupt`), and a policy may refuse what it would
+    have to flush for.
+    """
     for node in nodes:
         pages = wmark_pages(cpu, node, mark)
         pending = await cpu.policy.pending_pages(cpu, node)
-        pfn = await AllocPages(node, order, pages, pending)
+        pfn = await cpu.policy.take_pages(cpu, node, order, pages, pending, may_interrupt)
         if pfn < 0 and await cpu.policy.watermark_failed(cpu, node):
             pending = await cpu.policy.pending_pages(cpu, node)
-            pfn = await AllocPages(node, order, pages, pending)
+            pfn = await cpu.policy.take_pages(cpu, node, order, pages, pending, may_interrupt)
         if pfn >= 0:
             await cpu.policy.before_handed_out(cpu, pfn, order)
             cpu.count("pgalloc_normal", 1 << order)

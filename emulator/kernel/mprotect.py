@@ -121,6 +121,7 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     if huge:
         # change_huge_pmd
         cpu.count("numa_huge_pte_updates", huge)
+    await cpu.policy.gather_end(cpu, mm, Vma(start, end, 0, 0, 0))
     await tlb_finish_mmu(cpu, tlb)
     return pages
 
@@ -283,6 +284,7 @@ async def mprotect_fixup(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end:
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_start(cpu, tlb.mm, start, end)
         await change_pte_range(cpu, tlb, vma, start, end, flags)
+        await cpu.policy.gather_end(cpu, tlb.mm, vma)
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_end(cpu, tlb.mm, start, end)
 

@@ -29,7 +29,7 @@ from emulator.hardware.operations import (
 from emulator.hardware.pte import pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.percpu import PerCpu, cpumask_word, folio_lock
 from emulator.kernel.pgtable_generic import pte_accessible
-from emulator.kernel.rmap import set_tlb_ubc_flush_pending, try_to_unmap, try_to_unmap_flush
+from emulator.kernel.rmap import RECLAIM, set_tlb_ubc_flush_pending, try_to_unmap, try_to_unmap_flush
 from emulator.kernel.swap_state import swap_out
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.memory.folios import PG_DIRTY, PG_LAZYFREE
@@ -64,6 +64,7 @@ async def shrink_file_folios(cpu: PerCpu, folios: list[int], writes: bool = True
             lazyfree = await FolioTestFlag(pfn, PG_LAZYFREE)
             gone = await (discard_lazyfree(cpu, pfn) if lazyfree else _swap_out(cpu, pfn))
         if not gone:
+            await cpu.policy.reclaim_failed(cpu, pfn)
             kept.append(pfn)
             continue
         freed.append(pfn)
@@ -79,9 +80,10 @@ async def _swap_out(cpu: PerCpu, pfn: int) -> bool:
 
 async def flush_and_free(cpu: PerCpu, folios: list[int]) -> None:
     """Nobody may use the frames any more: then they go, and the list is empty."""
+    await cpu.policy.reclaim_unmapped(cpu)
     await try_to_unmap_flush(cpu)
     for pfn in folios:
-        await FolioPut(pfn)
+        await cpu.policy.free_folio(cpu, pfn)
     cpu.count("pgsteal_file", len(folios))
     folios.clear()
 
@@ -92,6 +94,13 @@ async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
     Its content goes with it. If it was written since, through an entry or through a pin (its own flag), or
     somebody uses it, it stays an ordinary one.
     """
+    await cpu.policy.unmap_begin(cpu, pfn, RECLAIM)
+    gone = await _discard_mappings(cpu, pfn)
+    await cpu.policy.unmap_end(cpu, pfn, RECLAIM, gone)
+    return gone
+
+
+async def _discard_mappings(cpu: PerCpu, pfn: int) -> bool:
     for mm, vpn in await FolioRmap(pfn):
         lock = ptl(mm, vpn)
         _, mask, entry = await Series((Lock(lock), Load(cpumask_word(mm)), GetPte(mm, vpn)))
@@ -99,7 +108,7 @@ async def discard_lazyfree(cpu: PerCpu, pfn: int) -> bool:
             # Walkers may still set bits: what counts is what was there when it was cleared.
             entry = await XchgPte(mm, vpn, 0)
             if cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
-                await set_tlb_ubc_flush_pending(cpu, mm, entry)
+                await set_tlb_ubc_flush_pending(cpu, mm, vpn, entry, pfn, RECLAIM)
             elif await pte_accessible(mm, entry):
                 await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
             if pte_dirty(entry):

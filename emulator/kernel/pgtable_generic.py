@@ -25,4 +25,6 @@ async def ptep_clear_flush(cpu: PerCpu, mm: int, vpn: int) -> int:
     entry = await XchgPte(mm, vpn, 0)
     if await pte_accessible(mm, entry):
         await cpu.policy.flush_changed(cpu, mm, vpn, vpn + 1, 1, False)
+    else:
+        await cpu.policy.left_unflushed(cpu, mm, vpn)
     return entry

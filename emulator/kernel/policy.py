@@ -9,19 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import CodeType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from emulator.hardware.operations import AtomicAdd, Operation, Unlock
+from emulator.hardware.operations import AllocPages, AtomicAdd, FolioPut, Operation, Unlock
 from emulator.hardware.pte import pte_dirty
+from emulator.kernel.rmap import MIGRATION as MIGRATION
+from emulator.kernel.rmap import RECLAIM as RECLAIM
 from emulator.kernel.rmap import try_to_unmap_flush_dirty
 from emulator.kernel.tlb import flush_tlb_mm, flush_tlb_mm_range, flush_tlb_range
 
 if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu, Task, TlbUbc
+    from emulator.kernel.tlb import FlushScope
     from emulator.memory.folios import PageFlag
+    from emulator.memory.page_table import Vma
 
 MR_DEMOTION = "demotion"
 MR_NUMA_MISPLACED = "numa_misplaced"
+# What changes an area.
+MMAP: Final = "mmap"
+MUNMAP: Final = "munmap"
 
 
 class WrongAnswer(TypeError):
@@ -58,7 +65,21 @@ class Policy:
         """
         return pending + operation.delta if isinstance(operation, AtomicAdd) else pending
 
-    # --- unmapping -------------------------------------------------------------------------------
+    # --- unmapping: the rmap walks of migration and reclaim ----------------------------------------
+
+    async def unmap_begin(self, cpu: PerCpu, pfn: int, reason: str) -> None:
+        """try_to_migrate (`reason` is MIGRATION) or try_to_unmap (RECLAIM) walks a folio's mappings next."""
+
+    async def unmapped(self, cpu: PerCpu, mm: int, vpn: int, pte: int, pfn: int, reason: str) -> TlbUbc:
+        """set_tlb_ubc_flush_pending: the entry `pte` has been cleared and its flush may be put off; the batch
+        that it is owed to. The page-table lock is held: who finds the entry gone comes after this.
+
+        As it stands: what `batch_for` says.
+        """
+        return self.batch_for(cpu.current, pte)
+
+    async def unmap_end(self, cpu: PerCpu, pfn: int, reason: str, done: bool) -> None:
+        """The walk is over; `done`: the folio is mapped nowhere."""
 
     def batch_for(self, task: Task, pte: int) -> TlbUbc:
         """set_tlb_ubc_flush_pending: the batch that the flush for an unmapped `pte` is owed to."""
@@ -70,11 +91,35 @@ class Policy:
         """shrink_folio_list is about to write out what it has unmapped: nobody may write to it now."""
         await try_to_unmap_flush_dirty(cpu)
 
+    async def unmap_flush_wanted(self, cpu: PerCpu) -> None:
+        """try_to_unmap_flush is called, and has not looked yet whether this task owes anything."""
+
     async def unmap_flush_begin(self, cpu: PerCpu) -> None:
         """try_to_unmap_flush is about to flush for what this task has unmapped."""
 
     async def unmap_flush_end(self, cpu: PerCpu, mask: int) -> None:
         """It has: the CPUs of `mask` have dropped all their translations."""
+
+    # --- reclaim, in the order of shrink_folio_list -------------------------------------------------
+
+    async def reclaim_failed(self, cpu: PerCpu, pfn: int) -> None:
+        """The folio has been looked at, and perhaps unmapped, and stays."""
+
+    async def reclaim_unmapped(self, cpu: PerCpu) -> None:
+        """All of a batch are unmapped and out of their files; its flush comes next, then `free_folio`."""
+
+    async def free_folio(self, cpu: PerCpu, pfn: int) -> None:
+        """The last reference of what was reclaimed, or the source of a migration, is dropped."""
+        await FolioPut(pfn)
+
+    # --- every flush ----------------------------------------------------------------------------------
+
+    async def flush_begin(self, cpu: PerCpu, scope: FlushScope) -> int:
+        """A flush of any kind begins; the answer is given to `flushed`."""
+        return 0
+
+    async def flushed(self, cpu: PerCpu, scope: FlushScope, token: int) -> None:
+        """No CPU of the scope uses what was owed to it when the flush began."""
 
     # --- migration, in the order of migrate_pages_batch --------------------------------------------
 
@@ -114,6 +159,29 @@ class Policy:
     async def mapped_writable(self, cpu: PerCpu, pfn: int) -> None:
         """The same outside do_wp_page: a hint fault or mprotect gives the right back, or do_shared_fault maps
         a page writable from the start. No posting looks at these places."""
+
+    # --- faults, areas, files, switches -----------------------------------------------------------------
+
+    async def fault_end(self, cpu: PerCpu, mm: int, vma: Vma, write: bool) -> None:
+        """handle_mm_fault ends, the area's lock held. What it has mapped others can walk already."""
+
+    async def area_changed(self, cpu: PerCpu, mm: int, start: int, end: int, why: str) -> None:
+        """Pages [start, end) are in another area than before (`why` is MMAP), or in none (MUNMAP), and the
+        call has not returned. That is said also where nothing was mapped."""
+
+    async def gather_end(self, cpu: PerCpu, mm: int, vma: Vma) -> None:
+        """tlb_end_vma: a gather is through with an area, whatever it has found there. Its flush may be still
+        to come."""
+
+    async def left_unflushed(self, cpu: PerCpu, mm: int, vpn: int) -> None:
+        """ptep_clear_flush has cleared an entry that no CPU can have cached, and has not flushed."""
+
+    async def page_cache_changed(self, cpu: PerCpu, file: int) -> None:
+        """What a file's pages are has changed: write(2) begins, mappings were cleaned before writing out, or
+        pages were taken away."""
+
+    async def switched(self, cpu: PerCpu, mm: int) -> None:
+        """finish_task_switch behind a kernel thread, which had borrowed `mm`. Interrupts are off."""
 
     # --- mappings that are written no more -------------------------------------------------------------
 
@@ -168,6 +236,15 @@ class Policy:
     async def pending_pages(self, cpu: PerCpu, node: int) -> int:
         """Pages of the node that a flush would free; watermark checks count them as free."""
         return 0
+
+    async def take_pages(
+        self, cpu: PerCpu, node: int, order: int, mark: int, pending: int, may_interrupt: bool
+    ) -> int:
+        """rmqueue: take 2**order pages off the node's lists; a frame, or -1, also for what is refused.
+
+        Who may not interrupt other CPUs cannot flush for it. As it stands: AllocPages.
+        """
+        return await AllocPages(node, order, mark, pending)
 
     async def before_handed_out(self, cpu: PerCpu, pfn: int, order: int) -> None:
         """Pages have left the free lists; nobody has them yet (prep_new_page)."""

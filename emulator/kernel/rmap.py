@@ -6,7 +6,7 @@ batch and are performed once, by `try_to_unmap_flush`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from emulator.hardware.operations import (
     AtomicAdd,
@@ -59,12 +59,18 @@ from emulator.kernel.mmu_notifier import (
 from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word
 from emulator.kernel.pgtable_generic import pte_accessible
 from emulator.kernel.tlb import (
+    PENDING,
+    FlushScope,
     arch_tlbbatch_flush,
     flush_tlb_mm,
     flush_tlb_mm_range,
     flush_tlb_range,
 )
 from emulator.memory.folios import PG_DIRTY
+
+# Who walks a folio's mappings, for a policy's unmap hooks.
+MIGRATION: Final = "migration"
+RECLAIM: Final = "reclaim"
 
 # mm->tlb_flush_batched is one word with two counters. The kernel's have 15 bits each and are set back when
 # they get large; these are wide enough to go without that.
@@ -93,7 +99,7 @@ class MigrationEntry(NamedTuple):
     entry: int
 
 
-async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
+async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, vpn: int, pte: int, pfn: int, reason: str) -> None:
     """set_tlb_ubc_flush_pending: note the flush owed for an unmapped entry, under its page-table lock.
 
     What no CPU can have cached owes nothing (4d4b6d66db63).
@@ -107,7 +113,7 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, pte: int) -> None:
         if pte_dirty(pte)
         else "unmap_owed_clean"
     )
-    batch = cpu.policy.batch_for(cpu.current, pte)
+    batch = await cpu.policy.unmapped(cpu, mm, vpn, pte, pfn, reason)
     await cpu.mmu.arch_tlbbatch_add_pending(cpu, batch, mm)
     batch.nr_flush_required += 1
     if cpu.parameters.tlb_flush_batched:
@@ -130,8 +136,11 @@ async def flush_tlb_batched_pending(cpu: PerCpu, mm: int) -> None:
     batch = await Load(word)
     pending = batch & TLB_FLUSH_BATCH_PENDING_MASK
     if pending != batch >> TLB_FLUSH_BATCH_FLUSHED_SHIFT:
+        scope = FlushScope(PENDING, mm)
+        token = await cpu.policy.flush_begin(cpu, scope)
         # It does not leave lazy CPUs out.
         await flush_tlb_mm(cpu, mm)
+        await cpu.policy.flushed(cpu, scope, token)
         # If more was unmapped during the flush, that is not covered: leave it to the next one.
         await AtomicCmpxchg(word, batch, pending | pending << TLB_FLUSH_BATCH_FLUSHED_SHIFT)
 
@@ -139,6 +148,7 @@ async def flush_tlb_batched_pending(cpu: PerCpu, mm: int) -> None:
 async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[MigrationEntry]:
     """try_to_migrate: replace every mapping of the folio by a migration entry."""
     left = []
+    await cpu.policy.unmap_begin(cpu, pfn, MIGRATION)
     for mm, vpn in await FolioRmap(pfn):
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_start(cpu, mm, vpn, vpn + 1)
@@ -147,6 +157,7 @@ async def try_to_migrate(cpu: PerCpu, pfn: int, split: bool = False) -> list[Mig
             await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + 1)
         if old:
             left.append(MigrationEntry(mm, vpn, make_migration_entry(old)))
+    await cpu.policy.unmap_end(cpu, pfn, MIGRATION, True)
     return left
 
 
@@ -169,7 +180,7 @@ async def try_to_migrate_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, split: bo
     if old & PSE and (split or not cpu.parameters.thp_batched_flush):
         await flush_tlb_range(cpu, mm, vpn, vpn + pages)
     elif cpu.parameters.migrate_batched and cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
-        await set_tlb_ubc_flush_pending(cpu, mm, old)
+        await set_tlb_ubc_flush_pending(cpu, mm, vpn, old, pfn, MIGRATION)
     elif await pte_accessible(mm, old):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
     await Series((FolioPut(pfn), Unlock(lock)))
@@ -182,6 +193,7 @@ async def try_to_unmap(cpu: PerCpu, pfn: int, to: int = 0) -> bool:
 
     It may still be: munmap keeps the reverse mapping of a dirty page until it has flushed (zap_pte_range).
     """
+    await cpu.policy.unmap_begin(cpu, pfn, RECLAIM)
     mappings = await FolioRmap(pfn)
     for mm, vpn in mappings:
         if cpu.parameters.guests:
@@ -189,7 +201,9 @@ async def try_to_unmap(cpu: PerCpu, pfn: int, to: int = 0) -> bool:
         await try_to_unmap_one(cpu, mm, vpn, pfn, to)
         if cpu.parameters.guests:
             await mmu_notifier_invalidate_range_end(cpu, mm, vpn, vpn + 1)
-    return not mappings or not await FolioRmap(pfn)
+    gone = not mappings or not await FolioRmap(pfn)
+    await cpu.policy.unmap_end(cpu, pfn, RECLAIM, gone)
+    return gone
 
 
 async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, to: int) -> None:
@@ -209,7 +223,7 @@ async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, to: int) ->
     # Walkers may still set bits: what counts is what was there when it was cleared.
     entry = await XchgPte(mm, vpn, 0)
     if cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
-        await set_tlb_ubc_flush_pending(cpu, mm, entry)
+        await set_tlb_ubc_flush_pending(cpu, mm, vpn, entry, pfn, RECLAIM)
     elif await pte_accessible(mm, entry):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
     if pte_dirty(entry):
@@ -305,6 +319,7 @@ async def folio_referenced(cpu: PerCpu, pfn: int) -> int:
 async def try_to_unmap_flush(cpu: PerCpu) -> None:
     """try_to_unmap_flush: perform what this task's batch owes."""
     task = cpu.current
+    await cpu.policy.unmap_flush_wanted(cpu)
     if not task.tlb_ubc.nr_flush_required:
         return
     mask = task.tlb_ubc.cpumask

@@ -88,11 +88,14 @@ async def schedule(cpu: PerCpu) -> None:
     # smp_mb__after_spinlock of the run queue's lock (kernel/sched/core.c: __schedule): what the previous task
     # did in user mode is done before anybody is told that this CPU is lazy.
     await SmpMb()
+    borrowed = cpu.tlbstate.loaded_mm if previous.mm == INIT_MM else INIT_MM
     if chosen.mm == INIT_MM:
         await cpu.mmu.enter_lazy_tlb(cpu)
     else:
         await cpu.mmu.switch_mm_irqs_off(cpu, chosen.mm)
     cpu.current = chosen
+    if borrowed != INIT_MM and chosen.mm != INIT_MM:
+        await cpu.policy.switched(cpu, borrowed)
     await SwitchTo(chosen.context)
     await LocalIrqEnable()
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 TLB_FLUSH_ALL = -1
 TLB_GENERATION_INVALID = 0
 ANY_MM: Final = -1
+# Kinds of FlushScope.
+RANGE: Final = "range"
+BATCH: Final = "batch"
+PENDING: Final = "pending"
 # What a CPU's probes are told (`PerCpu.probe`): a call of flush_tlb_mm_range with its pages [start, end),
 # stride and freed_tables, one of arch_tlbbatch_flush, and for which CPU flush_tlb_func dropped what: so many
 # entries one by one, FLUSHED_ALL, LEFT_LAZY, where it left the mm instead, or FLUSHED_NOTHING.
@@ -27,6 +31,20 @@ ON_FLUSHED: Final = "flush_tlb_func"
 FLUSHED_ALL: Final = -1
 LEFT_LAZY: Final = -2
 FLUSHED_NOTHING: Final = -3
+
+
+class FlushScope(NamedTuple):
+    """What a flush was asked for, for a policy's hooks: `kind` is RANGE, BATCH or PENDING.
+
+    RANGE: pages [start, end) of `mm`, or all if `end` is TLB_FLUSH_ALL. BATCH: the CPUs of `cpumask`, whole
+    TLBs (arch_tlbbatch_flush). PENDING: all of `mm` (flush_tlb_batched_pending); a RANGE is inside of it.
+    """
+
+    kind: str
+    mm: int = ANY_MM
+    start: int = 0
+    end: int = TLB_FLUSH_ALL
+    cpumask: int = 0
 
 
 class FlushTlbInfo(NamedTuple):
@@ -82,9 +100,12 @@ async def flush_tlb_mm_range(
     """
     cpu.probe(ON_FLUSH_RANGE, start, end, stride, freed_tables)
     last = TLB_FLUSH_ALL if freed_tables and no_address_reaches_tables(cpu) else end
+    scope = FlushScope(RANGE, mm, start, last)
+    token = await cpu.policy.flush_begin(cpu, scope)
     await cpu.mmu.flush_tlb_mm_range(cpu, mm, start, last, freed_tables, stride)
     if cpu.parameters.devices:
         await arch_invalidate_secondary_tlbs(cpu, mm, start, end)
+    await cpu.policy.flushed(cpu, scope, token)
 
 
 async def flush_tlb_range(cpu: PerCpu, mm: int, start: int, end: int) -> None:
@@ -104,7 +125,10 @@ async def flush_tlb_mm(cpu: PerCpu, mm: int) -> None:
 async def arch_tlbbatch_flush(cpu: PerCpu, batch: TlbUbc) -> None:
     """arch_tlbbatch_flush: what reclaim and migration owe, whatever mm is loaded."""
     cpu.probe(ON_FLUSH_BATCH)
+    scope = FlushScope(BATCH, cpumask=batch.cpumask)
+    token = await cpu.policy.flush_begin(cpu, scope)
     await cpu.mmu.arch_tlbbatch_flush(cpu, batch)
+    await cpu.policy.flushed(cpu, scope, token)
 
 
 async def flush_tlb_kernel_range(cpu: PerCpu, start: int, end: int) -> None:

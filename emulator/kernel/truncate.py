@@ -130,6 +130,7 @@ async def truncate_inode_pages(cpu: PerCpu, file: int, i_mmap: Mappings, start: 
             if await truncate_inode_folio(cpu, file, i_mmap, pgoff, pfn):
                 gone += 1
                 break
+    await cpu.policy.page_cache_changed(cpu, file)
     return gone
 
 
@@ -142,6 +143,7 @@ async def truncate_inode_folio(cpu: PerCpu, file: int, i_mmap: Mappings, pgoff: 
     for mm, first in i_mmap:
         await unmap_mapping_folio(cpu, file, mm, first + pgoff, pfn)
     removed = await FilemapRemove(file, pgoff, pfn, _KEEP_BLOCK if cpu.parameters.file_sizes else 0)
+    await cpu.policy.page_cache_changed(cpu, file)
     await Unlock(lock)
     await FolioPut(pfn)
     return removed

@@ -71,6 +71,7 @@ async def folio_mkclean(cpu: PerCpu, pfn: int, file: int) -> int:
     for mm, vpn in await FolioRmap(pfn):
         cleaned += await page_mkclean_one(cpu, mm, vpn, pfn)
     await Unlock(lock)
+    await cpu.policy.page_cache_changed(cpu, file)
     return cleaned
 
 

@@ -5,7 +5,7 @@ import pytest
 from emulator.hardware.operations import AtomicAdd, GetPte
 from emulator.hardware.pte import PROTNONE, mk_pte, pte_dirty, pte_pfn
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
-from emulator.kernel.rmap import folio_referenced, set_tlb_ubc_flush_pending, try_to_unmap_flush
+from emulator.kernel.rmap import MIGRATION, folio_referenced, set_tlb_ubc_flush_pending, try_to_unmap_flush
 from emulator.kernel.user import user_read, user_write
 from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import HEAP, SHARED, SmallMachine, Thread, after, demote, mark
@@ -32,7 +32,7 @@ def test_a_process_on_one_cpu_is_flushed_page_by_page(policy: str) -> None:
 def test_a_hint_owes_a_flush_as_long_as_its_own_is_under_way(flushing: bool) -> None:
     async def body(cpu: PerCpu) -> None:
         await AtomicAdd(tlb_flush_pending_word(1), int(flushing))
-        await set_tlb_ubc_flush_pending(cpu, 1, mk_pte(1, PROTNONE))
+        await set_tlb_ubc_flush_pending(cpu, 1, 0x10, mk_pte(1, PROTNONE), 1, MIGRATION)
         assert cpu.current.tlb_ubc.nr_flush_required == int(flushing)
         await try_to_unmap_flush(cpu)
         assert not cpu.current.tlb_ubc.nr_flush_required, "once"

@@ -26,14 +26,20 @@ class Option(Protocol):
 
 
 class Explorer(Protocol):
-    """A machine in one state of one run. `path` is what was taken so far, `violation` the first broken rule.
+    """A machine in one state of one run.
 
     Searches ask it about a million times a second, so it has nothing that they do not need.
     """
 
     cpus: int
-    path: list[Transition]
-    violation: Violation | None
+
+    @property
+    def path(self) -> Sequence[Transition]:
+        """What was taken so far in this run."""
+
+    @property
+    def violation(self) -> Violation | None:
+        """The first rule that broke in it, None if none did."""
 
     def reset(self) -> None:
         """Begin a run: back to the start, with an empty path of its own and no violation."""

@@ -48,6 +48,10 @@ class Drawing:
         """The same, its end marked with a rule."""
         return replace(self, rule=rule, cpu=cpu)
 
+    def since(self, number: int) -> Drawing:
+        """The same from behind step `number` on."""
+        return replace(self, steps=tuple(step for step in self.steps if step["step"] > number))
+
     def text(self, width: int = DEFAULT_WIDTH) -> str:
         """One column per CPU, within `width` characters: longer words go on in the next line."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True, header_style="")

@@ -9,10 +9,12 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from emulator.explore.schedule import format_schedule
 from emulator.kernel.versions import DEFAULT
 from emulator.policies.catalogue import POLICIES
 from scenarios.history.bug import Bug
 from scenarios.mistakes import MISTAKES
+from scenarios.runs.harm import Harm
 from scenarios.runs.verdict import Result
 from scenarios.subjects.subject import Subject
 
@@ -132,6 +134,19 @@ def in_words(result: Result, details: bool, width: int) -> Iterable[str]:
         yield ""
         yield result.drawing.text(width)
         yield ""
+    if result.harm is not None:
+        yield from harm_in_words(result.harm, width if details else 0)
+
+
+def harm_in_words(harm: Harm, width: int) -> Iterable[str]:
+    """The lines about what a race leads to, with columns if there is a width for them."""
+    yield f"  {harm}"
+    # Of the very way that was gone on from, what comes then is enough.
+    if harm.drawing is not None and width:
+        yield f"  schedule: {format_schedule(harm.schedule)}"
+        yield ""
+        yield harm.drawing.since(harm.steps).text(width)
+        yield ""
 
 
 def summary(results: Sequence[Result], planned: int) -> str:
@@ -220,6 +235,7 @@ def as_json(result: Result) -> dict[str, Any]:
         },
         "elapsed_s": round(result.elapsed_s, 6),
         "witness": witness,
+        **({"harm": result.harm.as_json()} if result.harm is not None else {}),
         "unreached": list(result.unreached),
         "file": None if result.file is None else str(result.file),
         "unsaved": result.unsaved or None,

@@ -25,6 +25,7 @@ from emulator.policies.catalogue import POLICIES, canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
 from scenarios.history.bug import Bug
+from scenarios.runs.harm import Harm
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, find_named
 from scenarios.subjects.rules import check_rules, heed_of, looked
@@ -88,9 +89,10 @@ class Result:
     policy were never called, and where the kernel would.
 
     `violation` was found in run number `run` by `found_by`, at the end of `schedule`; a witness is made of
-    that. `reached`: the counters that runs in other processes counted. `seen` states had the search of every
-    interleaving entered, with these `reductions`, whether or not that was an answer; `stopped` says why it
-    was none, and what there is of it is `kept` in a file.
+    that, and `harm` is what it leads to, if that was asked. `reached`: the counters that runs in other
+    processes counted. `seen` states had the search of every interleaving entered, with these `reductions`,
+    whether or not that was an answer; `stopped` says why it was none, and what there is of it is `kept` in a
+    file.
     """
 
     job: Job
@@ -118,6 +120,7 @@ class Result:
     witness: Witness | None = None
     file: Path | None = None
     drawing: Drawing | None = None
+    harm: Harm | None = None
     reason: str = ""
     error: str = ""
     ours: bool = False

@@ -24,6 +24,7 @@ from scenarios.litmus import LITMUS
 from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.document import stop
+from scenarios.runs.harm_search import harm_of
 from scenarios.runs.proofs import INTERRUPTED, TERMINATED
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
@@ -102,6 +103,7 @@ STATES_ALL: Final = 800_000
 )
 @options.json_
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, version 1.")
+@click.option("--harm", is_flag=True, help="From a race go on to what it does: a stale read, a lost write.")
 @click.option("--proved", is_flag=True, help="Exit code 1 too if a Never is not proved; each is named.")
 @click.option("-v", "--verbose", is_flag=True, help="Columns for expected violations too.")
 def check(
@@ -120,6 +122,7 @@ def check(
     states: int | None,
     as_json: bool,
     as_ktap: bool,
+    harm: bool,
     proved: bool,
     verbose: bool,
     **search: Any,
@@ -180,6 +183,10 @@ def check(
 
         for result in results(jobs, settings, pool, look):
             finished.append(result)
+            if harm and result.witness is not None:
+                race = result.witness
+                look(result.job, 0, "what the race leads to")
+                result.harm = harm_of(result.job.subject, race.transitions, race.rule, race.seed)
             with news.aside():
                 if as_ktap:
                     _echo(report.ktap_head(len(jobs)) if len(finished) == 1 else ())

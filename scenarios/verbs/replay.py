@@ -21,6 +21,8 @@ from scenarios.files.recording import Recording, is_recording
 from scenarios.files.witness import load
 from scenarios.report.console import print_json, terminal_width
 from scenarios.report.repetition import as_document, print_repetition
+from scenarios.report.verdicts import harm_in_words
+from scenarios.runs.harm_search import harm_of
 from scenarios.runs.replays import Replay
 from scenarios.subjects.programs import find_named, litmus_named
 from scenarios.subjects.rules import heed_of
@@ -44,6 +46,7 @@ class _Way(NamedTuple):
 @click.option("--policy", metavar="P", help="For a schedule: the policy.")
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="For a schedule: the architecture.")
 @options.mmu
+@click.option("--harm", is_flag=True, help="From a race go on to what it does: a stale read, a lost write.")
 @options.trust
 @options.json_
 @options.no_seed
@@ -53,6 +56,7 @@ def replay(
     policy: str | None,
     arch: str | None,
     mmu: str | None,
+    harm: bool,
     trust: bool,
     as_json: bool,
 ) -> int:
@@ -77,12 +81,14 @@ def replay(
             if value:
                 says = "recording" if recorded else "witness file"
                 raise UsageProblem(f"{name}: the {says} says that already; leave it out")
+        if recorded and harm:
+            raise UsageProblem("--harm: of a litmus test; migrc shrink makes a witness of its recording")
         if recorded:
             return _recorded(path, trust, as_json)
         witness = load(path)
         options.check_trust(path, witness.subject, trust)
         way = _Way(witness.subject, witness.transitions, witness.rule)
-    return _followed(way, as_json)
+    return _followed(way, harm, as_json)
 
 
 def _is_file(what: str) -> bool:
@@ -115,7 +121,7 @@ def _pasted(what: str, given: dict[str, str | None]) -> _Way:
     return _Way(Subject(tests[0], policy, arch, heed=ours, mmu=mmu or find_named(tests[0]).mmu), schedule)
 
 
-def _followed(way: _Way, as_json: bool) -> int:
+def _followed(way: _Way, harm: bool, as_json: bool) -> int:
     """Follow and draw; the exit code. What cannot be followed is bad input unless it came from a file."""
     machine = way.subject.litmus_machine()
     explorer = Referee(machine)
@@ -130,14 +136,20 @@ def _followed(way: _Way, as_json: bool) -> int:
         drawing = draw(machine, explorer.path)
     if violation is not None:
         drawing = drawing.broken(violation.rule, violation.cpu)
+    found = None
+    if harm and violation is not None:
+        found = harm_of(way.subject, explorer.path, violation.rule, 0)
     again = not way.rule or (violation is not None and violation.rule == way.rule)
     if as_json:
-        print_json(_document(way, problem, violation, drawing, again))
+        document = _document(way, problem, violation, drawing, again)
+        print_json(document if found is None else document | {"harm": found.as_json()})
     else:
         click.echo(way.subject.title() + "\n")
         click.echo(drawing.text(terminal_width()) + "\n")
         blind = f"; {way.subject.looked}" if way.subject.heed else ""
         click.echo(f"breaks: {violation.rule}: {violation.text}" if violation else f"no rule broke{blind}")
+        if found is not None:
+            click.echo("\n".join(harm_in_words(found, terminal_width())))
         if not again:
             why = f": {problem}" if problem else ""
             click.echo(f"the file says {way.rule!r}, which did not come out again{why}")

@@ -48,6 +48,16 @@ def said(kind: Kind, operation: Operation, issued: bool, answer: Any) -> str:
     return f"issues {what}" if issued else f"performs {what}"
 
 
+def upcoming(kind: Kind, operation: Operation, issued: bool) -> str:
+    """The same of what may come next, whose answer nobody knows yet."""
+    if kind is Kind.WALK:
+        return f"walks {operation.vpn:#x} ahead" if isinstance(operation, Walk) else _plainly(operation, None)
+    if isinstance(operation, SendIpi):
+        return _send(operation, None)
+    what = _plainly(operation, None)
+    return f"issues {what}" if issued else f"performs {what}" if kind is Kind.PERFORM else what
+
+
 def taken(batch: Sequence[IpiRequest]) -> str:
     """An interrupt: the calls that are taken from the queue."""
     calls = ", ".join(f"{call.function} of CPU {call.sender}" for call in batch)

@@ -22,6 +22,7 @@ from scenarios.verbs.exits import exit_code, keep_interrupts
 FILES: Final = {
     **{verb: verb for verb in ("run", "check", "stress", "sweep", "replay", "shrink", "trace", "compare")},
     "export": "export",
+    "step": "step",
     "functions": "functions",
     "list": "listing",
 }

@@ -118,5 +118,5 @@ def test_a_printed_command_is_taken(
 
 def test_there_are_commands_of_every_verb() -> None:
     assert {one[0] for one in printed()} >= {
-        *("run", "check", "stress", "sweep", "replay", "shrink", "compare", "list", "functions", "export")
+        *("run", "check", "stress", "sweep", "replay", "shrink", "compare", "list", "functions", "export", "step")
     }

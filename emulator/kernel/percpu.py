@@ -352,6 +352,7 @@ class PerCpu:
         self.numa_scan_seq = 0
         self.write_locked: tuple[int, ...] = ()  # where the areas begin that a call of this CPU has locked
         self.page_tables: list[int] = []  # frames that hold the page tables that this CPU has made
+        self.prev_mm = INIT_MM  # rq->prev_mm: what the kernel thread before the current task had borrowed
         self._versions = 0
 
     def count(self, counter: str, delta: int = 1) -> None:

@@ -181,7 +181,7 @@ class Policy:
         pages were taken away."""
 
     async def switched(self, cpu: PerCpu, mm: int) -> None:
-        """finish_task_switch behind a kernel thread, which had borrowed `mm`. Interrupts are off."""
+        """finish_task_switch behind a kernel thread, which had borrowed `mm`, as the task that is next."""
 
     # --- mappings that are written no more -------------------------------------------------------------
 

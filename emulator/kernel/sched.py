@@ -93,11 +93,18 @@ async def schedule(cpu: PerCpu) -> None:
         await cpu.mmu.enter_lazy_tlb(cpu)
     else:
         await cpu.mmu.switch_mm_irqs_off(cpu, chosen.mm)
+        cpu.prev_mm = borrowed
     cpu.current = chosen
-    if borrowed != INIT_MM and chosen.mm != INIT_MM:
-        await cpu.policy.switched(cpu, borrowed)
     await SwitchTo(chosen.context)
     await LocalIrqEnable()
+    await finish_task_switch(cpu)
+
+
+async def finish_task_switch(cpu: PerCpu) -> None:
+    """finish_task_switch, as the next task: what a kernel thread has borrowed it has given back (prev_mm)."""
+    mm, cpu.prev_mm = cpu.prev_mm, INIT_MM
+    if mm != INIT_MM:
+        await cpu.policy.switched(cpu, mm)
 
 
 async def wait_event(cpu: PerCpu, word: str, value: int) -> None:
@@ -120,6 +127,7 @@ def task_program(cpu: PerCpu, task: Task, body: Program) -> Program:
 
     async def run() -> None:
         await LocalIrqEnable()
+        await finish_task_switch(cpu)
         await body
         task.runnable = False
         del cpu.tasks[task.pid]

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from emulator.hardware import operations as ops
 from emulator.hardware.pte import ZERO_PFN, is_migration_entry
 from emulator.memory.per_cpu_pages import PageLists
-from emulator.memory.zone import Watermarks, Zone
+from emulator.memory.zone import TAG_BITS, Watermarks, Zone
 
 # Folio flags (include/linux/page-flags.h, the ones that something reads).
 PG_PRIVATE_1 = 1 << 0  # these three are the policy's, which makes a PageFlag of what it uses
@@ -70,6 +70,7 @@ class Folio:
     access_time: int = 0  # when the NUMA scanner was there, or the fault after it
     pincount: int = 0  # of the references, those of get_user_pages with FOLL_PIN (_pincount)
     lru_file: bool = False  # whether its list is one of files' pages; while it is on none, of no meaning
+    tag: int = 0  # page->private: what is owed for its frames when it is freed, or was when it was taken
 
     def is_file_lru(self) -> bool:
         """folio_is_file_lru: to which lists it goes; what MADV_FREE gave up goes to those of files, too.
@@ -86,7 +87,7 @@ class Folio:
     def state(self) -> tuple[Any, ...]:
         """All fields as a hashable value."""
         rmap = tuple(self.rmap.items())
-        return (
+        state = (
             self.pfn,
             self.order,
             self.node,
@@ -99,6 +100,7 @@ class Folio:
             self.pincount,
             self.lru_file,
         )
+        return (*state, self.tag) if self.tag else state
 
     @classmethod
     def restored(cls, state: tuple[Any, ...]) -> Folio:
@@ -225,8 +227,24 @@ class Folios:
             pfn = zone.rmqueue(operation.order)
         if pfn is None:
             return -1
-        self.folios[pfn] = Folio(pfn, operation.order, operation.node)
+        folio = self.folios[pfn] = Folio(pfn, operation.order, operation.node)
+        folio.tag = zone.tag_of_taken
         return pfn
+
+    def _zone_paid(self, cpu: int, operation: ops.ZonePaid) -> None:
+        self.zones[operation.node].paid = operation.tag
+
+    def _set_tag(self, cpu: int, operation: ops.FolioSetTag) -> None:
+        folio = self._folio(operation.pfn, "set_page_private")
+        if folio is not None:
+            folio.tag = operation.tag
+
+    def _take_tag(self, cpu: int, operation: ops.FolioTakeTag) -> int:
+        folio = self._folio(operation.pfn, "page_private")
+        if folio is None:
+            return 0
+        tag, folio.tag = folio.tag, 0
+        return tag
 
     def _drain_pages(self, cpu: int, operation: ops.DrainPages) -> None:
         if self.page_lists:
@@ -293,9 +311,9 @@ class Folios:
             self.lruvec_del_folio(folio)
         del self.folios[folio.pfn]
         if self.page_lists:
-            self.page_lists[folio.node].free_one_page(cpu, folio.pfn, folio.order)
+            self.page_lists[folio.node].free_one_page(cpu, folio.pfn, folio.order, folio.tag)
         else:
-            self.zones[folio.node].free_one_page(folio.pfn, folio.order)
+            self.zones[folio.node].free_one_page(folio.pfn, folio.order, folio.tag & -1 << TAG_BITS)
         return True
 
     def _refcount(self, cpu: int, operation: ops.FolioRefcount) -> int:

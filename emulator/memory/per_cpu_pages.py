@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any, Final
 
-from emulator.memory.zone import Zone
+from emulator.memory.zone import TAG_BITS, Zone
 
 PAGE_ALLOC_COSTLY_ORDER: Final = 3
 """Blocks of a higher order go to the zone (pcp_allowed_order)."""
@@ -32,7 +32,7 @@ def zone_highsize(low_pages: int, cpus: int, batch: int) -> int:
 class PageLists:
     """The lists of one zone, for `cpus` CPUs; `managed_pages` is the size of the zone that is meant."""
 
-    __slots__ = ("_batch", "_count", "_free_factor", "_high", "_lists", "_zone")
+    __slots__ = ("_batch", "_count", "_free_factor", "_high", "_lists", "_tags", "_zone")
 
     def __init__(self, zone: Zone, cpus: int, managed_pages: int) -> None:
         self._zone = zone
@@ -44,6 +44,7 @@ class PageLists:
         ]
         self._count = [0] * cpus
         self._free_factor = [0] * cpus
+        self._tags: dict[int, int] = {}  # of first pages on lists, where they are not 0
 
     @property
     def pages(self) -> int:
@@ -66,19 +67,24 @@ class PageLists:
             found: list[int] = []
             while len(found) < wanted and (pfn := self._zone.rmqueue(order)) is not None:
                 found.append(pfn)
+                if self._zone.tag_of_taken:
+                    self._tags[pfn] = self._zone.tag_of_taken
             if not found:
                 return None
             blocks.update(dict.fromkeys(reversed(found)))
             self._count[cpu] += len(found) << order
         pfn, _ = blocks.popitem()
         self._count[cpu] -= 1 << order
+        self._zone.tag_of_taken = self._tags.pop(pfn, 0) if self._tags else 0
         return pfn
 
-    def free_one_page(self, cpu: int, pfn: int, order: int) -> None:
+    def free_one_page(self, cpu: int, pfn: int, order: int, tag: int = 0) -> None:
         """free_unref_page_commit: put it on top of the CPU's list; too long a list gives up its oldest."""
         if order > PAGE_ALLOC_COSTLY_ORDER:
-            self._zone.free_one_page(pfn, order)
+            self._zone.free_one_page(pfn, order, tag & -1 << TAG_BITS)
             return
+        if tag:
+            self._tags[pfn] = tag
         self._lists[cpu][order][pfn] = None
         self._count[cpu] += 1 << order
         # After blocks of some pages have been freed, all go back at once (free_high).
@@ -103,7 +109,7 @@ class PageLists:
         while count > 0:
             while count > 0 and lists[order]:
                 pfn, _ = lists[order].popitem(last=False)
-                self._zone.free_one_page(pfn, order)
+                self._zone.free_one_page(pfn, order, self._tags.pop(pfn, 0) & -1 << TAG_BITS)
                 self._count[cpu] -= 1 << order
                 count -= 1 << order
             order = (order + 1) % len(lists)
@@ -116,11 +122,13 @@ class PageLists:
     def state(self) -> tuple[Any, ...]:
         """All that decides what the lists will do next, as a hashable value."""
         lists = tuple(tuple(tuple(blocks) for blocks in lists) for lists in self._lists)
-        return lists, tuple(self._free_factor)
+        state = lists, tuple(self._free_factor)
+        return (*state, tuple(sorted(self._tags.items()))) if self._tags else state
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        lists, factors = state
+        lists, factors, *tags = state
+        self._tags = dict(tags[0]) if tags else {}
         self._lists = [[OrderedDict.fromkeys(blocks) for blocks in one] for one in lists]
         self._count = [sum(len(blocks) << order for order, blocks in enumerate(one)) for one in self._lists]
         self._free_factor = list(factors)

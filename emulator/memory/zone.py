@@ -14,6 +14,9 @@ MAX_ORDER: Final = 10
 WATERMARK_SCALE_FACTOR: Final = 10
 """Default of vm.watermark_scale_factor, in units of 1/10000 of the zone's managed pages."""
 
+TAG_BITS: Final = 16
+"""So many low bits of a tag are of no meaning in the zone: struct page has two numbers of 16 bits there."""
+
 # What rmqueue writes over the pages of a block, per order: a slice assignment instead of a loop.
 _ALLOCATED: Final = tuple(b"\x01" * (1 << order) for order in range(MAX_ORDER + 1))
 
@@ -53,11 +56,28 @@ class Zone:
     next: there are no per-CPU page lists in front of the zone, and a freed block always goes to the head of
     its list (__free_one_page sends it to the tail if buddy_merge_likely expects it to merge soon).
 
-    `nr_free` is the number of free pages. Raises ValueError if node or start_pfn is negative, pages is not
-    positive, or the watermarks are not 0 <= min <= low <= high <= pages.
+    `nr_free` is the number of free pages. What was freed with a tag owes something (LUF's pend_list): where
+    that is not `paid`, up to which tag, others are taken first, as long as those are more than the min mark.
+    `tag_of_taken` is the tag of what rmqueue has answered last.
+
+    Raises ValueError if node or start_pfn is negative, pages is not positive, or the watermarks are not
+    0 <= min <= low <= high <= pages.
     """
 
-    __slots__ = ("_allocated", "_free_area", "node", "nr_free", "pages", "start_pfn", "watermarks")
+    __slots__ = (
+        "_allocated",
+        "_free_area",
+        "_owed",
+        "_pend_area",
+        "_tags",
+        "node",
+        "nr_free",
+        "pages",
+        "paid",
+        "start_pfn",
+        "tag_of_taken",
+        "watermarks",
+    )
 
     def __init__(self, node: int, start_pfn: int, pages: int, watermarks: Watermarks) -> None:
         if node < 0:
@@ -82,6 +102,10 @@ class Zone:
         # Per order, the heads of free blocks. A dict keeps insertion order and deletes from the middle in
         # constant time, which is what list_head is for; its last key is the head of the kernel's list.
         self._free_area: tuple[dict[int, None], ...] = tuple({} for _ in range(MAX_ORDER + 1))
+        self.paid = self.tag_of_taken = 0
+        self._tags: dict[int, int] = {}  # first page of what was freed with a tag -> that
+        self._pend_area: dict[int, dict[int, None]] = {}  # per order, as _free_area: what has a tag
+        self._owed = 0  # pages in it
         # From the top down, so that the lowest frames are handed out first. memblock frees from the bottom
         # up but to the tail of each list (FPI_TO_TAIL), which comes to the same.
         for pfn, order in reversed(_largest_aligned_blocks(start_pfn, start_pfn + pages)):
@@ -102,7 +126,7 @@ class Zone:
         # because the comparison is strict: the last one is in the ">".
         if self.nr_free + extra_free - ((1 << order) - 1) <= mark:
             return False
-        return order == 0 or any(self._free_area[order:])
+        return order == 0 or any(self._free_area[order:]) or any(one >= order for one in self._pend_area)
 
     def rmqueue(self, order: int) -> int | None:
         """Take 2**order pages and return the first one's pfn, or None if no free block is large enough.
@@ -113,6 +137,9 @@ class Zone:
         """
         if order < 0:
             raise ValueError(f"zone of node {self.node}: order is {order}, must be 0 to {MAX_ORDER}")
+        if self._tags:
+            return self._rmqueue_tagged(order)
+        self.tag_of_taken = 0
         for found in range(order, MAX_ORDER + 1):
             heads = self._free_area[found]
             if heads:
@@ -123,6 +150,9 @@ class Zone:
         while found > order:
             found -= 1
             self._free_area[found][pfn + (1 << found)] = None
+        return self._taken(pfn, order)
+
+    def _taken(self, pfn: int, order: int) -> int:
         index = pfn - self.start_pfn
         if order == 0:
             self._allocated[index] = 1
@@ -133,7 +163,75 @@ class Zone:
             self.nr_free -= size
         return pfn
 
-    def free_one_page(self, pfn: int, order: int) -> None:
+    def _rmqueue_tagged(self, order: int) -> int | None:
+        """get_page_from_free_area and expand of LUF v12 (21/25): what owes nothing first, unless hardly any
+        is left."""
+        pend_first = self.nr_free - self._owed <= self.watermarks.min
+        for found in range(order, MAX_ORDER + 1):
+            self._flush_pend_list_if_done(found)
+            pend, free = self._pend_area.get(found), self._free_area[found]
+            if pend or free:
+                break
+        else:
+            return None
+        if pend and (pend_first or not free):
+            pfn, _ = pend.popitem()
+            self._left(found, pend)
+            self.tag_of_taken = self._tags.pop(pfn)
+        else:
+            pfn, _ = free.popitem()
+            self._tags.pop(pfn, None)
+            self.tag_of_taken = 0
+        while found > order:
+            found -= 1
+            self._list(pfn + (1 << found), found)
+        return self._taken(pfn, order)
+
+    def _flush_pend_list_if_done(self, order: int) -> None:
+        """flush_pend_list_if_done: what is paid for is free, tag or not."""
+        pend = self._pend_area.get(order)
+        if pend and max(self._tags[pfn] for pfn in pend) <= self.paid:
+            self._free_area[order].update(pend)
+            self._owed -= len(pend) << order
+            del self._pend_area[order]
+
+    def _left(self, order: int, pend: dict[int, None]) -> None:
+        """A block has left a list of what has tags."""
+        self._owed -= 1 << order
+        if not pend:
+            del self._pend_area[order]
+
+    def _list(self, pfn: int, order: int) -> None:
+        """__add_to_free_list: where the block belongs by the tag of its first page."""
+        if self._tags.get(pfn):
+            self._pend_area.setdefault(order, {})[pfn] = None
+            self._owed += 1 << order
+        else:
+            self._free_area[order][pfn] = None
+
+    def _merge_tagged(self, pfn: int, order: int, tag: int) -> None:
+        """The merging of free_one_page where blocks have tags: the later one is that of the whole."""
+        self._tags.pop(pfn, None)
+        if tag:
+            self._tags[pfn] = tag
+        while order < MAX_ORDER:
+            buddy = pfn ^ (1 << order)
+            pend = self._pend_area.get(order)
+            if pend is not None and buddy in pend:
+                del pend[buddy]
+                self._left(order, pend)
+            elif buddy in self._free_area[order]:
+                del self._free_area[order][buddy]
+            else:
+                break
+            tag = max(tag, self._tags.get(buddy, 0))
+            pfn &= buddy
+            order += 1
+            if tag:
+                self._tags[pfn] = tag
+        self._list(pfn, order)
+
+    def free_one_page(self, pfn: int, order: int, tag: int = 0) -> None:
         """Give back 2**order pages from `pfn`, merging with free buddies up to MAX_ORDER.
 
         mm/page_alloc.c: __free_one_page; despite its name it frees a block of any order. The block need not
@@ -166,6 +264,9 @@ class Zone:
         else:
             self._allocated[index : index + size] = bytes(size)
         self.nr_free += size
+        if tag or self._tags:
+            self._merge_tagged(pfn, order, tag)
+            return
         # Alignment is that of the absolute frame number, not of the distance from start_pfn: hardware maps
         # a large block only if its physical address is aligned. A buddy outside the zone is never listed.
         while order < MAX_ORDER:
@@ -184,7 +285,10 @@ class Zone:
 
     def free_blocks(self) -> dict[int, tuple[int, ...]]:
         """For every order 0 to MAX_ORDER, the first pfns of its free blocks, next to be allocated first."""
-        return {order: tuple(reversed(heads)) for order, heads in enumerate(self._free_area)}
+        return {
+            order: (*reversed(heads), *reversed(self._pend_area.get(order, {})))
+            for order, heads in enumerate(self._free_area)
+        }
 
     def state(self) -> tuple[object, ...]:
         """All that decides what this zone will do next; equal for two zones of one shape that will do alike.
@@ -192,14 +296,24 @@ class Zone:
         Per order the first pfns of the free blocks, next to be allocated last. The order counts: with another
         one the same requests get other frames. What never changes (node, size, watermarks) is left out.
         """
-        return tuple(tuple(heads) for heads in self._free_area)
+        state = tuple([tuple(heads) for heads in self._free_area])
+        if not self._tags and not self.paid:
+            return state
+        pend = tuple([(order, tuple(heads)) for order, heads in sorted(self._pend_area.items())])
+        return (*state, pend, tuple(sorted(self._tags.items())), self.paid)
 
     def restore(self, state: tuple[object, ...]) -> None:
         """Put back what `state` answered, of this zone or of one with the same shape."""
-        self._free_area = tuple(dict.fromkeys(heads) for heads in state)  # type: ignore[call-overload]
+        heads_of, tagged = state[: MAX_ORDER + 1], state[MAX_ORDER + 1 :]
+        self._free_area = tuple(dict.fromkeys(heads) for heads in heads_of)  # type: ignore[call-overload]
+        pend, tags, paid = tagged or ((), (), 0)
+        self.paid = int(paid)  # type: ignore[call-overload]
+        self._tags = dict(tags)  # type: ignore[call-overload]
+        self._pend_area = {order: dict.fromkeys(heads) for order, heads in pend}  # type: ignore[attr-defined]
+        self._owed = sum(len(heads) << order for order, heads in self._pend_area.items())
         self._allocated = bytearray(b"\x01" * self.pages)
         self.nr_free = 0
-        for order, heads in enumerate(self._free_area):
+        for order, heads in (*enumerate(self._free_area), *self._pend_area.items()):
             size = 1 << order
             for pfn in heads:
                 index = pfn - self.start_pfn

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from emulator.kernel.policy import Policy
 from emulator.policies.immediate import Immediate
+from emulator.policies.luf import LufV12, LufV12Required
 from emulator.policies.migrc_rfc1 import MigrcRfc1
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
@@ -18,6 +19,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "migrc:rfc1": MigrcRfc1,
     "migrc:rfc2": MigrcRfc2,
     "migrc:v9": MigrcV9,
+    "luf:v12": LufV12,
+    "luf:v12-required": LufV12Required,
 }
 
 

@@ -72,6 +72,15 @@ class DrainPages(Answers[None]):
     node: int
 
 
+@Row(Where.MEMORY, Order.LOCKED, writes(zone), Price.FOLIO, carries=(zone,))
+class ZonePaid(Answers[None]):
+    """What pages of the node with tags up to this owe is paid (zone->zone_ugen_done of LUF): they are had
+    like any others."""
+
+    node: int
+    tag: int
+
+
 @Row(Where.MEMORY, Order.LOAD, reads(zone), Price.FOLIO, Answer.VALUE, carries=(zone,))
 class NrFree(Answers[int]):
     """zone_page_state(NR_FREE_PAGES): what is on CPUs' lists does not count."""
@@ -103,6 +112,25 @@ class FolioTryGet(Answers[bool]):
 )
 class FolioPut(Answers[None]):
     """folio_put: frees the folio, to the CPU's page list if CPUs have some, when the count reaches 0."""
+
+    pfn: int
+
+
+@Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
+class FolioSetTag(Answers[None]):
+    """page->private of a folio that is about to be freed: what is owed for its frames while they are free.
+
+    The later of two is the larger one, and a block of the zone has its parts' latest. The low TAG_BITS are
+    for who takes it off a CPU's list, and are lost in the zone.
+    """
+
+    pfn: int
+    tag: int
+
+
+@Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, Answer.VALUE, carries=(references,))
+class FolioTakeTag(Answers[int]):
+    """The tag with which a folio came from the allocator, 0 for none; it has none from then on."""
 
     pfn: int
 

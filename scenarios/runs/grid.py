@@ -31,12 +31,11 @@ from scenarios.subjects.header import content_hash, project_version
 from scenarios.subjects.mmus import DEFAULT_MMU
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
-from scenarios.workloads.settings import MAX_TIMED_CPUS
+from scenarios.workloads.settings import MAX_SEED, MAX_TIMED_CPUS
 from scenarios.workloads.workload_file import load_workload
 
 MAX_POINTS: Final = 100_000
 FORMAT: Final = 1
-_MAX_SEED: Final = 2**63 - 1
 
 
 class Axis(NamedTuple):
@@ -124,7 +123,7 @@ class Sweep:
             if key == "cpus":
                 cpus = _number(key, value, 1, MAX_TIMED_CPUS)
             elif key == "seed":
-                seed = _number(key, value, 0, _MAX_SEED)
+                seed = _number(key, value, 0, MAX_SEED)
             else:
                 varied.append("costs.sockets" if key == "sockets" else key)
                 overrides.append(f"{varied[-1]}={value}")
@@ -138,6 +137,22 @@ class Sweep:
         workload.check(cpus)
         trace = workload.trace_file(self.trace)
         return Subject(workload, point.policy, self.arch, cpus, seed, trace, mmu=self.how)
+
+    def document(self, points: list[Finished]) -> SweepDocument:
+        """The result, with these points."""
+        workload = load_workload(self.scenario, self.overrides)
+        return SweepDocument(
+            scenario=workload.name,
+            engine="timed",
+            kernel=workload.kernel.version,
+            arch=self.arch,
+            mmu=self.how,
+            cpus=self.cpus,
+            seed=self.seed,
+            vary={axis.key: list(axis.values) for axis in self.axes},
+            policies=list(self.policies),
+            points=points,
+        )
 
     def check(self) -> None:
         """UsageProblem if any point of the grid is impossible, or it is too large."""

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +18,6 @@ from emulator.explore.strategies import STRATEGIES, UnknownStrategy, find_strate
 from emulator.kernel.versions import DEFAULT, VERSIONS
 from scenarios.disk import file_problems
 from scenarios.history import BUGS
-from scenarios.history.bug import Bug
-from scenarios.litmus import LITMUS
 from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.document import stop
@@ -28,9 +25,10 @@ from scenarios.runs.harm_search import harm_of
 from scenarios.runs.proofs import INTERRUPTED, TERMINATED
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
-from scenarios.subjects.programs import LitmusName, described, litmus_named
+from scenarios.subjects.named import bugs_named, tests_named
+from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.rules import heed
-from scenarios.usage import HostProblem, InternalProblem, UsageProblem, did_you_mean
+from scenarios.usage import HostProblem, InternalProblem, UsageProblem
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
 
@@ -246,39 +244,6 @@ def _check_exhaustive(settings: Settings, jobs: Sequence[Job]) -> None:
             f"--resume: a file is of one search, and these are {len(jobs)}; "
             "one test with one --policy and one --arch"
         )
-
-
-def tests_named(names: Sequence[str], every: bool) -> list[LitmusName]:
-    """The litmus tests that arguments name. UsageProblem if they name none."""
-    if every and names:
-        raise UsageProblem("--all and a name: one or the other")
-    if every:
-        if not LITMUS:
-            raise UsageProblem("--all: no litmus tests are shipped")
-        return [LitmusName(name) for name in LITMUS]
-    if not names:
-        raise UsageProblem("name a litmus test, a .py file, or --all; migrc list shows what there is")
-    found: dict[str, LitmusName] = {}
-    for test in (test for name in names for test in litmus_named(name)):
-        if (other := found.setdefault(test.name, test)) != test:
-            raise UsageProblem(
-                f"two litmus tests are named {test.name!r}: {described(other)} and {described(test)}; "
-                "one name each, or one check each"
-            )
-    return list(found.values())
-
-
-def bugs_named(names: Sequence[str]) -> list[Bug]:
-    """The bugs of the history that arguments name, all without any. UsageProblem if a name means none."""
-    found: dict[str, Bug] = {}
-    for name in names:
-        meant = {
-            bug.name: bug for bug in BUGS.values() if fnmatchcase(bug.name, name) or name in bug.known_as
-        }
-        if not meant:
-            raise UsageProblem(f"--history: no bug {name!r}; {did_you_mean(name, BUGS)}, a commit or a CVE")
-        found |= meant
-    return list((found if names else BUGS).values())
 
 
 @contextmanager

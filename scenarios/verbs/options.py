@@ -24,10 +24,9 @@ from scenarios.subjects.mmus import mmu_class
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
-from scenarios.workloads.settings import MAX_CPUS, MAX_TIMED_CPUS
+from scenarios.workloads.settings import MAX_CPUS, MAX_SEED, MAX_TIMED_CPUS
 
 DEFAULT_CPUS: Final = 4
-MAX_SEED: Final = 2**63 - 1
 MAX_WORKERS: Final = 64
 COUNT: Final = click.IntRange(1, 10**9)
 FILE: Final = click.Path(path_type=Path)

@@ -18,13 +18,13 @@ from scenarios.runs.document import stop
 from scenarios.runs.swarm import DEFAULT_LEVEL, LEVELS
 from scenarios.runs.verdict import plan
 from scenarios.subjects.mmus import DEFAULT_MMU
+from scenarios.subjects.named import tests_named
 from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.subjects.subject import Subject
 from scenarios.usage import HostProblem, UsageProblem, did_you_mean
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
-from scenarios.verbs.check import tests_named
 from scenarios.workloads.settings import MAX_CPUS, Workload
 from scenarios.workloads.workload_file import list_workloads, load_workload
 

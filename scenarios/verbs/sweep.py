@@ -15,12 +15,11 @@ from scenarios.report.console import print_json
 from scenarios.report.figures import duration
 from scenarios.report.points import print_sweep
 from scenarios.runs.document import Run, stop
-from scenarios.runs.grid import Point, ResultFile, Sweep, SweepDocument, parse_axes, run_point, told_point
+from scenarios.runs.grid import Point, ResultFile, Sweep, parse_axes, run_point, told_point
 from scenarios.usage import HostProblem, UsageProblem
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
 from scenarios.workloads.settings import MAX_TIMED_CPUS
-from scenarios.workloads.workload_file import load_workload
 
 
 @click.command()
@@ -68,21 +67,9 @@ def sweep(
     whole = Sweep(axes=parse_axes(vary), trace=None if trace is None else trace.resolve(), **settings)
     whole.check()
     points = whole.points()
-    workload = load_workload(whole.scenario, whole.overrides)
     with ResultFile(out, whole) as file:
         left = [point for point in points if point not in file.results]
-        document = SweepDocument(
-            scenario=workload.name,
-            engine="timed",
-            kernel=workload.kernel.version,
-            arch=whole.arch,
-            mmu=whole.how,
-            cpus=whole.cpus,
-            seed=whole.seed,
-            vary={axis.key: list(axis.values) for axis in whole.axes},
-            policies=list(whole.policies),
-            points=[],
-        )
+        document = whole.document([])
 
         def tell(stopped: str) -> None:
             stop(document, stopped)

@@ -28,6 +28,7 @@ MAX_CPUS: Final = 64
 """CPUs of a live run: each is a process."""
 
 MAX_TIMED_CPUS: Final = percpu.MAX_CPUS
+MAX_SEED: Final = 2**63 - 1
 """CPUs of a timed run: as many as the kernel has bits in a mask."""
 
 MAX_PAGES: Final = 4_000_000

@@ -49,6 +49,8 @@ class CpuLoop:
         # What others ask of this CPU's TLB, and how many have not done yet what this CPU asks of theirs.
         self.asked: list[Any] = []
         self._under_way = 0
+        self._asked_as = -1
+        self._payload: tuple[int, ...] = ()
         self.line.on[wire.INVALIDATE] = self._invalidate
         self.line.on[wire.INVALIDATED] = self._invalidated
         self.calls.meanwhile = self._drop_all
@@ -232,21 +234,32 @@ class CpuLoop:
 
     def _invlpgb(self, frame: Frame, operation: ops.Invlpgb) -> None:
         """Their TLBs do it when their CPUs look up, and say so."""
-        if not self._all_done():
-            return
+        if self._all_done():
+            self._ask_tlbs(operation.sender, operation.mask, operation[2:])
+
+    def _set_payload(self, frame: Frame, operation: ops.SetPayload) -> None:
+        """It goes along with the message."""
+        self._payload = operation[1:]
+        self.cpu.resume(None)
+
+    def _send_rar(self, frame: Frame, operation: ops.SendRar) -> None:
+        self._ask_tlbs(operation.sender, operation.mask, self._payload)
+
+    def _ask_tlbs(self, sender: int, mask: int, what: tuple[int, ...]) -> None:
+        self._asked_as = sender
         self.line.confirm()
         me = self.cpu.number
-        message = self.line.pack((wire.INVALIDATE, me, operation[2:]))
-        for target in cpus_of(operation.mask):
+        message = self.line.pack((wire.INVALIDATE, me, what))
+        for target in cpus_of(mask):
             if target == me:
-                self.cpu.invalidate(operation[2:])
+                self.cpu.invalidate(what)
             else:
                 self._under_way += 1
                 self.line.send(target, message)
         self.cpu.resume(None)
 
     def _tlbsync(self, frame: Frame, operation: ops.Tlbsync) -> None:
-        if operation.sender != self.cpu.number or self._all_done():
+        if operation.sender != self._asked_as or self._all_done():
             self.cpu.resume(None)
 
     def _all_done(self) -> bool:

@@ -70,6 +70,9 @@ class StressedCpuLoop:
                 choice = self._draw(choices)
                 self._stand_still(choice)
                 self._take(choice)
+            elif not self._line.halted and not standing(cpu) and not cpu.window.pending:
+                # Messages may come in meanwhile: look again before sleeping.
+                self._line.say_halted()
             else:
                 self._fall_asleep()
                 self._line.sleep()

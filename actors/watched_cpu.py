@@ -21,6 +21,8 @@ from emulator.hardware.operations import (
     Invalidate,
     Invlpgb,
     Operation,
+    SendRar,
+    SetPayload,
     Tlbsync,
     Touch,
     WaitAcks,
@@ -81,15 +83,24 @@ class WatchedCpuLoop(CpuLoop):
         self.cpu.resume(index)
 
     def _invlpgb(self, frame: Frame, operation: Invlpgb) -> None:
+        self._queue(frame, operation)
+
+    def _set_payload(self, frame: Frame, operation: SetPayload) -> None:
+        self.ask(frame, operation)
+
+    def _send_rar(self, frame: Frame, operation: SendRar) -> None:
+        self._queue(frame, operation)
+
+    def _queue(self, frame: Frame, operation: Any) -> None:
         """What is asked is queued in memory; the others are told that there is something."""
         self.ask(frame, operation)
         if frame.operation is operation:
             return
         me = self.cpu.number
-        message = self.line.pack((wire.INVALIDATE, me, ()))
+        message = self.line.pack((wire.INVALIDATE, me, (operation.sender,)))
         for target in cpus_of(operation.mask):
             if target == me:
-                self.asked.append((me, ()))
+                self.asked.append((me, (operation.sender,)))
             else:
                 self.line.send(target, message)
 
@@ -97,9 +108,11 @@ class WatchedCpuLoop(CpuLoop):
         self.ask(frame, operation)
 
     def drop(self, sender: int, what: tuple[int, ...]) -> None:
-        """Take it from memory."""
-        self.line.put(NUMBERS[Invalidate], Invalidate(sender, self.cpu.number))
-        self.cpu.invalidate(self.line.exchange(1)[1])
+        """Take it from memory, unless an earlier message has told of it."""
+        self.line.put(NUMBERS[Invalidate], Invalidate(what[0], self.cpu.number))
+        message = self.line.exchange(1)
+        if message[0] != wire.BLOCKED:
+            self.cpu.invalidate(message[1])
 
     def _woken(self) -> None:
         self.line.steps += 1

@@ -227,6 +227,10 @@ class Retirements:
         self._carry(_asked(operation.sender), self.known(cpu))
         self._carry(_done(operation.sender), 0)
 
+    def _signalled(self, cpu: int, operation: ops.SendRar, answer: Any) -> None:
+        self._carry(_asked(operation.sender), self.known(cpu))
+        self._carry(_done(operation.sender), 0)
+
     def invalidated(self, cpu: int, operation: ops.Invalidate, answer: tuple[int, ...]) -> None:
         """The TLB of a CPU has dropped what another one has asked. Its program learns nothing of that, and
         who has asked only by waiting. Entries of another PCID than is named stay, which counts where the CPU

@@ -330,11 +330,11 @@ async def tlb_remove_table(cpu: PerCpu, tlb: MmuGather, pmd: int) -> None:
 async def tlb_table_flush(cpu: PerCpu, tlb: MmuGather) -> None:
     """tlb_table_flush: free the tables that have been flushed for.
 
-    Where every flush interrupts, nobody walks them by then (x86 without paravirtual flushes:
+    Where every flush interrupts, nobody walks them by then (x86 without paravirtual flushes and broadcasts:
     tlb_remove_page). Else an RCU grace period comes first, which whoever has interrupts off holds up
     (MMU_GATHER_RCU_TABLE_FREE). Here it is waited for, by an interrupt to every CPU.
     """
-    if cpu.parameters.paravirt_flush:
+    if cpu.parameters.paravirt_flush or cpu.mmu.broadcasts:
         await tlb_remove_table_sync_one(cpu)
     for pmd in tlb.tables:
         await PutTable(pmd)

@@ -159,7 +159,8 @@ class KernelParameters:
     only who changes areas can tell, so machines without such do without.
     With `file_sizes` files have sizes, which truncation changes and faults ask; else they have no end.
     An mm that runs on `global_asid_cpus` CPUs at once gets an address-space number that is the same on all,
-    of those below `max_asid_available`, where the mmu has such (x86-invlpgb).
+    of those below `max_asid_available`, where the mmu has such (x86-invlpgb, x86-rar).
+    `rar_max_payloads`: how many payloads the table of x86-rar has, which CPUs share.
     `devices`: (CPU, mm) of what walks the page tables of an mm in the place of a CPU; `guests`: (CPU, mm,
     first page, pages) of virtual CPUs of a KVM guest, which has those pages of the mm, in `guest_roots`
     tables. `invlpg_miss`: the CPUs are some of invlpg_miss_ids, whose INVLPG leaves global entries.
@@ -218,6 +219,7 @@ class KernelParameters:
     paravirt_flush: bool = False
     global_asid_cpus: int = 4
     max_asid_available: int = 4094
+    rar_max_payloads: int = 64
     table_batches: bool = True
 
     @property

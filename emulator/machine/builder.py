@@ -142,8 +142,8 @@ class Machine(ABC):
         order = self.parameters.hpage_order or PMD_ORDER
         caches, miss = self.parameters.walker_caches, self.parameters.invlpg_miss
         cpu = Cpu(number, self.architecture, self.shape, interrupt_entry(kernel), order, caches, miss)
-        if self.mmu.broadcasts and not self.parameters.beside >> number & 1:
-            cpu.invalidators = tuple(one for one in range(self.cpus) if not self.parameters.beside >> one & 1)
+        if not self.parameters.beside >> number & 1:
+            cpu.invalidators = kernel.mmu.invalidators(self.parameters)
         return cpu, self.program(cpu, kernel), kernel
 
     @abstractmethod

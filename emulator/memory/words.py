@@ -6,7 +6,7 @@ it, and nothing else: who waits is the engine's business, because waiting is an 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from emulator.hardware import operations as ops
 from emulator.hardware.pte import RW, spte_word
@@ -14,6 +14,9 @@ from emulator.memory.blocked import BLOCKED
 from emulator.memory.llist import LockLessList
 
 Node = tuple[Any, ...]
+
+_NO_PAYLOAD: Final = (0, 0, 0, 0, 1)
+"""What a payload asks that has not been written, or that all have done: nothing."""
 
 
 class Words:
@@ -107,7 +110,7 @@ class Words:
         asked = self.under_way(wanted.sender)
         if isinstance(wanted, ops.Invalidate):
             return bool(asked) and bool(asked[0] >> wanted.target & 1)
-        return not asked
+        return not asked or not asked[0]
 
     def _invlpgb(self, cpu: int, operation: ops.Invlpgb) -> Any:
         if not self.invalidation_enabled(operation):
@@ -126,6 +129,18 @@ class Words:
         if left := mask & ~(1 << operation.target):
             nodes.add((left, *what))
         return tuple(what)
+
+    def _set_payload(self, cpu: int, operation: ops.SetPayload) -> Any:
+        pending = self.under_way(operation.sender)
+        nodes = self._list(f"invlpgb.{operation.sender}")
+        nodes.del_all()
+        nodes.add((pending[0] if pending else 0, *operation[1:]))
+
+    def _send_rar(self, cpu: int, operation: ops.SendRar) -> Any:
+        pending, *what = self.under_way(operation.sender) or (0, *_NO_PAYLOAD)
+        nodes = self._list(f"invlpgb.{operation.sender}")
+        nodes.del_all()
+        nodes.add((pending | operation.mask, *what))
 
     def _lock(self, cpu: int, operation: ops.Lock) -> Any:
         if not self.free_for(operation):

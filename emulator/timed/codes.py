@@ -26,6 +26,7 @@ _SPECIAL: Final[dict[type[Any], int]] = {
     ops.Halt: HALT,
     ops.Idle: IDLE,
     ops.Invlpgb: BROADCAST,
+    ops.SendRar: BROADCAST,
 }
 _BY_PLACE: Final = {Where.CPU: LOCAL, Where.MEMORY: MEMORY}
 CODES: Final = {

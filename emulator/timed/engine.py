@@ -35,6 +35,7 @@ from emulator.hardware.operations import (
     Invlpgb,
     Operation,
     SendIpi,
+    SendRar,
     Tlbsync,
     Touch,
     WaitAcks,
@@ -158,7 +159,7 @@ class TimedEngine:
         self._arrivals = [NEVER] * count  # when each CPU's interrupt arrives
         # Broadcasts under way: when each arrives, whose it is and for whom; when the next ones for a CPU do,
         # the first one first, and when its interrupt does, if there are any.
-        self._broadcasts: list[tuple[int, int, int]] = []
+        self._broadcasts: list[tuple[int, int, int, int]] = []
         self._due: list[list[int]] = [[] for _ in numbers]
         self._interrupts = [NEVER] * count
         self._synced_since = [0] * count  # when a CPU began to wait for what it has asked
@@ -492,7 +493,7 @@ class TimedEngine:
         self.cpus[number].resume(request)
         return clock
 
-    def _broadcast(self, number: int, clock: int, operation: Invlpgb) -> int:
+    def _broadcast(self, number: int, clock: int, operation: Invlpgb | SendRar) -> int:
         """Ask all TLBs; when the CPU goes on, -1 if it has to wait first."""
         if self.memory.execute(number, operation) is BLOCKED:
             self._wait(number, clock, operation)
@@ -507,12 +508,16 @@ class TimedEngine:
                 self._interrupts[target] = self._arrivals[target]
             insort(self._due[target], due)
             self._next_arrival(target)
-        heappush(self._broadcasts, (due, number, operation.mask))
+        heappush(self._broadcasts, (due, number, operation.mask, operation.sender))
         # Before everybody who goes on at that time.
         heappush(self._heap, (due << _SHIFT) - 1)
         self.cpus[number].resume(None)
-        self.waited_ns[number] += self.costs.invlpgb_ns + self.costs.tlbsync_ns
-        return clock + self.costs.invlpgb_ns
+        asking = self.costs.invlpgb_ns
+        if type(operation) is SendRar:
+            # A message of the APIC to each, as an interrupt.
+            asking = sum(self._ways.send[number][target] for target in targets)
+        self.waited_ns[number] += asking + self.costs.tlbsync_ns
+        return clock + asking
 
     def _next_arrival(self, number: int) -> None:
         """What a CPU may not go beyond without looking."""
@@ -523,7 +528,7 @@ class TimedEngine:
 
     def _broadcast_arrives(self) -> None:
         """The TLBs do what is asked, whatever their CPUs are at."""
-        clock, sender, mask = heappop(self._broadcasts)
+        clock, number, mask, sender = heappop(self._broadcasts)
         for target in cpus_of(mask):
             operation = Invalidate(sender, target)
             answer = self.memory.execute(target, operation)
@@ -535,10 +540,10 @@ class TimedEngine:
                     listener.happened(Transition(Kind.INVALIDATE, target, sender), operation, False, answer)
             self._due[target].pop(0)
             self._next_arrival(target)
-        since = self._synced_since[sender]
+        since = self._synced_since[number]
         if since:
-            self.waited_ns[sender] += clock - since
-            self._synced_since[sender] = 0
+            self.waited_ns[number] += clock - since
+            self._synced_since[number] = 0
         self._wake(("invlpgb", sender), clock)
 
     def _enter_handler(self, number: int, clock: int) -> int:

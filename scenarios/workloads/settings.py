@@ -161,7 +161,7 @@ class Costs(_section(model.Costs, _COSTS)):  # type: ignore[misc]
       more. A hit in the second TLB level costs `second_level_ns` more, a page walk `walk_ns`, a fault
       `fault_ns`.
     * `invlpg_ns` drops one translation, `flush_ns` all of an address space, `cr3_ns` changes to another one.
-      `invlpgb_ns` asks all CPUs to drop some (`--mmu x86-invlpgb`), which arrives as an interrupt does; word
+      `invlpgb_ns` asks all CPUs to drop some (`--mmu x86-invlpgb`, `x86-rar`), as an interrupt arrives; word
       of its end takes `tlbsync_ns`.
     * An interrupt takes `ipi_send_ns` of the sender and `ipi_deliver_ns` on its way, `ipi_send_hop_ns` and
       `ipi_deliver_hop_ns` more for every hop, and `interrupt_ns` of the receiver.

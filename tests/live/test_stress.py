@@ -406,12 +406,16 @@ def test_ctrl_c_keeps_the_tally(tmp_path: Path, as_json: bool) -> None:
         assert "migrc replay recordings/shootdown--" in output
 
 
-def test_tlbs_drop_what_other_cpus_ask(session: LiveSession) -> None:
+@pytest.mark.parametrize(
+    ("name", "mmu", "mistake"),
+    [
+        ("broadcast-synced", "x86-invlpgb", "mistake:no-tlbsync"),
+        ("rar-slot-reused", "x86-rar", "mistake:rar-slot-unlocked"),
+    ],
+)
+def test_tlbs_drop_what_other_cpus_ask(session: LiveSession, name: str, mmu: str, mistake: str) -> None:
     """With INVLPGB no program takes part: each TLB does it at some moment, and recordings say when."""
-    subjects = [
-        Subject(LitmusName("broadcast-synced"), policy, "x86", mmu="x86-invlpgb")
-        for policy in ("immediate", "mistake:no-tlbsync")
-    ]
+    subjects = [Subject(LitmusName(name), policy, "x86", mmu=mmu) for policy in ("immediate", mistake)]
     outcome = stress(
         [target(one) for one in subjects], Plan(0, 2, 16, None), None, lambda tally: None, session
     )

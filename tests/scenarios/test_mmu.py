@@ -17,11 +17,14 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.pte import PRESENT, mk_pte
 from emulator.hardware.tlb import GLOBAL, TlbShape
 from emulator.kernel.mmu.catalogue import MMUS
+from emulator.kernel.mmu.mmu import Mmu
 from emulator.kernel.mmu.x86_invlpgb import BROADCASTS as BROADCAST
 from emulator.kernel.mmu.x86_invlpgb import X86Invlpgb
+from emulator.kernel.mmu.x86_rar import X86Rar
 from emulator.timed.engine import TimedEngine
 from scenarios.files.recording import Recording, Writer
 from scenarios.files.witness import Witness, load, save
+from scenarios.litmus import LITMUS
 from scenarios.subjects.header import Header
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName
@@ -45,7 +48,7 @@ def test_a_name_that_is_none_is_told_in_one_line(
     migrc: Migrc, capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]
 ) -> None:
     assert migrc(*verb, "--mmu", "x68") == 2
-    told = "--mmu: unknown mmu 'x68'; did you mean x86? known: early-ack, x86, x86-invlpgb"
+    told = f"--mmu: unknown mmu 'x68'; did you mean x86? known: {', '.join(sorted(MMUS))}, or your own as"
     assert told in capsys.readouterr().err
 
 
@@ -150,6 +153,8 @@ def test_a_file_that_names_somebodys_mmu_is_data(
 BROADCASTS = [
     ("broadcast-transition", "immediate", set()),
     ("broadcast-synced", "mistake:tlbsync-elsewhere", {"access to a free frame"}),
+    ("rar-slot-reused", "immediate", set()),
+    ("rar-slot-reused", "mistake:rar-slot-unlocked", {"grace period: frame reused"}),
 ]
 
 
@@ -158,20 +163,22 @@ def test_reductions_lose_nothing_of_what_tlbs_do_by_themselves(
     name: str, policy: str, harm: set[str]
 ) -> None:
     """What one CPU drops in another's TLB may come at any moment."""
-    machine = Subject(LitmusName(name), policy, "x86", mmu="x86-invlpgb").litmus_machine()
+    machine = Subject(LitmusName(name), policy, "x86", mmu=LITMUS[name].mmu).litmus_machine()
     found = [exhaust(LearnedMachine(machine), reduce=reduce, all_rules=True) for reduce in (True, False)]
     assert all(one.complete for one in found)
     assert found[0].rules == found[1].rules and found[0].rules >= harm and bool(found[0].rules) == bool(harm)
 
 
-@pytest.mark.parametrize("policy", ["immediate", "migrc:v9"])
-def test_broadcasts_take_the_same_time_however_far_cpus_go_ahead(policy: str) -> None:
+@pytest.mark.parametrize(
+    ("mmu", "policy"), [(X86Invlpgb, "immediate"), (X86Invlpgb, "migrc:v9"), (X86Rar, "immediate")]
+)
+def test_broadcasts_take_the_same_time_however_far_cpus_go_ahead(mmu: type[Mmu], policy: str) -> None:
     settings = ("threads.accesses=6000", "threads.table_pages=3072", "threads.hot_share=0.2")
     workload = load_workload("tiering", settings)
     results = []
     for options in ({}, {"compiled": False}, {"compiled": False, "lookahead": False}, {"watched": True}):
         user = workload.user_space(4, 0, None)
-        machine = build_machine(workload, 4, "x86", policy_factory(policy), user, X86Invlpgb)
+        machine = build_machine(workload, 4, "x86", policy_factory(policy), user, mmu)
         result = TimedEngine(machine, workload.costs.prices(), **options).run()
         assert not result.violations
         results.append((result.clocks_ns, result.waited_ns, [cpu["vmstat"] for cpu in result.cpus]))

@@ -1,4 +1,4 @@
-"""Operations on the invalidation queue: one CPU's instruction drops entries of other CPUs' TLBs.
+"""Operations on the invalidation queue: one CPU's instruction or message drops entries of other CPUs' TLBs.
 
 The instruction is over before they have dropped them; a second one waits for that. Each CPU's TLB does its
 part by itself at some moment in between, whatever its program is at, but not in the middle of an access.
@@ -41,13 +41,48 @@ class Invlpgb(Answers[None]):
 @Row(
     Where.MEMORY,
     Order.MB,
+    writes(invalidations),
+    Price.BROADCAST,
+    notation="payload {0.sender}: PCID {0.pcid}",
+)
+class SetPayload(Answers[None]):
+    """Intel RAR: write payload `sender` of the table, of pages [start, end), one of every `stride`, all if
+    `end` is -1, of `pcid`, which is that of address space `mm`. Whoever still has to act on that payload
+    finds this one"""
+
+    sender: int
+    pcid: int
+    mm: int
+    start: int
+    end: int
+    stride: int
+
+
+@Row(
+    Where.MEMORY,
+    Order.MB,
+    writes(invalidations),
+    Price.BROADCAST,
+    notation="has CPUs {0.mask:#b} act on payload {0.sender}",
+)
+class SendRar(Answers[None]):
+    """Intel RAR: payload `sender` is pending in the action vectors of the CPUs of `mask`, which are told"""
+
+    sender: int
+    mask: int
+
+
+@Row(
+    Where.MEMORY,
+    Order.MB,
     reads(invalidations),
     Price.TLBSYNC,
     waits=invalidations,
     notation="has all invalidations of CPU {0.sender} done",
 )
 class Tlbsync(Answers[None]):
-    """TLBSYNC on CPU `sender`: not enabled before all have dropped what that one has asked; interruptible"""
+    """TLBSYNC on CPU `sender`, or looking whether payload `sender` is pending nowhere any more: not enabled
+    before all have dropped what was asked; interruptible"""
 
     sender: int
 
@@ -62,8 +97,8 @@ class Tlbsync(Answers[None]):
     notation="its TLB drops what CPU {0.sender} asks",
 )
 class Invalidate(Answers[tuple[int, ...]]):
-    """The TLB of CPU `target` does what an Invlpgb of `sender` asks: pcid, mm, start, end, stride. Issued by
-    the hardware itself"""
+    """The TLB of CPU `target` does what an Invlpgb or a payload of `sender` asks: pcid, mm, start, end,
+    stride. Issued by the hardware itself"""
 
     sender: int
     target: int

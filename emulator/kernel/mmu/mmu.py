@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from emulator.hardware.cpu import IpiRequest
-    from emulator.kernel.percpu import PerCpu, TlbUbc
+    from emulator.kernel.percpu import KernelParameters, PerCpu, TlbUbc
     from emulator.kernel.tlb import FlushTlbInfo
 
 
@@ -24,9 +24,15 @@ class Mmu(ABC):
     description: ClassVar[str] = ""
     """What it does, in one line."""
     broadcasts: ClassVar[bool] = False
-    """It has CPUs drop entries by an instruction of another CPU (Invlpgb)."""
+    """It has TLBs drop entries without an interrupt (Invlpgb, SendRar): who has interrupts off keeps no page
+    table from being freed (MMU_GATHER_RCU_TABLE_FREE, which x86 has for that since v6.15)."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """Kernel parameters that it needs."""
+
+    def invalidators(self, parameters: KernelParameters) -> tuple[int, ...]:
+        """As whom TLBs may be asked to drop entries, where it `broadcasts`: every CPU."""
+        cpus = range(parameters.cpus) if self.broadcasts else ()
+        return tuple(one for one in cpus if not parameters.beside >> one & 1)
 
     # --- flushing for a change, at once --------------------------------------------------------------
 

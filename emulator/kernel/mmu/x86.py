@@ -227,17 +227,19 @@ class X86(Mmu):
             need_flush = True
         else:
             if cpu.parameters.lazy_mm_cpumask:
-                await self.begin_switching(cpu, mm)
+                new_cpu = await self.begin_switching(cpu, mm)
             else:
+                new_cpu = True
                 if previous != INIT_MM:
                     await AtomicAnd(cpumask_word(previous), cpu.parameters.all_cpus ^ cpu.bit)
                 if mm != INIT_MM:
                     await AtomicOr(cpumask_word(mm), cpu.bit)
             next_tlb_gen = await Load(tlb_gen_word(mm))
-            asid, need_flush = await self.choose_new_asid(cpu, mm, next_tlb_gen)
+            asid, need_flush = await self.choose_new_asid(cpu, mm, next_tlb_gen, new_cpu)
         if need_flush:
-            state.ctxs[asid].mm = mm
-            state.ctxs[asid].tlb_gen = next_tlb_gen
+            if asid < TLB_NR_DYN_ASIDS:
+                state.ctxs[asid].mm = mm
+                state.ctxs[asid].tlb_gen = next_tlb_gen
             cpu.count("tlb_flush_on_task_switch")
         await LoadCr3(mm, asid + 1, need_flush)
         state.loaded_mm = mm
@@ -245,8 +247,13 @@ class X86(Mmu):
         if cpu.parameters.lazy_mm_cpumask and previous != mm:
             await Store(loaded_mm_word(cpu.number), mm)
 
-    async def choose_new_asid(self, cpu: PerCpu, mm: int, next_tlb_gen: int) -> tuple[int, bool]:
-        """choose_new_asid: the slot that holds the mm, or the next one round robin; and need_flush."""
+    async def choose_new_asid(
+        self, cpu: PerCpu, mm: int, next_tlb_gen: int, new_cpu: bool
+    ) -> tuple[int, bool]:
+        """choose_new_asid: the slot that holds the mm, or the next one round robin; and need_flush.
+
+        `new_cpu`: it has not been in the mm's mask.
+        """
         if not uses_pcid(cpu):
             return 0, True
         state = cpu.tlbstate
@@ -257,17 +264,18 @@ class X86(Mmu):
         state.next_asid = asid + 1
         return asid, True
 
-    async def begin_switching(self, cpu: PerCpu, mm: int) -> None:
+    async def begin_switching(self, cpu: PerCpu, mm: int) -> bool:
         """switch_mm_irqs_off (v6.18): from here on this CPU is interrupted for what it leaves and for `mm`.
 
         It stays in the mask of what it leaves. Whoever flushes sees that it is switching, or has raised the
-        generation that is read next.
+        generation that is read next. True if it was not in the mask of `mm`.
         """
         await Store(loaded_mm_word(cpu.number), LOADED_MM_SWITCHING)
         if mm != INIT_MM and not await Load(cpumask_word(mm)) & cpu.bit:
             await AtomicOr(cpumask_word(mm), cpu.bit)
-        else:
-            await SmpMb()
+            return True
+        await SmpMb()
+        return False
 
     async def enter_lazy_tlb(self, cpu: PerCpu) -> None:
         """enter_lazy_tlb: a kernel thread borrows the loaded mm; flushes need not interrupt for it."""

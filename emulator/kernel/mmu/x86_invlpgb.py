@@ -67,6 +67,8 @@ class X86Invlpgb(X86):
     broadcasts = True
     # It asks what other CPUs have loaded, as x86 does since v6.14.
     settings: ClassVar[dict[str, Any]] = {"lazy_mm_cpumask": True}
+    everywhere: ClassVar[bool] = True
+    """What is cached under a global number is up to date on every CPU."""
 
     # --- flushing ------------------------------------------------------------------------------------
 
@@ -158,10 +160,12 @@ class X86Invlpgb(X86):
 
     # --- address spaces ------------------------------------------------------------------------------
 
-    async def choose_new_asid(self, cpu: PerCpu, mm: int, next_tlb_gen: int) -> tuple[int, bool]:
+    async def choose_new_asid(
+        self, cpu: PerCpu, mm: int, next_tlb_gen: int, new_cpu: bool
+    ) -> tuple[int, bool]:
         """choose_new_asid: what is cached under a global number is always up to date."""
         asid = await Load(global_asid_word(mm)) if mm != INIT_MM else 0
-        return (asid, False) if asid else await super().choose_new_asid(cpu, mm, next_tlb_gen)
+        return (asid, False) if asid else await super().choose_new_asid(cpu, mm, next_tlb_gen, new_cpu)
 
     async def switch_mm_irqs_off(self, cpu: PerCpu, mm: int) -> None:
         """switch_mm_irqs_off: whoever runs the mm already takes its global number, once it has one."""
@@ -175,7 +179,7 @@ class X86Invlpgb(X86):
                 state.is_lazy = False
                 await Store(is_lazy_word(cpu.number), 0)
             if before != asid:
-                await LoadCr3(mm, asid + 1, False)
+                await LoadCr3(mm, asid + 1, not self.everywhere)
                 state.loaded_mm_asid = asid
         if state.loaded_mm_asid != before:
             await Store(loaded_mm_asid_word(cpu.number), state.loaded_mm_asid)

@@ -25,8 +25,9 @@ FILES: Final = {
     "step": "step",
     "functions": "functions",
     "list": "listing",
+    "show": "listing",
 }
-"""The file of each verb, and its function there."""
+"""The file of each verb. The function there has the verb's name, but for `list`, which is Python's."""
 
 
 class Verbs(click.Group):
@@ -39,7 +40,10 @@ class Verbs(click.Group):
         if name := FILES.get(cmd_name):
             # Nothing that is imported is garbage, and looking for some takes a twentieth of the start.
             gc.disable()
-            verb: click.Command = getattr(importlib.import_module(f"scenarios.verbs.{name}"), name)
+            verb: click.Command = getattr(
+                importlib.import_module(f"scenarios.verbs.{name}"),
+                "listing" if cmd_name == "list" else cmd_name,
+            )
             gc.enable()
             return verb
         return None

@@ -10,39 +10,44 @@ import io
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NotRequired
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import TypedDict
 
 from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import BeginLoad, EndLoad, Operation, Translate
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.progress import broken_by_program
 from emulator.machine.stepper import plain_engine
+from scenarios.drawing.held import Held, functions, stale
 from scenarios.drawing.phrases import said, taken
 
 DEFAULT_WIDTH: Final = 100
 
 
 class Step(TypedDict):
-    """One line of the drawing, as `--json` has it; steps count from 1."""
+    """One line of the drawing, as `--json` has it; steps count from 1. `functions`: where it is, if asked."""
 
     step: int
     cpu: int
     kind: str
     text: str
+    functions: NotRequired[list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """The lines of one interleaving; `rule` broke at the last one (empty: none), on CPU `cpu` (-1: none)."""
+    """The lines of one interleaving; `rule` broke at the last one (empty: none), on CPU `cpu` (-1: none).
+    `stale`: what TLBs hold then that page tables no longer say, if that was asked."""
 
     cpus: int
     steps: tuple[Step, ...]
     rule: str = ""
     cpu: int = -1
+    stale: tuple[Held, ...] = ()
 
     def broken(self, rule: str, cpu: int) -> Drawing:
         """The same, its end marked with a rule."""
@@ -58,7 +63,12 @@ class Drawing:
         table.add_column("", justify="right", no_wrap=True)
         for number in range(self.cpus):
             table.add_column(f"CPU {number}", overflow="fold")
+        inside: dict[int, list[str]] = {}
         for step in self.steps:
+            path = step.get("functions")
+            if path is not None and path != inside.get(step["cpu"]):
+                inside[step["cpu"]] = path
+                table.add_row("", *self._cells(step["cpu"], f"{path[-1]}:" if path else ""))
             table.add_row(str(step["step"]), *self._cells(step["cpu"], step["text"]))
         if self.rule:
             table.add_row("", *self._cells(max(self.cpu, 0), f"^^^ {self.rule}"))
@@ -74,9 +84,10 @@ class Tail:
     """Watches an engine and keeps its last transitions (all without a `length`), to be put into words only
     if somebody asks."""
 
-    def __init__(self, cpus: Sequence[Cpu], length: int | None = None) -> None:
+    def __init__(self, cpus: Sequence[Cpu], length: int | None = None, explain: bool = False) -> None:
         self.cpus = cpus
         self._kept: deque[tuple[int, Transition, int, Operation | None, bool, Any]] = deque(maxlen=length)
+        self._inside: list[tuple[str, ...]] | None = [] if explain else None  # of steps, where they were
         self._count = 0
 
     def happened(
@@ -90,6 +101,8 @@ class Tail:
             depth = len(cpu.frames) - 1
             if answer is None:
                 answer = answered_here(cpu)
+        if self._inside is not None:
+            self._inside.append(functions(self.cpus[transition.cpu]) if transition.kind is Kind.STEP else ())
         self._kept.append((self._count, transition, depth, operation, issued, answer))
 
     def drawing(self) -> Drawing:
@@ -101,17 +114,21 @@ class Tail:
             else:
                 # A line stands further right inside an interrupt handler, as a nested call would.
                 text = "  " * depth + said(transition.kind, operation, issued, answer)
-            steps.append(Step(step=number, cpu=transition.cpu, kind=transition.kind.name.lower(), text=text))
+            step = Step(step=number, cpu=transition.cpu, kind=transition.kind.name.lower(), text=text)
+            if self._inside and self._inside[number - 1]:
+                step["functions"] = list(self._inside[number - 1])
+            steps.append(step)
         return Drawing(len(self.cpus), tuple(steps))
 
 
-def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
+def draw(machine: LitmusMachine, schedule: Sequence[Transition], explain: bool = False) -> Drawing:
     """Put every transition of `schedule` into words; ValueError if one is not possible where it stands.
 
-    It ends where a program raises, unless that is a rule that does not count.
+    `explain`: with the functions that each is in, and what TLBs hold at the end that is stale. It ends where
+    a program raises, unless that is a rule that does not count.
     """
     engine = plain_engine(machine)
-    tail = Tail(engine.cpus)
+    tail = Tail(engine.cpus, explain=explain)
     engine.listeners.append(tail)
     for transition in schedule:
         if not 0 <= transition.cpu < len(engine.cpus):
@@ -125,7 +142,8 @@ def draw(machine: LitmusMachine, schedule: Sequence[Transition]) -> Drawing:
             broken = broken_by_program(transition.cpu, problem)
             if broken is None or machine.heed.counts(broken.rule):
                 break
-    return tail.drawing()
+    drawing = tail.drawing()
+    return replace(drawing, stale=tuple(stale(engine.cpus, engine.memory))) if explain else drawing
 
 
 def answered_here(cpu: Cpu) -> Any:

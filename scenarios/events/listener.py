@@ -24,7 +24,6 @@ from emulator.hardware.operations import (
     Touch,
     WaitAcks,
 )
-from emulator.hardware.pte import PRESENT, RW, pte_pfn
 from emulator.hardware.pte import describe as describe_pte
 from emulator.hardware.tlb import GLOBAL
 from emulator.kernel.percpu import PF_KSWAPD, PerCpu
@@ -33,6 +32,7 @@ from emulator.measure.pending import PendingPeak
 from emulator.measure.vmstat import merge
 from emulator.memory.memory import Memory
 from scenarios.drawing.columns import answered_here
+from scenarios.drawing.held import held
 from scenarios.drawing.phrases import said, taken
 from scenarios.events.event import Event, Reason, What
 
@@ -216,26 +216,12 @@ class EventListener:
     def _look_at_tlbs(self) -> None:
         """Tell what the latest step has changed in TLBs, or made stale there."""
         for number, cpu in enumerate(self._cpus):
-            entries = list(cpu.tlb.entries())
-            words = [
-                f"{_page(pcid, cpu.pcid)}{vpn:#x}: {describe_pte(entry)}" for pcid, vpn, entry in entries
-            ]
-            stale = [int(self._is_stale(cpu, *one)) for one in entries]
-            has = "\n".join(words), tuple(stale)
+            entries = list(held(cpu, self._memory))
+            words = [f"{_page(one.pcid, cpu.pcid)}{one.vpn:#x}: {describe_pte(one.entry)}" for one in entries]
+            has = "\n".join(words), tuple(int(one.stale) for one in entries)
             if has != self._tlbs[number]:
                 self._tlbs[number] = has
                 self._emit(Event(self._latest, number, What.TLB, *has))
-
-    def _is_stale(self, cpu: Cpu, pcid: int, vpn: int, entry: int) -> bool:
-        """Whether page tables have another frame there by now, or allow less: of the address space that is
-        loaded, or of all, for an entry of another one."""
-        tables = self._memory.page_tables
-        spaces = [cpu.mm] if pcid == cpu.pcid else list(tables.mms)
-        for mm in spaces:
-            now = tables.entry(mm, vpn)
-            if now & PRESENT and pte_pfn(now) == pte_pfn(entry) and now & RW >= entry & RW:
-                return False
-        return True
 
     def _notice(self, at: int) -> None:
         """Tell what has been found broken since."""

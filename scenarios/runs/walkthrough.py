@@ -6,8 +6,7 @@ It is the plain engine with all checks on. Going back means going the shorter wa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import CoroutineType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from emulator.checks.violation import Violation
 from emulator.explore.schedule import ScheduleProblem, format_transition
@@ -18,6 +17,7 @@ from emulator.machine.progress import at_end, standing
 from emulator.machine.referee import Referee
 from emulator.memory.folios import Folio
 from scenarios.drawing.columns import Tail
+from scenarios.drawing.held import functions, held
 from scenarios.drawing.phrases import taken, upcoming
 
 
@@ -113,15 +113,7 @@ class Walkthrough:
 
     def stack(self, cpu: int) -> tuple[str, ...]:
         """The functions that a CPU is in, its handlers' behind its task's."""
-        names: list[str] = []
-        for frame in self._referee.engine.cpus[cpu].frames:
-            program: Any = frame.program
-            while isinstance(program, CoroutineType):
-                name = program.cr_code.co_name
-                # A function of the kernel that asks the mmu's of the same name is one to a reader.
-                names += [name] if names[-1:] != [name] else []
-                program = program.cr_await
-        return tuple(names)
+        return functions(self._referee.engine.cpus[cpu])
 
     def cpus(self) -> Iterator[str]:
         """Where each CPU stands and what its window holds."""
@@ -136,10 +128,11 @@ class Walkthrough:
     def tlbs(self) -> Iterator[str]:
         """What is cached where."""
         for cpu in self._referee.engine.cpus:
-            entries = list(cpu.tlb.entries())
+            entries = list(held(cpu, self._referee.engine.memory))
             yield f"CPU {cpu.number}, PCID {cpu.pcid}, mm {cpu.mm}{'' if entries else ': empty'}"
-            for pcid, vpn, entry in entries:
-                yield f"  PCID {pcid} {vpn:#x}: {describe_pte(entry)}"
+            for one in entries:
+                now = f"; by now it is {describe_pte(one.now)}" if one.stale else ""
+                yield f"  PCID {one.pcid} {one.vpn:#x}: {describe_pte(one.entry)}{now}"
 
     def page_tables(self) -> Iterator[str]:
         """The entries of all address spaces."""

@@ -46,6 +46,9 @@ class _Way(NamedTuple):
 @click.option("--policy", metavar="P", help="For a schedule: the policy.")
 @click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="For a schedule: the architecture.")
 @options.mmu
+@click.option(
+    "--explain", is_flag=True, help="With the function that each step is in, and who holds what at the end."
+)
 @click.option("--harm", is_flag=True, help="From a race go on to what it does: a stale read, a lost write.")
 @options.trust
 @options.json_
@@ -56,6 +59,7 @@ def replay(
     policy: str | None,
     arch: str | None,
     mmu: str | None,
+    explain: bool,
     harm: bool,
     trust: bool,
     as_json: bool,
@@ -81,14 +85,15 @@ def replay(
             if value:
                 says = "recording" if recorded else "witness file"
                 raise UsageProblem(f"{name}: the {says} says that already; leave it out")
-        if recorded and harm:
-            raise UsageProblem("--harm: of a litmus test; migrc shrink makes a witness of its recording")
+        for option, wanted in (("--harm", harm), ("--explain", explain)):
+            if recorded and wanted:
+                raise UsageProblem(f"{option}: a recording has too much; migrc shrink makes a witness of it")
         if recorded:
             return _recorded(path, trust, as_json)
         witness = load(path)
         options.check_trust(path, witness.subject, trust)
         way = _Way(witness.subject, witness.transitions, witness.rule)
-    return _followed(way, harm, as_json)
+    return _followed(way, explain, harm, as_json)
 
 
 def _is_file(what: str) -> bool:
@@ -121,7 +126,7 @@ def _pasted(what: str, given: dict[str, str | None]) -> _Way:
     return _Way(Subject(tests[0], policy, arch, heed=ours, mmu=mmu or find_named(tests[0]).mmu), schedule)
 
 
-def _followed(way: _Way, harm: bool, as_json: bool) -> int:
+def _followed(way: _Way, explain: bool, harm: bool, as_json: bool) -> int:
     """Follow and draw; the exit code. What cannot be followed is bad input unless it came from a file."""
     machine = way.subject.litmus_machine()
     explorer = Referee(machine)
@@ -133,7 +138,7 @@ def _followed(way: _Way, harm: bool, as_json: bool) -> int:
             if not way.rule:
                 raise UsageProblem(str(error)) from None
             problem = str(error)
-        drawing = draw(machine, explorer.path)
+        drawing = draw(machine, explorer.path, explain)
     if violation is not None:
         drawing = drawing.broken(violation.rule, violation.cpu)
     found = None
@@ -142,10 +147,13 @@ def _followed(way: _Way, harm: bool, as_json: bool) -> int:
     again = not way.rule or (violation is not None and violation.rule == way.rule)
     if as_json:
         document = _document(way, problem, violation, drawing, again)
+        document |= {"still_held": [one._asdict() for one in drawing.stale]} if explain else {}
         print_json(document if found is None else document | {"harm": found.as_json()})
     else:
         click.echo(way.subject.title() + "\n")
         click.echo(drawing.text(terminal_width()) + "\n")
+        for one in drawing.stale:
+            click.echo(f"still held: {one}")
         blind = f"; {way.subject.looked}" if way.subject.heed else ""
         click.echo(f"breaks: {violation.rule}: {violation.text}" if violation else f"no rule broke{blind}")
         if found is not None:

@@ -81,3 +81,24 @@ def test_a_recording_has_to_be_made_a_witness_first(migrc: Migrc, capsys: Captur
     (tmp_path / "r.mrec").write_bytes(b"migrc-recording 2\n")
     assert migrc("replay", str(tmp_path / "r.mrec"), "--harm") == 2
     assert "migrc shrink makes a witness" in capsys.readouterr().err
+
+
+def test_replay_explains_where_each_step_is_and_who_still_holds_what(
+    migrc: Migrc, capsys: Captured, tmp_path: Path
+) -> None:
+    assert migrc("check", *RACE, "--save", str(tmp_path)) == 0
+    (witness,) = map(str, tmp_path.glob("*.mpk"))
+    capsys.readouterr()
+    found = document(migrc, capsys, "replay", witness, "--explain")
+    (held,) = found["still_held"]
+    assert (held["cpu"], held["vpn"], held["stale"]) == (1, 0x10, True)
+    steps = [one for one in found["columns"] if one["kind"] == "step"]
+    (sent,) = (one for one in steps if one["text"].startswith("SendIpi"))
+    assert sent["functions"][-2:] == ["unmap_done", "send_without_waiting"]
+    assert all(one["functions"] for one in steps)
+    assert migrc("replay", witness, "--explain") == 1
+    text = capsys.readouterr().out
+    assert "try_to_migrate_one:" in text and "still held: CPU 1 has 0x10: 1:ro,a; by now it is 2:ro,a" in text
+    # Without being asked nothing of it is there.
+    plain = document(migrc, capsys, "replay", witness)
+    assert "still_held" not in plain and "functions" not in plain["columns"][0]

@@ -22,6 +22,7 @@ from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
 from emulator.explore.search import Limits
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Transition
+from emulator.machine.garbage import rare_collection
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.referee import Referee
 from scenarios.drawing.columns import draw
@@ -43,6 +44,8 @@ SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
 PROOF_STATES: Final = 3_000_000
 SHORTEST_STATES: Final = 60_000
+
+_FEW_OBJECTS: Final = 50_000
 
 OPINION_SHARE: Final = 0.1
 OPINION_RUNS: Final = 10
@@ -255,15 +258,19 @@ def results(
     """Every job's result, in order; what is wrong with one of them is its result."""
     gc.freeze()
     try:
-        for job in jobs:
-            try:
-                yield run_job(job, settings, workers, partial(look, job))
-            except HostProblem:
-                raise
-            except (UsageProblem, Disagreement) as problem:
-                ours = isinstance(problem, Disagreement)
-                yield Result(job, settings.strategy, error=str(problem), ours=ours)
-            # The states that this search has learnt refer to each other: none goes by itself.
-            gc.collect()
+        with rare_collection():
+            for job in jobs:
+                try:
+                    yield run_job(job, settings, workers, partial(look, job))
+                except HostProblem:
+                    raise
+                except (UsageProblem, Disagreement) as problem:
+                    ours = isinstance(problem, Disagreement)
+                    yield Result(job, settings.strategy, error=str(problem), ours=ours)
+                # The states that a search has learnt refer to each other: what is left of many does not go
+                # by itself.
+                young, *older = gc.get_count()
+                if young > _FEW_OBJECTS or any(older):
+                    gc.collect()
     finally:
         gc.unfreeze()

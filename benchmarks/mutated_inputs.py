@@ -156,6 +156,10 @@ def _of_lines(random: Random, whole: bytes) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
+def _of_json(random: Random, whole: bytes) -> bytes:
+    return json.dumps(value_of(random, json.loads(whole)), default=repr).encode()
+
+
 def _of_toml(random: Random, whole: bytes) -> bytes:
     tree = value_of(random, tomllib.loads(whole.decode()))
     if not isinstance(tree, dict):
@@ -265,6 +269,12 @@ def formats(folder: Path) -> dict[str, Format]:
     small = ("--set", "threads.accesses=200", "--cpus", "2", "--policy", "migrc", "--quiet")
     workload = (root / "workloads" / "tiering.toml").read_bytes()
     made["workload"] = Format(".toml", workload, (("run", "{}", "--engine", "timed", *small),), _of_toml)
+
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+        exit_code(migrc, ("run", "tiering", "--engine", "timed", "--json", *small))
+    reads = (("rerun", "{}", "--quiet"),)
+    made["result"] = Format(".json", printed.getvalue().encode(), reads, _of_json)
 
     table = b"\n".join((root / "linux" / "recorded" / "6.12.tsv").read_bytes().splitlines()[:16]) + b"\n"
     reads = (("compare", "linux", "--kernel", "6.12", "--cases", "{}", "--quiet"),)

@@ -6,6 +6,7 @@ value, so the exact largest value is kept beside it. The clock is the caller's; 
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 from collections.abc import Mapping
@@ -58,6 +59,10 @@ class Histogram:
         """Add the counts of `other` to this one, as if its durations had been recorded here."""
         self._counts.add(other._counts)
         self._max = max(self._max, other._max)
+
+    def hdr(self) -> str:
+        """The counts as HdrHistogram's tools read them: its V2 payload, compressed, in base64."""
+        return base64.b64encode(self._counts.encode()).decode()
 
     def encode(self) -> bytes:
         """The wire form: largest value (8 bytes, big-endian), then HdrHistogram's V2 payload, compressed."""

@@ -22,7 +22,7 @@ from emulator.checks.violation import Violation
 from emulator.machine.builder import Machine
 from emulator.measure.digest import digest
 from scenarios.disk import Plain, file_problems, opened
-from scenarios.subjects.header import Header, content_hash
+from scenarios.subjects.header import Header, TraceFile, content_hash
 from scenarios.subjects.mmus import check_mmu
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
@@ -159,7 +159,7 @@ class Recording:
             with file_problems(f"{self.path}: workload", "a recording of this version of migrc"):
                 what = workload_of(header.workload)
         check_mmu(header.mmu, str(self.path))
-        trace = self._trace()
+        trace = trace_of(header.trace, self.path)
         who = (what, header.policy, header.arch, header.cpus, header.seed)
         return Subject(*who, trace, header.heed, header.mmu)
 
@@ -173,23 +173,6 @@ class Recording:
                 f"{machine.cpus} by now; the version that recorded it ({header.project or 'unknown'})"
             )
         return machine
-
-    def _trace(self) -> Path | None:
-        """The trace that was replayed: where it was, beside the recording, or the shipped one of its name."""
-        trace = self.header.trace
-        if trace is None:
-            return None
-        name = Path(trace.path).name
-        places = (Path(trace.path), self.path.parent / name, _SHIPPED / name)
-        found = [path for path in places if path.is_file()]
-        for path in found:
-            if content_hash(path) == trace.blake2b:
-                return path
-        if found:
-            raise UsageProblem(
-                f"{found[0]}: not the trace that was recorded with; the file with BLAKE2b {trace.blake2b}"
-            )
-        raise UsageProblem(f"{self.path}: needs the trace {trace.path}; there, or beside the recording")
 
     def blocks(self) -> Iterator[Block]:
         """Every good block, in order; to be called once."""
@@ -272,3 +255,23 @@ def is_recording(path: Path) -> bool:
             return file.read(len(MAGIC)) == MAGIC
     except (OSError, ValueError):
         return False
+
+
+def trace_of(trace: TraceFile | None, beside: Path) -> Path | None:
+    """The trace that was replayed: where it was, beside what says so, or the shipped one of its name.
+
+    UsageProblem if it is nowhere, or another one.
+    """
+    if trace is None:
+        return None
+    name = Path(trace.path).name
+    places = (Path(trace.path), beside.parent / name, _SHIPPED / name)
+    found = [path for path in places if path.is_file()]
+    for path in found:
+        if content_hash(path) == trace.blake2b:
+            return path
+    if found:
+        raise UsageProblem(
+            f"{found[0]}: not the trace that was recorded with; the file with BLAKE2b {trace.blake2b}"
+        )
+    raise UsageProblem(f"{beside}: needs the trace {trace.path}; there, or beside it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NotRequired
@@ -11,6 +12,7 @@ from typing_extensions import TypedDict
 
 from emulator.measure.histogram import Histogram
 from emulator.measure.vmstat import merge
+from scenarios.subjects.header import TraceFile, project_version
 from scenarios.subjects.subject import Subject
 
 if TYPE_CHECKING:
@@ -40,10 +42,12 @@ class CheckSampling(TypedDict):
 
 
 class Measured(TypedDict):
-    """One policy's latencies: for each key of `LATENCIES` what `Histogram.summary` says, in ns."""
+    """One policy's latencies: for each key of `LATENCIES` what `Histogram.summary` says, in ns, and all of it
+    as HdrHistogram's tools read it (V2, compressed, in base64)."""
 
     policy: str
     ipi_latency_ns: dict[str, dict[str, int | None]]
+    ipi_latency_hdr: NotRequired[dict[str, str]]
     core_wait_share: NotRequired[dict[str, float]]
 
 
@@ -84,6 +88,8 @@ class Document(TypedDict):
     `kernel` is the version whose ways the kernel has. `costs`: the cost model of a timed run;
     `live_settings`: what the workload sets for live runs only;
     `cores`: how many the processes of a live run shared here; `conclusion`: what it comes to, in lines.
+    `project`: the version that wrote it; `host`: what it ran on; `settings`: all of the workload's, whatever
+    set them; `trace`: what was replayed, by path and BLAKE2b.
     `stopped`: what ended it early, `runs` are those that were through; `interrupted`: that was Ctrl-C.
     """
 
@@ -95,6 +101,10 @@ class Document(TypedDict):
     cpus: int
     seed: int
     runs: list[Run]
+    project: NotRequired[str]
+    host: NotRequired[dict[str, Any]]
+    settings: NotRequired[dict[str, Any]]
+    trace: NotRequired[dict[str, str] | None]
     costs: NotRequired[dict[str, int]]
     live_settings: NotRequired[dict[str, Any]]
     cores: NotRequired[int]
@@ -114,6 +124,15 @@ def document_of(subject: Subject, engine: str) -> Document:
         cpus=subject.cpus,
         seed=subject.seed,
         runs=[],
+        project=project_version(),
+        host={
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "cores": len(os.sched_getaffinity(0)),
+        },
+        settings=subject.workload.settings_used(),
+        trace=None if subject.trace is None else TraceFile.of(subject.trace).model_dump(),
     )
     if engine == "timed":
         document["costs"] = asdict(subject.workload.costs.prices())
@@ -138,6 +157,7 @@ def run_of(subject: Subject, result: LiveResult | TimedResult) -> Run:
         policy=subject.policy,
         vmstat=merge(cpu["vmstat"] for cpu in result.cpus),
         interrupts={"TLB": result.tlb_interrupts},
+        ipi_latency_hdr={name: histogram.hdr() for name, histogram in latencies_of(result).items()},
         ipi_latency_ns={name: histogram.summary() for name, histogram in latencies_of(result).items()},
         accesses=result.accesses,
         elapsed_ns=result.elapsed_ns,

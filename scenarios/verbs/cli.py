@@ -23,6 +23,7 @@ FILES: Final = {
     **{verb: verb for verb in ("run", "check", "stress", "sweep", "replay", "shrink", "trace", "compare")},
     "export": "export",
     "step": "step",
+    "rerun": "rerun",
     "functions": "functions",
     "list": "listing",
     "show": "listing",

@@ -27,6 +27,7 @@ def test_mutated_files_end_as_documented() -> None:
         "trace",
         "sweep",
         "workload",
+        "result",
         "cases",
     ]
     assert all("20 as documented; {}" in line for line in lines)

@@ -56,6 +56,7 @@ def place(folder: Path, good: dict[str, bytes]) -> Path:
         ("run-migrc.mrec", "recording"),
         ("run-migrc.mev", "events"),
         ("my.trace", "trace"),
+        ("result.json", "result"),
         ("mine.tsv", "cases"),
     ):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -127,5 +128,5 @@ def test_a_printed_command_is_taken(
 
 
 def test_there_are_commands_of_every_verb() -> None:
-    verbs = "run check stress sweep replay shrink compare list functions export step"
+    verbs = "run check stress sweep replay shrink compare list functions export step rerun show"
     assert {one[0] for one in printed()} >= set(verbs.split())

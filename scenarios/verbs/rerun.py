@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from emulator.hardware.ordering import ARCHITECTURES
-from scenarios.files.result import load_result, subjects_of
+from scenarios.files.run_result import load_result, subjects_of
 from scenarios.report.comparison import print_report
 from scenarios.report.conclusion import conclusion
 from scenarios.report.console import print_json

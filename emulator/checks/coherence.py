@@ -287,11 +287,13 @@ class Coherence(Check):
     def _zeroed(self, cpu: int, operation: ops.FolioZero, answer: None) -> None:
         for page in range(self._pages(operation.pfn)):
             self._renewed(operation.pfn + page)
+            self._evicted.pop(operation.pfn + page, None)
 
     def _copied(self, cpu: int, operation: ops.FolioCopy, answer: None) -> None:
         for page in range(min(self._pages(operation.src), self._pages(operation.dst))):
             src, dst = operation.src + page, operation.dst + page
             self._renewed(dst)
+            self._evicted.pop(dst, None)
             self._derive(dst, frozenset((src,)))
             self._written.discard(dst)
             # Anybody may copy for a write meanwhile. That takes nothing over.
@@ -303,7 +305,8 @@ class Coherence(Check):
             return
         for page in range(1 << operation.order):
             self._renewed(answer + page, self._free_copies)
-            self._evicted.pop(answer + page, None)
+            if not self._free_copies:
+                self._evicted.pop(answer + page, None)
 
     def _uncached(self, cpu: int, operation: ops.FilemapRemove, answer: bool) -> None:
         slot = (operation.file, operation.pgoff)

@@ -43,6 +43,11 @@ SHARED = "grace period: shared while writable"
 RANGE = "grace period: range reused"
 RETURNED = "grace period: permission outlives the call"
 OWED = "grace period: flush owed at the end"
+# What Dave Hansen asked of LUF v11 (linux-mm, 3 June 2024): stricter than the others, which mind what can be
+# seen. Looked at only where they are asked for by name.
+REWRITTEN = "a deferred entry was rewritten before its flush"
+REFILLED_EARLY = "a page-cache slot was refilled before its flush"
+STRICT = (REWRITTEN, REFILLED_EARLY)
 _MMAP_LOCK = mmap_lock(0)[:-1]
 DEVICE = "grace period: a device still translates"
 
@@ -98,7 +103,7 @@ class GracePeriod(Watcher):
     the start, by (mm, vpn); only a plain store over one needs to know it, the other operations answer it.
 
     A huge translation covers 2**hpage_order pages and as many frames; it goes by the first of each.
-    `devices`: which of the CPUs are no CPUs but devices, as a mask.
+    `devices`: which of the CPUs are no CPUs but devices, as a mask. `strict`: what of STRICT is judged.
     """
 
     ignores = NEVER_MATTER
@@ -112,8 +117,10 @@ class GracePeriod(Watcher):
         entries: Mapping[tuple[int, int], int] | None = None,
         hpage_order: int = 0,
         devices: int = 0,
+        strict: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
+        self._strict = strict
         self._devices = devices
         self._hpage_order = hpage_order
         self.before = HappensBefore(cpus, plain_orders, nid, TLB_GEN)
@@ -308,6 +315,9 @@ class GracePeriod(Watcher):
         for at, retired in enumerate(self.facts.retired):
             if retired.page != old or not retired.parts & READ:
                 continue
+            if REFILLED_EARLY in self._strict:
+                what = f"page {slot[1]} of file {slot[0]} gets frame {operation.pfn}"
+                self._judge(at, cpu, REFILLED_EARLY, what)
             if truncated:
                 what = f"page {slot[1]} of file {slot[0]} is read anew into frame {operation.pfn}"
                 self._judge(at, cpu, REFILLED, what)
@@ -335,6 +345,8 @@ class GracePeriod(Watcher):
             first = operation.vpn - retired.vpn
             here = retired.mm == operation.mm and -pages < first < retired.pages
             same = -pages < pfn - retired.page < retired.pages and retired.page != NONE
+            if REWRITTEN in self._strict and here and retired.parts & READ:
+                self._judge(at, cpu, REWRITTEN, f"{_where(operation)} is written: frame {pfn}")
             if here and pfn - first == retired.frame:
                 # The page is back where it was: what is cached is what is mapped, as far as that goes.
                 if new & PRESENT:

@@ -25,6 +25,10 @@ class Heed(NamedTuple):
             return False
         return not self.rules or any(fnmatchcase(rule, pattern) for pattern in self.rules)
 
+    def asks(self, rule: str) -> bool:
+        """It names this rule: some are looked at only where somebody asks for them."""
+        return any(fnmatchcase(rule, pattern) for pattern in self.rules) and self.counts(rule)
+
     def of(self, broken: Violation | None) -> Violation | None:
         """The violation if it counts."""
         return broken if broken is not None and self.counts(broken.rule) else None

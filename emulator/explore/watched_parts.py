@@ -35,6 +35,7 @@ _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
     GracePeriod: (
         *("violations", "_hpage_order", "before", "facts", "_cpus", "_masks", "sides", "_handlers"),
         "_devices",
+        "_strict",
     ),
     Retirements: (
         "_hpage_order",

@@ -12,7 +12,7 @@ from typing import Any
 
 from emulator.checks.accounting import Accounting
 from emulator.checks.coherence import Coherence
-from emulator.checks.grace_period import GracePeriod
+from emulator.checks.grace_period import STRICT, GracePeriod
 from emulator.checks.heed import ALL, Heed, Noted
 from emulator.checks.table_walks import TableWalks
 from emulator.hardware.cpu import Cpu, Program
@@ -123,7 +123,14 @@ class Machine(ABC):
         plain_orders = self.architecture.plain_orders
         devices = sum(1 << device for device, _ in parameters.devices)
         return GracePeriod(
-            self.cpus, plain_orders, masks, parameters.nid, entries, parameters.hpage_order, devices
+            self.cpus,
+            plain_orders,
+            masks,
+            parameters.nid,
+            entries,
+            parameters.hpage_order,
+            devices,
+            frozenset(filter(self.heed.asks, STRICT)),
         )
 
     @property

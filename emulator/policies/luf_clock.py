@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emulator.hardware.operations import AtomicAdd, AtomicCmpxchg, Load, Series, SmpMb
-from emulator.kernel.percpu import MAX_CPUS, TlbUbc
+from emulator.kernel.percpu import TlbUbc
 from emulator.kernel.policy import Policy
 from emulator.kernel.smp import cpus_of
 
@@ -23,7 +23,7 @@ NR_LUF_PAGES: Final = "nr_luf_pages."
 LUF_UGEN_INIT: Final = 2
 ZONE_UGEN_INIT: Final = 2
 KEY_BITS: Final = 16
-_CPUS: Final = (1 << MAX_CPUS) - 1
+_UGEN_BITS: Final = 32  # 64 in the kernel; no run is that long
 
 
 def ugen_done_word(cpu: int) -> str:
@@ -40,12 +40,12 @@ class LufBatch(NamedTuple):
     @classmethod
     def of(cls, word: int) -> LufBatch:
         """What a word says."""
-        return cls(word & _CPUS, word >> MAX_CPUS)
+        return cls(word >> _UGEN_BITS, word & (1 << _UGEN_BITS) - 1)
 
     @property
     def word(self) -> int:
         """As it is stored."""
-        return self.ugen << MAX_CPUS | self.cpus
+        return self.cpus << _UGEN_BITS | self.ugen
 
 
 async def read_batch(word: str) -> LufBatch:

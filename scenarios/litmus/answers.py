@@ -10,6 +10,8 @@ from emulator.machine.litmus import Expectation
 
 POSTINGS = ("migrc:v3", "migrc:rfc2", "migrc:v9")
 
+LUF = ("luf:v12", "luf:v12-required")
+
 REUSED = "litmus_frame_reused"
 STALE = "litmus_old_translation"
 STAYED = "litmus_not_moved"
@@ -67,6 +69,21 @@ def _name(policy: str | type[Policy]) -> str:
 def postings_never(*reached: str) -> tuple[Expectation, ...]:
     """As `never`, under each posting."""
     return tuple(never(policy, *reached) for policy in POSTINGS)
+
+
+def luf_never(*reached: str) -> tuple[Expectation, ...]:
+    """As `never`, under LUF as posted and as meant."""
+    return tuple(never(policy, *reached) for policy in LUF)
+
+
+def never_on_x86(policy: str, *reached: str) -> Expectation:
+    """As `never`, asked on x86 alone: the other architectures have many more states."""
+    return Expectation(policy, None, "Never", None, reached)
+
+
+def luf_sometimes(*rules: str) -> tuple[Expectation, ...]:
+    """As `sometimes`, under LUF as posted and as meant."""
+    return tuple(sometimes(policy, *rules) for policy in LUF)
 
 
 def postings_sometimes(*rules: str) -> tuple[Expectation, ...]:

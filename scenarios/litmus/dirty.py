@@ -15,6 +15,7 @@ from scenarios.litmus.answers import (
     PROMOTED,
     RECEIVED,
     REUSED,
+    luf_sometimes,
     never,
     postings_never,
     postings_sometimes,
@@ -62,6 +63,7 @@ DIRTY_CACHED = Litmus(
     setup=pages(PAGE, node=SLOW, written=True, cached=(2,)),
     expected=(
         never("immediate", PROMOTED),
+        *luf_sometimes(COPIED_WRITABLE),
         never("migrc:v3", PROMOTED),
         sometimes("migrc:rfc2", COPIED_WRITABLE),
         sometimes("mistake:before-20841405940e", COPIED_WRITABLE),

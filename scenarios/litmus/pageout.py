@@ -9,9 +9,11 @@ from emulator.machine.litmus import Forbidden, Litmus, Setup
 from scenarios.litmus.answers import (
     DEFERRED,
     MADE_WRITABLE,
+    RANGE_REUSED,
     READ_AGAIN,
     RECEIVED,
     STALE,
+    luf_sometimes,
     never,
     postings_never,
     postings_sometimes,
@@ -147,6 +149,7 @@ REFILLED = Litmus(
     expected=(
         sometimes("immediate", MADE_WRITABLE, "message passing"),
         *postings_sometimes(MADE_WRITABLE, "message passing"),
+        *luf_sometimes(MADE_WRITABLE, RANGE_REUSED, "message passing"),
     ),
     frugal=False,
 )

@@ -16,6 +16,7 @@ from emulator.hardware.operations import (
     SmpMb,
     UpRead,
 )
+from emulator.kernel.filemap import generic_perform_write
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.gup import (
     get_user_pages,
@@ -218,6 +219,11 @@ async def unpin(cpu: PerCpu, pfn: int, dirty: bool = False) -> None:
 
 
 # --- files -----------------------------------------------------------------------------------------
+
+
+async def write_file(cpu: PerCpu, file: int = FILE, pgoff: int = 0, value: int = 12) -> None:
+    """write(2) to one page of a file."""
+    await generic_perform_write(cpu, file, pgoff, value)
 
 
 async def msync(cpu: PerCpu, file: int = FILE, pgoff: int = 0, pages: int = 1) -> int:

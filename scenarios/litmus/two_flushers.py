@@ -27,6 +27,7 @@ from scenarios.litmus.answers import (
     STALE,
     WRITE_FAULTS,
     never,
+    never_on_x86,
     postings_never,
     sometimes,
 )
@@ -204,6 +205,7 @@ BATCH_RACES_ADD = Litmus(
     setup=_one_written_one_read,
     expected=(
         never("immediate", REUSED),
+        never_on_x86("luf:v12", REUSED),
         *postings_never(DEFERRED, REUSED),
         sometimes("mistake:adds-while-batches-flush"),
     ),

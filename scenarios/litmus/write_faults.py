@@ -10,6 +10,7 @@ from scenarios.litmus.answers import (
     RECEIVED,
     STALE,
     WRITE_FAULTS,
+    luf_sometimes,
     never,
     postings_never,
     postings_sometimes,
@@ -35,6 +36,7 @@ PENDING_WRITE = Litmus(
     setup=cached_page,
     expected=(
         never("immediate"),
+        *luf_sometimes(MADE_WRITABLE),
         *postings_never(DEFERRED, WRITE_FAULTS, STALE),
         sometimes("mistake:write-fault-forgets"),
     ),

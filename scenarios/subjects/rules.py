@@ -64,7 +64,8 @@ def looked(heed: Heed, test: LitmusName | None = None) -> Looked:
     """What these rules are of a litmus test, or of a workload."""
     if not heed:
         return Looked(RULES, ())
-    rules = RULES if test is None else _of(test)
+    rules = (*(RULES if test is None else _of(test)), *filter(heed.asks, grace_period.STRICT))
+    rules = tuple(dict.fromkeys(rules))
     return Looked(
         tuple(rule for rule in rules if heed.counts(rule)),
         tuple(rule for rule in rules if not heed.counts(rule)),
@@ -75,7 +76,7 @@ def heed(rules: Sequence[str], ignored: Sequence[str], tests: Sequence[LitmusNam
     """What a person means. UsageProblem for the name of no rule of these tests, and where no rule is left."""
     if not rules and not ignored:
         return ALL
-    known = dict.fromkeys([*RULES, *(rule for test in tests for rule in _own(test))])
+    known = dict.fromkeys([*RULES, *grace_period.STRICT, *(rule for test in tests for rule in _own(test))])
     for option, patterns in (("--rule", rules), ("--ignore", ignored)):
         for pattern in patterns:
             if not any(fnmatchcase(rule, pattern) for rule in known):
@@ -104,7 +105,7 @@ def check_rules(test: LitmusName) -> None:
     raised, readable = _raised(test)
     if not test.file or not readable:
         return
-    known = dict.fromkeys((*RULES, *raised))
+    known = dict.fromkeys((*RULES, *grace_period.STRICT, *raised))
     for title, names in (
         *((f"expected of {one.policy}", one.rules) for one in litmus.expected),
         ("rules", litmus.rules),

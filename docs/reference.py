@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from emulator.checks.grace_period import STRICT
 from emulator.kernel.percpu import KernelParameters
 from emulator.machine.litmus import Expectation, Litmus, Setup
 from scenarios.litmus import answers, kit, starts, steps, syscalls
@@ -53,6 +54,7 @@ def text() -> str:
         "For `sometimes(..., RULE)`, `Litmus(rules=..., ignore=...)`, `--rule`, `--ignore`.\n",
     ]
     parts += [f"* {rule}" for rule in RULES]
+    parts += [f"* {rule} (only where it is asked for by name)" for rule in STRICT]
     parts += ["\n## Counters\n", 'For `reached`; programs count others: `cpu.count("name")`.\n']
     parts += [", ".join(f"`{name}`" for name in sorted(known_counters())) + "."]
     return "\n".join(parts) + "\n"

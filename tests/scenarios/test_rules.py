@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 import emulator
+from emulator.checks.grace_period import STRICT
 from emulator.checks.heed import Heed
 from scenarios.files.witness import load
 from scenarios.report.tallies import print_outcome
 from scenarios.runs.tally import Outcome, Tally
 from scenarios.runs.trials import target
 from scenarios.subjects.programs import LitmusName
-from scenarios.subjects.rules import RULES
+from scenarios.subjects.rules import RULES, heed, looked
 from scenarios.subjects.subject import Subject
 
 Migrc = Callable[..., int]
@@ -177,7 +178,7 @@ def test_every_rule_is_listed() -> None:
             source = Path(str(module.__file__)).read_text()
             named = re.findall(r"(?:rule=|_report\(|_judge\([^\n]*?|fault\(\s*)([A-Z][A-Z_]+)\b", source)
             for name in named:
-                assert getattr(module, name) in RULES, (module.__name__, name)
+                assert getattr(module, name) in (*RULES, *STRICT), (module.__name__, name)
     assert emulator and len(set(RULES)) == len(RULES)
 
 
@@ -191,3 +192,10 @@ def test_a_stress_report_says_what_was_not_looked_at_and_what_never_ran() -> Non
     assert lines[0] == f"not looked at: {left_out} of {whole} rules, all but 'deadlock'"
     assert left_out + 1 == whole >= len(RULES)
     assert lines[1] == "never run: shootdown under immediate on riscv"
+
+
+def test_what_is_judged_only_where_it_is_asked_for_is_so_said() -> None:
+    test = LitmusName("deferred-entry-rewritten")
+    assert not {*STRICT} & {*looked(heed(["grace*"], [], [test])).at}
+    assert looked(heed([STRICT[0]], [], [test]), test).at == (STRICT[0],)
+    assert looked(heed(["a *"], [], [test])).at[-2:] == STRICT

@@ -135,6 +135,8 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
                 await run_parallel_for(cpu, thread.chunks, sampling, numa_areas)
             else:
                 await run_accesses(cpu, thread.chunks(), sampling, numa_areas)
+            if cpu.mmu.frees_lazily:
+                await cpu.mmu.finish(cpu)
             await AtomicAdd(THREADS_DONE, 1)
             # The join at the end of a parallel region, with active waiting as OpenMP does: the CPU stays in
             # user mode, so that a flush still has to interrupt it.

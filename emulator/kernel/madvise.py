@@ -80,7 +80,7 @@ async def madvise_dontneed(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int)
     if vma.flags & VM_LOCKED:
         # -EINVAL
         return 0
-    return await zap_page_range_single(cpu, mm, vma, start, end)
+    return await zap_page_range_single(cpu, mm, vma, start, end, lazily=True)
 
 
 async def madvise_dontneed_locked(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:

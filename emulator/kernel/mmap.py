@@ -12,6 +12,7 @@ from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pfnmap import unlink_file_vmas
 from emulator.kernel.policy import MMAP, MUNMAP
+from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.memory.page_table import Vma
 
 
@@ -24,6 +25,9 @@ async def do_mmap(
     with the first fault on each.
     """
     await mmap_write_lock(mm)
+    if cpu.mmu.frees_lazily and await cpu.mmu.range_is_kept(cpu, mm, start, end):
+        await mmap_write_unlock(cpu, mm)
+        return False
     inserted = await VmaInsert(mm, start, end, flags, file, pgoff)
     if inserted:
         await cpu.policy.area_changed(cpu, mm, start, end, MMAP)
@@ -40,6 +44,8 @@ async def mmap_region(
     """
     await mmap_write_lock(mm)
     freed = await do_vmi_munmap(cpu, mm, start, end)
+    if cpu.mmu.frees_lazily and await cpu.mmu.range_is_kept(cpu, mm, start, end):
+        await flush_tlb_mm_range(cpu, mm, start, end)
     await VmaInsert(mm, start, end, flags, file, pgoff)
     await cpu.policy.area_changed(cpu, mm, start, end, MMAP)
     await mmap_write_unlock(cpu, mm)
@@ -49,12 +55,12 @@ async def mmap_region(
 async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     """munmap: give up pages [start, end); how many of them were mapped."""
     await mmap_write_lock(mm)
-    freed = await do_vmi_munmap(cpu, mm, start, end)
+    freed = await do_vmi_munmap(cpu, mm, start, end, lazily=True)
     await mmap_write_unlock(cpu, mm)
     return freed
 
 
-async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
+async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int, lazily: bool = False) -> int:
     """do_vmi_munmap, unmap_region: as do_munmap, whose lock the caller holds.
 
     It is held until the frames are back, so that no new area takes the range over before.
@@ -66,10 +72,12 @@ async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
     areas = [Vma(*area) for area in await VmaRemove(mm, start, end)]
     freed = 0
     if areas:
-        tlb = await tlb_gather_mmu(mm)
+        tlb = await tlb_gather_mmu(mm, lazily=lazily)
         freed = await unmap_vmas(cpu, tlb, areas)
         await unlink_file_vmas(mm, areas)
         await free_pgtables(cpu, tlb, areas[0].start, areas[-1].end)
         await tlb_finish_mmu(cpu, tlb)
+        if tlb.put_off:
+            await cpu.mmu.keep_range(cpu, mm, areas[0].start, areas[-1].end)
         await cpu.policy.area_changed(cpu, mm, start, end, MUNMAP)
     return freed

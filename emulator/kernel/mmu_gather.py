@@ -66,6 +66,8 @@ class MmuGather:
     freed_tables: bool = False
     folios: list[int] = field(default_factory=list)
     tables: list[int] = field(default_factory=list)  # the upper entries that named them
+    lazily: bool = False  # it may be flushed for and freed later, where the mmu does so
+    put_off: bool = False  # and some of it is
 
     def adjust_range(self, start: int, pages: int, stride: int) -> None:
         """__tlb_adjust_range, and the note of the level: entries of `stride` pages each."""
@@ -84,10 +86,10 @@ def gather_pages(cpu: PerCpu) -> int:
     return cpu.parameters.mmu_gather_pages or MAX_GATHER_PAGES
 
 
-async def tlb_gather_mmu(mm: int, fullmm: bool = False) -> MmuGather:
+async def tlb_gather_mmu(mm: int, fullmm: bool = False, lazily: bool = False) -> MmuGather:
     """tlb_gather_mmu, tlb_gather_mmu_fullmm: from here on entries change whose flush is still to come."""
     await AtomicAdd(tlb_flush_pending_word(mm), 1)
-    return MmuGather(mm, fullmm)
+    return MmuGather(mm, fullmm, lazily=lazily)
 
 
 async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
@@ -108,7 +110,10 @@ async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
 
 async def tlb_flush_mmu(cpu: PerCpu, tlb: MmuGather) -> None:
     """tlb_flush_mmu: flush, then free what was waiting for that."""
-    await tlb_flush_mmu_tlbonly(cpu, tlb)
+    if tlb.lazily and cpu.mmu.frees_lazily and tlb.folios and not tlb.freed_tables and not tlb.fullmm:
+        await cpu.mmu.flush_zapped(cpu, tlb)
+    else:
+        await tlb_flush_mmu_tlbonly(cpu, tlb)
     if tlb.tables:
         await tlb_table_flush(cpu, tlb)
     folios, tlb.folios = tlb.folios, []
@@ -285,10 +290,16 @@ async def zap_present_ptes(cpu: PerCpu, tlb: MmuGather, vma: Vma, vpns: Sequence
 
 
 async def zap_page_range_single(
-    cpu: PerCpu, mm: int, vma: Vma, start: int, end: int, details: ZapDetails | None = None
+    cpu: PerCpu,
+    mm: int,
+    vma: Vma,
+    start: int,
+    end: int,
+    details: ZapDetails | None = None,
+    lazily: bool = False,
 ) -> int:
     """zap_page_range_single: clear pages [start, end) of one area, which stays; how many were mapped."""
-    tlb = await tlb_gather_mmu(mm)
+    tlb = await tlb_gather_mmu(mm, lazily=lazily)
     if cpu.parameters.guests:
         await mmu_notifier_invalidate_range_start(cpu, mm, start, end)
     zapped = await unmap_page_range(cpu, tlb, vma, start, end, details)

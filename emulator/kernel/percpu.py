@@ -160,7 +160,8 @@ class KernelParameters:
     With `file_sizes` files have sizes, which truncation changes and faults ask; else they have no end.
     An mm that runs on `global_asid_cpus` CPUs at once gets an address-space number that is the same on all,
     of those below `max_asid_available`, where the mmu has such (x86-invlpgb, x86-rar).
-    `rar_max_payloads`: how many payloads the table of x86-rar has, which CPUs share.
+    `rar_max_payloads`: how many payloads the table of x86-rar has, which CPUs share. `latr_states`: how long
+    a CPU's array is (latr), which is swept every `tick_accesses` accesses: 1 ms of about 25 ns each.
     `devices`: (CPU, mm) of what walks the page tables of an mm in the place of a CPU; `guests`: (CPU, mm,
     first page, pages) of virtual CPUs of a KVM guest, which has those pages of the mm, in `guest_roots`
     tables. `invlpg_miss`: the CPUs are some of invlpg_miss_ids, whose INVLPG leaves global entries.
@@ -220,6 +221,8 @@ class KernelParameters:
     global_asid_cpus: int = 4
     max_asid_available: int = 4094
     rar_max_payloads: int = 64
+    latr_states: int = 64
+    tick_accesses: int = 40_000
     table_batches: bool = True
 
     @property
@@ -348,6 +351,7 @@ class PerCpu:
         self.accesses = 0
         self.sampled_hits = 0
         self.reclaim_batches = 0
+        self.ticks_at = parameters.tick_accesses
         self.now = 0  # the time for NUMA balancing: when the thread's current chunk of accesses began
         self.numa_scan_period = parameters.numa_scan_period_accesses
         self.numa_scan_at = parameters.numa_scan_period_accesses

@@ -88,6 +88,8 @@ async def schedule(cpu: PerCpu) -> None:
     # smp_mb__after_spinlock of the run queue's lock (kernel/sched/core.c: __schedule): what the previous task
     # did in user mode is done before anybody is told that this CPU is lazy.
     await SmpMb()
+    if cpu.mmu.frees_lazily:
+        await cpu.mmu.sweep(cpu)
     borrowed = cpu.tlbstate.loaded_mm if previous.mm == INIT_MM else INIT_MM
     if chosen.mm == INIT_MM:
         await cpu.mmu.enter_lazy_tlb(cpu)

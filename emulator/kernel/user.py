@@ -114,6 +114,9 @@ async def run_accesses(
     mm = cpu.tlbstate.loaded_mm
     for accesses in chunks:
         cpu.now = cpu.accesses if now is None else now
+        if cpu.mmu.frees_lazily and cpu.accesses >= cpu.ticks_at:
+            cpu.ticks_at = cpu.accesses + cpu.parameters.tick_accesses
+            await cpu.mmu.tick(cpu)
         at = 0
         end = len(accesses)
         while at < end:

@@ -10,6 +10,7 @@ from pkgutil import iter_modules
 
 import pytest
 
+from emulator.checks.heed import ALL
 from emulator.explore.search import Limits, search
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.ordering import ARCHITECTURES
@@ -19,7 +20,8 @@ from scenarios import litmus as catalogue
 from scenarios.litmus import LITMUS
 from scenarios.mistakes import MISTAKES
 from scenarios.subjects.policies import policy_factory
-from scenarios.subjects.programs import shipped
+from scenarios.subjects.programs import LitmusName, shipped
+from scenarios.subjects.rules import heed_of
 
 EACH = pytest.mark.parametrize("name", LITMUS)
 
@@ -79,6 +81,7 @@ def test_runs_to_its_end(name: str, architecture: str) -> None:
     """One run under each policy; a wrong one may end at a broken rule."""
     for expectation in LITMUS[name].expected:
         machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], policy_factory(expectation.policy))
+        machine.heed = heed_of(LitmusName(name), ALL)
         strategy = find_strategy("random")()
         tally = search(Referee(machine), strategy, 1, Limits(1), lambda: False)
         assert not tally.cut

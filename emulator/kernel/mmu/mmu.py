@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from emulator.kernel.mmu_gather import MmuGather, tlb_flush_mmu_tlbonly
+
 if TYPE_CHECKING:
     from emulator.hardware.cpu import IpiRequest
     from emulator.kernel.percpu import KernelParameters, PerCpu, TlbUbc
@@ -26,6 +28,9 @@ class Mmu(ABC):
     broadcasts: ClassVar[bool] = False
     """It has TLBs drop entries without an interrupt (Invlpgb, SendRar): who has interrupts off keeps no page
     table from being freed (MMU_GATHER_RCU_TABLE_FREE, which x86 has for that since v6.15)."""
+    frees_lazily: ClassVar[bool] = False
+    """Frames and ranges that are given up are kept until others have flushed: `flush_zapped`, `keep_range`,
+    `tick`, `sweep` and `finish` are called."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """Kernel parameters that it needs."""
 
@@ -58,6 +63,33 @@ class Mmu(ABC):
         """A call that its sender waits for is about to be carried out: whether it has been acknowledged
         already. As it stands: no, it will be when its function is through."""
         return False
+
+    # --- giving up later, where it `frees_lazily` -------------------------------------------------------
+
+    async def flush_zapped(self, cpu: PerCpu, tlb: MmuGather) -> None:
+        """Flush for what a gather has zapped, whose frames are freed next; or see to it that both are done
+        later: then `tlb.put_off`, and frames are taken out of `tlb.folios`. No tables go with them."""
+        await tlb_flush_mmu_tlbonly(cpu, tlb)
+
+    async def keep_range(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
+        """munmap has put something off; mmap_lock is held."""
+        return
+
+    async def range_is_kept(self, cpu: PerCpu, mm: int, start: int, end: int) -> bool:
+        """No area may be put into [start, end) yet; mmap_lock is held."""
+        return False
+
+    async def sweep(self, cpu: PerCpu) -> None:
+        """Another task is about to be switched to; interrupts are off."""
+        return
+
+    async def tick(self, cpu: PerCpu) -> None:
+        """scheduler_tick, every `tick_accesses` accesses of the CPU."""
+        return
+
+    async def finish(self, cpu: PerCpu) -> None:
+        """A thread of this CPU makes no more accesses: nothing may be kept here."""
+        return
 
     # --- flushing for many changes together ------------------------------------------------------------
 

@@ -387,7 +387,7 @@ class LufV12(LufClock):
                 await WaitWhile(word, done)
             if mine:
                 await Store(word, mine)
-                await ZonePaid(node, mine + 1 << TAG_BITS)
+                await ZonePaid(node, mine << TAG_BITS)
 
     async def try_to_unmap_flush_takeoff(self, cpu: PerCpu) -> None:
         """try_to_unmap_flush_takeoff: whom this reaches need not be flushed for the task's other batches."""

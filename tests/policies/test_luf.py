@@ -12,11 +12,12 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.mmzone import get_page_from_freelist
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
-from emulator.machine.litmus import FAST, Forbidden, Litmus, LitmusMachine
+from emulator.machine.litmus import FAST, Forbidden, Litmus, LitmusMachine, Setup
 from emulator.policies.luf import LufV12, LufV12Required
 from scenarios.litmus import LITMUS
 from scenarios.litmus.lazy_unmap import FRAME_REUSED
-from scenarios.litmus.steps import call, in_order, read_if_cached
+from scenarios.litmus.starts import FILE, PAGE, VERSION
+from scenarios.litmus.steps import call, in_order, read_if_cached, reuse
 from scenarios.litmus.syscalls import reclaim
 
 
@@ -82,3 +83,21 @@ def test_a_diet_that_leaves_out_one_too_many_is_found() -> None:
             return await super().diet(mask, ugen) & ~2
 
     assert broken(LITMUS["reclaimed-frame-reused"], Wrong)
+
+
+def _two_pages(setup: Setup) -> None:
+    """Pages of a file, one after the other, which CPU 1 has cached."""
+    setup.area(PAGE, 2, writable=False, file=FILE, shared=True)
+    for pgoff in (0, 1):
+        pfn = setup.page(PAGE + pgoff, exclusive=False, version=VERSION, cached=(1,))
+        setup.in_page_cache(pfn, FILE, pgoff)
+        setup.on_disk(FILE, pgoff, VERSION)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_that_one_generation_of_a_zone_is_paid_for_says_nothing_of_the_next(lists: bool) -> None:
+    steps = [step for pfn in (1, 2) for step in (call(reclaim, pfn), call(reuse, FAST))]
+    programs = (in_order(*steps), in_order(call(read_if_cached, PAGE + 1), call(read_if_cached, PAGE + 1)))
+    settings = (("per_cpu_pages", lists),)
+    test = Litmus("twice", "", programs, _two_pages, (), frugal=False, fast=2, settings=settings)
+    assert broken(test, LufV12) == ""

@@ -26,6 +26,7 @@ from emulator.hardware.operations import (
     Idle,
     Invalidate,
     Iret,
+    Issue,
     Operation,
     Order,
     SendIpi,
@@ -38,7 +39,7 @@ from emulator.hardware.operations import (
     WalkSpte,
     Where,
 )
-from emulator.hardware.ordering import Architecture, PendingLoad, Window
+from emulator.hardware.ordering import Architecture, Window
 from emulator.hardware.pte import ACCESSED, DIRTY, KERNEL_PAGE, PMD_ORDER, PRESENT, RW
 from emulator.hardware.tlb import GLOBAL, Tlb, TlbShape
 from emulator.hardware.walker_cache import WalkerTlb
@@ -287,9 +288,7 @@ class Cpu:
             if self.irqs and type(operation) not in SECOND_HALVES and not window.blocks(Order.IPI_TAKE):
                 found.append(Choice(Transition(Kind.INTERRUPT, number), TakeCalls(number)))
         for at in window.performable():
-            effect = window.pending[at]
-            asked = effect.load if isinstance(effect, PendingLoad) else effect
-            found.append(Choice(Transition(Kind.PERFORM, number, at), asked))
+            found.append(Choice(Transition(Kind.PERFORM, number, at), window.asked(at)))
         for vpn in self.speculated:
             if self.mm or vpn >= KERNEL_PAGE:
                 found.append(Choice(Transition(Kind.WALK, number, vpn), self._fetch(vpn)))
@@ -347,9 +346,7 @@ class Cpu:
             self.call_queue.extend(answer)
             self.take_interrupt()
         elif kind is Kind.PERFORM:
-            effect = self.window.remove(transition.at)
-            if isinstance(effect, PendingLoad):
-                self.window.values[effect.handle] = answer
+            self.window.perform(transition.at, answer)
         elif kind is Kind.INVALIDATE:
             self.invalidate(answer)
         elif answer:
@@ -370,8 +367,7 @@ class Cpu:
             issued = self.window.keeps(order) or (begun and self.window.forward(operation) is None)
             return operation, issued
         if kind is Kind.PERFORM:
-            effect = self.window.pending[transition.at]
-            return (effect.load if isinstance(effect, PendingLoad) else effect), False
+            return self.window.asked(transition.at), False
         if kind is Kind.WALK:
             return self._fetch(transition.at), False
         if kind is Kind.INVALIDATE:
@@ -397,6 +393,8 @@ class Cpu:
                 return False
         if isinstance(operation, EndLoad):
             return operation.handle in window.values
+        if isinstance(operation, Issue):
+            return not window.pending
         if isinstance(operation, Halt):
             return self.interrupts_taken > self.frames[-1].interrupts_before
         return not isinstance(operation, Idle)
@@ -453,6 +451,9 @@ class Cpu:
         self, operation: ops.SmpMb | ops.SmpRmb | ops.SmpWmb | ops.SmpMbAfterAtomic | ops.Cycle | Iret
     ) -> None:
         return None
+
+    def _issue(self, operation: ops.Issue) -> None:
+        self.window.issue(operation.code)
 
     def _end_load(self, operation: EndLoad) -> int:
         return self.window.values.pop(operation.handle)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from emulator.hardware.instructions import Instruction, asked, performed, ready, settled
 from emulator.hardware.operations import TABLE, Operation, Order, SetPte, SmpWmb
 
 
@@ -160,7 +161,9 @@ class Window:
         if not pending:
             return ()
         if self.architecture.in_order:
-            return (0,)
+            return (0,) if type(pending[0]) is not Instruction or ready(pending, 0, self.values) else ()
+        if type(pending[0]) is Instruction:
+            return tuple([at for at in range(len(pending)) if ready(pending, at, self.values)])
         found = []
         for at, effect in enumerate(pending):
             if type(effect) is SmpWmb:
@@ -182,6 +185,29 @@ class Window:
                     continue
             found.append(at)
         return tuple(found)
+
+    def asked(self, at: int) -> Operation | None:
+        """What memory is asked when the effect at this position is performed; None if nothing is."""
+        effect = self.pending[at]
+        if isinstance(effect, PendingLoad):
+            return effect.load
+        if type(effect) is Instruction:
+            return asked(self.pending, at, self.values)
+        found: Operation = effect
+        return found
+
+    def issue(self, code: tuple[Instruction, ...]) -> None:
+        """A stretch of code comes in."""
+        self.pending = settled(list(code), self.values)
+
+    def perform(self, at: int, answer: Any) -> None:
+        """The effect at this position has been performed, with this answer."""
+        if type(self.pending[at]) is Instruction:
+            self.pending = performed(self.pending, at, self.values, answer)
+            return
+        effect = self.remove(at)
+        if isinstance(effect, PendingLoad):
+            self.values[effect.handle] = answer
 
     def remove(self, at: int) -> Effect:
         """The effect at this position has been performed."""

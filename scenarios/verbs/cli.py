@@ -21,6 +21,7 @@ from scenarios.verbs.exits import exit_code, keep_interrupts
 
 FILES: Final = {
     **{verb: verb for verb in ("run", "check", "stress", "sweep", "replay", "shrink", "trace", "compare")},
+    "conformance": "conformance",
     "export": "export",
     "step": "step",
     "rerun": "rerun",

@@ -178,6 +178,15 @@ class EndLoad(Answers[int]):
     handle: int
 
 
+@Row(Where.CPU, Order.NONE, nowhere("what it issues has places of its own"), Price.INSTRUCTION)
+class Issue(Answers[None]):
+    """A stretch of code at once (`hardware/instructions.py`), into the empty window: each instruction is
+    performed at any moment that its operands and the architecture's order leave it.
+    """
+
+    code: tuple[Any, ...]
+
+
 @Row(Where.IPI, Order.NONE, ALONE_HERE, Price.ENGINE)
 class Idle(Answers[None]):
     """The program is over; never enabled. Interrupts are still taken."""

@@ -1,0 +1,142 @@
+"""Which tests there are, and their published verdicts: the shipped goldens, or a directory of the user's.
+
+A verdict comes from a file of verdicts, from `NAME.litmus.expected` beside the test, or from the test's own
+comment (`Result: Never`; in the goldens `On x86: Sometimes` for one architecture).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from scenarios.conformance.code import NotTranslatable
+from scenarios.conformance.herd_text import HerdTest, read
+from scenarios.disk import content, file_problems
+from scenarios.usage import UsageProblem
+
+_OBSERVATION: Final = re.compile(r"^Observation\s+(\S+)\s+(Never|Sometimes|Always)\b", re.MULTILINE)
+_LISTED: Final = re.compile(r"^(?P<path>.+\.litmus),(?P<holds>[01])$", re.MULTILINE)
+_HERE: Final = re.compile(r"On (\w+):\s*(Never|Sometimes|Always)")
+_RESULT: Final = re.compile(r"Result:\s*(Never|Sometimes|Always)")
+_LONGEST: Final = 1 << 20
+
+
+class Suite(NamedTuple):
+    """A memory model's tests: the language that their first line names, the architectures they are run on.
+
+    `model`: what the verdicts are of. `bound`: of all architectures together, so that one of them may well
+    never show what is allowed.
+    """
+
+    language: str
+    archs: tuple[str, ...]
+    model: str
+    bound: bool
+
+
+SUITES: Final[Mapping[str, Suite]] = {
+    "lkmm": Suite("C", ("sc", "x86", "riscv"), "Linux' memory model", True),
+    "riscv": Suite("RISCV", ("riscv",), "RVWMO", False),
+}
+
+
+class Entry(NamedTuple):
+    """A test to run: its text, and by architecture whether what it asks about can happen, as published.
+
+    The architecture "" stands for all others. `problem`: why it cannot be read as a test.
+    """
+
+    path: str
+    test: HerdTest | None
+    allowed: Mapping[str, bool]
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The test's, or the file's if it is none."""
+        return self.test.name if self.test is not None else Path(self.path).stem
+
+
+class Verdicts(NamedTuple):
+    """What a file says: observations by test's name, by file's name whether the question's answer is yes."""
+
+    observed: Mapping[str, str]
+    holds: Mapping[str, bool]
+
+
+def read_verdicts(path: Path) -> Verdicts:
+    """Herd's output, or lines `path/NAME.litmus,1`. UsageProblem if it is neither."""
+    with file_problems(f"--expected {path}", "herd's output, or lines NAME.litmus,0 or ,1"):
+        text = content(path).decode(errors="replace")
+        found = Verdicts(
+            dict(_OBSERVATION.findall(text)),
+            {Path(one["path"]).name: one["holds"] == "1" for one in _LISTED.finditer(text)},
+        )
+        if not found.observed and not found.holds:
+            raise ValueError("no verdict in it")
+    return found
+
+
+def goldens(suite: str) -> list[Entry]:
+    """The shipped tests of a suite."""
+    there = files("scenarios.conformance").joinpath("goldens")
+    names = sorted(one.name for one in there.iterdir() if one.name.endswith(".litmus"))
+    entries = [entry(name, there.joinpath(name).read_text(), Verdicts({}, {})) for name in names]
+    return [one for one in entries if one.test is not None and one.test.language == SUITES[suite].language]
+
+
+def entries_in(directory: Path, suite: str, verdicts: Verdicts) -> Iterator[Entry]:
+    """The tests of the suite's language below a directory, by path. UsageProblem if there are none."""
+    paths = sorted(path for path in directory.rglob("*.litmus") if path.is_file())
+    some = False
+    for path in paths:
+        with file_problems(f"{path}", "a litmus test as text"):
+            text = content(path)[:_LONGEST].decode(errors="replace")
+        beside = path.with_name(f"{path.name}.expected")
+        known = verdicts
+        if beside.is_file():
+            with file_problems(f"{beside}", "herd's output"):
+                observed = _OBSERVATION.findall(content(beside).decode(errors="replace"))
+            # Some give the name of a file to several tests.
+            known = verdicts._replace(observed={**dict(observed), **verdicts.observed})
+        if text.split(maxsplit=1)[:1] == [SUITES[suite].language]:
+            some = True
+            yield entry(str(path.relative_to(directory)), text, known)
+    if not some:
+        raise UsageProblem(
+            f"{directory}: no file *.litmus below it begins with {SUITES[suite].language}; a clone of the "
+            "suite's tests, or leave it out for the shipped ones"
+        )
+
+
+def entry(path: str, text: str, verdicts: Verdicts) -> Entry:
+    """The test that this text is, with its verdicts."""
+    try:
+        test = read(text)
+    except NotTranslatable as problem:
+        return Entry(path, None, {}, str(problem))
+    except ValueError as problem:
+        return Entry(path, None, {}, str(problem))
+    everywhere = test.condition.quantifier == "forall"
+
+    def allowed(observation: str) -> bool:
+        return observation != ("Always" if everywhere else "Never")
+
+    found: dict[str, bool] = {}
+    if own := _RESULT.search(text):
+        found[""] = allowed(own[1])
+    if test.name in verdicts.observed:
+        found[""] = allowed(verdicts.observed[test.name])
+    elif Path(path).name in verdicts.holds:
+        found[""] = verdicts.holds[Path(path).name] == (test.condition.quantifier == "exists")
+    found |= {arch: allowed(observation) for arch, observation in _HERE.findall(text)}
+    return Entry(path, test, found)
+
+
+def of_names(entries: Sequence[Entry], glob: str) -> list[Entry]:
+    """Those whose names match."""
+    pattern = re.compile(".*".join(map(re.escape, glob.split("*"))))
+    return [one for one in entries if pattern.fullmatch(one.name)]

@@ -1,0 +1,124 @@
+"""`migrc conformance` with directories of users, verdicts of their files, and what is wrong with either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Migrc = Callable[..., int]
+SB = """RISCV {}
+{{ 0:x5=x; 0:x6=y; 1:x5=y; 1:x6=x; }}
+ P0          | P1          ;
+ li x7,1     | li x7,1     ;
+ sw x7,0(x5) | sw x7,0(x5) ;
+ fence {}    | fence {}    ;
+ lw x8,0(x6) | lw x8,0(x6) ;
+exists (0:x8=0 /\\ 1:x8=0)
+"""
+
+
+@pytest.fixture
+def tests(tmp_path: Path) -> Path:
+    """Three tests in a directory: with too weak a fence, with the right one, and one of mixed sizes."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "SB.litmus").write_text(SB.format("SB", "r,rw", "r,rw"))
+    (tmp_path / "deep" / "SB+fences.litmus").write_text(SB.format("SB+fences", "rw,rw", "rw,rw"))
+    (tmp_path / "half.litmus").write_text(SB.format("half", "rw,rw", "rw,rw").replace("lw", "lh"))
+    return tmp_path
+
+
+def test_verdicts_of_herds_output(migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tests / "herd.log"
+    log.write_text("Observation SB Sometimes 1 3\nObservation SB+fences Never 0 3\n")
+    assert migrc("conformance", "riscv", str(tests), "--expected", str(log), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["counts"]["riscv"] == {
+        "agree": 2,
+        "too strong": 0,
+        "too weak": 0,
+        "no verdict": 0,
+        "not translatable": 1,
+        "not finished": 0,
+    }
+    assert {one["reason"] for one in document["tests"]} == {None, "accesses of mixed sizes"}
+
+
+def test_what_is_forbidden_and_seen_is_told(
+    migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = tests / "expected.csv"
+    listed.write_text("riscv/SB.litmus,0\nriscv/SB+fences.litmus,1\n")
+    assert migrc("conformance", "riscv", str(tests), "--expected", str(listed)) == 1
+    out = capsys.readouterr().out
+    assert "too weak: SB on riscv: Sometimes (SB.litmus)" in out
+    assert "too strong: SB+fences on riscv: Never" in out
+    listed.write_text("riscv/SB+fences.litmus,1\n")
+    assert migrc("conformance", "riscv", str(tests), "--expected", str(listed)) == 0
+
+
+def test_herds_own_lines(migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrc("conformance", "riscv", str(tests), "--name", "SB*", "--herd") == 0
+    assert capsys.readouterr().out.split("\n\n")[0].splitlines() == [
+        "Test SB Allowed",
+        "States 4",
+        "0:x8=0; 1:x8=0;",
+        "0:x8=0; 1:x8=1;",
+        "0:x8=1; 1:x8=0;",
+        "0:x8=1; 1:x8=1;",
+        "Ok",
+        "Witnesses",
+        "Positive: 1 Negative: 3",
+        r"Condition exists (0:x8=0 /\ 1:x8=0)",
+        "Observation SB Sometimes 1 3",
+    ]
+
+
+def test_a_sample_is_drawn_by_its_seed(migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def drawn(seed: int) -> list[str]:
+        assert migrc("conformance", "riscv", str(tests), "--sample", "1", "--seed", str(seed), "--json") == 0
+        return [one["test"] for one in json.loads(capsys.readouterr().out)["tests"]]
+
+    assert drawn(1) == drawn(1)
+    assert len({tuple(drawn(seed)) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["riscv", "EMPTY"], "no file *.litmus below it begins with RISCV"),
+        (["lkmm", "TESTS"], "no file *.litmus below it begins with C;"),
+        (["riscv", "TESTS", "--name", "MP*"], "--name MP*: matches none of 3 tests; such as SB"),
+        (["riscv", "TESTS", "--expected", "TESTS/SB.litmus"], "no verdict in it"),
+        (["riscv", "TESTS", "--expected", "TESTS/none"], "No such file"),
+        (["riscv", "--expected", "TESTS/SB.litmus"], "only with DIR"),
+        (["riscv", "--arch", "x86"], "--arch x86: riscv is about riscv"),
+        (["lkmm", "--herd"], "--herd: of which architecture?"),
+        (["riscv", "--herd", "--json"], "one or the other"),
+        (["power"], "'power' is not one of"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(
+    migrc: Migrc,
+    tests: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    told: str,
+) -> None:
+    empty = str(tmp_path_factory.mktemp("empty"))
+    given = [one.replace("TESTS", str(tests)).replace("EMPTY", empty) for one in arguments]
+    assert migrc("conformance", *given) == 2
+    captured = capsys.readouterr()
+    assert told in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_a_file_that_is_no_test_is_one_that_is_not_translatable(
+    migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tests / "broken.litmus").write_text("RISCV broken\nnothing")
+    (tests / "bytes.litmus").write_bytes(b"RISCV \xff\xfe{}\n P0 ;\n\nexists (x=1")
+    assert migrc("conformance", "riscv", str(tests)) == 0
+    assert "no litmus test" in capsys.readouterr().out

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from emulator.hardware.operations import (
     AtomicOr,
-    DownRead,
     FolioMapping,
     FolioPut,
     FolioSetFlag,
@@ -27,12 +26,11 @@ from emulator.hardware.operations import (
     Series,
     SmpRmb,
     Unlock,
-    UpRead,
     WriteFrame,
 )
 from emulator.hardware.pte import EXCLUSIVE, PRESENT, PSE, RW, ZERO_PFN, frame_of, pte_pfn, ptl
 from emulator.kernel.memory import do_unshare, handle_mm_fault
-from emulator.kernel.mprotect import mmap_lock
+from emulator.kernel.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.kernel.percpu import PerCpu, has_pinned_word, write_protect_seq_word
 from emulator.kernel.swap_state import SWAP_FILE
 from emulator.memory.folios import PG_DIRTY
@@ -41,23 +39,33 @@ from emulator.memory.folios import PG_DIRTY
 async def get_user_pages(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
     """get_user_pages_fast of one page (FOLL_GET, gup_pte_range): its frame, with a reference for the caller.
 
-    Raises SegmentationFault for what the areas do not allow.
+    Raises SegmentationFault for what the areas do not allow, BusError for what is behind a file.
     """
-    while True:
-        pte = await GetPte(mm, vpn)
-        # PROT_NONE and migration entries are not PRESENT: both want a fault first.
-        if not pte & PRESENT or (write and not pte & RW):
-            await handle_mm_fault(cpu, mm, vpn, write)
-            continue
+    pte = await GetPte(mm, vpn)
+    # PROT_NONE and migration entries are not PRESENT: both want a fault first.
+    if pte & PRESENT and not (write and not pte & RW):
         # gup_huge_pmd: the reference is the whole folio's.
         pfn = frame_of(pte, vpn, cpu.parameters.hpage_order)
-        if not await FolioTryGet(pfn):
-            continue
-        # Without the page-table lock the page may have been unmapped before the reference was there: then
-        # the frame may be somebody else's by now. If the entry still is the same, the reference came first.
-        if await GetPte(mm, vpn) == pte:
-            return pfn
-        await FolioPut(pfn)
+        if await FolioTryGet(pfn):
+            # Without the page-table lock the page may have been unmapped before the reference was there:
+            # then the frame may be somebody else's by now. If the entry still is the same, the reference
+            # came first.
+            if await GetPte(mm, vpn) == pte:
+                return pfn
+            await FolioPut(pfn)
+    return await get_user_pages_unlocked(cpu, mm, vpn, write, False)
+
+
+async def get_user_pages_unlocked(cpu: PerCpu, mm: int, vpn: int, write: bool, pins: bool) -> int:
+    """__get_user_pages_locked of one page, by who holds no lock: mmap_lock for reading, also over its faults.
+
+    Whoever changes areas comes before or after; with the area's lock alone nobody gets here (v6.1 to v6.12).
+    With `pins` FOLL_PIN, else FOLL_GET.
+    """
+    await mmap_read_lock(mm)
+    pfn = await _get_locked(cpu, mm, vpn, write, pins)
+    await mmap_read_unlock(mm)
+    return pfn
 
 
 async def pin_user_pages_fast(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
@@ -68,9 +76,7 @@ async def pin_user_pages_fast(cpu: PerCpu, mm: int, vpn: int, write: bool) -> in
     pfn = await pin_user_pages_fast_only(cpu, mm, vpn, write)
     if pfn < 0:
         # __gup_longterm_locked: fork is through, or comes after.
-        await DownRead(mmap_lock(mm))
-        pfn = await _pin_locked(cpu, mm, vpn, write)
-        await UpRead(mmap_lock(mm))
+        pfn = await get_user_pages_unlocked(cpu, mm, vpn, write, True)
     return pfn
 
 
@@ -105,19 +111,22 @@ async def read_write_protect_seq(mm: int) -> int:
     return await Load(write_protect_seq_word(mm))
 
 
-async def _pin_locked(cpu: PerCpu, mm: int, vpn: int, write: bool) -> int:
+async def _get_locked(cpu: PerCpu, mm: int, vpn: int, write: bool, pins: bool) -> int:
     """__get_user_pages: follow_page_pte under the page-table lock, and a fault where that finds nothing."""
     lock = ptl(mm, vpn)
     while True:
         _, pte = await Series((Lock(lock), GetPte(mm, vpn)))
         found = pte & PRESENT and not (write and not pte & RW)
-        unshare = found and not write and await gup_must_unshare(pte)
+        unshare = pins and found and not write and await gup_must_unshare(pte)
         if found and not unshare:
             pfn = frame_of(pte, vpn, cpu.parameters.hpage_order)
-            await Series((FolioTryPin(pfn), Unlock(lock)))
+            await Series((FolioTryPin(pfn) if pins else FolioTryGet(pfn), Unlock(lock)))
             return pfn
         await Unlock(lock)
-        await (do_unshare(cpu, mm, vpn, pte) if unshare else handle_mm_fault(cpu, mm, vpn, write))
+        if unshare:
+            await do_unshare(cpu, mm, vpn, pte)
+        elif not await handle_mm_fault(cpu, mm, vpn, write, True):
+            await mmap_read_lock(mm)
 
 
 async def gup_must_unshare(pte: int) -> bool:

@@ -56,6 +56,7 @@ from emulator.hardware.pte import (
 from emulator.kernel.fair import should_numa_migrate_memory, task_numa_fault
 from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, split_huge_pmd
 from emulator.kernel.migrate import folio_order, migrate_misplaced_folio
+from emulator.kernel.mmap_lock import mmap_read_unlock
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
@@ -81,22 +82,28 @@ class BusError(Exception):
     """A program used a page of an area that is behind the end of the area's file (SIGBUS)."""
 
 
-async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
+async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool, mmap_locked: bool = False) -> bool:
     """handle_mm_fault, do_user_addr_fault: make progress on one fault; the access is then tried again.
 
+    With `mmap_locked` it is get_user_pages that faults (faultin_page), holding mmap_lock for reading and no
+    area's lock. Answers whether it still holds it: who waits for a userfaultfd's monitor does not, nor who
+    is refused.
     Raises SegmentationFault for an access that the areas do not allow, BusError for one behind the file.
     """
     cpu.count("pgfault")
     # The PMD first, then the entry below it, if that is no huge page's.
     head = cpu.parameters.hpage_head(vpn)
     whole = not cpu.parameters.per_vma_locks
-    find = LockVma(mm, vpn, whole) if cpu.parameters.fault_locks else FindVma(mm, vpn)
+    locks = cpu.parameters.fault_locks and not mmap_locked
+    find = LockVma(mm, vpn, whole) if locks else FindVma(mm, vpn)
     found, pte = await Series((find, GetPte(mm, head)))
     vma = Vma(*found) if found else None
-    release = ReleaseFaultLock(mm, vma.start, whole) if vma and cpu.parameters.fault_locks else None
+    release = ReleaseFaultLock(mm, vma.start, whole) if vma and locks else None
     if vma is None or not vma.accessible or (write and not vma.flags & VM_WRITE):
         if release:
             await release
+        if mmap_locked:
+            await mmap_read_unlock(mm)
         lacking = "write permission" if vma and vma.accessible else "any permission"
         raise SegmentationFault(
             f"CPU {cpu.number}: {'write to' if write else 'read of'} page {vpn:#x} of mm {mm}, "
@@ -106,9 +113,10 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
         vpn = head
     elif vpn != head:
         pte = await GetPte(mm, vpn)
+    inside = True
     if pte == 0:
         if not await do_huge_pmd_anonymous_page(cpu, mm, vpn, write, vma):
-            await do_no_page(cpu, mm, vpn, write, vma)
+            inside = await do_no_page(cpu, mm, vpn, write, vma)
     elif is_swap_entry(pte):
         await do_swap_page(cpu, mm, vpn, pte, write)
     elif is_migration_entry(pte):
@@ -121,8 +129,10 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
         # handle_userfault: until the monitor has taken the protection back, and without the lock.
         if release:
             await release
+        if mmap_locked:
+            await mmap_read_unlock(mm)
         await WaitPte(mm, vpn, pte)
-        return
+        return False
     elif write and not pte & RW and pte & PSE:
         await do_huge_pmd_wp_page(cpu, mm, vpn, pte)
     elif write and not pte & RW:
@@ -131,6 +141,11 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool) -> None:
     await cpu.policy.fault_end(cpu, mm, vma, write)
     if release:
         await release
+    if not inside:
+        if mmap_locked:
+            await mmap_read_unlock(mm)
+        raise BusError(f"CPU {cpu.number}: page {vpn:#x} of mm {mm} is behind the end of file {vma.file}")
+    return True
 
 
 async def _map(mm: int, vpn: int, pfn: int, flags: int) -> bool:
@@ -151,24 +166,25 @@ async def pte_alloc(cpu: PerCpu, mm: int, vpn: int) -> None:
         cpu.page_tables.append(await alloc_pages(cpu, 0, (FAST_NODE,)))
 
 
-async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> None:
-    """do_anonymous_page, do_read_fault, do_cow_fault or do_shared_fault."""
+async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> bool:
+    """do_anonymous_page, do_read_fault, do_cow_fault or do_shared_fault; false for what is behind the end of
+    its file (VM_FAULT_SIGBUS)."""
     if cpu.parameters.page_table_frames:
         await pte_alloc(cpu, mm, vpn)
     writable = PRESENT | ACCESSED | RW | DIRTY
     if vma.file == ANONYMOUS:
         if not write and not cpu.parameters.forbids_zeropage:
             await CmpxchgPte(mm, vpn, 0, mk_pte(ZERO_PFN, PRESENT | ACCESSED))
-            return
+            return True
         pfn = await alloc_pages(cpu, 0)
         await FolioZero(pfn)
         await LruAdd(pfn, False)
         await _map(mm, vpn, pfn, (writable if write else PRESENT | ACCESSED) | EXCLUSIVE)
-        return
+        return True
     pgoff = vma.linear_page_index(vpn)
     sized = cpu.parameters.file_sizes
     if sized and await i_size_read(vma.file) <= pgoff:
-        raise BusError(f"CPU {cpu.number}: page {vpn:#x} of mm {mm} is behind the end of file {vma.file}")
+        return False
     pfn = await filemap_fault(cpu, vma.file, pgoff)
     if sized or not write or vma.flags & VM_SHARED:
         # Mapped under the folio's lock, and only if it still is the file's: a truncation that unmaps it and
@@ -190,6 +206,7 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> N
         await Unlock(lock)
     else:
         await do_cow_fault(cpu, mm, vpn, pfn)
+    return True
 
 
 async def do_cow_fault(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:

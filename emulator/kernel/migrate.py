@@ -12,17 +12,21 @@ from typing import NamedTuple
 from emulator.hardware.operations import (
     FolioCopy,
     FolioIsolateLru,
+    FolioMapping,
     FolioMigrateMapping,
     FolioOrder,
     FolioPut,
     FolioPutbackLru,
+    Lock,
     LruAdd,
+    Unlock,
 )
 from emulator.kernel.huge_memory import split_huge_page
 from emulator.kernel.mmzone import WMARK_HIGH, alloc_pages_thisnode, wakeup_kswapd, zone_watermark_ok
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.percpu import PerCpu, folio_lock
 from emulator.kernel.policy import MR_NUMA_MISPLACED
 from emulator.kernel.rmap import MigrationEntry, remove_migration_ptes, try_to_migrate, try_to_unmap_flush
+from emulator.kernel.swap_state import SWAP_FILE
 
 
 async def folio_order(cpu: PerCpu, pfn: int) -> int:
@@ -36,6 +40,7 @@ class Unmapped(NamedTuple):
     src: int
     dst: int
     left: list[MigrationEntry]
+    lock: str
 
 
 def batches(cpu: PerCpu, folios: list[int], orders: dict[int, int]) -> Iterator[list[int]]:
@@ -113,16 +118,19 @@ async def migrate_pages_batch(
                     split.append(src)
                     continue
             break
+        lock = await lock_file_folio(cpu, src)
         await policy.before_unmap(cpu, src)
         left = await try_to_migrate(cpu, src)
         await policy.after_unmap(cpu, src, dst)
-        unmapped.append(Unmapped(src, dst, left))
+        unmapped.append(Unmapped(src, dst, left, lock))
     await policy.unmap_done(cpu)
     await try_to_unmap_flush(cpu)
     await policy.after_flush(cpu)
     moved = []
     for folio in unmapped:
         done = await _move(cpu, folio)
+        if folio.lock:
+            await Unlock(folio.lock)
         if done:
             moved.append(folio.src)
         if orders[folio.src]:
@@ -131,10 +139,22 @@ async def migrate_pages_batch(
     return moved
 
 
+async def lock_file_folio(cpu: PerCpu, pfn: int) -> str:
+    """folio_lock in migrate_folio_unmap, of a file's folio where somebody can tell (`folio_locks`), or ""."""
+    if not cpu.parameters.folio_locks:
+        return ""
+    slot = await FolioMapping(pfn)
+    if not slot or slot[0] == SWAP_FILE:
+        return ""
+    lock = folio_lock(*slot)
+    await Lock(lock)
+    return lock
+
+
 async def _move(cpu: PerCpu, folio: Unmapped) -> bool:
     """migrate_folio_move: copy and map the destination, or map the source again."""
     policy = cpu.policy
-    src, dst, left = folio
+    src, dst, left, _ = folio
     # The copy first: once the page cache names the destination, others map it. (Mainline does it in this
     # order since v6.11; before, the destination's folio lock kept them out.)
     await FolioCopy(src, dst)

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from emulator.hardware.operations import VmaInsert, VmaRemove
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
-from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
+from emulator.kernel.mmap_lock import (
+    mmap_read_unlock,
+    mmap_write_downgrade,
+    mmap_write_lock,
+    mmap_write_unlock,
+    vma_start_write,
+)
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu, unmap_vmas
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pfnmap import unlink_file_vmas
@@ -53,31 +59,38 @@ async def mmap_region(
 
 
 async def do_munmap(cpu: PerCpu, mm: int, start: int, end: int) -> int:
-    """munmap: give up pages [start, end); how many of them were mapped."""
+    """munmap, and what brk and mremap take away at an end: give up pages [start, end); how many of them were
+    mapped."""
     await mmap_write_lock(mm)
-    freed = await do_vmi_munmap(cpu, mm, start, end, lazily=True)
-    await mmap_write_unlock(cpu, mm)
-    return freed
+    return await do_vmi_munmap(cpu, mm, start, end, True)
 
 
-async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int, lazily: bool = False) -> int:
-    """do_vmi_munmap, unmap_region: as do_munmap, whose lock the caller holds.
+async def do_vmi_munmap(cpu: PerCpu, mm: int, start: int, end: int, unlock: bool = False) -> int:
+    """do_vmi_munmap, do_vmi_align_munmap, unmap_region: as do_munmap, with mmap_lock held for writing.
 
-    It is held until the frames are back, so that no new area takes the range over before.
+    It is held until the frames are back, so that no new area takes the range over before. Who wants it to be
+    given up (`unlock`) reads under it only, once the areas have gone: others may do so then, too,
+    and an mmu may put its flush off. (Before v6.5 not beside a stack that grows towards the range.)
     """
     # __split_vma
     await split_huge_pmd_if_needed(cpu, mm, start)
     await split_huge_pmd_if_needed(cpu, mm, end)
     await vma_start_write(cpu, mm, start, end)
     areas = [Vma(*area) for area in await VmaRemove(mm, start, end)]
-    freed = 0
-    if areas:
-        tlb = await tlb_gather_mmu(mm, lazily=lazily)
-        freed = await unmap_vmas(cpu, tlb, areas)
-        await unlink_file_vmas(mm, areas)
-        await free_pgtables(cpu, tlb, areas[0].start, areas[-1].end)
-        await tlb_finish_mmu(cpu, tlb)
-        if tlb.put_off:
-            await cpu.mmu.keep_range(cpu, mm, areas[0].start, areas[-1].end)
-        await cpu.policy.area_changed(cpu, mm, start, end, MUNMAP)
+    if not areas:
+        if unlock:
+            await mmap_write_unlock(cpu, mm)
+        return 0
+    if unlock:
+        await mmap_write_downgrade(cpu, mm)
+    tlb = await tlb_gather_mmu(mm, lazily=unlock)
+    freed = await unmap_vmas(cpu, tlb, areas)
+    await unlink_file_vmas(mm, areas)
+    await free_pgtables(cpu, tlb, areas[0].start, areas[-1].end)
+    await tlb_finish_mmu(cpu, tlb)
+    if tlb.put_off:
+        await cpu.mmu.keep_range(cpu, mm, areas[0].start, areas[-1].end)
+    await cpu.policy.area_changed(cpu, mm, start, end, MUNMAP)
+    if unlock:
+        await mmap_read_unlock(mm)
     return freed

@@ -75,6 +75,11 @@ def i_size_word(file: int) -> str:
     return f"i_size.{file}"
 
 
+def inode_lock(file: int) -> str:
+    """inode->i_rwsem of a file: for who writes to it or changes its size."""
+    return f"i_rwsem.{file}"
+
+
 def invalidate_lock(file: int) -> str:
     """mapping->invalidate_lock of a file: for writing by who takes blocks away, for reading by who reads."""
     return f"invalidate_lock.{file}"
@@ -157,6 +162,8 @@ class KernelParameters:
     `table_batches` it has no page to note them.
     With `fault_locks` page faults lock the area that they are in, or, without `per_vma_locks`, mmap_lock;
     only who changes areas can tell, so machines without such do without.
+    With `folio_locks` a migration holds the lock of a file's folio; only who writes to files past their
+    mappings can tell.
     With `file_sizes` files have sizes, which truncation changes and faults ask; else they have no end.
     An mm that runs on `global_asid_cpus` CPUs at once gets an address-space number that is the same on all,
     of those below `max_asid_available`, where the mmu has such (x86-invlpgb, x86-rar).
@@ -209,6 +216,7 @@ class KernelParameters:
     pcid: bool = True
     walker_caches: bool = False
     fault_locks: bool = False
+    folio_locks: bool = False
     file_sizes: bool = False
     per_vma_locks: bool = True
     devices: tuple[tuple[int, int], ...] = ()

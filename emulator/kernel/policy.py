@@ -178,7 +178,7 @@ class Policy:
 
     async def page_cache_changed(self, cpu: PerCpu, file: int) -> None:
         """What a file's pages are has changed: write(2) begins, mappings were cleaned before writing out, or
-        pages were taken away."""
+        pages were taken away or cut."""
 
     async def switched(self, cpu: PerCpu, mm: int) -> None:
         """finish_task_switch behind a kernel thread, which had borrowed `mm`, as the task that is next."""

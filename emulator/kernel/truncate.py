@@ -11,14 +11,17 @@ from emulator.hardware.operations import (
     FilemapGet,
     FilemapRemove,
     FolioPut,
+    FolioSetFlag,
     GetPte,
     Lock,
     RemoveBlock,
     Series,
     Unlock,
     WaitPte,
+    WriteFrame,
 )
 from emulator.hardware.pte import is_migration_entry, pte_pfn, ptl
+from emulator.kernel.filemap import filemap_get_folio, filemap_put_folio
 from emulator.kernel.mmu_gather import (
     ZapDetails,
     tlb_finish_mmu,
@@ -30,9 +33,10 @@ from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
 )
-from emulator.kernel.percpu import PerCpu, folio_lock, i_size_word, invalidate_lock
+from emulator.kernel.percpu import INIT_MM, PerCpu, folio_lock, i_size_word, inode_lock, invalidate_lock
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.kernel.writeback import filemap_write_and_wait_range
+from emulator.memory.folios import PG_DIRTY
 from emulator.memory.page_table import VM_SHARED, Vma
 
 # address_space->i_mmap: where files are mapped, as (mm, page that the file's first page is or would be at).
@@ -42,41 +46,82 @@ Mappings = tuple[tuple[int, int], ...]
 _KEEP_BLOCK = -1
 
 
-async def truncate_pagecache(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
+async def truncate_pagecache(
+    cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int, cut: bool = False
+) -> int:
     """truncate_pagecache: the file ends at page `start`, where it had `end`; how many pages the cache had.
 
     Private copies go as well, and those made meanwhile, too: hence twice. The size is the caller's matter.
+    A last page that is `cut` stays mapped.
     """
     await unmap_mapping_range(cpu, file, i_mmap, start, end, True)
-    gone = await truncate_inode_pages(cpu, file, i_mmap, start, end)
+    gone = await truncate_inode_pages(cpu, file, i_mmap, start, end, cut)
     await unmap_mapping_range(cpu, file, i_mmap, start, end, True)
     return gone
 
 
-async def truncate_setsize(cpu: PerCpu, file: int, i_mmap: Mappings, size: int) -> int:
+async def do_truncate(cpu: PerCpu, file: int, i_mmap: Mappings, size: int, cut: bool = False) -> int:
+    """do_truncate (fs/open.c): ftruncate, with the inode's lock held; how many pages the cache had.
+
+    The file has `size` pages from now on. `cut`: it ends inside the last of them, and a content version
+    stands for what is behind its end.
+    """
+    await Lock(inode_lock(file))
+    shorten = ext4_setattr if file > 0 else truncate_setsize
+    gone = await shorten(cpu, file, i_mmap, size, cut)
+    await Unlock(inode_lock(file))
+    return gone
+
+
+async def truncate_setsize(cpu: PerCpu, file: int, i_mmap: Mappings, size: int, cut: bool = False) -> int:
     """truncate_setsize: the file has `size` pages from now on; how many of those behind it the cache had.
 
     The size comes first: a fault that finds a page from then on looks at it again, with the folio locked, and
     truncation, which locks the folio as well, comes before that or finds the mapping.
     """
     before = await i_size_write(file, size)
-    if size >= before:
+    if size > before or (size == before and not cut):
         return 0
-    gone = await truncate_pagecache(cpu, file, i_mmap, size, before)
+    gone = await truncate_pagecache(cpu, file, i_mmap, size, before, cut)
     await ext4_ext_remove_space(file, size, before)
     return gone
 
 
-async def ext4_setattr(cpu: PerCpu, file: int, i_mmap: Mappings, size: int) -> int:
+async def ext4_setattr(cpu: PerCpu, file: int, i_mmap: Mappings, size: int, cut: bool = False) -> int:
     """ext4_setattr of a size (fs/ext4/inode.c): truncate_setsize, and nobody reads a page in meanwhile.
 
     Such a page would be in the cache behind the end, with what was stored there, for a file that grows to
     show again. tmpfs has nothing to read in, and no lock (shmem_setattr).
     """
     await Lock(invalidate_lock(file))
-    gone = await truncate_setsize(cpu, file, i_mmap, size)
+    gone = await truncate_setsize(cpu, file, i_mmap, size, cut)
+    if cut:
+        await ext4_block_truncate_page(cpu, file, size - 1)
     await Unlock(invalidate_lock(file))
     return gone
+
+
+async def ext4_block_truncate_page(cpu: PerCpu, file: int, pgoff: int) -> None:
+    """ext4_block_truncate_page: zeroes behind the end of the file, in the cache and to be written out,
+    whether the page was cached or not."""
+    pfn = await filemap_get_folio(cpu, file, pgoff, True)
+    await WriteFrame(INIT_MM, pgoff, pfn, 0)
+    await FolioSetFlag(pfn, PG_DIRTY)
+    await filemap_put_folio(file, pgoff, pfn)
+
+
+async def truncate_inode_partial_folio(cpu: PerCpu, file: int, pgoff: int) -> None:
+    """truncate_inode_partial_folio of a page that is cut: zeroes behind the end (folio_zero_segments; since
+    v6.8 folio_zero_range), if it is cached. It stays mapped, so nothing is flushed."""
+    pfn = await filemap_get_folio(cpu, file, pgoff, False)
+    if pfn < 0:
+        return
+    await WriteFrame(INIT_MM, pgoff, pfn, 0)
+    if file < 0:
+        # shmem_undo_range: nothing else says so.
+        await FolioSetFlag(pfn, PG_DIRTY)
+    await cpu.policy.page_cache_changed(cpu, file)
+    await filemap_put_folio(file, pgoff, pfn)
 
 
 async def i_size_write(file: int, size: int) -> int:
@@ -114,13 +159,20 @@ async def unmap_mapping_range(
     cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int, even_cows: bool
 ) -> None:
     """unmap_mapping_range (mm/memory.c): clear pages [start, end) of the file, a gather a mapping."""
-    for mm, first in i_mmap:
+    for mm, first in i_mmap if start < end else ():
         vma = Vma(first + start, first + end, VM_SHARED, file, start)
         await zap_page_range_single(cpu, mm, vma, vma.start, vma.end, ZapDetails(file, first, even_cows))
 
 
-async def truncate_inode_pages(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
-    """truncate_inode_pages_range: pages [start, end) of the file are no more; how many the cache had."""
+async def truncate_inode_pages(
+    cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int, cut: bool = False
+) -> int:
+    """truncate_inode_pages_range: pages [start, end) of the file are no more; how many the cache had.
+
+    `cut`: the page before them ends where the file does.
+    """
+    if cut:
+        await truncate_inode_partial_folio(cpu, file, start - 1)
     gone = 0
     for pgoff in range(start, end):
         while True:

@@ -51,7 +51,7 @@ from emulator.kernel.pfnmap import i_mmap_word
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
-from emulator.machine.reach import needs_fault_locks
+from emulator.machine.reach import needs_fault_locks, needs_folio_locks
 from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, Vma
@@ -333,6 +333,7 @@ class LitmusMachine(Machine):
         settings: dict[str, Any] = {"numa_scan_pages": 0, "per_cpu_pages": False, **mmu.settings}
         # What faults lock is taken only where programs change areas beside them.
         settings["fault_locks"] = needs_fault_locks(litmus.programs)
+        settings["folio_locks"] = needs_folio_locks(litmus.programs)
         settings |= dict(litmus.settings)
         if settings.get("walker_caches"):
             settings["leaf_only"] = architecture.leaf_only

@@ -10,8 +10,10 @@ from functools import cache, partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from emulator.kernel.filemap import generic_perform_write
 from emulator.kernel.memory import handle_mm_fault
 from emulator.kernel.mmap_lock import mmap_write_lock
+from emulator.kernel.truncate import truncate_inode_partial_folio
 
 
 @cache
@@ -19,6 +21,13 @@ def needs_fault_locks(programs: tuple[Any, ...]) -> bool:
     """Some of them may fault and some may change areas: only then can anybody tell that faults hold locks."""
     found = reached(programs)
     return {handle_mm_fault, mmap_write_lock} <= found
+
+
+@cache
+def needs_folio_locks(programs: tuple[Any, ...]) -> bool:
+    """Some of them may write to a file past its mappings: only then can anybody tell that
+    migration locks it."""
+    return bool({generic_perform_write, truncate_inode_partial_folio} & reached(programs))
 
 
 def reached(roots: tuple[Any, ...]) -> set[FunctionType]:

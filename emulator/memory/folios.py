@@ -1,9 +1,8 @@
 """Folios and everything that counts or lists them: tiers, reference counts, LRU lists, page cache.
 
-A folio's frames carry a *content version*: a number that a write replaces and a copy carries along.
-Reverse mappings are an index over page-table entries, kept by page_table.py. What the kernel would
-call a bug (freeing a free folio, a count below zero) is noted in `faults` instead of stopping the
-machine, so that a check can report it with the rest.
+A folio's frames carry a *content version*: a number that a write replaces and a copy carries along. Reverse
+mappings are an index over entries, kept by page_table.py. What the kernel would call a bug (freeing a free
+folio) is noted in `faults` instead of stopping the machine, so that a check reports it with the rest.
 """
 
 from __future__ import annotations
@@ -292,9 +291,7 @@ class Folios:
         return folio is not None and folio.pincount > 0
 
     def _put(self, cpu: int, operation: ops.FolioPut) -> bool:
-        if operation.pfn == ZERO_PFN:
-            return False
-        folio = self._folio(operation.pfn, "folio_put")
+        folio = None if operation.pfn == ZERO_PFN else self._folio(operation.pfn, "folio_put")
         return folio is not None and self._drop(cpu, folio)
 
     def _drop(self, cpu: int, folio: Folio) -> bool:
@@ -363,8 +360,7 @@ class Folios:
 
     def _zero(self, cpu: int, operation: ops.FolioZero) -> None:
         folio = self._folio(operation.pfn, "clear_highpage")
-        pages = 1 << folio.order if folio is not None else 1
-        for page in range(pages):
+        for page in range(1 << folio.order if folio is not None else 1):
             self.content[operation.pfn + page] = 0
 
     # --- page cache ---------------------------------------------------------------------------------

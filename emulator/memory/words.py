@@ -158,6 +158,11 @@ class Words:
         self.holders[operation.name] = self.holders.get(operation.name, 0) - 1
         return None
 
+    def _downgrade_write(self, cpu: int, operation: ops.DowngradeWrite) -> None:
+        if self.holders.get(operation.name, -1) < 0:
+            raise RuntimeError(f"downgrade_write of {operation.name}, which is not locked")
+        self.holders[operation.name] = -1
+
     def _up_read(self, cpu: int, operation: ops.UpRead) -> None:
         self.up_read(operation.name)
 

@@ -345,6 +345,7 @@ _EVERY = (
     _thp("thp_ro", prepare=read_only),
     _thp("thp_none", prepare=inaccessible),
     _thp("thp_forked", prepare=fork),
+    _thp("thp_forked_part", prepare=fork, part=lambda area: Area(area.start + 16, 8)),
     _thp("small", _small, write_pages),
 )
 KINDS: Final[dict[str, Kind]] = {name: kind for kind in _EVERY for name in kind.names}

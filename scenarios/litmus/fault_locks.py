@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from emulator.hardware.operations import GetPte
 from emulator.kernel.memory import SegmentationFault
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
-from emulator.machine.litmus import Forbidden, Litmus, Setup
-from scenarios.litmus.answers import AFTER_RETURN, NO_PERMISSION, RETURNED, WRONG_VERSION, never, sometimes
+from emulator.machine.litmus import MM, Forbidden, Litmus, Setup
+from scenarios.litmus.answers import (
+    AFTER_RETURN,
+    NO_PERMISSION,
+    RANGE_REUSED,
+    RETURNED,
+    WRONG_VERSION,
+    never,
+    sometimes,
+)
 from scenarios.litmus.starts import FILE, OTHER, PAGE, VERSION
-from scenarios.litmus.steps import call, cannot_read, finds, in_order, once_returned, returns
+from scenarios.litmus.steps import (
+    call,
+    cannot_read,
+    direct_write,
+    finds,
+    in_order,
+    keeps,
+    once_returned,
+    returns,
+)
 from scenarios.litmus.syscalls import mmap, mremap, munmap
 
 REFUSED = "litmus_refused"
@@ -119,6 +137,76 @@ MOVED = Litmus(
     expected=(
         never("immediate", REFUSED, MAPPED),
         sometimes(UNLOCKED, WRONG_VERSION, RETURNED),
+    ),
+    frugal=False,
+    fast=2,
+)
+
+
+async def _pins(cpu: PerCpu) -> None:
+    try:
+        await direct_write(cpu, PAGE)
+        cpu.count(MAPPED)
+    except SegmentationFault:
+        cpu.count(REFUSED)
+
+
+async def _is_empty(cpu: PerCpu) -> None:
+    """Nothing is mapped where no area is."""
+    entry = await GetPte(MM, PAGE)
+    if entry:
+        raise Forbidden(NO_PERMISSION, f"entry {entry:#x} is at page {PAGE:#x}, which is in no area")
+
+
+# CPU 0                             CPU 1
+#                                   direct I/O into the page: mmap_lock for
+#                                   reading, finds the area
+# munmap: waits for mmap_lock
+#                                   a new page, mapped, pinned; written; unlock
+# no area; mmap_lock for reading;
+# clear the entry, flush, free
+# return to the caller
+#                                   nothing is mapped
+PINNED = Litmus(
+    name="munmap-while-pinning",
+    question="get_user_pages faults in an area that munmap takes away: is a page left where no area is?",
+    programs=(
+        in_order(call(munmap, PAGE), returns),
+        in_order(_pins, once_returned(_is_empty)),
+    ),
+    setup=_beside,
+    expected=(
+        never("immediate", REFUSED, MAPPED, AFTER_RETURN),
+        sometimes("mistake:gup-unlocked", NO_PERMISSION),
+    ),
+    frugal=False,
+    fast=2,
+)
+
+
+async def _maps_and_keeps(cpu: PerCpu) -> None:
+    if await mmap(cpu, PAGE):
+        cpu.count(MAPPED)
+        await keeps(cpu, PAGE)
+    else:
+        cpu.count(REFUSED)
+
+
+# CPU 0 has the page cached         CPU 1
+# munmap: no area; mmap_lock for
+# reading from here on
+#                                   mmap of the range: waits
+# clear the entry, flush, free
+#                                   an area, a new page, 12
+#                                   read: 12
+MAPPED_AGAIN = Litmus(
+    name="munmap-while-mapping",
+    question="mmap takes a range that munmap has not finished with: does its page stay?",
+    programs=(call(munmap, PAGE), _maps_and_keeps),
+    setup=_one_page,
+    expected=(
+        never("immediate", REFUSED, MAPPED),
+        sometimes("mistake:munmap-unlocks", WRONG_VERSION, RANGE_REUSED),
     ),
     frugal=False,
     fast=2,

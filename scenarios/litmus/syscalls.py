@@ -16,7 +16,7 @@ from emulator.hardware.operations import (
     SmpMb,
     UpRead,
 )
-from emulator.kernel.filemap import generic_perform_write
+from emulator.kernel.filemap import ext4_buffered_write_iter
 from emulator.kernel.fork import dup_mmap
 from emulator.kernel.gup import (
     get_user_pages,
@@ -53,11 +53,10 @@ from emulator.kernel.pfnmap import revoke
 from emulator.kernel.task_mmu import CLEAR_REFS_SOFT_DIRTY, clear_refs_write
 from emulator.kernel.truncate import (
     Mappings,
+    do_truncate,
     ext4_punch_hole,
-    ext4_setattr,
     truncate_pagecache,
     truncate_pagecache_range,
-    truncate_setsize,
 )
 from emulator.kernel.userfaultfd import mwriteprotect_range, userfaultfd_register
 from emulator.kernel.writeback import filemap_write_and_wait_range
@@ -222,8 +221,8 @@ async def unpin(cpu: PerCpu, pfn: int, dirty: bool = False) -> None:
 
 
 async def write_file(cpu: PerCpu, file: int = FILE, pgoff: int = 0, value: int = 12) -> None:
-    """write(2) to one page of a file."""
-    await generic_perform_write(cpu, file, pgoff, value)
+    """write(2) to one page of a file, mapped or not."""
+    await ext4_buffered_write_iter(cpu, file, pgoff, value)
 
 
 async def msync(cpu: PerCpu, file: int = FILE, pgoff: int = 0, pages: int = 1) -> int:
@@ -232,15 +231,20 @@ async def msync(cpu: PerCpu, file: int = FILE, pgoff: int = 0, pages: int = 1) -
 
 
 async def ftruncate(
-    cpu: PerCpu, file: int = FILE, at: Mappings = ((MM, PAGE),), size: int = 0, pages: int = 1
+    cpu: PerCpu,
+    file: int = FILE,
+    at: Mappings = ((MM, PAGE),),
+    size: int = 0,
+    pages: int = 1,
+    cut: bool = False,
 ) -> int:
     """ftruncate to `size` pages of `pages`, mapped `at` (mm, page of the file's first one); how many went.
 
-    Where files have sizes (`Setup.file_size`) it has as many as it has, and may grow. Below 0 are tmpfs's.
+    Where files have sizes (`Setup.file_size`) it has as many as it has, and may grow. `cut`: it ends inside
+    the last of them, whose version stands for what is behind that. Below 0 are tmpfs's.
     """
     if cpu.parameters.file_sizes:
-        shorten = ext4_setattr if file > 0 else truncate_setsize
-        return await shorten(cpu, file, at, size)
+        return await do_truncate(cpu, file, at, size, cut)
     return await truncate_pagecache(cpu, file, at, size, pages)
 
 

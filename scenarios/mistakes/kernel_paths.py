@@ -252,10 +252,10 @@ class SizeAfterPages(Immediate):
     name = "mistake:size-after-pages"
 
     @instead_of(truncate_setsize)
-    async def shortens(self, cpu: PerCpu, file: int, i_mmap: Mappings, size: int) -> int:
+    async def shortens(self, cpu: PerCpu, file: int, i_mmap: Mappings, size: int, cut: bool = False) -> int:
         """Takes the pages away first."""
         before = await Load(i_size_word(file))
-        gone = await truncate_pagecache(cpu, file, i_mmap, size, before) if size < before else 0
+        gone = await truncate_pagecache(cpu, file, i_mmap, size, before, cut) if size < before else 0
         await i_size_write(file, size)
         return gone
 
@@ -269,7 +269,9 @@ class TruncateUnmapsOnce(Immediate):
     name = "mistake:truncate-unmaps-once"
 
     @instead_of(truncate_pagecache)
-    async def unmaps(self, cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
+    async def unmaps(
+        self, cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int, cut: bool = False
+    ) -> int:
         """Once."""
         await unmap_mapping_range(cpu, file, i_mmap, start, end, True)
-        return await truncate_inode_pages(cpu, file, i_mmap, start, end)
+        return await truncate_inode_pages(cpu, file, i_mmap, start, end, cut)

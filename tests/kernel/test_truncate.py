@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from emulator.kernel.filemap import ext4_buffered_write_iter, filemap_get_folio, filemap_put_folio
 from emulator.kernel.memory import BusError
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.truncate import (
+    ext4_block_truncate_page,
     ext4_punch_hole,
     i_size_write,
     truncate_inode_pages,
+    truncate_inode_partial_folio,
     truncate_pagecache,
     truncate_pagecache_range,
     truncate_setsize,
 )
 from emulator.kernel.user import user_read, user_write
+from emulator.kernel.writeback import filemap_write_and_wait_range
 from emulator.policies.catalogue import POLICIES
 from tests.kernel.small_machine import FILE, HEAP, SHARED, SmallMachine, Thread, after, demote, mark
 
@@ -189,3 +193,49 @@ def test_what_is_stored_behind_the_end_is_gone_though_no_page_of_it_was_cached()
 
     machine = SmallMachine(Thread(0, body), file_sizes=True)
     machine.run()
+
+
+def test_what_is_written_by_its_file_is_found_where_it_is_mapped_and_becomes_dirty() -> None:
+    async def body(cpu: PerCpu) -> None:
+        await user_read(cpu, SHARED)
+        faults, flushes = cpu.counted("pgfault"), cpu.counted("nr_tlb_local_flush_one")
+        await ext4_buffered_write_iter(cpu, SHARED_FILE, 0, 9)
+        await ext4_buffered_write_iter(cpu, SHARED_FILE, 1, 10)
+        assert await user_read(cpu, SHARED) == 9
+        assert (cpu.counted("pgfault"), cpu.counted("nr_tlb_local_flush_one")) == (faults, flushes)
+        assert await filemap_write_and_wait_range(cpu, SHARED_FILE, 0, 2) == 2
+        assert await user_read(cpu, SHARED + 1) == 10
+
+    assert not SmallMachine(Thread(0, body)).run().violations
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_tail_of_a_page_that_is_cut_is_cleared_where_it_is(cached: bool) -> None:
+    async def body(cpu: PerCpu) -> None:
+        await ext4_buffered_write_iter(cpu, SHARED_FILE, 0, 9)
+        await user_read(cpu, SHARED)
+        await filemap_write_and_wait_range(cpu, SHARED_FILE, 0, 1)
+        entry = machine.entry(SHARED, 1)
+        if not cached:
+            await truncate_pagecache_range(cpu, SHARED_FILE, ((1, SHARED),), 0, 1)
+            machine.memory.folios.files[SHARED_FILE, 0] = 9
+        await truncate_inode_partial_folio(cpu, SHARED_FILE, 0)
+        assert machine.entry(SHARED, 1) == (entry if cached else 0)
+        await ext4_block_truncate_page(cpu, SHARED_FILE, 0)
+        assert await user_read(cpu, SHARED) == 0
+        assert await filemap_write_and_wait_range(cpu, SHARED_FILE, 0, 1) == 1
+        assert not machine.memory.folios.files[SHARED_FILE, 0]
+
+    machine = SmallMachine(Thread(0, body))
+    assert not machine.run().violations
+
+
+def test_a_folio_that_is_in_no_cache_is_only_made_if_it_is_asked_for() -> None:
+    async def body(cpu: PerCpu) -> None:
+        assert await filemap_get_folio(cpu, SHARED_FILE, 3, False) == -1
+        await ext4_buffered_write_iter(cpu, SHARED_FILE, 3, 9)
+        assert await filemap_get_folio(cpu, SHARED_FILE, 3, False) >= 0
+        await filemap_put_folio(SHARED_FILE, 3, machine.memory.folios.page_cache[SHARED_FILE, 3])
+
+    machine = SmallMachine(Thread(0, body))
+    assert not machine.run().violations

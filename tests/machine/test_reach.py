@@ -11,13 +11,13 @@ from emulator.kernel.mmap_lock import mmap_write_lock
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read
 from emulator.machine.litmus import MM, LitmusMachine
-from emulator.machine.reach import needs_fault_locks, reached
+from emulator.machine.reach import needs_fault_locks, needs_folio_locks, reached
 from emulator.policies.immediate import Immediate
 from scenarios.litmus.fault_locks import UNMAPPED
 from scenarios.litmus.mappings import ZAP_PENDING
 from scenarios.litmus.starts import PAGE
 from scenarios.litmus.steps import call, in_order
-from scenarios.litmus.syscalls import munmap
+from scenarios.litmus.syscalls import ftruncate, munmap, write_file
 
 
 class _Unmaps:
@@ -44,6 +44,12 @@ def test_what_unmaps_and_what_faults_are_both_needed_however_they_are_made() -> 
         assert needs_fault_locks((unmaps, _reads))
     assert not needs_fault_locks((_reads, _reads))
     assert handle_mm_fault in reached((_reads,))
+
+
+def test_only_who_writes_past_mappings_can_tell_that_migration_locks_a_folio() -> None:
+    assert needs_folio_locks((write_file, _reads))
+    assert needs_folio_locks((call(ftruncate, cut=True),))
+    assert not needs_folio_locks((_reads, call(munmap, PAGE)))
 
 
 def test_a_setting_goes_before_what_programs_reach() -> None:

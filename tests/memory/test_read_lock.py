@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.hardware.operations import DownRead, Lock, Unlock, UpRead
+from emulator.hardware.operations import DowngradeWrite, DownRead, Lock, Unlock, UpRead
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.folios import Tier
 from emulator.memory.memory import Memory
@@ -41,6 +41,19 @@ def test_who_reads_does_not_unlock_and_who_writes_does_not_stop_reading(memory: 
         memory.execute(0, UpRead("b"))
     with pytest.raises(RuntimeError, match="up_read of c"):
         memory.execute(0, UpRead("c"))
+
+
+def test_a_writer_becomes_one_of_the_readers(memory: Memory) -> None:
+    with pytest.raises(RuntimeError, match="downgrade_write of a, which is not locked"):
+        memory.execute(0, DowngradeWrite("a"))
+    memory.execute(0, Lock("a"))
+    assert not memory.enabled(1, DownRead("a"))
+    memory.execute(0, DowngradeWrite("a"))
+    memory.execute(1, DownRead("a"))
+    memory.execute(0, UpRead("a"))
+    assert not memory.enabled(2, Lock("a"))
+    memory.execute(1, UpRead("a"))
+    assert memory.enabled(2, Lock("a"))
 
 
 def test_who_holds_it_survives_going_back(memory: Memory) -> None:

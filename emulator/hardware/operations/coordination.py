@@ -108,6 +108,13 @@ class UpRead(Answers[None]):
     name: str
 
 
+@Row(Where.MEMORY, Order.STORE, writes(lock), Price.LINE, carries=(lock,), release=True)
+class DowngradeWrite(Answers[None]):
+    """downgrade_write: who has the lock alone reads under it from here on, and so may others."""
+
+    name: str
+
+
 @Row(Where.MEMORY, Order.LOCKED, writes(llist), Price.LINE, Answer.VALUE, carries=(llist,))
 class LlistAdd(Answers[bool]):
     """llist_add: whether the list was empty before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emulator.kernel.madvise import do_madvise, madvise_pageout
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.mremap import mremap_to
 from emulator.kernel.percpu import PerCpu
@@ -33,6 +34,12 @@ async def _move_and_grow(cpu: PerCpu, area: Area) -> None:
     await mremap_to(cpu, MM, area.start, ELSEWHERE, area.pages, area.pages * 2)
 
 
+async def _part_swapped(cpu: PerCpu, area: Area) -> None:
+    """8 pages of the first huge one, which is split for it."""
+    await do_madvise(cpu, MM, area.start + 16, area.start + 24, madvise_pageout)
+
+
+MIXED = Call("mremap_mixed", _aligned, _part_swapped, settings=(("swap", True),))
 MREMAP = Call("mremap", _mremap)
 ALIGNED = Call("mremap_aligned", _aligned)
 DONTUNMAP = Call("mremap_dontunmap", _dont_unmap)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emulator.kernel.mmap import do_munmap, mmap_region
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.writeback import filemap_write_and_wait_range
 from scenarios.linux.areas import MM, READ_WRITE, Area, map_pages, nothing, write_pages
 from scenarios.linux.operation import Call
 
@@ -32,8 +33,18 @@ async def _shrink_heap(cpu: PerCpu, area: Area) -> None:
     await do_munmap(cpu, MM, HEAP + 1, HEAP + 1 + area.pages)
 
 
+async def _half(cpu: PerCpu, area: Area) -> None:
+    await do_munmap(cpu, MM, area.start, area.start + area.pages // 2)
+
+
+async def _start_writing_out(cpu: PerCpu, area: Area) -> None:
+    await filemap_write_and_wait_range(cpu, area.file, 0, area.pages)
+
+
 NOTHING = Call("nothing", nothing)
 MUNMAP = Call("munmap", _munmap)
+HOLE = Call("munmap_hole", _munmap, _half)
+MMAP_FIXED_SYNCED = Call("mmap_fixed_synced", _mmap_fixed, _start_writing_out)
 MMAP_FIXED = Call("mmap_fixed", _mmap_fixed)
 MMAP_NONE = Call("mmap_none", _mmap_none)
 BRK = Call("brk_shrink", _shrink_heap, _grow_heap)

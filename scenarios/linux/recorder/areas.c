@@ -316,6 +316,7 @@ const struct kind kinds[] = {
 	{ "thp_ro", map_huge, write_huge, read_only },
 	{ "thp_none", map_huge, write_huge, inaccessible },
 	{ "thp_forked", map_huge, write_huge, fork_before },
+	{ "thp_forked_part", part_of_huge, write_huge, fork_before },
 	{ "small", small_pages, write_area, nothing },
 	{ 0 },
 };

@@ -114,6 +114,22 @@ static void punch_hole(void) { change_file(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP
 static void punch_half(void) { change_file(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages / 4, pages / 2); }
 static void zero_range(void) { change_file(FALLOC_FL_ZERO_RANGE, 0, pages); }
 
+static void start_writing_out(void)
+{
+	expect(sync_file_range(fd, 0, pages * PAGE, SYNC_FILE_RANGE_WRITE), "sync_file_range");
+}
+
+/* The last page stays, and what is behind the end in it is cleared. */
+static void truncate_inside(void) { expect(ftruncate(fd, pages * PAGE - PAGE / 2), "ftruncate"); }
+
+static void write_file(void)
+{
+	static char page[PAGE] = "other content";
+
+	for (size_t n = 0; n < pages; n++)
+		expect(pwrite(fd, page, PAGE, n * PAGE) != (ssize_t)PAGE, "pwrite");
+}
+
 /* ---- moving ---- */
 
 static void remap(size_t count, int how, char *to)
@@ -324,6 +340,15 @@ static void scanned_before(void)
 static void swap_on(void) { expect(swapon("/dev/ram1", 0), "swapon"); }
 static void swapped_before(void) { swap_on(); pageout(); }
 
+/* 8 pages of the first huge one, which is split for it. */
+static void part_swapped_before(void)
+{
+	swap_on();
+	expect(madvise(area + 16 * PAGE, 8 * PAGE, MADV_PAGEOUT), "MADV_PAGEOUT");
+}
+
+static void half_unmapped_before(void) { expect(munmap(area, pages / 2 * PAGE), "munmap"); }
+
 /* ---- the operations ---- */
 
 static const struct call calls[] = {
@@ -334,8 +359,11 @@ static const struct call calls[] = {
 	{ "mprotect_none", nothing, inaccessible },
 	{ "mprotect_back", inaccessible, writable },
 	{ "mprotect_exec", nothing, executable },
+	{ "mprotect_same", nothing, writable },
+	{ "munmap_hole", half_unmapped_before, call_munmap },
 	{ "mmap_fixed", nothing, mmap_fixed },
 	{ "mmap_none", nothing, mmap_none },
+	{ "mmap_fixed_synced", start_writing_out, mmap_fixed },
 	{ "brk_shrink", grow_heap, shrink_heap },
 	{ "dontneed_locked", lock, dontneed_locked },
 	{ "dontneed", nothing, dontneed },
@@ -358,6 +386,8 @@ static const struct call calls[] = {
 	{ "sync_range", nothing, sync_range },
 	{ "truncate", nothing, truncate_file },
 	{ "truncate_half", nothing, truncate_half },
+	{ "truncate_inside", nothing, truncate_inside },
+	{ "pwrite", nothing, write_file },
 	{ "punch", nothing, punch_hole },
 	{ "punch_half", nothing, punch_half },
 	{ "zero_range", nothing, zero_range },
@@ -393,6 +423,7 @@ static const struct call calls[] = {
 	{ "swapped_munmap", swapped_before, call_munmap },
 	{ "swapped_dontneed", swapped_before, dontneed },
 	{ "swapped_ro", swapped_before, read_only },
+	{ "mremap_mixed", part_swapped_before, mremap_aligned },
 	{ "thread_exit", nothing, nothing, A_THREAD_EXITS },
 	{ "exit", nothing, nothing, EXITS },
 	{ 0 },

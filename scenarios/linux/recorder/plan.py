@@ -87,6 +87,12 @@ _THREE: Final = (
     *("write_thp_zero", "thp_madv_free", "thp_madv_free_part", "thp_madv_free_unaligned_3"),
     *("thp_madv_cold", "thp_madv_cold_part", "thp_pageout", "thp_mlock", "thp_mbind", "thp_mmap_fixed"),
     *("thp_mremap", "thp_mremap_aligned", "thp_mremap_part", "thp_clear_refs", "thp_uffd_wp"),
+    *("mprotect_same_8", "mprotect_same_dirty_8", "thp_mprotect_same", "munmap_hole_8", "munmap_hole_68"),
+    *("munmap_hole_dirty_8", "mmap_fixed_synced_dirty_8", "thp_mremap_mixed_2"),
+    *(f"thp_{call}_forked_part" for call in ("dontneed", "munmap", "madv_free", "mprotect_ro")),
+    *(f"{call}_{kind}_8" for call in ("pwrite", "truncate_inside") for kind in ("clean", "dirty", "tmpfs")),
+    *("mremap_private_8", "mremap_locked_8", "mprotect_none_forked_8", "mlock_forked_8", "mmap_fixed_two_8"),
+    *("exit_forked_8", "exit_dirty_8"),
 )
 
 _TWO: Final = (

@@ -11,7 +11,7 @@ import lzma
 import re
 import shutil
 import subprocess
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,11 +24,12 @@ from scenarios.linux.tier_counts import INTERRUPTS, PHASES, SCAN_PAGES, TierReco
 from scenarios.usage import UsageProblem
 
 _CPUS: Final = 4
+_PAGE_BYTES: Final = 4096
 # Of node 1 the kernel gets whole blocks of 128 MiB: 896 MiB.
 _NODES_MIB: Final = (384, 1152)
 _APPEND: Final = (
     "console=ttyS0 quiet panic=-1 no_timer_check no5lvl mitigations=off nowatchdog nokaslr skew_tick=1 "
-    f"workqueue.power_efficient=0 memmap={_NODES_MIB[1]}M!{_NODES_MIB[0]}M"
+    f"workqueue.power_efficient=0 maxcpus=1 memmap={_NODES_MIB[1]}M!{_NODES_MIB[0]}M"
 )
 _MODULES: Final = ("libnvdimm", "nd_e820", "dax_pmem", "kmem")
 # A scan period, in ms of the guest. The shortest is divided by how many scans go through all tables, and so
@@ -40,6 +41,7 @@ _WORK: Final = 600
 _HOST_SECONDS: Final = 1800
 
 _EVENT: Final = re.compile(r"\s*(\S+)-(\d+)\s+\[\d+\]\s+\S+\s+(\d+\.\d+): (\w+): (.*)")
+_RANGE: Final = re.compile(r"start=(\w+) end=(\w+)")
 _COUNTED: Final = (
     *("pgdemote_kswapd", "pgdemote_direct", "pgpromote_success", "pgpromote_candidate"),
     *("numa_pte_updates", "numa_hint_faults", "numa_pages_migrated", "pgmigrate_success", "pgmigrate_fail"),
@@ -201,14 +203,18 @@ def _difference(before: dict[str, float], after: dict[str, float]) -> dict[str, 
 
 
 def _traced(lines: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Of each part of the program: flushes that went to other CPUs, by reason; scans, and their time."""
+    """Of each part of the program: flushes that went to other CPUs, by reason; scans, and their time.
+
+    A kernel that never flushes for a batch (before v6.3) flushes for each page that it moves.
+    """
     phase = PHASES[0]
-    flushes: dict[str, Counter[str]] = {one: Counter() for one in PHASES}
+    flushes: dict[str, Counter[tuple[str, str, bool]]] = {one: Counter() for one in PHASES}
     scanning: dict[str, float] = {}
     scans: Counter[str] = Counter()
-    batch: dict[str, bool] = {}
+    began: dict[str, str] = {}
     sent: dict[str, float] = {}
-    waits: dict[str, list[float]] = {one: [] for one in PHASES}
+    waits: defaultdict[tuple[str, str], float] = defaultdict(float)
+    batches = False
     scan_s = 0.0
     marks: list[float] = []
     begun = 0.0
@@ -226,24 +232,35 @@ def _traced(lines: Iterable[str]) -> dict[str, dict[str, float]]:
             scan_s += time - scanning.pop(pid)
             scans[phase] += 1
         elif kind in ("ranged", "batched"):
-            batch[pid] = kind == "batched"
+            batches |= kind == "batched"
+            began[pid] = "page" if _one_page(text) else kind
             sent.pop(pid, None)
         elif kind == "tlb_flush":
             sent[pid] = time
-            flushes[phase][_reason(task, pid in scanning, batch.get(pid, False), phase)] += 1
-        elif kind == "flushed" and pid in sent:
-            waits[phase].append(time - sent.pop(pid))
+            flushes[phase][task, began.get(pid, ""), pid in scanning] += 1
+        elif kind in ("flushed", "ranged_done") and pid in sent:
+            waits[phase, kind] += time - sent.pop(pid)
     else:
         raise BrokenTrace("the trace has no end")
+    moves, done = ("batched", "flushed") if batches else ("page", "ranged_done")
     found: dict[str, dict[str, float]] = {}
     for one in PHASES:
-        found[one] = {f"tlb_remote_flush_{reason}": flushes[one][reason] for reason in _REASONS}
-        found[one]["nr_tlb_remote_flush"] = sum(flushes[one].values())
+        reasons: Counter[str] = Counter()
+        for (task, function, scans_too), times in flushes[one].items():
+            reasons[_reason(task, scans_too, function == moves, one)] += times
+        found[one] = {f"tlb_remote_flush_{reason}": reasons[reason] for reason in _REASONS}
+        found[one]["nr_tlb_remote_flush"] = sum(reasons.values())
         found[one]["numa_scans"] = scans[one]
-        found[one]["batch_flush_us"] = round(1e6 * sum(waits[one]))
+        found[one]["batch_flush_us"] = round(1e6 * waits[one, done])
         found[one]["scan_us"] = round(1e6 * scan_s) if one != PHASES[0] else 0
         found[one]["guest_ms"] = round(1e3 * (marks[-1] - begun)) if one != PHASES[0] and marks else 0
     return found
+
+
+def _one_page(text: str) -> bool:
+    """Whether the arguments of a range flush say that it is of one page."""
+    range_ = _RANGE.search(text)
+    return range_ is not None and int(range_[2], 16) - int(range_[1], 16) == _PAGE_BYTES
 
 
 def _events(lines: Iterable[str]) -> Iterator[tuple[str, str, float, str, str]]:
@@ -256,8 +273,8 @@ def _events(lines: Iterable[str]) -> Iterator[tuple[str, str, float, str, str]]:
             raise BrokenTrace(f"{line.strip()[:80]!r} is no event")
 
 
-def _reason(task: str, scanning: bool, batch: bool, phase: str) -> str:
-    """Whose flush it is: by the task, whether that is in task_numa_work, and by which function."""
+def _reason(task: str, scanning: bool, moves: bool, phase: str) -> str:
+    """Whose flush it is: by the task, whether that is in task_numa_work, and whether pages move."""
     if task.startswith("kswapd"):
         return "demotion"
     if task.startswith("kcompactd"):
@@ -265,7 +282,7 @@ def _reason(task: str, scanning: bool, batch: bool, phase: str) -> str:
     if scanning:
         return "scan"
     # Direct reclaim there is only while the tables are written.
-    return "other" if not batch else "promotion" if phase == PHASES[1] else "demotion"
+    return "other" if not moves else "promotion" if phase == PHASES[1] else "demotion"
 
 
 def _zones(lines: Iterable[str]) -> dict[str, str]:

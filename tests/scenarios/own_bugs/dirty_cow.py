@@ -1,6 +1,6 @@
 """19be0eaffa3a (v4.9, CVE-2016-5195): get_user_pages breaks COW, and then looks again as if it only read."""
 
-from emulator.kernel.gup import _pin_locked
+from emulator.kernel.gup import get_user_pages_unlocked
 from emulator.kernel.memory import handle_mm_fault
 from scenarios.litmus.kit import *
 
@@ -8,10 +8,10 @@ SHARED = PAGE + 0x20
 
 
 class Before(Immediate):
-    @instead_of(_pin_locked)
-    async def looks_again(self, cpu, mm, vpn, write):
+    @instead_of(get_user_pages_unlocked)
+    async def looks_again(self, cpu, mm, vpn, write, pins):
         await handle_mm_fault(cpu, mm, vpn, write)
-        return await _pin_locked(cpu, mm, vpn, False)
+        return await get_user_pages_unlocked(cpu, mm, vpn, False, pins)
 
 
 def private(setup):

@@ -24,6 +24,7 @@ from emulator.hardware.operations import (
     SmpRmb,
     SmpWmb,
     Store,
+    WaitFor,
 )
 
 MOST_WAYS: Final = 64
@@ -281,6 +282,10 @@ async def in_order(thread: Thread, initial: Mapping[str, int], names: Mapping[st
                 at = labels[line.label]
         elif isinstance(line, Access):
             answer = await _carried_out(line.what, registers)
+            while line.what.kind == "cmpxchg" and not line.register and answer:
+                # A lock that somebody has.
+                await WaitFor(word_at(evaluated(_over(line.what.word, registers), {})), 0)
+                answer = await _carried_out(line.what, registers)
             if line.register:
                 registers[line.register] = answer
         elif isinstance(line, Conditional):

@@ -33,8 +33,8 @@ from scenarios.conformance.code import (
     trimmed,
     ways,
 )
-from scenarios.conformance.herd_text import HerdTest, Place, State
-from scenarios.conformance.suites import Entry
+from scenarios.conformance.herd_text import HerdTest, Place, State, printed
+from scenarios.conformance.suites import Entry, herd_state
 
 _SHAPE: Final = TlbShape(4, 4, 4, 4)
 _TIERS: Final = (Tier(1, Watermarks(0, 0, 0)), Tier(1, Watermarks(0, 0, 0)))
@@ -164,7 +164,15 @@ def judged(entry: Entry, arch: str, bound: bool, stop: Callable[[], bool]) -> Ju
         kind = AGREES
     else:
         kind = TOO_STRONG if allowed else TOO_WEAK
-    return Judged(entry, arch, kind, outcome, exact=exact)
+    reason = ""
+    if kind == AGREES and entry.states is not None:
+        addresses = outcome.test.addresses
+        seen = {herd_state(printed(outcome.test.places, one, addresses)) for one in outcome.states}
+        if seen - entry.states:
+            kind, reason = TOO_WEAK, "final states that the verdict's run has not"
+        elif entry.states - seen and not bound:
+            kind, reason = TOO_STRONG, "without final states of the verdict's run"
+    return Judged(entry, arch, kind, outcome, reason, exact)
 
 
 def threads_of(test: HerdTest) -> list[Thread]:

@@ -12,12 +12,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from scenarios.conformance.code import NotTranslatable
 from scenarios.conformance.herd_text import HerdTest, read
 from scenarios.disk import content, file_problems
 from scenarios.usage import UsageProblem
 
 _OBSERVATION: Final = re.compile(r"^Observation\s+(\S+)\s+(Never|Sometimes|Always)\b", re.MULTILINE)
+_STATES: Final = re.compile(r"^Test (\S+) .*\nStates \d+\n((?:.*;[ \t]*\n)*)", re.MULTILINE)
 _LISTED: Final = re.compile(r"^(?P<path>.+\.litmus),(?P<holds>[01])$", re.MULTILINE)
 _HERE: Final = re.compile(r"On (\w+):\s*(Never|Sometimes|Always)")
 _RESULT: Final = re.compile(r"Result:\s*(Never|Sometimes|Always)")
@@ -43,15 +43,27 @@ SUITES: Final[Mapping[str, Suite]] = {
 }
 
 
+HerdState = frozenset[str]
+"""A final state as its parts: `0:x5=1`, `x=2`."""
+
+
+def herd_state(line: str) -> HerdState:
+    """The state that herd prints so."""
+    parts = [part.strip().replace("[", "").replace("]", "") for part in line.split(";")]
+    return frozenset([part for part in parts if part])
+
+
 class Entry(NamedTuple):
     """A test to run: its text, and by architecture whether what it asks about can happen, as published.
 
-    The architecture "" stands for all others. `problem`: why it cannot be read as a test.
+    The architecture "" stands for all others. `states`: all final states, None if nobody says. `problem`:
+    why it cannot be read as a test.
     """
 
     path: str
     test: HerdTest | None
     allowed: Mapping[str, bool]
+    states: frozenset[HerdState] | None = None
     problem: str = ""
 
     @property
@@ -61,20 +73,26 @@ class Entry(NamedTuple):
 
 
 class Verdicts(NamedTuple):
-    """What a file says: observations by test's name, by file's name whether the question's answer is yes."""
+    """What files say: by test's name observations and final states, by file's name whether the question's
+    answer is yes."""
 
-    observed: Mapping[str, str]
-    holds: Mapping[str, bool]
+    observed: Mapping[str, str] = {}
+    holds: Mapping[str, bool] = {}
+    states: Mapping[str, frozenset[HerdState]] = {}
+
+
+def _of_herd(text: str) -> Verdicts:
+    """What herd's output says."""
+    states = {name: frozenset(map(herd_state, lines.splitlines())) for name, lines in _STATES.findall(text)}
+    return Verdicts(dict(_OBSERVATION.findall(text)), states=states)
 
 
 def read_verdicts(path: Path) -> Verdicts:
     """Herd's output, or lines `path/NAME.litmus,1`. UsageProblem if it is neither."""
     with file_problems(f"--expected {path}", "herd's output, or lines NAME.litmus,0 or ,1"):
         text = content(path).decode(errors="replace")
-        found = Verdicts(
-            dict(_OBSERVATION.findall(text)),
-            {Path(one["path"]).name: one["holds"] == "1" for one in _LISTED.finditer(text)},
-        )
+        listed = {Path(one["path"]).name: one["holds"] == "1" for one in _LISTED.finditer(text)}
+        found = _of_herd(text)._replace(holds=listed)
         if not found.observed and not found.holds:
             raise ValueError("no verdict in it")
     return found
@@ -84,7 +102,7 @@ def goldens(suite: str) -> list[Entry]:
     """The shipped tests of a suite."""
     there = files("scenarios.conformance").joinpath("goldens")
     names = sorted(one.name for one in there.iterdir() if one.name.endswith(".litmus"))
-    entries = [entry(name, there.joinpath(name).read_text(), Verdicts({}, {})) for name in names]
+    entries = [entry(name, there.joinpath(name).read_text(), Verdicts()) for name in names]
     return [one for one in entries if one.test is not None and one.test.language == SUITES[suite].language]
 
 
@@ -99,9 +117,10 @@ def entries_in(directory: Path, suite: str, verdicts: Verdicts) -> Iterator[Entr
         known = verdicts
         if beside.is_file():
             with file_problems(f"{beside}", "herd's output"):
-                observed = _OBSERVATION.findall(content(beside).decode(errors="replace"))
-            # Some give the name of a file to several tests.
-            known = verdicts._replace(observed={**dict(observed), **verdicts.observed})
+                its = _of_herd(content(beside).decode(errors="replace"))
+            known = Verdicts(
+                {**its.observed, **verdicts.observed}, verdicts.holds, {**its.states, **verdicts.states}
+            )
         if text.split(maxsplit=1)[:1] == [SUITES[suite].language]:
             some = True
             yield entry(str(path.relative_to(directory)), text, known)
@@ -116,10 +135,8 @@ def entry(path: str, text: str, verdicts: Verdicts) -> Entry:
     """The test that this text is, with its verdicts."""
     try:
         test = read(text)
-    except NotTranslatable as problem:
-        return Entry(path, None, {}, str(problem))
     except ValueError as problem:
-        return Entry(path, None, {}, str(problem))
+        return Entry(path, None, {}, problem=str(problem))
     everywhere = test.condition.quantifier == "forall"
 
     def allowed(observation: str) -> bool:
@@ -133,7 +150,7 @@ def entry(path: str, text: str, verdicts: Verdicts) -> Entry:
     elif Path(path).name in verdicts.holds:
         found[""] = verdicts.holds[Path(path).name] == (test.condition.quantifier == "exists")
     found |= {arch: allowed(observation) for arch, observation in _HERE.findall(text)}
-    return Entry(path, test, found)
+    return Entry(path, test, found, verdicts.states.get(test.name))
 
 
 def of_names(entries: Sequence[Entry], glob: str) -> list[Entry]:

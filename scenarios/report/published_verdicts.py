@@ -31,7 +31,8 @@ def print_conformance(found: Sequence[Judged], title: str, verbose: bool, file: 
         named = [one for one in found if one.kind == kind]
         for one in named if verbose else named[:_MOST_NAMED]:
             seen = one.outcome.observation if one.outcome else ""
-            console.print(f"{kind}: {one.entry.name} on {one.arch}: {seen} ({one.entry.path})")
+            why = f", {one.reason}" if one.reason else ""
+            console.print(f"{kind}: {one.entry.name} on {one.arch}: {seen}{why} ({one.entry.path})")
         if not verbose and len(named) > _MOST_NAMED:
             console.print(f"{kind}: and {len(named) - _MOST_NAMED} more; -v names them all")
     reasons = Counter(one.reason for one in found if one.kind == NOT_TRANSLATABLE)

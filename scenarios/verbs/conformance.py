@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from scenarios.conformance.judgement import TOO_STRONG, TOO_WEAK, Judged, judged
+from scenarios.conformance.judgement import NOT_FINISHED, TOO_STRONG, TOO_WEAK, Judged, judged
 from scenarios.conformance.suites import SUITES, Entry, Verdicts, entries_in, goldens, of_names, read_verdicts
 from scenarios.report.console import print_json
 from scenarios.report.published_verdicts import as_document, faults, herd_lines, print_conformance
@@ -88,9 +88,10 @@ def conformance(
 
     with exits.told(tell, lambda: f" after {len(found)} of {len(jobs)}"), bars(quiet) as news:
         for entry, arch in jobs:
-            found.append(
-                judged(entry, arch, about.bound, lambda: ends is not None and time.monotonic() > ends)
-            )
+            if over():
+                found.append(Judged(entry, arch, NOT_FINISHED, reason="no time left"))
+            else:
+                found.append(judged(entry, arch, about.bound, over))
             wrong = sum(one.kind in (TOO_WEAK, TOO_STRONG) for one in found)
             news.show("conformance", len(found) / len(jobs), f"{len(found)} of {len(jobs)}, {wrong} differ")
     bad = faults(found) if directory is None else [one for one in found if one.kind == TOO_WEAK]
@@ -103,7 +104,7 @@ def _tests(
     """What is to be run. UsageProblem if that is nothing."""
     if directory is None and expected is not None:
         raise UsageProblem("--expected: only with DIR; the shipped tests have their verdicts")
-    verdicts = read_verdicts(expected) if expected is not None else Verdicts({}, {})
+    verdicts = read_verdicts(expected) if expected is not None else Verdicts()
     every = goldens(suite) if directory is None else [*entries_in(directory, suite, verdicts)]
     tests = of_names(every, name)
     if not tests:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from scenarios.verbs import conformance as verb
 
 Migrc = Callable[..., int]
 SB = """RISCV {}
@@ -57,6 +60,47 @@ def test_what_is_forbidden_and_seen_is_told(
     assert "too strong: SB+fences on riscv: Never" in out
     listed.write_text("riscv/SB+fences.litmus,1\n")
     assert migrc("conformance", "riscv", str(tests), "--expected", str(listed)) == 0
+
+
+def test_final_states_of_herds_output(migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Herd's own lines of a run; less a state, which is then seen and should not be; and one more."""
+    sb = ("conformance", "riscv", str(tests), "--name", "SB")
+    assert migrc(*sb, "--herd") == 0
+    lines = capsys.readouterr().out
+    beside = tests / "SB.litmus.expected"
+    beside.write_text(lines)
+    assert migrc(*sb) == 0
+    assert "too" not in capsys.readouterr().out.split("finished", 1)[1]
+    beside.write_text(lines.replace("0:x8=1; 1:x8=1;\n", ""))
+    assert migrc(*sb) == 1
+    assert "final states that the verdict's run has not" in capsys.readouterr().out
+    beside.write_text(lines.replace("States 4\n", "States 5\n0:x8=7; 1:x8=1;\n"))
+    assert migrc(*sb) == 0
+    assert "too strong: SB on riscv" in capsys.readouterr().out
+
+
+def test_an_interrupt_keeps_what_is_finished(
+    migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = verb.judged, []
+
+    def once(*arguments: Any) -> Any:
+        seen.append(arguments)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(verb, "judged", once)
+    assert migrc("conformance", "riscv", str(tests), "--json") == 130
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert document["interrupted"] and [one["test"] for one in document["tests"]] == ["SB"]
+    assert "interrupted after 1 of 3" in captured.err
+
+
+def test_time_that_is_over_is_told(migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrc("conformance", "riscv", str(tests), "--seconds", "0.000001", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["riscv"]["not finished"] == 3
 
 
 def test_herds_own_lines(migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -232,9 +232,9 @@ class CpuLoop:
 
     # --- what one CPU's instruction drops in another's TLB -------------------------------------
 
-    def _invlpgb(self, frame: Frame, operation: ops.Invlpgb) -> None:
+    def _invlpgb(self, frame: Frame, operation: ops.Invlpgb | ops.Tlbi) -> None:
         """Their TLBs do it when their CPUs look up, and say so."""
-        if self._all_done():
+        if type(operation) is ops.Tlbi or self._all_done():
             self._ask_tlbs(operation.sender, operation.mask, operation[2:])
 
     def _set_payload(self, frame: Frame, operation: ops.SetPayload) -> None:
@@ -258,8 +258,10 @@ class CpuLoop:
                 self.line.send(target, message)
         self.cpu.resume(None)
 
-    def _tlbsync(self, frame: Frame, operation: ops.Tlbsync) -> None:
-        if operation.sender != self._asked_as or self._all_done():
+    def _tlbsync(self, frame: Frame, operation: ops.Tlbsync | ops.Dsb) -> None:
+        # This one's own TLB has done it at once.
+        alone = type(operation) is ops.Dsb and operation.mask == 1 << self.cpu.number
+        if alone or operation.sender != self._asked_as or self._all_done():
             self.cpu.resume(None)
 
     def _all_done(self) -> bool:

@@ -18,11 +18,13 @@ from emulator.hardware.cpu import Frame
 from emulator.hardware.operations import (
     NUMBERS,
     TABLE,
+    Dsb,
     Invalidate,
     Invlpgb,
     Operation,
     SendRar,
     SetPayload,
+    Tlbi,
     Tlbsync,
     Touch,
     WaitAcks,
@@ -82,7 +84,7 @@ class WatchedCpuLoop(CpuLoop):
         self.line.tell(wire.TOUCHED, (index,))
         self.cpu.resume(index)
 
-    def _invlpgb(self, frame: Frame, operation: Invlpgb) -> None:
+    def _invlpgb(self, frame: Frame, operation: Invlpgb | Tlbi) -> None:
         self._queue(frame, operation)
 
     def _set_payload(self, frame: Frame, operation: SetPayload) -> None:
@@ -104,7 +106,7 @@ class WatchedCpuLoop(CpuLoop):
             else:
                 self.line.send(target, message)
 
-    def _tlbsync(self, frame: Frame, operation: Tlbsync) -> None:
+    def _tlbsync(self, frame: Frame, operation: Tlbsync | Dsb) -> None:
         self.ask(frame, operation)
 
     def drop(self, sender: int, what: tuple[int, ...]) -> None:

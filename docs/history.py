@@ -40,8 +40,7 @@ Not here, and what they would need:
   that migrate without that lock, and locks that only acquire and release.
 * a dirty bit lost between two writes to a PMD (a8f97366452e): swap of huge pages: only there is anonymous
   memory's dirty bit read.
-* arm64: a DSB of another CPU (43b3dfdd0455), contiguous entries (97c5550b7631), TLBI errata: arm64, which
-  is no row of the ordering table yet.
+* arm64: contiguous entries (97c5550b7631), and errata that make TLBIs be repeated.
 * riscv: a new kernel mapping under Svvptc (503638e0babf), sparc: TSB (23a01138efe2): their own flush code.
 * INVLPGB with page-table isolation (94a17f2dc90b), Intel RAR: ways to flush without interrupts.
 * Xen: types of pages (CVE-2017-15588), gVisor: a table reused at another level: another kernel's page

@@ -30,7 +30,7 @@ from scenarios.runs.document import Document, Pictures, Run, document_of
 from scenarios.runs.grid import Axis, ResultFile, Sweep, SweepDocument, parse_axes, run_point
 from scenarios.runs.searches import EXHAUSTIVE, results
 from scenarios.runs.verdict import Result, Settings, plan, plan_of_history
-from scenarios.subjects.mmus import DEFAULT_MMU, mmu_class
+from scenarios.subjects.mmus import DEFAULT_MMU, mmu_class, mmu_on
 from scenarios.subjects.named import bugs_named, tests_named
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.rules import heed
@@ -184,7 +184,8 @@ def run(
     workload = load_workload(scenario, _overrides(settings), live=live)
     workload.check(cpus)
     file = workload.trace_file(None if trace is None else Path(trace))
-    subjects = [Subject(workload, one, arch, cpus, seed, file, mmu=mmu) for one in policies]
+    how = mmu_on(arch, None if mmu == DEFAULT_MMU else mmu)
+    subjects = [Subject(workload, one, arch, cpus, seed, file, mmu=how) for one in policies]
     document = document_of(subjects[0], engine)
     pictures: Pictures = {}
     if live:
@@ -282,7 +283,8 @@ def sweep(
     axes: tuple[Axis, ...] = parse_axes([f"{key}={','.join(map(_text, each))}" for key, each in vary.items()])
     _known(policies, arch, mmu, seed)
     path = None if trace is None else Path(trace).resolve()
-    whole = Sweep(scenario, _overrides(settings), axes, tuple(policies), cpus, seed, arch, mmu, path, watched)
+    how = None if mmu == DEFAULT_MMU else mmu
+    whole = Sweep(scenario, _overrides(settings), axes, tuple(policies), cpus, seed, arch, how, path, watched)
     whole.check()
     with ResultFile(None if out is None else Path(out), whole) as file:
         for point in whole.points():

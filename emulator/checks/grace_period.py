@@ -104,6 +104,7 @@ class GracePeriod(Watcher):
 
     A huge translation covers 2**hpage_order pages and as many frames; it goes by the first of each.
     `devices`: which of the CPUs are no CPUs but devices, as a mask. `strict`: what of STRICT is judged.
+    `by_loading`: as of `Retirements`.
     """
 
     ignores = NEVER_MATTER
@@ -118,13 +119,14 @@ class GracePeriod(Watcher):
         hpage_order: int = 0,
         devices: int = 0,
         strict: frozenset[str] = frozenset(),
+        by_loading: bool = False,
     ) -> None:
         super().__init__()
         self._strict = strict
         self._devices = devices
         self._hpage_order = hpage_order
         self.before = HappensBefore(cpus, plain_orders, nid, TLB_GEN)
-        self.facts = Retirements(cpus, self.before, masks, hpage_order)
+        self.facts = Retirements(cpus, self.before, masks, hpage_order, by_loading)
         self._cpus = cpus
         self._masks = masks
         # Set where transitions are numbered: reports then name them.

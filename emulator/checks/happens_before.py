@@ -122,7 +122,7 @@ class HappensBefore:
                     self.clocks[carrier] = self.clocks.get(carrier, 0) | known
         elif order is Order.STORE or order is Order.ACK:
             self._store(cpu, operation, issued)
-        elif order is Order.WMB:
+        elif order is Order.WMB or order is Order.DSB_ST:
             self.released[cpu] = self.now[cpu]
         elif order in (Order.MB, Order.AFTER_ATOMIC, Order.IPI_SEND):
             self._release(cpu)

@@ -7,7 +7,7 @@ is not ordered after the change of the entry, so the walker may have brought the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emulator.checks.happens_before import HappensBefore
@@ -23,6 +23,7 @@ from emulator.kernel.percpu import (
     global_asid_word,
     is_lazy_word,
     loaded_mm_word,
+    tlb_flush_batched_word,
     tlb_gen_word,
 )
 
@@ -35,12 +36,14 @@ _ANY = -1  # the mm whose generation the CPU reads next
 _CPUMASK = cpumask_word(0)[:-1]
 TLB_GEN = tlb_gen_word(0)[:-1]
 _GLOBAL_ASID = global_asid_word(0)[:-1]
+_BATCHED = tlb_flush_batched_word(0)[:-1]
 
 
-def _asked(sender: int) -> Key:
-    """What a CPU knew when it asked for an invalidation. Like what a generation carries it is kept exactly:
-    whether it knew of an event is asked when all others may know of it by now."""
-    return "word", f"{TLB_GEN}asked.{sender}"
+def _asked(sender: int, at: int = 0) -> Key:
+    """What a CPU knew when it asked for an invalidation, of several the one at this position. Like what a
+    generation carries it is kept exactly: whether it knew of an event is asked when all others may know of it
+    by now."""
+    return "word", f"{TLB_GEN}asked.{sender}.{at}"
 
 
 def _done(sender: int) -> Key:
@@ -72,16 +75,25 @@ class Retired(NamedTuple):
 class Retirements:
     """The retired translations of a machine with `cpus` CPUs, and their events in `before`.
 
-    `masks`: mm to the CPUs that run it at the start. A huge entry covers 2**hpage_order pages. The bits of
+    `masks`: mm to the CPUs that run it at the start. With `by_loading` no mask says who runs an mm: who loads
+    it does, until it loads another. A huge entry covers 2**hpage_order pages. The bits of
     the n-th translation start at bit n * (cpus + 1): first "retired", then "dropped" by CPU. Translations
     stay sorted and the bits of a forgotten one are taken out everywhere, so that the same situation always
     looks the same. Operations are handed to its methods between what their CPU learns and what it publishes.
     """
 
     def __init__(
-        self, cpus: int, before: HappensBefore, masks: Mapping[int, int], hpage_order: int = 0
+        self,
+        cpus: int,
+        before: HappensBefore,
+        masks: Mapping[int, int],
+        hpage_order: int = 0,
+        by_loading: bool = False,
     ) -> None:
         self._hpage_order = hpage_order
+        self._by_loading = by_loading
+        # Sender -> of each invalidation that is under way, oldest first, the CPUs that have not done it.
+        self._under_way: dict[int, tuple[int, ...]] = {}
         self.before = before
         self.retired: list[Retired] = []
         self.replaced = False  # in this transition
@@ -216,16 +228,34 @@ class Retirements:
         shared = operation.pcid if operation.pcid > TLB_NR_DYN_ASIDS else 0
         # What it has under its own number it does not use any more once it has loaded the one of all CPUs.
         leaves = shared and not self._pcids[cpu] and self._loaded[cpu] == operation.mm
+        if self._by_loading and self._loaded[cpu] != operation.mm:
+            self._leave(cpu, self._loaded[cpu])
+            self._join(cpu, operation.mm)
         self._loaded[cpu] = operation.mm
         self._pcids[cpu] = shared
         self._found[cpu] = NONE
         if operation.flush or leaves:
             self._drop(cpu, operation.mm)
 
+    def _join(self, cpu: int, mm: int) -> None:
+        """From here on its accesses go through the mm's translations, also those that it may have kept."""
+        if not mm:
+            return
+        self._users[mm] = self._users.get(mm, 0) | 1 << cpu
+        for at, retired in enumerate(self.retired):
+            if retired.mm == mm:
+                self.replace(at, holders=retired.holders | 1 << cpu)
+
     def _broadcast(self, cpu: int, operation: ops.Invlpgb, answer: Any) -> None:
         """What other CPUs drop for this one they drop for what it knows of by now."""
         self._carry(_asked(operation.sender), self.known(cpu))
         self._carry(_done(operation.sender), 0)
+
+    def _tlbi(self, cpu: int, operation: ops.Tlbi, answer: Any) -> None:
+        """The same of each of several."""
+        asked = self._under_way.get(cpu, ())
+        self._carry(_asked(cpu, len(asked)), self.known(cpu))
+        self._under_way[cpu] = (*asked, operation.mask)
 
     def _signalled(self, cpu: int, operation: ops.SendRar, answer: Any) -> None:
         self._carry(_asked(operation.sender), self.known(cpu))
@@ -235,8 +265,8 @@ class Retirements:
         """The TLB of a CPU has dropped what another one has asked. Its program learns nothing of that, and
         who has asked only by waiting. Entries of another PCID than is named stay, which counts where the CPU
         runs the mm under another one, or is about to: it has looked for the number before there was one."""
-        pcid, mm, start, end, _ = answer
-        known = self.before.clocks.get(_asked(operation.sender), 0)
+        pcid, mm, start, end, *_ = answer
+        known = self._does_oldest(cpu, operation.sender)
         found = 0
         for at, retired in enumerate(self.retired):
             asked = pcid < 0 or (
@@ -245,14 +275,43 @@ class Retirements:
                 and (self._pcids[cpu] == pcid if self._loaded[cpu] == mm else self._found[cpu] != 0)
             )
             if asked and known >> at * self._width & 1:
-                found |= self._bit(at, cpu) if retired.holders >> cpu & 1 else 0
+                found |= self._bit(at, cpu) if self._by_loading or retired.holders >> cpu & 1 else 0
         done = _done(operation.sender)
         self._carry(done, self.before.clocks.get(done, 0) | found)
+
+    def _does_oldest(self, cpu: int, sender: int) -> int:
+        """A CPU does what another one has asked, of its TLBIs the oldest that it has not done: what that one
+        knew when it asked."""
+        if sender not in self._under_way:
+            return self.before.clocks.get(_asked(sender), 0)
+        asked = list(self._under_way[sender])
+        at = next(at for at, mask in enumerate(asked) if mask >> cpu & 1)
+        known = self.before.clocks.get(_asked(sender, at), 0)
+        asked[at] &= ~(1 << cpu)
+        if not asked[at]:
+            del asked[at]
+            for one in range(at, len(asked) + 1):
+                self._carry(_asked(sender, one), self.before.clocks.get(_asked(sender, one + 1), 0))
+        if asked:
+            self._under_way[sender] = tuple(asked)
+        else:
+            del self._under_way[sender]
+        return known
 
     def _synced(self, cpu: int, operation: ops.Tlbsync, answer: Any) -> None:
         """All have: the CPU that has asked knows."""
         self.before.now[cpu] |= self.before.clocks.pop(_done(operation.sender), 0)
         self.before.clocks.pop(_asked(operation.sender), None)
+
+    def _dsb(self, cpu: int, operation: ops.Dsb, answer: Any) -> None:
+        """Those that it has waited for have, which may be its own TLB alone."""
+        done = self.before.clocks.get(_done(operation.sender), 0)
+        if operation.sender in self._under_way:
+            these = [one for one in range(self._cpus) if operation.mask >> one & 1]
+            done &= sum(self._bit(at, one) for at in range(len(self.retired)) for one in these)
+        else:
+            self._carry(_done(operation.sender), 0)
+        self.before.now[cpu] |= done
 
     def _carry(self, carrier: Key, bits: int) -> None:
         if bits:
@@ -260,9 +319,9 @@ class Retirements:
         else:
             self.before.clocks.pop(carrier, None)
 
-    def begins_with(self, pcid: int) -> None:
-        """The PCID that all CPUs have loaded at the start, if it is the same on all of them."""
-        self._pcids[:] = [pcid] * self._cpus
+    def begins_with(self, pcids: Sequence[int]) -> None:
+        """The PCID that each CPU has loaded at the start, of those that are the same on all of them."""
+        self._pcids[:] = pcids
 
     def _stop(self, cpu: int) -> None:
         """The CPU makes no user access before it has flushed for what it knows of; whether it then does flush
@@ -336,7 +395,11 @@ class Retirements:
         if word.startswith(_GLOBAL_ASID) and self._switches_to(cpu, int(word[len(_GLOBAL_ASID) :])):
             self._found[cpu] = answer
         decides = (
-            word.startswith((TLB_GEN, _CPUMASK)) or word in self._lazy_words or word in self._loaded_words
+            word.startswith((TLB_GEN, _CPUMASK))
+            or word in self._lazy_words
+            or word in self._loaded_words
+            # A TLBI comes after what its execution depends on (herd's aarch64hwreqs.cat: ctrl; [TLBI]).
+            or (self._by_loading and word.startswith(_BATCHED))
         )
         if answer is None or not decides:
             return
@@ -372,12 +435,13 @@ class Retirements:
             tuple(self._pcids),
             tuple(self._found),
             tuple(self._joining),
+            frozenset(self._under_way.items()),
             tuple([bits & ~now for bits, now in zip(self._decided, self.before.now, strict=True)]),
         )
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Put back what `state` answered."""
-        before, retired, users, loaded, pcids, found, joining, decided = state
+        before, retired, users, loaded, pcids, found, joining, under_way, decided = state
         self.before.restore(before)
         self.retired = list(retired)
         self._users = dict(users)
@@ -385,4 +449,5 @@ class Retirements:
         self._pcids = list(pcids)
         self._found = list(found)
         self._joining = list(joining)
+        self._under_way = dict(under_way)
         self._decided = list(decided)

@@ -45,6 +45,7 @@ _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
         "replaced",  # begins anew with each transition
         "_lazy_words",
         "_loaded_words",
+        "_by_loading",
         "_preempted_words",
         "_flushing_words",
     ),
@@ -270,6 +271,7 @@ def _watch_grace_period(cells: Cells, check: GracePeriod) -> Callable[[], None]:
         _pcids=Row(cells, facts._pcids),
         _found=Row(cells, facts._found),
         _joining=Row(cells, facts._joining),
+        _under_way=Map(cells, facts._under_way, ()),
         _decided=Row(cells, facts._decided),
     )
     _replace(

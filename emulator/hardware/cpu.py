@@ -142,9 +142,8 @@ class Cpu:
         invlpg_miss: bool = False,
     ) -> None:
         self.number = number
-        self.tlb = Tlb(shape, pmd_order)
-        if walker_caches:
-            self.tlb = WalkerTlb(shape, pmd_order, architecture.leaf_only, invlpg_miss)
+        drops = architecture.leaf_only, invlpg_miss, architecture.by_address
+        self.tlb = WalkerTlb(shape, pmd_order, *drops) if walker_caches else Tlb(shape, pmd_order)
         self.window = Window(architecture)
         self.interrupt_entry = interrupt_entry
         self.mm = 0
@@ -299,13 +298,13 @@ class Cpu:
 
     def may_invalidate(self) -> bool:
         """Its TLB may drop entries for others: not in the middle of an access, nor before what was stored
-        through them has been performed (TLBSYNC waits for that)."""
+        through them has been performed (TLBSYNC and DSB wait for that)."""
         inside = self.frames and type(self.frames[-1].operation) in SECOND_HALVES
-        return not inside and not self.window.pending
+        return not inside and not self.window.holds_accesses()
 
     def invalidate(self, asked: tuple[int, ...]) -> None:
         """Drop what an Invalidate has answered."""
-        pcid, mm, start, end, stride = asked
+        pcid, mm, start, end, stride, *leaf = asked
         tlb = self.tlb
         if pcid == EVERYTHING:
             tlb.flush_all()
@@ -316,7 +315,7 @@ class Cpu:
             tlb.flush_pcid(pcid, mm)
         else:
             for vpn in range(start, end, stride):
-                tlb.flush_one(pcid, vpn)
+                (tlb.flush_leaf if any(leaf) else tlb.flush_one)(pcid, vpn)
 
     def _fetch(self, vpn: int) -> Operation:
         """What the walker reads next of a page that nobody has asked for."""
@@ -454,6 +453,9 @@ class Cpu:
 
     def _issue(self, operation: ops.Issue) -> None:
         self.window.issue(operation.code)
+
+    def _nor_here(self, operation: ops.DsbIshst | ops.Isb) -> None:
+        return None
 
     def _end_load(self, operation: EndLoad) -> int:
         return self.window.values.pop(operation.handle)

@@ -22,7 +22,10 @@ class Architecture(NamedTuple):
     `drains`: kinds of operation that are carried out only with an empty window.
     `plain_orders`: a plain store publishes all that its CPU did and saw before, a plain load acquires it;
     where it does not, only barriers do. What is said of IRET concerns the window only.
-    `leaf_only`: the invalidation of one page leaves what walkers have cached of the tables above.
+    `leaf_only`: the invalidation of one page leaves what walkers have cached of the tables above;
+    `by_address`: it drops that of its address, not of all. `fences_walks`: a local invalidation, or the load
+    of another page table, comes after the CPU's own page-table stores; else nothing but a barrier sees to
+    that.
     `source`: the manual's section for each claim.
     """
 
@@ -35,6 +38,8 @@ class Architecture(NamedTuple):
     plain_orders: bool
     source: str
     leaf_only: bool = False
+    by_address: bool = False
+    fences_walks: bool = True
 
 
 _SC = Architecture(
@@ -88,7 +93,31 @@ _RISCV = Architecture(
     leaf_only=True,
 )
 
-ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in (_SC, _X86, _RISCV)}
+_ARM64 = Architecture(
+    "arm64",
+    "Armv8-A: loads and stores wait, in any order; TLBI is ordered by DSB alone, and nobody is interrupted",
+    stores_wait=True,
+    in_order=False,
+    loads_wait=True,
+    drains=frozenset({Order.LOCKED, Order.MB, Order.AFTER_ATOMIC, Order.IPI_SEND, Order.IPI_TAKE}),
+    plain_orders=False,
+    source=(
+        "Arm ARM (DDI 0487): B2.3 (the memory model is other-multi-copy atomic: a store is seen by all other "
+        "observers at once, by its own CPU early; same-address and dependency order; DMB, DSB, load-acquire, "
+        "store-release), D8.16 (TLBI and the DSB of the CPU that has issued it; walks are ordered after "
+        "stores by DSB and a context synchronization event only); Simner et al., Relaxed virtual memory in "
+        "Armv8-A, ESOP 2022. Exception entry and return synchronize the context and order no access. "
+        "arch/arm64/include/asm/barrier.h: smp_mb is dmb ish, smp_rmb dmb ishld, smp_wmb dmb ishst, "
+        "smp_mb__after_atomic the generic smp_mb. Value-returning atomics are fully ordered "
+        "(Documentation/atomic_t.txt); all atomics are taken as such. An IPI comes behind dsb(ishst) "
+        "(irq-gic-v3.c: gic_ipi_send_mask) and the cmpxchg that queues the call (lib/llist.c). "
+        "TLBI by address drops what walkers have cached for that address, of all levels or the last alone"
+    ),
+    by_address=True,
+    fences_walks=False,
+)
+
+ARCHITECTURES: dict[str, Architecture] = {row.name: row for row in (_SC, _X86, _RISCV, _ARM64)}
 
 
 class PendingLoad(NamedTuple):
@@ -150,10 +179,19 @@ class Window:
             return True
         if order is Order.RMB:
             return any(isinstance(effect, _LOADS) for effect in self.pending)
-        if order is Order.TLB:
+        if order is Order.DSB_ST:
+            return any(not isinstance(effect, _LOADS) for effect in self.pending)
+        if order is Order.TLB and self.architecture.fences_walks:
             # The hart's own page-table stores come before its translations after the fence.
             return any(isinstance(effect, SetPte) for effect in self.pending)
         return False
+
+    def holds_accesses(self) -> bool:
+        """What users have stored still waits here: the translations that it went through are still in use.
+        Where stores leave in order, that may be any."""
+        if self.architecture.in_order:
+            return bool(self.pending)
+        return any(TABLE[type(effect)].user_access for effect in self.pending if type(effect) in TABLE)
 
     def performable(self) -> tuple[int, ...]:
         """Which of the pending effects may be performed next, by position."""

@@ -278,6 +278,10 @@ class Tlb:
             self._l1[vpn & self._l1_mask].pop(key, None)
             self._l2[vpn & self._l2_mask].pop(key, None)
 
+    def flush_leaf(self, pcid: int, vpn: int) -> None:
+        """As `flush_one`, but for upper entries, which stay."""
+        self.flush_one(pcid, vpn)
+
     def fault(self, pcid: int, vpn: int) -> None:
         """A page fault: drop what is cached for the address (Intel SDM Vol. 3A, 4.10.4.1)."""
         self.flush_one(pcid, vpn)

@@ -17,16 +17,23 @@ class WalkerTlb(Tlb):
     the PCID by INVLPG of any page, those of the address in a page fault. With `leaf_only` the invalidation of
     a page leaves them (RISC-V privileged ISA, SFENCE.VMA with an address). Those of the kernel go with any
     PCID's: there are no global upper entries. With `invlpg_miss` INVLPG leaves global entries while PCIDs are
-    used (Intel's erratum of Alder Lake and others; arch/x86/mm/init.c, invlpg_miss_ids)."""
+    used (Intel's erratum of Alder Lake and others; arch/x86/mm/init.c, invlpg_miss_ids). With
+    `by_address` the invalidation of a page drops the upper entries of its address, not of all (TLBI VAE1)."""
 
-    __slots__ = ("_invlpg_miss", "_leaf_only", "_pmds")
+    __slots__ = ("_by_address", "_invlpg_miss", "_leaf_only", "_pmds")
 
     keeps_pmds: ClassVar[bool] = True
 
     def __init__(
-        self, shape: TlbShape, pmd_order: int = PMD_ORDER, leaf_only: bool = False, invlpg_miss: bool = False
+        self,
+        shape: TlbShape,
+        pmd_order: int = PMD_ORDER,
+        leaf_only: bool = False,
+        invlpg_miss: bool = False,
+        by_address: bool = False,
     ) -> None:
         super().__init__(shape, pmd_order)
+        self._by_address = by_address
         self._invlpg_miss = invlpg_miss
         self._leaf_only = leaf_only
         self._pmds: dict[int, int] = {}
@@ -53,8 +60,14 @@ class WalkerTlb(Tlb):
         """As `Tlb.flush_one`."""
         if not (self._invlpg_miss and self.pcide and pcid == GLOBAL):
             super().flush_one(pcid, vpn)
-        if not self._leaf_only:
+        if self._by_address:
+            self._pmds.pop(self._key(pcid, vpn), None)
+        elif not self._leaf_only:
             self._drop(pcid)
+
+    def flush_leaf(self, pcid: int, vpn: int) -> None:
+        """As `Tlb.flush_leaf`."""
+        super().flush_one(pcid, vpn)
 
     def fault(self, pcid: int, vpn: int) -> None:
         """As `Tlb.fault`."""

@@ -93,7 +93,7 @@ async def tlb_gather_mmu(mm: int, fullmm: bool = False, lazily: bool = False) ->
 
 
 async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
-    """tlb_flush_mmu_tlbonly, tlb_flush of x86: flush what was changed since the last time, if anything was.
+    """tlb_flush_mmu_tlbonly, tlb_flush: flush what was changed since the last time, if anything was.
 
     A policy is asked whether frames or tables are about to go, or only entries have changed.
     """
@@ -102,6 +102,8 @@ async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
     start, end = (0, TLB_FLUSH_ALL) if tlb.fullmm else (tlb.start, tlb.end)
     stride, freed_tables = tlb.stride or 1, tlb.freed_tables
     tlb.reset_range()
+    if tlb.fullmm and not freed_tables and cpu.mmu.leaves_dead_mms:
+        return
     if tlb.folios or freed_tables:
         await cpu.policy.flush_zapped(cpu, tlb.mm, start, end, stride, freed_tables)
     else:

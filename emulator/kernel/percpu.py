@@ -168,7 +168,8 @@ class KernelParameters:
     An mm that runs on `global_asid_cpus` CPUs at once gets an address-space number that is the same on all,
     of those below `max_asid_available`, where the mmu has such (x86-invlpgb, x86-rar).
     `rar_max_payloads`: how many payloads the table of x86-rar has, which CPUs share. `latr_states`: how long
-    a CPU's array is (latr), which is swept every `tick_accesses` accesses: 1 ms of about 25 ns each.
+    a CPU's array is (latr), which is swept every `tick_accesses` accesses: 1 ms of about 25 ns each. On
+    arm64 there are 2**`asid_bits` numbers; with `tlb_range` one TLBI takes a range (FEAT_TLBIRANGE).
     `devices`: (CPU, mm) of what walks the page tables of an mm in the place of a CPU; `guests`: (CPU, mm,
     first page, pages) of virtual CPUs of a KVM guest, which has those pages of the mm, in `guest_roots`
     tables. `invlpg_miss`: the CPUs are some of invlpg_miss_ids, whose INVLPG leaves global entries.
@@ -231,6 +232,8 @@ class KernelParameters:
     rar_max_payloads: int = 64
     latr_states: int = 64
     tick_accesses: int = 40_000
+    asid_bits: int = 8
+    tlb_range: bool = True
     table_batches: bool = True
 
     @property

@@ -114,7 +114,7 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, vpn: int, pte: int, pf
         else "unmap_owed_clean"
     )
     batch = await cpu.policy.unmapped(cpu, mm, vpn, pte, pfn, reason)
-    await cpu.mmu.arch_tlbbatch_add_pending(cpu, batch, mm)
+    await cpu.mmu.arch_tlbbatch_add_pending(cpu, batch, mm, vpn)
     batch.nr_flush_required += 1
     if cpu.parameters.tlb_flush_batched:
         await AtomicAdd(tlb_flush_batched_word(mm), 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from emulator.hardware.operations import FlushTlb
 from emulator.kernel.mmu_notifier import arch_invalidate_secondary_tlbs
 from emulator.kernel.smp import ipi_function
 
@@ -71,9 +70,7 @@ def flush_everything(cpu: PerCpu) -> FlushTlbInfo:
 
 async def flush_tlb_local(cpu: PerCpu) -> None:
     """flush_tlb_local: drop every entry of the loaded ASID, with the policy's notes around it."""
-    token = await cpu.policy.local_flush_begin(cpu)
-    await FlushTlb()
-    await cpu.policy.local_flush_end(cpu, token)
+    await cpu.mmu.flush_tlb_local(cpu)
 
 
 @ipi_function

@@ -122,6 +122,7 @@ class Machine(ABC):
         parameters = self.parameters
         plain_orders = self.architecture.plain_orders
         devices = sum(1 << device for device, _ in parameters.devices)
+        by_loading = self.mmu.shared_asids
         return GracePeriod(
             self.cpus,
             plain_orders,
@@ -131,6 +132,7 @@ class Machine(ABC):
             parameters.hpage_order,
             devices,
             frozenset(filter(self.heed.asks, STRICT)),
+            by_loading,
         )
 
     @property

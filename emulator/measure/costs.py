@@ -41,6 +41,8 @@ class Costs:
     # On its way to a CPU a broadcast takes as long as an interrupt; nobody has published either by itself.
     invlpgb_ns: int = 100  # asking all CPUs to drop entries; assumed, as INVLPG
     tlbsync_ns: int = 500  # until word is back that the last has; assumed, as `ipi_deliver_ns`
+    tlbi_ns: int = 100  # the same on arm64; assumed, as INVLPG
+    dsb_ns: int = 100  # a DSB that has nothing to wait for; assumed, as a DRAM load
     # --- interrupts ---
     # One takes 2.7 us with 2 sockets, 6.6 us with 8; a shootdown 1.6 us with few cores, 6 us with 16 cores on
     # 2 sockets, 80 us with 120 on 8 (LATR, second hand). These figures make the sums so.

@@ -96,7 +96,7 @@ class Words:
         value = self.values.get(operation.word, 0)
         return value if value != operation.value else BLOCKED
 
-    # --- invalidations: of each sender at most one is under way ----------------------------------
+    # --- invalidations: of each sender at most one is under way, and as many Tlbis as it likes -------
 
     def under_way(self, sender: int) -> Node:
         """The CPUs that have not done yet what a CPU has asked, as a mask, and what that is; () if there are
@@ -105,11 +105,19 @@ class Words:
         nodes = found.state() if found is not None else ()
         return nodes[0] if nodes else ()
 
-    def invalidation_enabled(self, wanted: ops.Invlpgb | ops.Tlbsync | ops.Invalidate) -> bool:
+    def tlbis(self, sender: int) -> tuple[Node, ...]:
+        """The same of a CPU's Tlbis, newest first."""
+        found = self.lists.get(f"tlbi.{sender}")
+        return found.state() if found is not None else ()
+
+    def invalidation_enabled(self, wanted: ops.Invlpgb | ops.Tlbsync | ops.Dsb | ops.Invalidate) -> bool:
         """One asks or waits when all have done what was asked before; one's TLB does what it has not yet."""
+        if isinstance(wanted, ops.Dsb):
+            return not any(mask & wanted.mask for mask, *_ in self.tlbis(wanted.sender))
         asked = self.under_way(wanted.sender)
         if isinstance(wanted, ops.Invalidate):
-            return bool(asked) and bool(asked[0] >> wanted.target & 1)
+            owed = [mask for mask, *_ in self.tlbis(wanted.sender)] or asked[:1]
+            return any(mask >> wanted.target & 1 for mask in owed)
         return not asked or not asked[0]
 
     def _invlpgb(self, cpu: int, operation: ops.Invlpgb) -> Any:
@@ -118,17 +126,32 @@ class Words:
         self._list(f"invlpgb.{operation.sender}").add(tuple(operation[1:]))
         return None
 
-    def _tlbsync(self, cpu: int, operation: ops.Tlbsync) -> Any:
+    def _tlbi(self, cpu: int, operation: ops.Tlbi) -> None:
+        self._list(f"tlbi.{operation.sender}").add(tuple(operation[1:]))
+
+    def _tlbsync(self, cpu: int, operation: ops.Tlbsync | ops.Dsb) -> Any:
         return None if self.invalidation_enabled(operation) else BLOCKED
 
     def _invalidate(self, cpu: int, operation: ops.Invalidate) -> Any:
         if not self.invalidation_enabled(operation):
             return BLOCKED
+        if self.tlbis(operation.sender):
+            return self._do_oldest(self._list(f"tlbi.{operation.sender}"), 1 << operation.target)
         nodes = self._list(f"invlpgb.{operation.sender}")
         ((mask, *what),) = nodes.del_all()
         if left := mask & ~(1 << operation.target):
             nodes.add((left, *what))
         return tuple(what)
+
+    def _do_oldest(self, nodes: LockLessList[Node], bit: int) -> Node:
+        answer: Node = ()
+        for mask, *what in reversed(nodes.del_all()):
+            if mask & bit and not answer:
+                mask &= ~bit
+                answer = tuple(what)
+            if mask:
+                nodes.add((mask, *what))
+        return answer
 
     def _set_payload(self, cpu: int, operation: ops.SetPayload) -> Any:
         pending = self.under_way(operation.sender)

@@ -131,7 +131,7 @@ class LufV12(LufClock):
         mask = LufBatch.of(await Load(batch)).cpus
         if await Load(cpumask_word(mm)) & ~mask:
             owed = TlbUbc(cpumask=mask)
-            await cpu.mmu.arch_tlbbatch_add_pending(cpu, owed, mm)
+            await cpu.mmu.arch_tlbbatch_add_pending(cpu, owed, mm, 0)
             mask = owed.cpumask
         await Store(batch, LufBatch(mask, await self.new_luf_ugen()).word)
         await Unlock(lock_of(batch))

@@ -27,6 +27,7 @@ _SPECIAL: Final[dict[type[Any], int]] = {
     ops.Idle: IDLE,
     ops.Invlpgb: BROADCAST,
     ops.SendRar: BROADCAST,
+    ops.Tlbi: BROADCAST,
 }
 _BY_PLACE: Final = {Where.CPU: LOCAL, Where.MEMORY: MEMORY}
 CODES: Final = {

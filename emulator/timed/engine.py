@@ -31,11 +31,13 @@ from emulator.hardware.cpu import Cpu, Kind, Transition
 from emulator.hardware.operations import (
     SECOND_HALVES,
     AckIpi,
+    Dsb,
     Invalidate,
     Invlpgb,
     Operation,
     SendIpi,
     SendRar,
+    Tlbi,
     Tlbsync,
     Touch,
     WaitAcks,
@@ -446,7 +448,7 @@ class TimedEngine:
     # --- waiting for memory --------------------------------------------------------------------
 
     def _wait(self, number: int, clock: int, operation: Operation) -> None:
-        if type(operation) is Tlbsync:
+        if type(operation) is Tlbsync or type(operation) is Dsb:
             self._synced_since[number] = clock
         self._waiting.add(number, operation)
         self._fall_asleep(number, clock)
@@ -493,7 +495,7 @@ class TimedEngine:
         self.cpus[number].resume(request)
         return clock
 
-    def _broadcast(self, number: int, clock: int, operation: Invlpgb | SendRar) -> int:
+    def _broadcast(self, number: int, clock: int, operation: Invlpgb | SendRar | Tlbi) -> int:
         """Ask all TLBs; when the CPU goes on, -1 if it has to wait first."""
         if self.memory.execute(number, operation) is BLOCKED:
             self._wait(number, clock, operation)
@@ -512,6 +514,9 @@ class TimedEngine:
         # Before everybody who goes on at that time.
         heappush(self._heap, (due << _SHIFT) - 1)
         self.cpus[number].resume(None)
+        if type(operation) is Tlbi:
+            self.waited_ns[number] += self.costs.tlbi_ns
+            return clock + self.costs.tlbi_ns
         asking = self.costs.invlpgb_ns
         if type(operation) is SendRar:
             # A message of the APIC to each, as an interrupt.
@@ -543,7 +548,8 @@ class TimedEngine:
         since = self._synced_since[number]
         if since:
             self.waited_ns[number] += clock - since
-            self._synced_since[number] = 0
+            # A DSB waits for several.
+            self._synced_since[number] = clock if self.memory.words.tlbis(sender) else 0
         self._wake(("invlpgb", sender), clock)
 
     def _enter_handler(self, number: int, clock: int) -> int:

@@ -95,6 +95,8 @@ def memory_prices(costs: Costs, cpus: int, memory: Memory) -> dict[type[Any], in
         PriceClass.PAID: 0,
         PriceClass.BROADCAST: costs.invlpgb_ns,
         PriceClass.TLBSYNC: costs.tlbsync_ns,
+        PriceClass.TLBI: costs.tlbi_ns,
+        PriceClass.DSB: costs.dsb_ns,
     }
     return {
         kind: read if row.price is PriceClass.LINE and row.order is Order.LOAD else prices[row.price]

@@ -80,7 +80,8 @@ class Bug:
             return "neither `fix` nor `cve`: a commit or a CVE says what it was"
         for policy, wanted in ((self.fixed, "Never"), (self.before, "Sometimes")):
             found = self.expectation(policy)
-            verdicts = {one for one in found[1:4] if one is not None} if found is not None else set()
+            said_of = (found.sc, found.x86, found.riscv, found.arm64) if found is not None else ()
+            verdicts = {one for one in said_of if one is not None}
             if verdicts != {wanted}:
                 said = " and ".join(sorted(verdicts)) or "nothing"
                 return f"its test {self.test.name} expects {said} of {policy}; {wanted} is what it is for"

@@ -11,7 +11,7 @@ from emulator.kernel.mmu.x86_invlpgb import (
 )
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import FAST, MM, Expectation, Litmus, Setup
-from scenarios.litmus.answers import FRAME_REUSED, FREE, RETURNED, REUSED
+from scenarios.litmus.answers import FOREIGN, FRAME_REUSED, FREE, RETURNED, REUSED
 from scenarios.litmus.starts import PAGE, Start, pages, starts
 from scenarios.litmus.steps import call, in_order, read_if_cached, reuse
 from scenarios.litmus.syscalls import MADV_DONTNEED, madvise, switch_to
@@ -19,7 +19,6 @@ from scenarios.litmus.syscalls import MADV_DONTNEED, madvise, switch_to
 OTHER_MM = 2
 ASID = 6  # the first that is the same on all CPUs
 NUMBERED = "litmus_numbered"
-FOREIGN = "read of a frame that is not the page's"
 
 
 def x86_never(policy: str, *reached: str) -> Expectation:

@@ -7,8 +7,16 @@ from emulator.kernel.mmu.latr import FULL, GIVEN_BACK, SAVED, Latr
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import FAST, Forbidden, Litmus, Setup
-from scenarios.litmus.answers import FRAME_REUSED, FREE, RANGE_REUSED, RETURNED, REUSED, WRONG_VERSION
-from scenarios.litmus.broadcasts import FOREIGN, x86_never, x86_sometimes
+from scenarios.litmus.answers import (
+    FOREIGN,
+    FRAME_REUSED,
+    FREE,
+    RANGE_REUSED,
+    RETURNED,
+    REUSED,
+    WRONG_VERSION,
+)
+from scenarios.litmus.broadcasts import x86_never, x86_sometimes
 from scenarios.litmus.starts import FLAG, OTHER, PAGE, VERSION, pages, starts
 from scenarios.litmus.steps import call, in_order, read_if_cached, reuse
 from scenarios.litmus.syscalls import MADV_DONTNEED, madvise, mmap, munmap

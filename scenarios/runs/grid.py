@@ -28,7 +28,7 @@ from scenarios.disk import file_problems
 from scenarios.runs.document import LATENCIES, Run
 from scenarios.runs.timed import timed_run
 from scenarios.subjects.header import content_hash, project_version
-from scenarios.subjects.mmus import DEFAULT_MMU
+from scenarios.subjects.mmus import mmu_on
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.workloads.settings import MAX_SEED, MAX_TIMED_CPUS
@@ -108,7 +108,7 @@ class Sweep:
     @property
     def how(self) -> str:
         """How flushes are carried out."""
-        return self.mmu or DEFAULT_MMU
+        return mmu_on(self.arch, self.mmu)
 
     def points(self) -> list[Point]:
         values = itertools.product(*(axis.values for axis in self.axes))

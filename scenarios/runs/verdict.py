@@ -19,13 +19,14 @@ from emulator.hardware.cpu import Transition
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.policy import Policy
 from emulator.kernel.versions import DEFAULT
-from emulator.machine.litmus import Expectation, Observation
+from emulator.machine.litmus import Expectation, Litmus, Observation
 from emulator.machine.progress import LIVELOCK
 from emulator.policies.catalogue import POLICIES, canonical
 from scenarios.drawing.columns import Drawing
 from scenarios.files.witness import Witness
 from scenarios.history.bug import Bug
 from scenarios.runs.harm import Harm
+from scenarios.subjects.mmus import mmu_class, mmu_on
 from scenarios.subjects.policies import policy_factory
 from scenarios.subjects.programs import LitmusName, find_named
 from scenarios.subjects.rules import check_rules, heed_of, looked
@@ -192,15 +193,17 @@ def plan(
             jobs += [
                 replace(
                     _job(
-                        Subject(test, policy, arch, litmus.cpus, heed=ours, mmu=mmu or litmus.mmu),
+                        Subject(
+                            test, policy, arch, litmus.cpus, heed=ours, mmu=mmu_on(arch, mmu, litmus.mmu)
+                        ),
                         expectation,
                         like,
                         left_out or _elsewhere(expectation, arch),
-                        litmus.mmu if mmu not in (None, litmus.mmu) else "",
+                        litmus.mmu if mmu_on(arch, mmu, litmus.mmu) != litmus.mmu else "",
                     ),
                     narrowed=bool(heed),
                 )
-                for arch in _archs(archs, expectation)
+                for arch in _archs(archs, expectation, litmus)
             ]
     return jobs
 
@@ -220,8 +223,10 @@ def plan_of_history(
     for bug in bugs:
         if problem := bug.problem():
             raise UsageProblem(f"--history {bug.name}: {problem}")
-        had = [arch for arch in ARCHITECTURES if getattr(bug.expectation(bug.before), arch) is not None]
-        wanted = [arch for arch in had if arch in (archs or had)]
+        before = bug.expectation(bug.before)
+        assert before is not None, "a bug with a problem has been told"
+        had = [arch for arch in ARCHITECTURES if getattr(before, arch) is not None]
+        wanted = [arch for arch in ARCHITECTURES if arch in (archs or had) and before.on(arch) is not None]
         if wanted:
             planned = plan([LitmusName(bug.test.name, kernel=kernel)], [bug.fixed, bug.before], wanted, heed)
             older = bug.not_in(kernel or DEFAULT)
@@ -247,20 +252,20 @@ def stands_for(made: Policy, expected: Collection[str]) -> str:
     return next((name for name in (*known, MAINLINE) if name in expected), known[0])
 
 
-def _archs(archs: Sequence[str], expectation: Expectation) -> list[str]:
-    """Those given, or those that something is expected on; all if that is nowhere."""
+def _archs(archs: Sequence[str], expectation: Expectation, litmus: Litmus) -> list[str]:
+    """Those given, or those that something is expected on; if that is nowhere, those of the test's mmu."""
     expected = [arch for arch in ARCHITECTURES if getattr(expectation, arch) is not None]
-    return list(archs) or expected or list(ARCHITECTURES)
+    return list(archs) or expected or list(mmu_class(litmus.mmu).archs)
 
 
 def _elsewhere(expectation: Expectation, arch: str) -> str:
     """Why a test is left out on this architecture: it is about others; empty if it is not."""
-    known = [one for one in ARCHITECTURES if getattr(expectation, one) is not None]
+    known = [one for one in ARCHITECTURES if expectation.on(one) is not None]
     return "" if not known or arch in known else f"is about {', '.join(known)} only, not {arch}"
 
 
 def _job(subject: Subject, expectation: Expectation, like: str, left_out: str, instead_of: str) -> Job:
-    expected = getattr(expectation, subject.arch)
+    expected = expectation.on(subject.arch)
     if expected is not None and expected not in OBSERVATIONS:
         raise UsageProblem(
             f"{subject.test}: expects {expected!r} of {subject.policy} on {subject.arch}; "

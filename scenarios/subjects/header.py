@@ -38,7 +38,7 @@ class Ran(Plain):
     """
 
     policy: str = Field(min_length=1, max_length=200)
-    arch: Literal["sc", "x86", "riscv"]
+    arch: Literal["sc", "x86", "riscv", "arm64"]
     mmu: str = Field(default=DEFAULT_MMU, min_length=1, max_length=200)
     seed: int = Field(default=0, ge=0)
     file: str = Field(default="", max_length=4096)

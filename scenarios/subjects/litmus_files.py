@@ -123,7 +123,7 @@ def _problems(litmus: Litmus) -> Iterator[str]:
 def _wrong_expectation(one: Expectation) -> Iterator[str]:
     if not isinstance(one.policy, str):
         yield f"it expects something of {one.policy!r:.50}; a policy's name, never(Class), sometimes(Class)"
-    for arch in ("sc", "x86", "riscv"):
+    for arch in ("sc", "x86", "riscv", "arm64"):
         value = getattr(one, arch)
         if value is not None and value not in get_args(Observation):
             known = " or ".join(map(repr, get_args(Observation)))

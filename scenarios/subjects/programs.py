@@ -22,7 +22,7 @@ from emulator.machine.progress import running_cpu
 from emulator.machine.stepper import plain_engine
 from scenarios.subjects.await_reader import check_awaits
 from scenarios.subjects.litmus_files import WANTED, check_litmus, where_of
-from scenarios.subjects.mmus import DEFAULT_MMU, mmu_class
+from scenarios.subjects.mmus import DEFAULT_MMU, check_of, mmu_class
 from scenarios.subjects.modules import load, place, short_path, what, with_companions
 from scenarios.subjects.policies import policy_factory
 from scenarios.usage import UsageProblem, did_you_mean
@@ -141,6 +141,7 @@ def machine_of(test: LitmusName, policy: str, arch: str, mmu: str = DEFAULT_MMU)
             raise UsageProblem(f"{test.name}: kernel {test.kernel!r}; {did_you_mean(test.kernel, VERSIONS)}")
         litmus = replace(litmus, settings=(("version", test.kernel), *litmus.settings))
     factory, how = policy_factory(policy), mmu_class(mmu)
+    check_of(mmu, arch)
     try:
         machine = LitmusMachine(litmus, ARCHITECTURES[arch], factory, how)
         plain_engine(machine)

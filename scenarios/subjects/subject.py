@@ -24,7 +24,14 @@ from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.progress import running_cpu
 from scenarios.subjects.header import Header, TraceFile, project_version
-from scenarios.subjects.mmus import DEFAULT_MMU, is_own_mmu, mmu_class, with_mmu
+from scenarios.subjects.mmus import (
+    DEFAULT_MMU,
+    check_of,
+    goes_without_saying,
+    is_own_mmu,
+    mmu_class,
+    with_mmu,
+)
 from scenarios.subjects.modules import short_path
 from scenarios.subjects.policies import is_shipped, policy_factory
 from scenarios.subjects.programs import LitmusName, machine_of
@@ -97,7 +104,7 @@ class Subject:
     def file_name(self, *more: str) -> str:
         """A name for a file about it, `NAME--POLICY--ARCH` and more, of letters that are safe everywhere."""
         kernel = self.what.kernel if isinstance(self.what, LitmusName) else ""
-        mmu = "" if self.mmu == DEFAULT_MMU else self.mmu
+        mmu = "" if goes_without_saying(self.mmu) else self.mmu
         parts = (self.name, self.policy, self.arch, *filter(None, (mmu, kernel)), *more)
         return "--".join(safe_name(part) for part in parts)
 
@@ -114,6 +121,7 @@ class Subject:
     def workload_machine(self) -> ScenarioMachine:
         workload = self.workload
         workload.check(self.cpus)
+        check_of(self.mmu, self.arch)
         user = _user_space(workload, self.cpus, self.seed, self.trace)
         factory, mmu = policy_factory(self.policy), mmu_class(self.mmu)
         machine = build_machine(workload, self.cpus, self.arch, factory, user, mmu)

@@ -166,7 +166,7 @@ def cpus(most: int, text: str, default: int | None = DEFAULT_CPUS) -> Option:
 
 arch = click.option(
     "--arch",
-    type=click.Choice(("sc", "x86")),
+    type=click.Choice(("sc", "x86", "arm64")),
     default="x86",
     show_default=True,
     help="Which effects may overtake which, and so which barriers the kernel needs.",

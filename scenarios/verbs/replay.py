@@ -24,6 +24,7 @@ from scenarios.report.repetition import as_document, print_repetition
 from scenarios.report.verdicts import harm_in_words
 from scenarios.runs.harm_search import harm_of
 from scenarios.runs.replays import Replay
+from scenarios.subjects.mmus import mmu_on
 from scenarios.subjects.programs import find_named, litmus_named
 from scenarios.subjects.rules import heed_of
 from scenarios.subjects.subject import Subject, faults_in_one_line
@@ -123,7 +124,8 @@ def _pasted(what: str, given: dict[str, str | None]) -> _Way:
     except UnicodeDecodeError:
         raise UsageProblem("standard input: not text; a schedule as migrc check prints it") from None
     ours = heed_of(tests[0], ALL)
-    return _Way(Subject(tests[0], policy, arch, heed=ours, mmu=mmu or find_named(tests[0]).mmu), schedule)
+    how = mmu_on(arch, mmu, find_named(tests[0]).mmu)
+    return _Way(Subject(tests[0], policy, arch, heed=ours, mmu=how), schedule)
 
 
 def _followed(way: _Way, explain: bool, harm: bool, as_json: bool) -> int:

@@ -12,7 +12,7 @@ from scenarios.report.comparison import print_report
 from scenarios.report.conclusion import conclusion
 from scenarios.report.console import print_json
 from scenarios.runs.document import Pictures, document_of, stop
-from scenarios.subjects.mmus import DEFAULT_MMU
+from scenarios.subjects.mmus import mmu_on
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
@@ -93,7 +93,7 @@ def run(
         )
     if live["record"] is not None and watched is False:
         raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
-    how = mmu or DEFAULT_MMU
+    how = mmu_on(arch, mmu)
     subjects = [Subject(workload, policy, arch, cpus, seed, trace_file, mmu=how) for policy in policies]
     document = document_of(subjects[0], engine)
     pictures: Pictures = {}

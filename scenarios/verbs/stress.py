@@ -17,7 +17,7 @@ from scenarios.report.console import print_json
 from scenarios.runs.document import stop
 from scenarios.runs.swarm import DEFAULT_LEVEL, LEVELS
 from scenarios.runs.verdict import plan
-from scenarios.subjects.mmus import DEFAULT_MMU
+from scenarios.subjects.mmus import mmu_on
 from scenarios.subjects.named import tests_named
 from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
@@ -101,7 +101,6 @@ def stress(
             if given:
                 raise UsageProblem(f"{option}: for workloads only, and there is none; leave it out")
     heeded = heed(rules, ignored, tests)
-    how = mmu or DEFAULT_MMU
     subjects, left_out = _litmus_subjects(tests, policies, archs, heeded, mmu)
     for line in left_out:
         click.echo(f"migrc: left out: {line}", err=True)
@@ -113,7 +112,7 @@ def stress(
 
     count = cpus or options.DEFAULT_CPUS
     subjects += [
-        Subject(workload, policy, arch, count, seed, workload.trace_file(None), heeded, how)
+        Subject(workload, policy, arch, count, seed, workload.trace_file(None), heeded, mmu_on(arch, mmu))
         for workload in workloads
         for policy in policies or WORKLOAD_POLICIES
         for arch in archs or WORKLOAD_ARCHS

@@ -408,7 +408,7 @@ def test_ctrl_c_shows_what_is_finished(
 
 
 def test_expectations_have_the_fields_that_the_docs_name() -> None:
-    assert Expectation._fields == ("policy", "sc", "x86", "riscv", "reached", "rules")
+    assert Expectation._fields == ("policy", "sc", "x86", "riscv", "reached", "rules", "arm64")
 
 
 QUIT = """

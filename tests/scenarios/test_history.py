@@ -27,6 +27,7 @@ from scenarios.history.bug import Bug
 from scenarios.litmus.locks import WRITE_PROTECTED
 from scenarios.mistakes.kernel_paths import CollectsWithoutFlush
 from scenarios.runs.verdict import plan_of_history
+from scenarios.subjects.mmus import mmu_on
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
@@ -70,7 +71,7 @@ def test_the_document_says_what_the_bug_says(bug: Bug, script: ModuleType) -> No
 def test_the_drawing_in_the_document_is_what_happens(bug: Bug, script: ModuleType) -> None:
     section = script.sections((DOCS / "history.md").read_text())[bug.name]
     ((arch, schedule, drawing),) = re.findall(r"^On (\w+), `(.*)`:\n\n```\n(.*?)\n```$", section, re.M | re.S)
-    machine = Subject(LitmusName(bug.test.name), bug.before, arch).litmus_machine()
+    machine = Subject(LitmusName(bug.test.name), bug.before, arch, mmu=mmu_on(arch, None)).litmus_machine()
     steps = parse_schedule(schedule)
     try:
         violation = replay(Referee(machine), steps)

@@ -30,7 +30,7 @@ LINE = HEAD.count("\n") + 1
 
 MISTAKES = {
     "made(name=1)": "TypeError: ",
-    "made(mmu=['x86'])": "mmu is ['x86']; did you mean x86? known: early-ack, ",
+    "made(mmu=['x86'])": "mmu is ['x86']; did you mean x86? known: arm64, early-ack, ",
     "made(settings=(('version', ['6.1']),))": "setting version is ['6.1']; text, one of '6.1', '6.6', '6.12'",
     "made(settings=(('version', 6.1),))": "setting version is 6.1; text, one of '6.1', '6.6', '6.12'",
     "made(settings=(('devices', (1,)),))": "litmus setting devices: 1 is not (CPU, mm) with a CPU",

@@ -2,15 +2,17 @@
 
 The instruction is over before they have dropped them; a second one waits for that. Each CPU's TLB does its
 part by itself at some moment in between, whatever its program is at, but not in the middle of an access.
+INVLPGB and TLBSYNC are x86's, TLBI and DSB arm64's.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from emulator.hardware.operations.places import invalidations, reads, writes
-from emulator.hardware.operations.table import Answer, Answers, Order, Price, Row, Where
+from emulator.hardware.operations.places import invalidations, nowhere, reads, writes
+from emulator.hardware.operations.table import Alone, Answer, Answers, Order, Price, Row, Where
 
+_ALONE_HERE = nowhere("it concerns this CPU alone")
 ALL_NONGLOBALS: Final = -1
 EVERYTHING: Final = -2
 """In the place of a PCID: all of them, without global entries and with them."""
@@ -97,8 +99,62 @@ class Tlbsync(Answers[None]):
     notation="its TLB drops what CPU {0.sender} asks",
 )
 class Invalidate(Answers[tuple[int, ...]]):
-    """The TLB of CPU `target` does what an Invlpgb or a payload of `sender` asks: pcid, mm, start, end,
-    stride. Issued by the hardware itself"""
+    """The TLB of CPU `target` does what an Invlpgb or a payload of `sender` asks, or the oldest of its Tlbis
+    that it has not done: pcid, mm, start, end, stride, and of a Tlbi last_level. Issued by the hardware
+    itself"""
 
     sender: int
     target: int
+
+
+@Row(
+    Where.MEMORY,
+    Order.BROADCAST,
+    writes(invalidations),
+    Price.TLBI,
+    notation="TLBI of ASID {0.pcid}",
+)
+class Tlbi(Answers[None]):
+    """TLBI by CPU `sender`: as Invlpgb, but several may be under way. `mask` is all CPUs (Inner Shareable) or
+    the sender alone. With `last_level` (VALE1, VAALE1) what walkers have cached of tables above stays.
+
+    Neither stores before it nor the accesses after it are ordered by it (Arm ARM, D8.16: a DSB before and
+    one after)"""
+
+    sender: int
+    mask: int
+    pcid: int
+    mm: int
+    start: int
+    end: int
+    stride: int
+    last_level: bool
+
+
+@Row(
+    Where.MEMORY,
+    Order.MB,
+    reads(invalidations),
+    Price.DSB,
+    waits=invalidations,
+    notation="DSB of CPU {0.sender}",
+)
+class Dsb(Answers[None]):
+    """DSB ISH by CPU `sender`, or DSB NSH if `mask` is that CPU alone: a full barrier, not enabled before the
+    CPUs of `mask` have dropped what the sender's own TLBIs ask and made the accesses translated before.
+
+    Those of other CPUs it does not complete (Arm ARM, D8.16.5)"""
+
+    sender: int
+    mask: int
+
+
+@Row(Where.CPU, Order.DSB_ST, _ALONE_HERE, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+class DsbIshst(Answers[None]):
+    """DSB ISHST: stores before it have been performed, so that all walkers see them."""
+
+
+@Row(Where.CPU, Order.NONE, _ALONE_HERE, Price.INSTRUCTION, alone=Alone.UNINTERRUPTED)
+class Isb(Answers[None]):
+    """ISB, a context synchronization event. No instruction is fetched or translated ahead of its turn here,
+    so that nothing has to be thrown away; what a TLB holds it leaves."""

@@ -78,7 +78,8 @@ class Order(Enum):
     ACK = auto()
     ACK_WAIT = auto()
     IRET = auto()
-    BROADCAST = auto()  # an invalidation in other CPUs' TLBs: ordered by nothing but its TLBSYNC
+    DSB_ST = auto()  # waits until all stores have been performed, and for nothing else
+    BROADCAST = auto()  # an invalidation in other CPUs' TLBs: ordered by nothing but its TLBSYNC or DSB
 
 
 class Price(Enum):
@@ -100,6 +101,8 @@ class Price(Enum):
     CR3 = "a CR3 write"
     BROADCAST = "a broadcast"
     TLBSYNC = "word of a broadcast's end"
+    TLBI = "a TLBI"
+    DSB = "a DSB"
     SWITCH = "a task switch"
     PAID = "nothing: its first half has paid"
     ENGINE = "what the engine finds"  # a page walk, a call, a wait

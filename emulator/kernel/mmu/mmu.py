@@ -8,9 +8,10 @@ that runs them comes first. What a CPU keeps for itself is in its `tlbstate`, wh
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from emulator.hardware.operations import FlushTlb
 from emulator.kernel.mmu_gather import MmuGather, tlb_flush_mmu_tlbonly
 
 if TYPE_CHECKING:
@@ -26,13 +27,25 @@ class Mmu(ABC):
     description: ClassVar[str] = ""
     """What it does, in one line."""
     broadcasts: ClassVar[bool] = False
-    """It has TLBs drop entries without an interrupt (Invlpgb, SendRar): who has interrupts off keeps no page
-    table from being freed (MMU_GATHER_RCU_TABLE_FREE, which x86 has for that since v6.15)."""
+    """It has TLBs drop entries without an interrupt (Invlpgb, SendRar, Tlbi): who has interrupts off keeps no
+    page table from being freed (MMU_GATHER_RCU_TABLE_FREE, which x86 has for that since v6.15)."""
     frees_lazily: ClassVar[bool] = False
     """Frames and ranges that are given up are kept until others have flushed: `flush_zapped`, `keep_range`,
     `tick`, `sweep` and `finish` are called."""
+    archs: ClassVar[tuple[str, ...]] = ("sc", "x86", "riscv")
+    """Architectures whose instructions it has."""
+    shared_asids: ClassVar[bool] = False
+    """An address space has the same number on all CPUs, and no mask says who runs it."""
+    leaves_dead_mms: ClassVar[bool] = False
+    """Who gives up a whole address space flushes for page tables alone: its number is not used again before
+    all TLBs are flushed."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """Kernel parameters that it needs."""
+
+    def begins(self, parameters: KernelParameters, loaded: Sequence[int]) -> tuple[dict[str, int], list[int]]:
+        """Where `shared_asids`: shared words, and the number that each CPU's TLB goes by, on a machine
+        whose CPUs have loaded these mms already."""
+        return {}, []
 
     def invalidators(self, parameters: KernelParameters) -> tuple[int, ...]:
         """As whom TLBs may be asked to drop entries, where it `broadcasts`: every CPU."""
@@ -54,6 +67,12 @@ class Mmu(ABC):
     @abstractmethod
     async def flush_tlb_func(self, cpu: PerCpu, info: FlushTlbInfo) -> None:
         """What a CPU does that is asked for a flush by a call, its own included; with interrupts off."""
+
+    async def flush_tlb_local(self, cpu: PerCpu) -> None:
+        """This CPU alone drops every entry of the loaded address space, with the policy's notes around it."""
+        token = await cpu.policy.local_flush_begin(cpu)
+        await FlushTlb()
+        await cpu.policy.local_flush_end(cpu, token)
 
     @abstractmethod
     async def flush_tlb_kernel_range(self, cpu: PerCpu, start: int, end: int) -> None:
@@ -99,8 +118,9 @@ class Mmu(ABC):
         once."""
 
     @abstractmethod
-    async def arch_tlbbatch_add_pending(self, cpu: PerCpu, batch: TlbUbc, mm: int) -> None:
-        """An entry of `mm` was cleared, under its page-table lock: the batch owes the flush from here on."""
+    async def arch_tlbbatch_add_pending(self, cpu: PerCpu, batch: TlbUbc, mm: int, vpn: int) -> None:
+        """The entry of `mm` at page `vpn` was cleared, under its page-table lock: the batch owes the flush
+        from here on."""
 
     @abstractmethod
     async def arch_tlbbatch_flush(self, cpu: PerCpu, batch: TlbUbc) -> None:

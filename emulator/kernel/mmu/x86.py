@@ -183,7 +183,7 @@ class X86(Mmu):
         page by page at once."""
         return bool(mask & ~cpu.bit)
 
-    async def arch_tlbbatch_add_pending(self, cpu: PerCpu, batch: TlbUbc, mm: int) -> None:
+    async def arch_tlbbatch_add_pending(self, cpu: PerCpu, batch: TlbUbc, mm: int, vpn: int) -> None:
         """arch_tlbbatch_add_pending: the generation first, so that a CPU which loads the mm after the mask
         was read flushes by itself. Devices are told at once, and of everything."""
         await inc_mm_tlb_gen(mm)

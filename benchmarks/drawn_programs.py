@@ -56,6 +56,7 @@ DRAWN = "random_programs.drawn"
 MEMORIES = ("number", "list", "dict", "closure", "counter", "none")
 SEEN = "the program saw it"
 MAINLINE = "immediate"
+TWINS_EVERY = 5
 
 
 def _without_a_hook() -> dict[str, type[Policy]]:
@@ -319,7 +320,10 @@ async def _carries_out(cpu: PerCpu, memory: str, tidy: bool, steps: tuple[Step, 
 
 
 def draw(seed: int) -> Drawn:
-    """The program of this seed: two to four CPUs, one or two pages, one to five steps each."""
+    """The program of this seed: two to four CPUs, one or two pages, one to five steps each.
+
+    In every fifth two CPUs run the same.
+    """
     random = Random(f"program {seed}")
     kinds = (_any_programs, _about_notes, _about_copies, _about_memory, _about_walks)
     about = random.choices(kinds, (4, 2, 2, 1, 1))[0]
@@ -346,6 +350,9 @@ def draw(seed: int) -> Drawn:
         drain=random.random() < (0.3 if about is _about_notes else 0.6),
         frugal=random.random() < 0.8,
     )
+    if seed % TWINS_EVERY == 2:
+        drawn = _twins(drawn)
+        programs = drawn.programs
     if seed % BESIDE_EVERY:
         return drawn
     beside, programs, walked, speculated = besides(Random(f"beside {seed}"), programs, Step)
@@ -355,6 +362,19 @@ def draw(seed: int) -> Drawn:
         walked=walked,
         speculated=speculated or drawn.speculated,
         fast=drawn.fast + 1,
+    )
+
+
+def _twins(drawn: Drawn) -> Drawn:
+    """The last two CPUs run the same, from the same start; a third one is added if there are but two."""
+    *others, last = drawn.programs
+    programs = (*others[: len(others) - (len(others) > 1)], last, last)
+    one, other = len(programs) - 2, len(programs) - 1
+    kept = [(cpu, page) for cpu, page in drawn.cached if cpu not in (one, other)]
+    pages = [page for cpu, page in drawn.cached if cpu == len(others)]
+    return drawn._replace(
+        programs=programs,
+        cached=(*kept, *[(cpu, page) for cpu in (one, other) for page in pages]),
     )
 
 

@@ -32,12 +32,14 @@ class Cells:
         self.written: dict[int, int] = {}
         self.open: dict[int, Any] = {}  # values that can be changed, as long as somebody may do so
         self._freeze: dict[int, Freeze] = {}
+        self.owners: list[Any] = []  # the container of each
         self.listed: set[Any] = set()  # containers whose every key was asked for
         self.grown: set[Any] = set()  # containers that have got a new key
 
     def new(self, owner: Any, freeze: Freeze | None = None) -> int:
         """Another cell, with nothing in it."""
         self.grown.add(owner)
+        self.owners.append(owner)
         self.now.append(NOTHING)
         if freeze is not None:
             self._freeze[len(self.now) - 1] = freeze
@@ -125,8 +127,9 @@ class Map(MutableMapping[Any, Any]):
     ) -> None:
         self._cells, self._nothing, self._thaw, self._freeze = cells, nothing, thaw, freeze
         self._full = full
+        self.by_cpu = False  # its keys are, or begin with, numbers of CPUs
         self.index: dict[Any, int] = {}
-        self._keys: dict[int, Any] = {}
+        self.keys_in: dict[int, Any] = {}  # of each cell
         for key, value in content.items():
             self[key] = value
 
@@ -135,12 +138,12 @@ class Map(MutableMapping[Any, Any]):
         found = self.index.get(key)
         if found is None:
             found = self.index[key] = self._cells.new(self, self._freeze)
-            self._keys[found] = key
+            self.keys_in[found] = key
         return found
 
     def changed(self) -> list[Any]:
         """The keys that have been written."""
-        keys = self._keys
+        keys = self.keys_in
         return [keys[cell] for cell in self._cells.written if cell in keys]
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -238,30 +241,30 @@ class Row:
     def __init__(
         self, cells: Cells, content: Iterable[Any], thaw: Thaw | None = None, freeze: Freeze | None = None
     ) -> None:
-        self._places = Map(cells, dict(enumerate(content)), None, thaw, freeze)
-        self._length = len(self._places.index)
+        self.places = Map(cells, dict(enumerate(content)), None, thaw, freeze)
+        self._length = len(self.places.index)
 
     def cell(self, at: int) -> int:
         """Where this place's value is."""
-        return self._places.cell(at)
+        return self.places.cell(at)
 
     def __getitem__(self, at: int) -> Any:
         if not 0 <= at < self._length:
             raise IndexError(at)
-        return self._places[at]
+        return self.places[at]
 
     def __setitem__(self, at: int, value: Any) -> None:
-        self._places[at] = value
+        self.places[at] = value
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([self._places[at] for at in range(self._length)])
+        return iter([self.places[at] for at in range(self._length)])
 
     def __len__(self) -> int:
         return self._length
 
     def changed(self) -> list[int]:
         """The places that have been written."""
-        return self._places.changed()
+        return self.places.changed()
 
 
 class List(MutableSequence[Any]):

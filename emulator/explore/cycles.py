@@ -81,7 +81,7 @@ def _ways(
         for _, option, _ in graph[at]
         if option.action >= 0
     }
-    for action, read, leaf in paths:
+    for action, read, leaf, _ in paths:
         if action in wanted and leaf is not None and leaf.outcome is not None:
             reads = dict(read)
             changes = {

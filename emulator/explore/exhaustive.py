@@ -1,13 +1,14 @@
 """Every interleaving, each state once: a depth-first search over the states of a learned machine.
 
-Three reductions. *Visited states*: what can follow from a state does not depend on how it was reached, and
+Four reductions. *Visited states*: what can follow from a state does not depend on how it was reached, and
 the state includes everything that a check remembers, so a state met again is not entered again. *Ample
 sets* (Peled, "All from one, one for all", CAV 1993; Clarke et al., "State space reduction using partial
 order techniques", STTT 1999): where one CPU's next transition concerns that CPU alone, nothing that the
 others do can meet it, and no check sees its order among theirs, it is taken first and alone. *Persistent
-sets*: where CPUs meet nothing that the others may still do, they are (see `persistent`). Programs
-end, so no transition is put off for ever; should a state be met again on the way to itself all the same, or
-a way end at a broken rule and others be asked for, the last choice is widened to all transitions.
+sets*: where CPUs meet nothing that the others may still do, they are (see `persistent`). *Symmetry*: of
+states that differ in which of some alike CPUs is which, one is entered (see `symmetry`). Programs end, so no
+transition is put off for ever; should a state be met again on the way to itself all the same, or a way end at
+a broken rule and others be asked for, the last choice is widened to all transitions.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from typing import Final
 from emulator.checks.violation import Violation
 from emulator.explore.learned import LearnedMachine, Snapshot, state_key
 from emulator.explore.learning import learn
+from emulator.explore.orbits import Orbits
 from emulator.explore.parts import CpuNode, Option
 from emulator.explore.persistent import PersistentSets
+from emulator.explore.symmetry import NotAlike, Symmetry, apart, symmetry_of
 from emulator.hardware.cpu import Kind, Transition
 from emulator.hardware.operations import TABLE
 from emulator.hardware.operations.table import Alone
@@ -101,7 +104,8 @@ class _Level:
 
 AMPLE: Final = "ample"
 PERSISTENT: Final = "persistent"
-REDUCTIONS: Final = (AMPLE, PERSISTENT)
+SYMMETRY: Final = "symmetry"
+REDUCTIONS: Final = (AMPLE, PERSISTENT, SYMMETRY)
 
 
 Reduce = bool | Collection[str]
@@ -109,11 +113,14 @@ Reduce = bool | Collection[str]
 
 
 def reductions(reduce: Reduce, machine: LearnedMachine) -> tuple[str, ...]:
-    """The names of those that the machine's checks allow. ValueError if there is none of a name."""
+    """The names of those that the machine and its checks allow. ValueError if there is none of a name."""
     names = (REDUCTIONS if reduce else ()) if isinstance(reduce, bool) else tuple(reduce)
     if unknown := set(names).difference(REDUCTIONS):
         raise ValueError(f"no reduction is called {min(unknown)!r}; there are {', '.join(REDUCTIONS)}")
-    return tuple([one for one in names if one != PERSISTENT or machine.dependence.declared])
+    without = {PERSISTENT} if not machine.dependence.declared else set()
+    if SYMMETRY in names and symmetry_of(machine) is None:
+        without.add(SYMMETRY)
+    return tuple([one for one in names if one not in without])
 
 
 @rare_collection()
@@ -130,13 +137,29 @@ def exhaust(
     Memory grows by about 150 bytes a state. The machine's learnt states are used and added to.
     """
     machine.reset()
-    names = reductions(reduce, machine)
+    while True:
+        try:
+            return _exhaust(machine, stop, max_states, reductions(reduce, machine), all_rules)
+        except NotAlike as problem:
+            apart(machine, problem)
+
+
+def _exhaust(
+    machine: LearnedMachine,
+    stop: Callable[[], bool],
+    max_states: int,
+    names: tuple[str, ...],
+    all_rules: bool,
+) -> Exhausted:
     sets = PersistentSets(machine) if PERSISTENT in names else None
+    orbits = Orbits(machine, machine.symmetry) if SYMMETRY in names else None
+    key_of = state_key if orbits is None else orbits.key
     rules: set[str] = set()
     steps = rounds = 0
+    machine.restart()
     if sets is not None:
-        choose = _Search(machine, sets, AMPLE in names, all_rules).choose
-        learning = learn(machine, sets, choose, stop, max_states, all_rules)
+        choose = _Search(machine, sets, AMPLE in names, all_rules, orbits).choose
+        learning = learn(machine, sets, choose, key_of, stop, max_states, all_rules)
         steps = learning.steps
         if not learning.complete:
             machine.settle()
@@ -148,7 +171,7 @@ def exhaust(
         machine.restart()
     while True:
         rounds += 1
-        found = _Search(machine, sets, AMPLE in names, all_rules).run(stop, max_states)
+        found = _Search(machine, sets, AMPLE in names, all_rules, orbits).run(stop, max_states)
         found.rounds, found.reductions = rounds, names
         found.rules = rules = rules | found.rules
         found.steps = steps = steps + found.steps
@@ -162,9 +185,16 @@ class _Search:
     """One depth-first search."""
 
     def __init__(
-        self, machine: LearnedMachine, sets: PersistentSets | None, ample_first: bool, all_rules: bool
+        self,
+        machine: LearnedMachine,
+        sets: PersistentSets | None,
+        ample_first: bool,
+        all_rules: bool,
+        orbits: Orbits | None,
     ) -> None:
         self._machine = machine
+        self._key = state_key if orbits is None else orbits.key
+        self._symmetry: Symmetry | None = None if orbits is None else machine.symmetry
         self._sets = sets
         self._ample_first = ample_first
         self._all_rules = all_rules
@@ -219,6 +249,8 @@ class _Search:
             self._found.schedules += 1
             self._executions[key] = 1.0
             self._machine.resume(snapshot)
+            if self._symmetry is not None:
+                self._symmetry.judge(snapshot)
             return self._judge(self._machine.verdict())
         self._levels.append(_Level(key, snapshot, options, narrowed != 0))
         self._on_path.add(key)
@@ -231,7 +263,8 @@ class _Search:
         # States with no executions when they were left: what they lead to, and the way there.
         open_ended: dict[int, tuple[list[int], tuple[Transition, ...]]] = {}
         start = machine.snapshot()
-        if self._enter(start, state_key(start)):
+        start_key = self._key(start)
+        if self._enter(start, start_key):
             return found
         while levels:
             level = levels[-1]
@@ -262,7 +295,7 @@ class _Search:
                 self._widen(level)
                 continue
             snapshot = machine.snapshot()
-            key = state_key(snapshot)
+            key = self._key(snapshot)
             if not level.executions:
                 level.following.append(key)
             known = executions.get(key)
@@ -279,10 +312,12 @@ class _Search:
         else:
             found.complete = found.violation is None or self._all_rules
         machine.settle()
+        if self._symmetry is not None:
+            self._symmetry.close()
         if found.complete:
             found.endless, found.endless_schedule = endless(open_ended)
         found.states = len(executions) + len(levels)
-        total = executions.get(state_key(start), 0)
+        total = executions.get(start_key, 0)
         found.saved = max(0, int(total) - found.schedules)
         return found
 

@@ -10,7 +10,7 @@ compression (Holzmann 1997).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from emulator.explore.cells import NOTHING, Cells
@@ -28,18 +28,19 @@ class Leaf(NamedTuple):
 
 
 Fork = tuple[int, dict[int, Any]]
-"""It depends on what is in a cell: where each number there leads, to another fork or a leaf."""
+"""It depends on what is in a cell: where each number there leads, to another fork or the end of a path."""
 
 
 class Path(NamedTuple):
     """Something learnt: an action, the cells that it has read and what was there, and what it came to.
 
-    `leaf` is None where all that was known of the action counts no more.
+    `leaf` is None where all that was known of the action counts no more. `state`: where it was carried out.
     """
 
     action: int
     read: tuple[tuple[int, int], ...]
     leaf: Leaf | None
+    state: State = ()
 
 
 class Footprints:
@@ -48,7 +49,7 @@ class Footprints:
     def __init__(self, cells: Cells, act: Callable[[int], Any]) -> None:
         self.cells = cells
         self._act = act
-        self._trees: dict[int, Fork | Leaf] = {}
+        self._trees: dict[int, Fork | Path] = {}
         self._listing: dict[Any, set[int]] = {}  # container -> actions that have gone through all its keys
         self.learnt = 0
         self.paths: list[Path] = []
@@ -61,6 +62,12 @@ class Footprints:
 
     def leaf(self, state: State, action: int) -> Leaf:
         """What an action comes to in a state; carried out if that is not known."""
+        leaf = self.path(state, action).leaf
+        assert leaf is not None
+        return leaf
+
+    def path(self, state: State, action: int) -> Path:
+        """The same, and what that follows from."""
         at: Any = self._trees.get(action)
         length = len(state)
         while type(at) is tuple:
@@ -68,7 +75,17 @@ class Footprints:
             at = ways.get(state[cell] if cell < length else NOTHING)
         return at if at is not None else self._learn(state, action)
 
-    def _learn(self, state: State, action: int) -> Leaf:
+    def narrow(self, path: Path, cells: Sequence[int]) -> None:
+        """From here on look at these cells as well before that is taken for the answer."""
+        state = path.state
+        more = [(cell, state[cell] if cell < len(state) else NOTHING) for cell in cells]
+        self._add(path._replace(read=(*path.read, *more)))
+
+    def outdate(self) -> None:
+        """Somebody else has asked for keys that did not exist."""
+        self._outdate(set(self.cells.grown))
+
+    def _learn(self, state: State, action: int) -> Path:
         self.learnt += 1
         cells = self.cells
         while True:
@@ -83,8 +100,7 @@ class Footprints:
         for container in listed:
             self._listing.setdefault(container, set()).add(action)
         leaf = Leaf(outcome, tuple(sorted(cells.written.items())) if outcome is not None else ())
-        self._add(Path(action, tuple(cells.read.items()), leaf))
-        return leaf
+        return self._add(Path(action, tuple(cells.read.items()), leaf, state))
 
     def _outdate(self, grown: set[Any]) -> None:
         """Containers have keys that did not exist when somebody went through all of them."""
@@ -93,19 +109,28 @@ class Footprints:
                 if self._trees.pop(action, None) is not None:
                     self.paths.append(Path(action, (), None))
 
-    def _add(self, path: Path) -> None:
-        self.paths.append(path)
-        action, read, leaf = path
+    def _add(self, path: Path) -> Path:
+        state = path.state
         trees: dict[int, Any] = self._trees
-        at = action
-        for cell, number in read:
+        at = path.action
+        for cell, number in path.read:
             fork = trees.get(at)
-            if fork is None:
+            if type(fork) is not tuple:
                 fork = trees[at] = (cell, {})
-            assert type(fork) is tuple and fork[0] == cell, "what is read next follows from what was read"
+            assert fork[0] == cell, "what is read next follows from what was read"
+            trees, at = fork[1], number
+        # Where another state led here, something more may be looked at (`narrow`).
+        more = []
+        while type(fork := trees.get(at)) is tuple:
+            number = state[fork[0]] if fork[0] < len(state) else NOTHING
+            more.append((fork[0], number))
             trees, at = fork[1], number
         assert at not in trees
-        trees[at] = leaf
+        if more:
+            path = path._replace(read=(*path.read, *more))
+        trees[at] = path
+        self.paths.append(path)
+        return path
 
 
 def after(state: State, changes: tuple[tuple[int, int], ...]) -> State:

@@ -65,6 +65,8 @@ class LearnedMachine:
         self.path: list[Transition] = []
         self.violation: Violation | None = None
         self.walker: Any = None  # the compiled side, once there is one
+        self.symmetry: Any = None  # and what is known of swapping CPUs (`symmetry`): pairs of them, names
+        self.twins: list[tuple[int, int, dict[str, str]]] | None = None
         self._forget_beyond = forget_beyond
         self._surroundings = Surroundings(machine.roots)
         self._forget()
@@ -72,6 +74,7 @@ class LearnedMachine:
     def _forget(self) -> None:
         self._events: dict[Any, int] = {}
         self._event_list: list[Event] = []
+        self.log: list[tuple[Option, Any, Edge]] = []  # edges of CPUs, as they were learnt
         self.sharing = SharedLearner(self.machine)
         self.learners = [
             CpuLearner(number, self.machine, self.sharing, self._event, self.reached, self._surroundings)
@@ -89,13 +92,19 @@ class LearnedMachine:
         )
         self.reset()
 
+    def relearn(self, reached: set[str]) -> None:
+        """Forget all that has been learnt. These counters have been reached."""
+        self.reached.intersection_update(reached)
+        self._forget()
+
     def close(self) -> None:
         """Give back what has been learnt: states refer to each other, and there are very many of them."""
         for learner in self.learners:
             learner.forget()
         self.sharing.forget()
         self.watching.forget()
-        self.walker = None
+        self.log.clear()
+        self.walker = self.symmetry = None
 
     def _event(self, key: Event) -> int:
         """Number of what the watchers are told; -1 if they need not be."""
@@ -140,6 +149,7 @@ class LearnedMachine:
         edge = option.alone if option.action < 0 else option.successors.get(answer)
         if edge is None:
             edge = self.learners[option.cpu].learn(option, answer)
+            self.log.append((option, answer, edge))
             if option.action < 0:
                 option.alone = edge
             else:
@@ -209,17 +219,12 @@ class LearnedMachine:
         cpu = option.cpu
         broken = None
         if action < 0:
-            edge = option.alone
-            if edge is None:
-                edge = option.alone = self.learners[cpu].learn(option, None)
+            edge = option.alone or self.edge_of(option, None)
         else:
             known = self._shared.edges.get(action) or self.sharing.learn(self._shared, action)
             assert known is not None
             answer, self._shared, broken = known
-            found = option.successors.get(answer)
-            if found is None:
-                found = option.successors[answer] = self.learners[cpu].learn(option, answer)
-            edge = found
+            edge = option.successors.get(answer) or self.edge_of(option, answer)
         self._nodes[cpu] = edge.node
         event = edge.event
         if event >= 0:

@@ -36,6 +36,7 @@ class Learning(NamedTuple):
 
 
 class _Seen(NamedTuple):
+    state: int
     alone: int
     parent: int
     transition: Transition | None
@@ -45,11 +46,15 @@ def learn(
     machine: LearnedMachine,
     sets: PersistentSets,
     choose: Choose,
+    key_of: Callable[[Snapshot], int],
     stop: Callable[[], bool],
     max_states: int,
     all_rules: bool,
 ) -> Learning:
-    """Search until nothing is learnt any more, a rule breaks (not with `all_rules`), or `stop` says so."""
+    """Search until nothing is learnt any more, a rule breaks (not with `all_rules`), or `stop` says so.
+
+    States with the same `key_of` are one.
+    """
     seen: dict[int, _Seen] = {}
     ahead: list[tuple[Snapshot, int, list[Option]]] = []
     widened: set[int] = set()
@@ -57,7 +62,7 @@ def learn(
 
     def enter(snapshot: Snapshot, key: int, parent: int, transition: Transition | None) -> None:
         options, alone = choose(snapshot)
-        seen[key] = _Seen(alone, parent, transition)
+        seen[key] = _Seen(state_key(snapshot), alone, parent, transition)
         if options:
             ahead.append((snapshot, key, options))
         else:
@@ -72,7 +77,7 @@ def learn(
         return found[::-1]
 
     start = machine.snapshot()
-    enter(start, state_key(start), -1, None)
+    enter(start, key_of(start), -1, None)
     while True:
         while ahead:
             snapshot, key, options = ahead.pop()
@@ -86,7 +91,7 @@ def learn(
                     return Learning(len(seen), steps, ended, False)
                 if machine.violation is None:
                     after = machine.snapshot()
-                    after_key = state_key(after)
+                    after_key = key_of(after)
                     if after_key not in seen:
                         enter(after, after_key, key, option.transition)
                 elif not all_rules:
@@ -100,7 +105,7 @@ def learn(
             return Learning(len(seen), steps, ended, True)
         states = machine.states()
         for key, one in list(seen.items()):
-            if one.alone > 0 and not sets.holds(snapshot := states(key), one.alone):
+            if one.alone > 0 and not sets.holds(snapshot := states(one.state), one.alone):
                 options, alone = choose(snapshot)
                 seen[key] = one._replace(alone=alone)
                 ahead.append((snapshot, key, options))

@@ -341,6 +341,7 @@ class SharedLearner:
         self._begin()
         for check in self.checks:
             check.finish()
+        self.footprints.outdate()
         return _found(self.checks)
 
     def plainly(self, state: State) -> tuple[Any, ...]:
@@ -404,6 +405,7 @@ class ClockLearner:
         self._begin()
         for watcher in self._watchers:
             watcher.finish()
+        self.footprints.outdate()
         return _found(self._watchers)
 
     def plainly(self, state: State) -> tuple[Any, ...]:

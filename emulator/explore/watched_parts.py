@@ -185,6 +185,7 @@ def watch_shared(shared: Shared) -> tuple[Cells, Callable[[], None]]:
         _numbers=Row(cells, calls._numbers),
         _missing=Map(cells, calls._missing),
     )
+    _by_cpu(calls.queues, calls._numbers, calls._missing)
     others = []
     for check in shared.checks:
         if type(check) is Coherence:
@@ -198,6 +199,12 @@ def watch_shared(shared: Shared) -> tuple[Cells, Callable[[], None]]:
             other.touch()
 
     return cells, begin
+
+
+def _by_cpu(*containers: Any) -> None:
+    """Their keys are, or begin with, numbers of CPUs."""
+    for one in containers:
+        (one.places if isinstance(one, Row) else one).by_cpu = True
 
 
 def _nodes(nodes: LockLessList[Any]) -> Any:
@@ -283,6 +290,8 @@ def _watch_grace_period(cells: Cells, check: GracePeriod) -> Callable[[], None]:
         clocks=Map(cells, before.clocks, 0),
         pending=Row(cells, before.pending),
     )
+    _by_cpu(check._calls, facts._loaded, facts._pcids, facts._joining, facts._decided)
+    _by_cpu(before.now, before.released, before.seen, before.clean, before.pending)
     settled = Row(cells, [before.known_to_all()])
     now: Any = before.now
 

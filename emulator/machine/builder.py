@@ -155,6 +155,10 @@ class Machine(ABC):
             cpu.invalidators = kernel.mmu.invalidators(self.parameters)
         return cpu, self.program(cpu, kernel), kernel
 
+    def twins(self) -> list[tuple[int, int]]:
+        """CPUs that boot the same and so may be alike, each and the next one of its kind."""
+        return []
+
     @abstractmethod
     def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
         """What a CPU boots, after setting it up."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from types import CellType, FunctionType
 from typing import Any, Literal, NamedTuple
 
 from emulator.checks.frugality import Frugality
@@ -399,6 +401,15 @@ class LitmusMachine(Machine):
             watchers.append(TwoSizes(loaded, self._start.cached, self.parameters.hpage_order))
         return self.heeding(watchers)
 
+    def twins(self) -> list[tuple[int, int]]:
+        """CPUs whose programs are the same; not CPU 0 where it drains."""
+        programs = self.litmus.programs
+        found = []
+        for one in range(int(self.drains), self.cpus):
+            alike = (other for other in range(one + 1, self.cpus) if _same(programs[one], programs[other]))
+            found += [(one, other) for other in alike][:1]
+        return found
+
     @property
     def roots(self) -> tuple[Any, ...]:
         """The test's programs, the policy and the mmu."""
@@ -441,6 +452,33 @@ class LitmusMachine(Machine):
         program = _program(kernel, self.litmus.programs[number], self.litmus.drain)
         task.context = Context(program)
         return program
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Two programs are one: the same code, around the same values."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, FunctionType):
+        return one.__code__ is other.__code__ and _same(_around(one), _around(other))
+    if isinstance(one, partial):
+        return _same((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, (int, str)) and one == other
+
+
+def _around(function: FunctionType) -> tuple[Any, ...]:
+    return function.__defaults__, function.__kwdefaults__, *map(_in, function.__closure__ or ())
+
+
+def _in(cell: CellType) -> Any:
+    """What a closure holds; the cell itself if that is nothing yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return cell
 
 
 def _beside(parameters: KernelParameters) -> set[int]:

@@ -53,12 +53,19 @@ def figures(result: Result) -> str:
         f"{result.schedules:,} schedules",
         f"{result.steps:,} steps",
         "" if result.states is None else f"{result.states:,} states",
-        f"reduced by {' and '.join(result.reductions)} sets" if result.complete and result.reductions else "",
+        f"reduced by {_reduced_by(result.reductions)}" if result.complete and result.reductions else "",
         f"{rate:,.0f} steps/s",
         f"{result.elapsed_s:.1f} s",
         f"{result.cut:,} cut short" if result.cut else "",
     )
     return ", ".join(filter(None, parts))
+
+
+def _reduced_by(reductions: Sequence[str]) -> str:
+    """In words: `ample` and `persistent` are kinds of sets."""
+    sets = [name for name in reductions if name != "symmetry"]
+    rest = [name for name in reductions if name == "symmetry"]
+    return " and ".join([*sets[:-1], *[f"{name} sets" for name in sets[-1:]], *rest])
 
 
 def proof(result: Result) -> str:

@@ -208,6 +208,7 @@ def test_what_is_shipped_was_made_from_this_source() -> None:
         folder.joinpath(name).read_bytes()
         for name in (
             "collapse.c",
+            "orbits.c",
             "graph.c",
             "twister.c",
             "strategies.c",

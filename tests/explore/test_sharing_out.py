@@ -10,7 +10,7 @@ import pytest
 from emulator.explore.compiled.share import Report
 from emulator.explore.compiled.sharing_out import MEMORY, STATES, Here, Lost, Progress, SharedSearch
 from emulator.explore.compiled.teacher import Forgetful
-from emulator.explore.exhaustive import AMPLE, REDUCTIONS, Exhausted, exhaust
+from emulator.explore.exhaustive import AMPLE, PERSISTENT, Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine
 from emulator.machine.builder import Machine
 from emulator.machine.litmus import Litmus
@@ -26,6 +26,9 @@ POLLING = polling(("b", "a"))
 
 def never(progress: Progress) -> str:
     return ""
+
+
+REDUCTIONS = (AMPLE, PERSISTENT)  # that searches which are shared out have
 
 
 def of(name: str, policy: str, arch: str) -> Machine:

@@ -224,6 +224,17 @@ static u32 changed_state(struct part *p, u32 state, const u32 *changes, u32 n)
 	return kept(&p->states, chunks);
 }
 
+/* The state with these numbers in its first cells. */
+static u32 state_of_cells(struct part *p, const u32 *numbers, u32 count)
+{
+	u32 cells[MOST_CELLS], chunks[STATE_CHUNKS];
+	__builtin_memset(cells, 0, sizeof cells);
+	copy(cells, numbers, count * 4);
+	for (u32 i = 0; i < STATE_CHUNKS; i++)
+		chunks[i] = kept(&p->chunks, cells + i * CHUNK_CELLS);
+	return kept(&p->states, chunks);
+}
+
 /* What an action comes to in a state: its edge, 0 if that has to be learnt. */
 static struct entry *edge_of(struct part *p, u32 state, u32 action)
 {
@@ -248,7 +259,7 @@ static u32 *add_path(struct part *p, u32 *w)
 	u32 a = *w++, b = 0, n = *w++;
 	for (; n; n--, w += 2) {
 		struct entry *way = find(table, a, b);
-		if (!way || way->x == DROPPED) {
+		if (!way || way->x == DROPPED || way->x & 1) { /* the end of a path may have been put off */
 			p->forks = grown(p->forks, p->fork_count, &p->fork_room, p->fork_count + 1);
 			p->forks[p->fork_count] = w[0];
 			way = put(table, a, b, p->fork_count++ << 1, 0, 0);

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from emulator.checks.violation import Violation
 from emulator.explore.compiled.graphs import (
+    CELL_IMAGE,
     DROP,
+    IMAGE,
     LACKS_CLOCK,
     LACKS_SHARED,
     LACKS_TOUCHED,
@@ -22,12 +24,16 @@ from emulator.explore.compiled.graphs import (
     OF_CLOCKS,
     OF_SHARED,
     PATH,
+    RANK,
+    SWAPS,
+    VALUE_IMAGE,
     Graphs,
     TooLarge,
 )
 from emulator.explore.footprints import Footprints, State
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.persistent import PersistentSets
+from emulator.explore.symmetry import Symmetry
 
 _HEAD: Final = 3  # words of every report, before what lacks and what is told besides
 _ASKED_EVERY: Final = 256  # times that something lacked
@@ -41,6 +47,7 @@ class Composed(Graphs):
         super().__init__(machine)
         self._report_at = self._call("report_at")
         self._known: tuple[Any, ...] = ()  # which graphs, how much of them, and for which reductions
+        self._symmetry: Symmetry | None = None
 
     def _teach(self) -> None:
         """Hand over what is new, to be learnt with the next call."""
@@ -62,6 +69,8 @@ class Composed(Graphs):
             self._new = array("I")
             for first, second in zip(pairs[::2], pairs[1::2], strict=True):
                 self._learn(code, first, second)
+            if self._symmetry is not None:
+                self._tell_swaps(self._symmetry)
             self._known = (self._machine.sharing, self._machine.edges_learnt(), self._sets)
             self._teach()
             if turn % _ASKED_EVERY == 0 and stop():
@@ -111,7 +120,14 @@ class Composed(Graphs):
 
     def _number_parts(self) -> None:
         self._told = [0, 0]  # paths of each part
+        self._swaps_told: dict[Any, int] = {}  # of each list, how much
         self._tell_paths()
+        if self._symmetry is not None:
+            swaps = self._symmetry.swaps
+            self._new.extend((SWAPS, len(swaps)))
+            for swap in swaps:
+                self._new.extend((swap.one, swap.other))
+            self._tell_swaps(self._symmetry)
 
     def _tell_paths(self) -> None:
         """Hand over what has been learnt of parts since it was told last."""
@@ -120,7 +136,7 @@ class Composed(Graphs):
             footprints = self._footprints(part)
             if len(footprints.cells.now) > _MOST_CELLS:
                 raise TooLarge
-            for action, read, leaf in footprints.paths[self._told[part] :]:
+            for action, read, leaf, _ in footprints.paths[self._told[part] :]:
                 if leaf is None:
                     new.extend((DROP, part, action))
                     continue
@@ -143,10 +159,42 @@ class Composed(Graphs):
             return
         part = OF_CLOCKS if code == LACKS_CLOCK else OF_SHARED
         self._footprints(part).leaf(self._state(part, first), second)
+        if self._symmetry is None:
+            self._tell_paths()
+
+    def _tell_swaps(self, symmetry: Symmetry) -> None:
+        """Hand over what swaps make of what has been learnt, and that, which is as much as is true of both.
+
+        Raises NotAlike.
+        """
+        symmetry.close()
         self._tell_paths()
+        new, told = self._new, self._swaps_told
+
+        def fresh(name: tuple[int, ...], found: Sequence[Any]) -> Sequence[Any]:
+            before = told.get(name, 0)
+            told[name] = len(found)
+            return found[before:]
+
+        for at, swap in enumerate(symmetry.swaps):
+            for one, other in fresh((at,), swap.nodes.told):
+                symmetry.rank(one)
+                numbers = self._node(one), self._node(other)
+                for pair in {numbers, numbers[::-1]}:
+                    new.extend((IMAGE, at, *pair))
+            for part, image in enumerate(swap.images):
+                for cell in fresh((at, part, 0), range(len(image.cells))):
+                    new.extend((CELL_IMAGE, part, at, cell, image.cells[cell]))
+                for one, other in fresh((at, part, 1), image.values.told):
+                    new.extend((VALUE_IMAGE, part, at, *one, other[1]))
+                    new.extend((VALUE_IMAGE, part, at, *other, one[1]))
+        for node, rank in fresh((), symmetry.ranked):
+            new.extend((RANK, self._node(node), rank))
 
     def _judge(self, part: int, number: int) -> Violation | None:
         machine = self._machine
+        if self._symmetry is not None:
+            self._symmetry.judge_part(part, self._state(part, number))
         if part == OF_SHARED:
             return machine.sharing.audited(self._state(part, number))
         return machine.watching.audited(self._state(part, number)) if machine.machine.drains else None

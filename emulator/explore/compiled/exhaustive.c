@@ -34,40 +34,55 @@ static void executed(u32 number, double value)
 	copy(state_of(number) + state_words - 2, &value, sizeof value);
 }
 
-static u32 hash_now(void)
-{
-	u64 h = (u64)shared << 32 | clocks;
-	h *= 0x9e3779b97f4a7c15ull;
-	for (u32 c = 0; c < cpus; c++) {
-		h ^= now[c];
-		h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9ull;
-	}
-	return (u32)(h ^ (h >> 32));
-}
+/* What the state that the machine is in is known by: nodes, what is shared and the clocks; and its hash. */
+static u32 state_key[MOST_CPUS + 2], key_hash, by_swaps;
 
-static int is_now(const u32 *s)
+static void make_key(void)
 {
 	for (u32 c = 0; c < cpus; c++)
-		if (s[c] != now[c])
-			return 0;
-	return s[cpus] == shared && s[cpus + 1] == clocks;
+		state_key[c] = now[c];
+	state_key[cpus] = shared;
+	state_key[cpus + 1] = clocks;
+	if (by_swaps)
+		least(state_key);
+	u64 h = (u64)state_key[cpus] << 32 | state_key[cpus + 1];
+	h *= 0x9e3779b97f4a7c15ull;
+	for (u32 c = 0; c < cpus; c++) {
+		h ^= state_key[c];
+		h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9ull;
+	}
+	key_hash = (u32)(h ^ (h >> 32));
 }
 
-static void go_to(u32 number)
+static int is_key(const u32 *s)
 {
-	const u32 *s = state_of(number);
+	for (u32 i = 0; i < cpus + 2; i++)
+		if (s[i] != state_key[i])
+			return 0;
+	return 1;
+}
+
+static void put_now(u32 *s)
+{
+	for (u32 c = 0; c < cpus; c++)
+		s[c] = now[c];
+	s[cpus] = shared;
+	s[cpus + 1] = clocks;
+}
+
+static void go_to(const u32 *s)
+{
 	for (u32 c = 0; c < cpus; c++)
 		now[c] = s[c];
 	shared = s[cpus];
 	clocks = s[cpus + 1];
 }
 
-/* The number of the state that the machine is in, NOTHING if it has not been met. */
-static u32 known_now(void)
+/* The number of the state of this key, NOTHING if it has not been met. */
+static u32 known(void)
 {
-	u32 h = hash_now();
-	for (u32 i = h & slot_mask; slots[i]; i = (i + 1) & slot_mask)
-		if ((u32)(slots[i] >> 32) == h && is_now(state_of((u32)slots[i] - 1)))
+	for (u32 i = key_hash & slot_mask; slots[i]; i = (i + 1) & slot_mask)
+		if ((u32)(slots[i] >> 32) == key_hash && is_key(state_of((u32)slots[i] - 1)))
 			return (u32)slots[i] - 1;
 	return NOTHING;
 }
@@ -80,7 +95,8 @@ static void put_slot(u32 h, u32 number)
 	slots[i] = (u64)h << 32 | (number + 1);
 }
 
-static u32 add_now(void)
+/* Another state, of this key. */
+static u32 add(void)
 {
 	if (state_count * 2 > slot_mask) {
 		u64 *old = slots;
@@ -95,11 +111,10 @@ static u32 add_now(void)
 	if (state_count == chunks_made * CHUNK)
 		chunks[chunks_made++] = (u32 *)take(CHUNK * state_words * 4);
 	u32 number = state_count++, *s = state_of(number);
-	copy(s, now, cpus * 4);
-	s[cpus] = shared;
-	s[cpus + 1] = clocks;
+	for (u32 i = 0; i < cpus + 2; i++)
+		s[i] = state_key[i];
 	executed(number, ON_PATH);
-	put_slot(hash_now(), number);
+	put_slot(key_hash, number);
 	return number;
 }
 
@@ -113,6 +128,7 @@ struct level {
 
 static struct level *levels;
 static u32 level_count, level_room;
+static u32 *level_states, level_states_room; /* each as it was met, which its key need not be */
 static u32 *ways, way_count, way_room;
 
 struct link {
@@ -126,6 +142,7 @@ static u32 *open, open_count, open_room;
 
 static u64 most_states, most_bytes = 3900ull << 20;
 static u64 transitions, ways_ended;
+enum { BY_AMPLE = 1, BY_PERSISTENT = 2, BY_SYMMETRY = 4 };
 static u32 reductions, all_rules_wanted, violated;
 static u64 rules;
 enum { BEGINNING, ENTERING, STEPPING, ARRIVED, WIDENING, OVER };
@@ -172,13 +189,14 @@ static void forget_states(void)
 	chunks_made = 0;
 	slots = 0;
 	slot_mask = 0;
-	level_room = way_room = open_room = link_room = 0;
+	level_room = level_states_room = way_room = open_room = link_room = 0;
 }
 
 /* No states, at the start. What an earlier search has taken of memory is used again. */
 static void begin_states(u32 by)
 {
 	reductions = by;
+	by_swaps = by & BY_SYMMETRY && swap_count;
 	state_count = 0;
 	state_words = cpus + 4 + (cpus & 1);
 	if (!slots) {
@@ -349,8 +367,6 @@ static i32 persistent(u32 *found)
 
 /* --- the search --------------------------------------------------------------------------------- */
 
-enum { BY_AMPLE = 1, BY_PERSISTENT = 2 };
-
 /* Note a broken rule; whether to stop. The last option taken is the one before `at`. */
 static int judge(u32 rule)
 {
@@ -400,7 +416,7 @@ static int enter(void)
 		int verdict = verdict_now(&rule);
 		if (verdict == LACKS_VERDICT)
 			return verdict;
-		executed(add_now(), 1.0);
+		executed(add(), 1.0);
 		ways_ended++;
 		return judge(rule) ? BROKEN : DONE;
 	}
@@ -412,9 +428,17 @@ static int enter(void)
 	}
 	ways = grown(ways, way_count, &way_room, way_count + (u32)n + MOST_OPTIONS);
 	copy(ways + way_count, found, (u32)n * 4);
-	levels[level_count++] = (struct level){add_now(), way_count, (u32)n, 0, narrowed, 0, 0.0};
+	u32 words = cpus + 2;
+	level_states = grown(level_states, level_count * words, &level_states_room, (level_count + 1) * words);
+	put_now(level_states + level_count * words);
+	levels[level_count++] = (struct level){add(), way_count, (u32)n, 0, narrowed, 0, 0.0};
 	way_count += (u32)n;
 	return DONE;
+}
+
+static void go_to_level(const struct level *level)
+{
+	go_to(level_states + (u32)(level - levels) * (cpus + 2));
 }
 
 /* All options of the top level, those taken first: 0 if edges lack. The machine is in its state. */
@@ -423,7 +447,7 @@ static int widen(struct level *level)
 	static u32 found[MOST_OPTIONS];
 	if (!level->narrowed)
 		return 1;
-	go_to(level->state);
+	go_to_level(level);
 	i32 n = options_now(found);
 	if (n < 0)
 		return 0;
@@ -488,6 +512,8 @@ static int exhaust(void)
 		int code;
 		switch (phase) {
 		case BEGINNING:
+			make_key();
+			/* fall through */
 		case ENTERING: {
 			u32 parent = level_count;
 			code = enter();
@@ -513,7 +539,7 @@ static int exhaust(void)
 				leave();
 				break;
 			}
-			go_to(level->state);
+			go_to_level(level);
 			code = take_option(ways[level->first + level->at], &pending_rule);
 			if (code != DONE && code != BROKEN)
 				return code;
@@ -539,15 +565,16 @@ static int exhaust(void)
 				break;
 			}
 			pending_first = level->executions == 0.0;
-			u32 known = known_now();
-			if (known == NOTHING) {
+			make_key();
+			u32 met = known();
+			if (met == NOTHING) {
 				phase = ENTERING;
 				break;
 			}
 			if (pending_first)
-				follow(level, known);
+				follow(level, met);
 			ways_ended++;
-			double executions = executions_of(known);
+			double executions = executions_of(met);
 			if (executions == ON_PATH) {
 				phase = WIDENING;
 				break;

@@ -76,12 +76,14 @@ static void note(u32 option)
 static void forget_runs(void);
 static void forget_states(void);
 static void forget_share(void);
+static void forget_swaps(void);
 
 EXPORT(forget) void forget(u32 count)
 {
 	forget_runs();
 	forget_states();
 	forget_share();
+	forget_swaps();
 	path_room = 0;
 	at_end = ((u32)&__heap_base + 15u) & ~15u;
 	node_count = option_count = 0;
@@ -109,17 +111,10 @@ EXPORT(room) u32 *room(u32 words)
 	return in;
 }
 
-enum { NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED, CYCLE, PATH, DROP, VERDICT_OF };
-
-static u32 state_of_cells(struct part *p, const u32 *numbers, u32 count)
-{
-	u32 cells[MOST_CELLS], chunks[STATE_CHUNKS];
-	__builtin_memset(cells, 0, sizeof cells);
-	copy(cells, numbers, count * 4);
-	for (u32 i = 0; i < STATE_CHUNKS; i++)
-		chunks[i] = kept(&p->chunks, cells + i * CHUNK_CELLS);
-	return kept(&p->states, chunks);
-}
+enum {
+	NODE, SHARED, OWN, ANSWERED, CLOCK, VERDICT, MASK, TOUCHED, REACHED, CLOSED, CYCLE, PATH, DROP, VERDICT_OF,
+	SWAPS, IMAGE, RANK, CELL_IMAGE, VALUE_IMAGE
+};
 
 static u32 *add_node(u32 *p)
 {
@@ -157,7 +152,8 @@ static u32 *add_node(u32 *p)
  * option, answer, node, event, broken. CLOCK: clock, event, next, broken. VERDICT: number, of what, broken.
  * MASK, the next one: length, what is changed, what is met. TOUCHED: option, answer, mask. REACHED: node, mask.
  * CLOSED: mask. CYCLE: node, number of its cycles. PATH: which part (0: what is shared), then as `add_path` has
- * it. DROP: which part, action. VERDICT_OF: which part, number of cells, what is in them, broken.
+ * it. DROP: which part, action. VERDICT_OF: which part, number of cells, what is in them, broken. The others:
+ * orbits.c.
  */
 static void learn(u32 words)
 {
@@ -233,6 +229,26 @@ static void learn(u32 words)
 			p += 3 + p[1];
 			break;
 		}
+		case SWAPS:
+			p = learn_swaps(p);
+			break;
+		case IMAGE:
+			learn_image(p[0], p[1], p[2]);
+			p += 3;
+			break;
+		case RANK:
+			ranks = grown(ranks, ranks_room, &ranks_room, p[0] + 1);
+			ranks[p[0]] = p[1];
+			p += 2;
+			break;
+		case CELL_IMAGE:
+			cell_images[p[0]][p[1]][p[2]] = p[3];
+			p += 4;
+			break;
+		case VALUE_IMAGE:
+			put(&value_images, value_at(p[0], p[1], p[2]), p[3], p[4], 0, 0);
+			p += 5;
+			break;
 		default:
 			__builtin_trap();
 		}

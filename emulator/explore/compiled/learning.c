@@ -35,19 +35,19 @@ static int learn_from(u32 number)
 {
 	static u32 found[MOST_OPTIONS];
 	u32 narrowed, rule = 0;
-	go_to(number);
+	go_to(state_of(number));
 	i32 n = followed(found, &narrowed);
 	if (n < 0)
 		return lacks_what;
 	went_first(number, narrowed ? first_chosen : 0);
 	for (i32 i = 0; i < n; i++) {
-		go_to(number);
+		go_to(state_of(number));
 		int code = take_option(found[i], &rule);
 		if (code == BROKEN && all_rules_wanted) {
 			if (!narrowed)
 				continue;
 			/* The run ends here, and what was put off is put off for ever. */
-			go_to(number);
+			go_to(state_of(number));
 			n = options_now(found);
 			if (n < 0)
 				return LACKS_SHARED;
@@ -58,8 +58,9 @@ static int learn_from(u32 number)
 		}
 		if (code != DONE)
 			return code;
-		if (known_now() == NOTHING)
-			went_first(add_now(), 0);
+		make_key();
+		if (known() == NOTHING)
+			went_first(add(), 0);
 	}
 	transitions += (u32)n;
 	return DONE;
@@ -75,7 +76,7 @@ static int learn_states(void)
 			u64 chosen;
 			copy(&chosen, state_of(again) + state_words - 2, sizeof chosen);
 			if (chosen) {
-				go_to(again);
+				go_to(state_of(again));
 				int holds = still_holds(chosen);
 				code = holds < 0 ? lacks_what : holds ? DONE : learn_from(again);
 			}
@@ -98,7 +99,8 @@ EXPORT(begin_learning) void begin_learning(u32 by, u32 all_rules, u32 states)
 	all_rules_wanted = all_rules;
 	most_states = states;
 	up_to = again = again_up_to = 0;
-	went_first(add_now(), 0);
+	make_key();
+	went_first(add(), 0);
 }
 
 /* More is known of what CPUs can reach. */

@@ -51,7 +51,8 @@ static u32 owner_now(void)
 /* The state that the machine is in is one of ours. */
 static u32 arrive(u32 parent, u32 by)
 {
-	u32 number = known_now();
+	make_key();
+	u32 number = known();
 	if (errand == LINKING) {
 		u32 at = leads.count / 3;
 		u32 *link = put_in(&leads, 3);
@@ -62,7 +63,7 @@ static u32 arrive(u32 parent, u32 by)
 		return number;
 	}
 	if (number == NOTHING) {
-		number = add_now();
+		number = add();
 		u32 *way = state_of(number) + state_words - 2;
 		way[0] = parent;
 		way[1] = by;
@@ -73,12 +74,11 @@ static u32 arrive(u32 parent, u32 by)
 /* Most states are met several times, often soon: once is enough. */
 static int lately_sent(void)
 {
-	u32 *at = sent.words + (hash_now() % SENT) * (cpus + 2);
-	if (is_now(at))
+	make_key();
+	u32 *at = sent.words + (key_hash % SENT) * (cpus + 2);
+	if (is_key(at))
 		return 1;
-	copy(at, now, cpus * 4);
-	at[cpus] = shared;
-	at[cpus + 1] = clocks;
+	put_now(at);
 	return 0;
 }
 
@@ -225,7 +225,7 @@ static int follow_up(u32 number)
 {
 	static u32 found[MOST_OPTIONS];
 	u32 narrowed, rule = 0;
-	go_to(number);
+	go_to(state_of(number));
 	i32 n = followed(found, &narrowed);
 	if (n < 0) {
 		want(lacks_what);
@@ -247,7 +247,7 @@ static int follow_up(u32 number)
 		after.count = 0;
 		for (i32 i = 0; i < n; i++) {
 			u32 c = options[found[i]].cpu;
-			go_to(number);
+			go_to(state_of(number));
 			int code = take_option(found[i], &rule);
 			if (code == BROKEN)
 				return breaks(number, found[i], rule);
@@ -269,7 +269,7 @@ static int follow_up(u32 number)
 			break;
 		/* A CPU may come back to where it is: what was put off would be put off for ever. */
 		narrowed = 0;
-		go_to(number);
+		go_to(state_of(number));
 		n = options_now(found);
 		if (n < 0) {
 			want(LACKS_SHARED);

@@ -138,7 +138,7 @@ class SharedSearch:
         self.searching = True
         self.can_go_on = False
         self._teacher = Teacher(machine, names)
-        self._names = names
+        self._names = tuple([name for name in names if name in BY])  # swaps are known to one process only
         self._crew = crew
         self._max_states = max_states
         self._stop = stop

@@ -1,5 +1,6 @@
 /* All of it: one module, made by `build`. */
 #include "collapse.c"
+#include "orbits.c"
 #include "graph.c"
 #include "twister.c"
 #include "strategies.c"

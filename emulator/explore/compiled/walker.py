@@ -11,18 +11,20 @@ from typing import Final
 
 from emulator.explore.compiled.composed import Composed
 from emulator.explore.compiled.graphs import BROKEN, DONE, LOOK, MOST_CPUS
-from emulator.explore.exhaustive import AMPLE, PERSISTENT, Exhausted, endless
+from emulator.explore.exhaustive import AMPLE, PERSISTENT, SYMMETRY, Exhausted, endless, reductions
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.persistent import PersistentSets
 from emulator.explore.search import ASK_EVERY, Limits, Tally
 from emulator.explore.strategies import delay_bounded, pct, random_walk, uniform
 from emulator.explore.strategies.portfolio import Portfolio
 from emulator.explore.strategies.strategy import KINDS, WALKER, Strategy
+from emulator.explore.symmetry import NotAlike, apart
 from emulator.hardware.cpu import Transition
 
 # Numbers that strategies.c and exhaustive.c know.
 _RANDOM, _PCT, _UNIFORM, _DELAY = range(4)
 BY: Final = {AMPLE: 1, PERSISTENT: 2}
+_BY_SYMMETRY: Final = 4
 _MOST_MEMORY: Final = 2 << 30  # after which random runs begin with an empty graph
 # What runs and exhaustive searches report besides.
 _RUNS: Final = struct.Struct("<IIQII")
@@ -134,8 +136,23 @@ class Walker(Composed):
         """As `exhaustive.exhaust`, but learns in another order."""
         machine = self._machine
         machine.reset()
+        while True:
+            names = reductions(names, machine)
+            try:
+                return self._exhaust(stop, max_states, names, all_rules)
+            except NotAlike as problem:
+                apart(machine, problem)
+
+    def _exhaust(
+        self, stop: Callable[[], bool], max_states: int, names: tuple[str, ...], all_rules: bool
+    ) -> Exhausted:
+        machine = self._machine
+        machine.restart()
         sets = self._sets = PersistentSets(machine) if PERSISTENT in names else None
-        by = sum(BY[name] for name in names)
+        by = sum(BY.get(name, _BY_SYMMETRY) for name in names)
+        if SYMMETRY in names:
+            # What it knows of states counts only as far as it has been tried.
+            self._symmetry, self._known = machine.symmetry, ()
         rules: set[str] = set()
         steps = rounds = 0
         try:
@@ -163,7 +180,7 @@ class Walker(Composed):
                 if sets is None or not found.complete or sets.look():
                     return found
         finally:
-            self._sets = None
+            self._sets = self._symmetry = None
 
     def _find_out(
         self, sets: PersistentSets, by: int, all_rules: bool, max_states: int, stop: Callable[[], bool]

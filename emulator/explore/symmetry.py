@@ -13,9 +13,10 @@ The argument. Let `g` be what the swap makes of things. Whatever has been learnt
 way through what is shared (the values that were read decide answer and changes, `footprints`) it has been
 seen that in every state with `g` of these values, `g` of the action answers `g` of the answer, changes `g` of
 the cells to `g` of the values, and breaks the same rule or none; where the counterpart reads more, the way is
-narrowed by that. Of each edge of a CPU, that its counterpart leads to the counterpart, tells watchers the
-counterpart, and breaks the same rule. So what a state does, `g` of it does, step by step: the two are
-bisimilar, and what follows from one breaks the same rules, ends and deadlocks as what follows from the other.
+narrowed by that; if states were led along it before, CPUs are not alike. Of each edge of a CPU, that
+its counterpart leads to the counterpart, tells watchers the counterpart, and breaks the same rule. So what a
+state does, `g` of it does, step by step: the two are bisimilar, and what follows from one breaks the same
+rules, ends and deadlocks as what follows from the other.
 (That `g` is a renaming is used nowhere.) Counterparts are learnt as well and have their own, so this holds
 along every sequence of swaps. If two pairs disagree, the CPUs are not alike, and the search begins anew
 without that swap.
@@ -203,8 +204,9 @@ class Symmetry:
         self.reached = set(machine.reached)  # before anything was learnt by a swap
         self._parts = (machine.sharing.footprints, machine.watching.footprints)
         self.swaps = [Swap(*one, self._parts) for one in swaps[:MOST_SWAPS]]
-        self._paths: list[dict[int, list[Path]]] = [{}, {}]
+        self._paths: list[dict[int, list[tuple[int, Path]]]] = [{}, {}]  # with their places in the order
         self._seen_paths = [0, 0]
+        self._followed = [0, 0]  # paths that states may have been led along already
         self._seen_edges = 0
         self._ahead: deque[tuple[Any, ...]] = deque()
         self._ranks: dict[CpuNode, int] = {}
@@ -259,6 +261,7 @@ class Symmetry:
             moved = moved and bool(put_off)
         if put_off:
             raise NotAlike(put_off[0][0], "something has no counterpart")
+        self._followed = list(self._seen_paths)
 
     def _news(self) -> bool:
         """Put what has been learnt since before what is ahead; whether that is anything."""
@@ -268,14 +271,14 @@ class Symmetry:
             if len(paths) == self._seen_paths[at]:
                 continue
             self._grow()
-            for path in paths[self._seen_paths[at] :]:
+            for place, path in enumerate(paths[self._seen_paths[at] :], self._seen_paths[at]):
                 if path.leaf is None:
                     self._paths[at].pop(path.action, None)
                     continue
-                self._paths[at].setdefault(path.action, []).append(path)
+                self._paths[at].setdefault(path.action, []).append((place, path))
                 for swap in self.swaps:
                     for other in swap.images[at].actions.get(path.action, ()):
-                        self._ahead.append((swap, at, path, other))
+                        self._ahead.append((swap, at, place, path, other))
             self._seen_paths[at] = len(paths)
         log = self._machine.log
         for option, answer, edge in log[self._seen_edges :]:
@@ -287,9 +290,9 @@ class Symmetry:
         """These actions are counterparts: so are all that is known of them."""
         if swap.images[at].act(one, other):
             for action, image in {(one, other), (other, one)}:
-                self._ahead.extend([(swap, at, path, image) for path in self._paths[at].get(action, ())])
+                self._ahead.extend([(swap, at, *known, image) for known in self._paths[at].get(action, ())])
 
-    def _path(self, swap: Swap, at: int, path: Path, other: int) -> None:
+    def _path(self, swap: Swap, at: int, place: int, path: Path, other: int) -> None:
         """What a path comes to is what its counterpart comes to, in all states that it fits."""
         image, footprints = swap.images[at], self._parts[at]
         known = footprints.path(path.state, path.action)
@@ -313,6 +316,9 @@ class Symmetry:
             image.put(cell, number, puts[cells[cell]])
         read = {cell for cell, _ in path.read}
         if more := [cells[cell] for cell, _ in found.read if cells[cell] not in read]:
+            if place < self._followed[at]:
+                # States have been led along it that differ in what is to be looked at now.
+                raise NotAlike(swap, "more is looked at than before")
             footprints.narrow(path, more)
 
     def _edge(self, swap: Swap, option: Option, answer: Any, edge: Edge) -> None:
@@ -418,6 +424,7 @@ class Symmetry:
             shared.edges.clear()
         for clocks in self._machine.watching.nodes.values():
             clocks.edges.clear()
+        self._followed = [0, 0]
         self._grow()
         self.close()
 

@@ -187,6 +187,29 @@ def test_numbers_may_be_used_as_long_as_nobody_can_tell(program, alike, architec
         assert learned.reached == clean.reached
 
 
+async def first_or_last(cpu: PerCpu) -> None:
+    if await AtomicAdd("done", 1) == 1:
+        await Store("first", cpu.number)
+    else:
+        await Store(f"note.{cpu.number}", 1)
+        await AtomicAdd("done", 1)
+
+
+async def looks_at_the_first_then_at_cpu_1(cpu: PerCpu) -> None:
+    if first := await Load("first"):
+        done = await Load("done")
+        await Load(f"note.{first}")
+        if done == 3 and await Load("note.1"):
+            raise Forbidden("one", "the first CPU was last")
+
+
+def test_what_one_cpu_looks_at_may_come_to_have_two_counterparts() -> None:
+    """The load of CPU 1's note is that of CPU 2's where CPU 2 was first, and later on itself."""
+    program = looks_at_the_first_then_at_cpu_1
+    built = machine(told((program, first_or_last, first_or_last)), "sc")
+    assert proved_alike(built, (SYMMETRY,)).rules == {"one"}
+
+
 def test_other_programs_are_not_even_tried() -> None:
     assert machine(demotion(1, 1)).twins() == []
     assert machine(demotion(2)).twins() == [(1, 2)]

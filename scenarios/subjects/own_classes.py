@@ -67,6 +67,14 @@ def own_class(kind: Kind, name: str, where: str) -> type[Any]:
     return found
 
 
+def is_derived(name: str, base: type, where: str) -> bool:
+    """The name of somebody's own means a class derived from `base`. UsageProblem if it imports nothing."""
+    file, _, wanted = name.rpartition(":")
+    module = _imported(Kind("a class", base, ()), name, file or name, where)
+    found = vars(module).get(wanted)
+    return isinstance(found, type) and issubclass(found, base)
+
+
 def wrong(where: str, name: str, text: str) -> UsageProblem:
     """What is wrong with the class of that name."""
     return UsageProblem(f"{where} {name}: {text}")

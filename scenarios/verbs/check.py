@@ -18,12 +18,14 @@ from emulator.explore.strategies import STRATEGIES, UnknownStrategy, find_strate
 from emulator.kernel.versions import DEFAULT, VERSIONS
 from scenarios.disk import file_problems
 from scenarios.history import BUGS
+from scenarios.report import extent
 from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
 from scenarios.runs.document import stop
 from scenarios.runs.harm_search import harm_of
 from scenarios.runs.proofs import INTERRUPTED, TERMINATED
 from scenarios.runs.searches import EXHAUSTIVE, results
+from scenarios.runs.trust import conformance_of, trust
 from scenarios.runs.verdict import Job, Result, Settings, plan, plan_of_history
 from scenarios.subjects.named import bugs_named, tests_named
 from scenarios.subjects.programs import LitmusName
@@ -52,6 +54,11 @@ STATES_ALL: Final = 800_000
     "--kernel",
     type=click.Choice(tuple(VERSIONS)),
     help=f"Which version of Linux the kernel does as.  [default: {DEFAULT}]",
+)
+@click.option(
+    "--conformance",
+    metavar="P|M",
+    help="How far a policy or mmu may be trusted: every test that applies to it, or those that NAME means.",
 )
 @options.policies("Instead of the policies that the test expects something of; repeatable.")
 @options.archs("Instead of the architectures that the test expects something of; repeatable.")
@@ -109,6 +116,7 @@ def check(
     every: bool,
     history: bool,
     kernel: str | None,
+    conformance: str | None,
     policies: tuple[str, ...],
     archs: tuple[str, ...],
     mmu: str | None,
@@ -138,8 +146,14 @@ def check(
         raise UsageProblem("--history and --policy: a bug says itself under what its test is run")
     if history and mmu is not None:
         raise UsageProblem("--history and --mmu: bugs are of the x86 kernel")
+    if conformance is not None and (history or policies):
+        raise UsageProblem("--conformance and --history or --policy: one or the other")
     bugs = bugs_named(names) if history else []
+    every = every or (conformance is not None and not names)
     tests = tests_named(names, every) if every or not history else []
+    asked = None if conformance is None else conformance_of(conformance, tests, mmu)
+    if asked is not None:
+        tests, policies, mmu = list(asked.tests), asked.policies, asked.mmu
     version = "" if kernel in (None, DEFAULT) else str(kernel)
     tests = [test._replace(kernel=version) for test in tests]
     heeded = heed(rules, ignored, [*tests, *(LitmusName(bug.test.name) for bug in bugs)])
@@ -166,10 +180,15 @@ def check(
         elif _nothing_but_errors(finished):
             return
         elif as_json:
-            print_json(_document(finished, many, stopped))
+            document = _document(finished, many or asked is not None, stopped)
+            if asked is not None and not stopped:
+                document["conformance"] = extent.as_document(trust(asked, finished))
+            print_json(document)
         elif (finished and (many or stopped)) or stopped == "interrupted":
             click.echo(report.summary(finished, len(jobs)))
             _echo(report.without_expectations(finished))
+        if asked is not None and not stopped and not as_json and not as_ktap:
+            _echo(extent.in_words(trust(asked, finished)))
 
     with exits.told(tell), _pool(workers, settings) as pool, bars() as news:
 
@@ -211,6 +230,9 @@ def check(
         for line in report.unproved(finished):
             click.echo(line, err=as_json or as_ktap)
     held = not proved or not any(result.unproved for result in finished)
+    if asked is not None:
+        # What was not reached is part of the answer.
+        return 0 if held and not trust(asked, finished).broken else exits.VIOLATION
     return 0 if held and all(result.ok for result in finished) else exits.VIOLATION
 
 

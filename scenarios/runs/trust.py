@@ -32,7 +32,7 @@ class Conformance:
     """What is asked about, by name: with which `policies` and `mmu` the `tests` are run.
 
     `methods`: those of the user's own class that the kernel would call, by name. `left_out`: tests about
-    something else.
+    something else. `archs`: those that an mmu is of, where it is not of all that tests are about.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Conformance:
     mmu: str | None
     left_out: int = 0
     methods: dict[str, Any] = field(default_factory=dict)
+    archs: tuple[str, ...] = ()
 
 
 def conformance_of(name: str, tests: Sequence[LitmusName], mmu: str | None) -> Conformance:
@@ -65,7 +66,9 @@ def conformance_of(name: str, tests: Sequence[LitmusName], mmu: str | None) -> C
     if is_mmu:
         found: Any = mmu_class(name, _OPTION)
         about = [one for one in asked if _asks_mainline(one) and _fits(found, find_named(one).mmu)]
-        asks = Conformance(name, tuple(about), (MAINLINE,), name, len(asked) - len(about), _own(found, Mmu))
+        archs = () if set(mmu_class(DEFAULT_MMU).archs) <= set(found.archs) else tuple(found.archs)
+        apart, methods = len(asked) - len(about), _own(found, Mmu)
+        asks = Conformance(name, tuple(about), (MAINLINE,), name, apart, methods, archs)
     else:
         found = policy_factory(name)
         about = [one for one in asked if mmu is not None or find_named(one).mmu == DEFAULT_MMU]

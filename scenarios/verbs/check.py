@@ -154,6 +154,7 @@ def check(
     asked = None if conformance is None else conformance_of(conformance, tests, mmu)
     if asked is not None:
         tests, policies, mmu = list(asked.tests), asked.policies, asked.mmu
+        archs = archs or asked.archs
     version = "" if kernel in (None, DEFAULT) else str(kernel)
     tests = [test._replace(kernel=version) for test in tests]
     heeded = heed(rules, ignored, [*tests, *(LitmusName(bug.test.name) for bug in bugs)])

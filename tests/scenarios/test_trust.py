@@ -66,6 +66,15 @@ def test_the_last_line_says_whether_it_may_be_trusted(
     assert ("  never called: slowpath_enter" in lines) == (name == "own:Same")
 
 
+def test_an_mmu_is_asked_about_where_there_is_one(migrc: Migrc, capsys: pytest.CaptureFixture[str]) -> None:
+    assert migrc("check", "shootdown", "--conformance", "arm64") == 0
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith("arm64 may be trusted in what was reached: 1 Never")
+    )
+
+
 def test_what_was_not_reached_is_no_praise(
     own: None, migrc: Migrc, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:

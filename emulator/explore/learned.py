@@ -192,25 +192,37 @@ class LearnedMachine:
     def options(self, cpu: int = -1) -> list[Option]:
         """Everything that can happen next, in a fixed order; empty at the end of a run."""
         shared = self._shared
+        if cpu >= 0:
+            return self._offered(self._nodes[cpu], shared)
+        offers = shared.offers
+        found: list[Option] = []
+        for node in self._nodes:
+            offered = offers.get(node)
+            if offered is None:
+                offered = offers[node] = self._offered(node, shared)
+            found += offered
+        return found
+
+    def _offered(self, node: CpuNode, shared: SharedNode) -> list[Option]:
+        """What can happen next of a CPU that is in this state, beside that state of what is shared."""
         edges = shared.edges
         found = []
-        for node in self._nodes if cpu < 0 else self._nodes[cpu : cpu + 1]:
-            for option in node.options:
-                action = option.action
-                if action < 0:
-                    found.append(option)
-                    continue
-                edge = edges.get(action, UNKNOWN)
-                if edge is UNKNOWN:
-                    edge = self.sharing.learn(shared, action)
-                if edge is None:
-                    continue
-                transition = option.transition
-                if transition.kind is Kind.WALK and (
-                    not edge[0] or node.cached[transition.at] == edge[0]  # type: ignore[index]
-                ):
-                    continue
+        for option in node.options:
+            action = option.action
+            if action < 0:
                 found.append(option)
+                continue
+            edge = edges.get(action, UNKNOWN)
+            if edge is UNKNOWN:
+                edge = self.sharing.learn(shared, action)
+            if edge is None:
+                continue
+            transition = option.transition
+            if transition.kind is Kind.WALK and (
+                not edge[0] or node.cached[transition.at] == edge[0]  # type: ignore[index]
+            ):
+                continue
+            found.append(option)
         return found
 
     def take(self, option: Option) -> None:

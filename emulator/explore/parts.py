@@ -111,11 +111,13 @@ class CpuNode:
 
 @dataclass(slots=True, eq=False)
 class SharedNode:
-    """One state of what is shared. `edges`: action -> (answer, next, violation), or None if not enabled."""
+    """One state of what is shared. `edges`: action -> (answer, next, violation), or None if not enabled;
+    `offers`: what a CPU can do here, by its state."""
 
     number: int
     state: State
     edges: dict[int, tuple[Any, SharedNode, Violation | None] | None] = field(default_factory=dict)
+    offers: dict[CpuNode, list[Option]] = field(default_factory=dict)
     verdict: Any = UNKNOWN
 
 
@@ -325,6 +327,7 @@ class SharedLearner:
         """As of a CpuLearner."""
         for node in self.nodes.values():
             node.edges.clear()
+            node.offers.clear()
         self.nodes.clear()
         self.footprints.forget()
 

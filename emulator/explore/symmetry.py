@@ -422,6 +422,7 @@ class Symmetry:
         # What is known of states counts only as far as it has been tried.
         for shared in self._machine.sharing.nodes.values():
             shared.edges.clear()
+            shared.offers.clear()
         for clocks in self._machine.watching.nodes.values():
             clocks.edges.clear()
         self._followed = [0, 0]

@@ -176,13 +176,13 @@ async def _walk(cpu: PerCpu, mm: int, start: int, end: int) -> list[tuple[int, i
     """walk_page_range: (first page, end, whether that is one huge page) of each PMD's part of [start, end).
 
     A huge page of which only a part is meant is split, the folio as well, so that the advice is about its
-    pages; one that cannot be is left alone.
+    pages; one that cannot be, or is mapped elsewhere as well, is left alone.
     """
     found = []
     for first, pmd in await PmdRange(mm, start, end):
         last = first + cpu.parameters.table_pages
         whole = bool(pmd) and start <= first and last <= end
-        if not pmd or whole or await _split_folio(cpu, pte_pfn(pmd)):
+        if not pmd or whole or await _split_folio(cpu, mm, first):
             found.append((max(first, start), min(last, end), whole))
     return found
 
@@ -192,9 +192,12 @@ async def _split_isolated(cpu: PerCpu, pfn: int) -> range:
     return range(pfn, pfn + (cpu.parameters.hpage_nr if await split_huge_page(cpu, pfn) else 1))
 
 
-async def _split_folio(cpu: PerCpu, pfn: int) -> bool:
-    """split_folio of one that is mapped here."""
-    if not await FolioIsolateLru(pfn):
+async def _split_folio(cpu: PerCpu, mm: int, vpn: int) -> bool:
+    """split_folio of one that is mapped here only (folio_likely_mapped_shared)."""
+    pmd = await _lock_pmd(mm, vpn)
+    await Unlock(ptl(mm, vpn))
+    pfn = pte_pfn(pmd)
+    if not pmd or not await FolioIsolateLru(pfn):
         return False
     split = await split_huge_page(cpu, pfn)
     for page in range(cpu.parameters.hpage_nr if split else 1):

@@ -117,9 +117,10 @@ async def move_page_tables(cpu: PerCpu, mm: int, vma: Vma, new: int) -> frozense
                 await split_huge_pmd(cpu, mm, first)
     tables = []
     for start, end in _extents(vma, new):
-        if end - start == 1 << PMD_ORDER and not await PmdRange(mm, start + by, end + by):
+        whole = end - start == 1 << PMD_ORDER and not await PmdRange(mm, start + by, end + by)
+        if whole:
             tables.append(start)
-        await move_ptes(cpu, mm, start, end, by)
+        await move_ptes(cpu, mm, start, end, by, whole)
     if vma.file:
         await Unlock(lock)
     if cpu.parameters.guests:
@@ -186,17 +187,18 @@ async def move_normal_pmd(cpu: PerCpu, mm: int, old: int, new: int) -> bool:
     return True
 
 
-async def move_ptes(cpu: PerCpu, mm: int, start: int, end: int, by: int) -> None:
+async def move_ptes(cpu: PerCpu, mm: int, start: int, end: int, by: int, whole: bool = False) -> None:
     """move_ptes, move_huge_pmd: the entries of pages [start, end) to addresses `by` pages further.
 
     Both locks matter until the flush is done (since eb66ae030829, v4.19): the old one against who
     write-protects the page for writeback, the new one against who takes it away from there. A migration entry
-    moves like any.
+    moves like any. Who moves a `whole` table or a huge page does not ask what others have unmapped.
     """
     locks = dict.fromkeys((ptl(mm, start), ptl(mm, start + by)))
     await Series(tuple(Lock(lock) for lock in locks))
     mapped = await MappedRange(mm, start, end)
-    await flush_tlb_batched_pending(cpu, mm)
+    if not whole and not any(entry & PSE for _, entry in mapped):
+        await flush_tlb_batched_pending(cpu, mm)
     force_flush = False
     for vpn, entry in mapped:
         if is_migration_entry(entry):

@@ -87,12 +87,15 @@ _THREE: Final = (
     *("write_thp_zero", "thp_madv_free", "thp_madv_free_part", "thp_madv_free_unaligned_3"),
     *("thp_madv_cold", "thp_madv_cold_part", "thp_pageout", "thp_mlock", "thp_mbind", "thp_mmap_fixed"),
     *("thp_mremap", "thp_mremap_aligned", "thp_mremap_part", "thp_clear_refs", "thp_uffd_wp"),
-    *("mprotect_same_8", "mprotect_same_dirty_8", "thp_mprotect_same", "munmap_hole_8", "munmap_hole_68"),
-    *("munmap_hole_dirty_8", "mmap_fixed_synced_dirty_8", "thp_mremap_mixed_2"),
-    *(f"thp_{call}_forked_part" for call in ("dontneed", "munmap", "madv_free", "mprotect_ro")),
+    *("mprotect_same_8", "mprotect_same_dirty_8", "thp_mprotect_same", "munmap_hole_68"),
+    *("mmap_fixed_synced_dirty_8", "thp_madv_free_forked_part", "mlock_forked_8", "mmap_fixed_two_8"),
     *(f"{call}_{kind}_8" for call in ("pwrite", "truncate_inside") for kind in ("clean", "dirty", "tmpfs")),
-    *("mremap_private_8", "mremap_locked_8", "mprotect_none_forked_8", "mlock_forked_8", "mmap_fixed_two_8"),
-    *("exit_forked_8", "exit_dirty_8"),
+)
+
+_MIXED: Final = (
+    *("munmap_hole_8", "munmap_hole_dirty_8", "thp_mremap_mixed_2", "mremap_private_8", "mremap_locked_8"),
+    *(f"thp_{call}_forked_part" for call in ("dontneed", "munmap", "mprotect_ro")),
+    "mprotect_none_forked_8",
 )
 
 _TWO: Final = (
@@ -104,6 +107,7 @@ _TWO: Final = (
 _ONLY: Final[dict[str, tuple[str, ...]]] = {
     **{name: ("k0", "s3", "mix") for name in _THREE},
     **{name: ("k0", "s1") for name in _TWO},
+    **{name: ("k0", "mix") for name in _MIXED},
     # Where several threads run, which of them scans is chance.
     **{
         name: ("k0", "l1", "l3")
@@ -114,6 +118,7 @@ _ONLY: Final[dict[str, tuple[str, ...]]] = {
         for name in ("numa_hint_read_8", "numa_hint_write_8", "numa_hint_write_tmpfs_8", "thp_numa_hint_read")
     },
     **{name: ("k0", "s1", "l3", "mix") for name in ("ksm_8", "ksm_write_8", "unmerge_8")},
+    **dict.fromkeys(("exit_forked_8", "exit_dirty_8"), ("k0",)),
     **{f"switch_{processes}": ("on1",) for processes in (2, 3, 5, 6, 7, 8, 12)},
 }
 

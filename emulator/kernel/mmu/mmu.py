@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Mmu(ABC):
-    """One object lives on each CPU, and keeps nothing of its own."""
+    """One object lives on each CPU; what it keeps is private to that CPU."""
 
     name: ClassVar[str]
     description: ClassVar[str] = ""

@@ -61,7 +61,7 @@ class Instruction(NamedTuple):
     cmpxchg and conditional must find, which way a branch goes (None: both lead to the same). `into`: the
     handle of its answer. `before`, `after`: what a fence keeps apart, of "r" and "w". `ordered`: a load
     that waits for older ones of its word. `must`: what a younger load of the word has seen already. Truth
-    values are 0 and 1.
+    values are 0 and 1. `tag`: is stored above the value, so that stores of the same value are told apart.
     """
 
     kind: str
@@ -77,6 +77,7 @@ class Instruction(NamedTuple):
     after: str = ""
     ordered: int = 0
     must: int | None = None
+    tag: int = 0
 
     @property
     def reads(self) -> bool:
@@ -97,6 +98,14 @@ WRONG_WAY: Final = Instruction("wrong way")
 """Stands alone in the window of a CPU that has guessed wrong."""
 
 Values = Mapping[int, int]
+"""By handle what was answered, with the tag of the store that it is from."""
+
+_TAG: Final = 1 << 64
+
+
+def without_tag(stored: int) -> int:
+    """The value that a word holds."""
+    return (stored + _TAG // 2) % _TAG - _TAG // 2
 
 
 def evaluated(operand: Operand, values: Values) -> Any:
@@ -104,7 +113,8 @@ def evaluated(operand: Operand, values: Values) -> Any:
     if not isinstance(operand, tuple):
         return operand
     if operand[0] == "value":
-        return values.get(operand[1])
+        found = values.get(operand[1])
+        return found if found is None else without_tag(found)
     one, other = evaluated(operand[1], values), evaluated(operand[2], values)
     return None if one is None or other is None else FUNCTIONS[operand[0]](one, other)
 
@@ -182,11 +192,20 @@ def asked(pending: Sequence[Instruction], at: int, values: Values) -> Operation 
     assert word is not None
     if one.kind == "load":
         return Load(word) if source(pending, at, values) is None else None
+    value += one.tag * _TAG
     if one.kind == "store":
         return Store(word, value)
     if one.kind in _ATOMICS:
         return _ATOMICS[one.kind](word, value)
-    return AtomicCmpxchg(word, evaluated(one.expected, values), value)
+    return AtomicCmpxchg(word, _expected(one, values), value)
+
+
+def _expected(one: Instruction, values: Values) -> int:
+    """What it must find: a store-conditional the very store that its load-reserved has read."""
+    if one.kind == "conditional":
+        return values[one.expected[1]]
+    found: int = evaluated(one.expected, values)
+    return found
 
 
 def performed(pending: list[Instruction], at: int, values: dict[int, int], answer: Any) -> list[Instruction]:
@@ -194,12 +213,12 @@ def performed(pending: list[Instruction], at: int, values: dict[int, int], answe
     one = pending[at]
     store = source(pending, at, values)
     if store is not None:
-        answer = evaluated(store.value, values)
+        answer = evaluated(store.value, values) + store.tag * _TAG
     elif one.kind == "add":
         answer -= evaluated(one.value, values)  # amoadd answers what was there
     if one.must is not None and answer != one.must:
         return _wrong(values)
-    if one.expected is not None and answer != evaluated(one.expected, values):
+    if one.expected is not None and answer != _expected(one, values):
         return _wrong(values)
     left = pending[:at] + pending[at + 1 :]
     if one.kind == "load":

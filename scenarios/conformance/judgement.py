@@ -11,7 +11,7 @@ from emulator.checks.onlooker import APART, Check, Meeting
 from emulator.explore.exhaustive import exhaust
 from emulator.explore.learned import LearnedMachine
 from emulator.hardware.cpu import Cpu, Program
-from emulator.hardware.instructions import Operand, word_at
+from emulator.hardware.instructions import Operand, without_tag, word_at
 from emulator.hardware.operations import Operation
 from emulator.hardware.ordering import ARCHITECTURES, Architecture
 from emulator.hardware.tlb import TlbShape
@@ -23,6 +23,7 @@ from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
 from scenarios.conformance import linux_c, riscv
 from scenarios.conformance.code import (
+    MOST_LINES,
     MOST_WAYS,
     NotTranslatable,
     Thread,
@@ -60,7 +61,7 @@ class _FinalStates(Check):
     def finish(self) -> None:
         """Keep them."""
         values = self._memory.words.values
-        self._found.add(tuple([values.get(name, 0) for name in self._names]))
+        self._found.add(tuple([without_tag(values.get(name, 0)) for name in self._names]))
 
 
 class HerdMachine(Machine):
@@ -220,14 +221,24 @@ def _boots(
         return
     start = {word_at(test.addresses[name]): value for name, value in test.words.items()}
     words = [word_at(address) for address in test.addresses.values()]
-    all_stores = [_stores(*one, True) for one in zip(threads, registers, strict=True)]
+    # Where nothing compares a word with a number, stores are told apart by more than what they store.
+    tags = test.language == "RISCV"
+
+    def tagged(way: Way, at: int) -> Way:
+        return _tagged(way, at) if tags else way
+
+    all_stores = [
+        _stores([tagged(way, at) for way in _any_ways(thread, registers[at])], True)
+        for at, thread in enumerate(threads)
+    ]
     apart = told_apart(all_stores, words, start)
     each = []
     for at, thread in enumerate(threads):
         # What its own store-conditional stores comes after what its load-reserved has read.
-        mine = _stores(thread, registers[at], False)
+        mine = _stores([tagged(way, at) for way in _any_ways(thread, registers[at])], False)
         reserved = told_apart([*all_stores[:at], mine, *all_stores[at + 1 :]], words, start)
-        each.append([trimmed(way, wanted[at]) for way in ways(thread, registers[at], apart, reserved)])
+        found = ways(thread, registers[at], apart, reserved)
+        each.append([trimmed(tagged(way, at), wanted[at]) for way in found])
     if prod(map(len, each)) > MOST_WAYS:
         raise NotTranslatable("too many branches")
     for chosen in product(*each):
@@ -248,18 +259,31 @@ class _Everything:
         return True
 
 
+_TAGGED: Final = frozenset({"store", "swap", "conditional"})
 _Stores = dict[tuple[Operand, Operand], int]
 
 
-def _stores(thread: Thread, initial: Mapping[str, int], conditional: bool) -> _Stores:
+def _tagged(way: Way, thread: int) -> Way:
+    """Each store with a number of its own."""
+    code = enumerate(way.code, 1 + thread * MOST_LINES)
+    return way._replace(
+        code=tuple([one._replace(tag=number) if one.kind in _TAGGED else one for number, one in code])
+    )
+
+
+def _any_ways(thread: Thread, initial: Mapping[str, int]) -> list[Way]:
+    return ways(thread, initial, _Everything(), _Everything())
+
+
+def _stores(found_ways: Sequence[Way], conditional: bool) -> _Stores:
     """How often a thread stores what to which word, on the way that does it most; None is any value."""
     found: _Stores = {}
-    for way in ways(thread, initial, _Everything(), _Everything()):
+    for way in found_ways:
         of_way: _Stores = {}
         for one in way.code:
             if one.writes and (conditional or one.kind != "conditional"):
-                value = folded(one.value) if one.kind in ("store", "swap", "conditional") else None
-                key = (one.word, value if isinstance(value, int) else None)
+                value = folded(one.value) if one.kind in _TAGGED else None
+                key = (one.word, ("tag", one.tag) if one.tag else value if isinstance(value, int) else None)
                 of_way[key] = of_way.get(key, 0) + 1
         for key, times in of_way.items():
             found[key] = max(found.get(key, 0), times)

@@ -126,6 +126,25 @@ exists (ASKED)
     assert happens(text.replace("ASKED", r"0:x8=1 /\ 1:x8=1"))
 
 
+def test_a_word_that_has_its_value_again_has_been_stored_to() -> None:
+    text = """RISCV ABA
+{
+0:x5=x; 0:x6=y;
+1:x5=x; 1:x6=y;
+}
+ P0               | P1           ;
+ lr.w x7,0(x5)    | li x7,1      ;
+ fence rw,rw      | sw x7,0(x6)  ;
+ lw x10,0(x6)     | fence rw,rw  ;
+ fence rw,rw      | sw x7,0(x5)  ;
+ li x9,2          | sw x0,0(x5)  ;
+ sc.w x8,x9,0(x5) |              ;
+exists (0:x7=0 /\\ 0:x8=0 /\\ x=2 /\\ 0:x10=ASKED)
+"""
+    assert not happens(text.replace("ASKED", "0"))
+    assert happens(text.replace("ASKED", "1"))
+
+
 def test_filters_leave_states_out() -> None:
     text = MP.format(*LOADS, *["nop"] * 4, r"1:x8=0")
     assert happens(text)

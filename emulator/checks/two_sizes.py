@@ -35,6 +35,7 @@ class TwoSizes(Watcher):
         ops.FlushTlbAll,
         ops.FlushTlbOne,
         ops.LoadCr3,
+        ops.Invalidate,
     }
 
     def __init__(
@@ -54,7 +55,7 @@ class TwoSizes(Watcher):
     ) -> None:
         """One transition, as an engine tells its watchers."""
         handler = self._handlers.get(type(operation))
-        if handler is not None and transition.kind in (Kind.STEP, Kind.WALK):
+        if handler is not None and transition.kind in (Kind.STEP, Kind.WALK, Kind.INVALIDATE):
             handler(transition.cpu, operation, answer)
 
     def meets(self, transition: Transition, operation: Any, issued: bool, answer: Any) -> Meeting:
@@ -113,6 +114,15 @@ class TwoSizes(Watcher):
 
     def _flush_one(self, cpu: int, operation: ops.FlushTlbOne, answer: Any) -> None:
         self._drop(cpu, self._overlapping(cpu, self._loaded.get(cpu, 0), operation.vpn, 0))
+
+    def _invalidated(self, cpu: int, operation: ops.Invalidate, answer: tuple[int, ...]) -> None:
+        pcid, mm, start, end, *_ = answer
+        gone = [
+            one
+            for one in self._held.get(cpu, ())
+            if pcid < 0 or (one[0] == mm and (end < 0 or (one[1] < end and start < one[1] + (1 << one[2]))))
+        ]
+        self._drop(cpu, frozenset(gone))
 
     def _load_cr3(self, cpu: int, operation: ops.LoadCr3, answer: Any) -> None:
         self._loaded[cpu] = operation.mm

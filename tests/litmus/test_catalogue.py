@@ -69,7 +69,7 @@ def test_every_mistake_is_caught_by_some_test(mistake: str) -> None:
         for test in shipped().values()
         for expectation in test.expected
         if expectation.policy == mistake
-        for verdict in expectation[1:4]
+        for verdict in map(expectation.on, ARCHITECTURES)
     }
     # The one mistake that breaks no rule; see its test.
     assert "Sometimes" in verdicts or mistake == "mistake:moved-again-without-flush"
@@ -78,12 +78,16 @@ def test_every_mistake_is_caught_by_some_test(mistake: str) -> None:
 @EACH
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_runs_to_its_end(name: str, architecture: str) -> None:
-    """One run under each policy; a wrong one may end at a broken rule."""
+    """One run under each policy; a wrong one may end at a broken rule. On arm64 mainline is enough, where a
+    test says nothing of it."""
     for expectation in LITMUS[name].expected:
+        elsewhere = architecture == "arm64" and expectation.arm64 is None
+        if elsewhere and (expectation.policy != "immediate" or expectation.on(architecture) is None):
+            continue
         machine = LitmusMachine(LITMUS[name], ARCHITECTURES[architecture], policy_factory(expectation.policy))
         machine.heed = heed_of(LitmusName(name), ALL)
         strategy = find_strategy("random")()
         tally = search(Referee(machine), strategy, 1, Limits(1), lambda: False)
         assert not tally.cut
-        if getattr(expectation, architecture) == "Never":
+        if expectation.on(architecture) == "Never":
             assert tally.violation is None

@@ -165,7 +165,12 @@ def test_what_the_engine_refuses_is_bad_input(engine: Engine, capsys: pytest.Cap
         (["run", "tiering", "--cpus", "0"], "--cpus"),
         (["run", "tiering", "--cpus", "many"], "--cpus"),
         (["run", "tiering", "--seed", "-1"], "--seed"),
-        (["run", "tiering", "--arch", "arm64"], "--arch"),
+        (["run", "tiering", "--arch", "mips"], "--arch"),
+        (["run", "tiering", "--arch", "x86", "--mmu", "arm64"], "--mmu: arm64 is of arm64, not of x86"),
+        (
+            ["check", "shootdown", "--arch", "arm64", "--mmu", "x86-rar"],
+            "--mmu: x86-rar is of sc, x86, riscv",
+        ),
         (["run", "tiering", "--policy", "imediate"], "did you mean immediate?"),
         (["run", "tiering", "--policy", "migrc", "--policy", "migrc"], "given twice"),
         (["run", "tiering", "--set", "memory.fast_pages=-1"], "--set memory.fast_pages: -1 is too small"),

@@ -171,12 +171,13 @@ class Arm64(Mmu):
         cpu.probe(ON_FLUSHED, info.initiating_cpu, FLUSHED_ALL)
 
     async def flush_tlb_kernel_range(self, cpu: PerCpu, start: int, end: int) -> None:
-        """flush_tlb_kernel_range: TLBI VAALE1IS, or flush_tlb_all."""
+        """flush_tlb_kernel_range, and __flush_tlb_kernel_pgtable where a table goes: of all levels, or
+        flush_tlb_all."""
         await DsbIshst()
         if self.limit_excess(cpu, end - start, 1):
             await self.tlbi(cpu, EVERYTHING)
         else:
-            await self.tlbi(cpu, GLOBAL, INIT_MM, start, end, last_level=True)
+            await self.tlbi(cpu, GLOBAL, INIT_MM, start, end)
         await self.dsb_ish(cpu)
         await Isb()
 

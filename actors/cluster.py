@@ -12,20 +12,18 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from typing import Final, Self
 
 import ray
 
 from actors.address import split_address
 from actors.errors import SessionError
-from actors.local_ray import first_line, keep_quiet, own_signals, start_here, stop_here
+from actors.local_ray import first_line, keep_quiet, own_signals, socket_of_raylet, start_here, stop_here
+from actors.ray_calls import PATIENCE, answer_s, asked, depend_on
 from actors.signals import signals_wait, unwind
 
 _AUTH_MODE: Final = "RAY_AUTH_MODE"
 _CONNECT_S: Final = 5.0
-_ANSWER_S: Final = 60.0
-_PATIENCE: Final = "MIGRC_ANSWER_S"
 
 
 class RaySession:
@@ -113,10 +111,11 @@ def join(address: str) -> None:
             raise SessionError(f"no Ray cluster at {address}: it does not answer as Ray of this version does")
         keep_quiet()
         with own_signals():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            asked(ray.init, address=address, log_to_driver=False, logging_level=logging.ERROR)
+        depend_on(socket_of_raylet())
     except subprocess.TimeoutExpired:
         raise SessionError(
-            f"no Ray cluster at {address}: no answer within {_answer_s():g} s ({_PATIENCE} sets that limit)"
+            f"no Ray cluster at {address}: no answer within {answer_s():g} s ({PATIENCE} sets that limit)"
         ) from None
     except SessionError:
         raise
@@ -131,22 +130,10 @@ def _probe(address: str) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        timeout=_answer_s(),
+        timeout=answer_s(),
         check=False,
     )
     return probe.stderr.decode(errors="replace") or "no answer" if probe.returncode else ""
-
-
-def _answer_s() -> float:
-    """How long a cluster may take to answer. SessionError if the variable that says so is no time."""
-    text = os.environ.get(_PATIENCE, str(_ANSWER_S))
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < threading.TIMEOUT_MAX:
-        raise SessionError(f"{_PATIENCE}={text}: it must be a number of seconds")
-    return seconds
 
 
 def node_address() -> str:
@@ -157,4 +144,4 @@ def node_address() -> str:
 def leave() -> None:
     """Disconnect from the cluster."""
     with contextlib.suppress(Exception):
-        ray.shutdown()
+        asked(ray.shutdown)

@@ -25,6 +25,7 @@ import psutil
 import ray
 
 from actors.errors import SessionError
+from actors.ray_calls import answers, asked, depend_on, waiting
 
 _MARK: Final = "MIGRC_SESSION_DIRECTORY"
 _PREFIX: Final = "migrc-"
@@ -75,6 +76,8 @@ def _start(directory: str, dashboard: bool) -> None:
         _MARK: directory,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        # What its C++ has to say goes to standard error.
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _TOKEN,
     }
@@ -92,6 +95,7 @@ def _start(directory: str, dashboard: bool) -> None:
             logging_level=logging.ERROR,
             _temp_dir=f"{directory}/{_RAYS}",
         )
+    depend_on(socket_of_raylet())
 
 
 @contextlib.contextmanager
@@ -180,16 +184,29 @@ def stop_here(directory: str) -> None:
     A second Ctrl-C or SIGTERM meanwhile: at once.
     """
     try:
+        if waiting():
+            # Who was stopped, by somebody or by the system, can end in order.
+            for process in session_processes(directory):
+                with contextlib.suppress(psutil.Error):
+                    process.resume()
         with contextlib.suppress(Exception):
-            ray.shutdown()
-        _end_all(directory, _GONE_S)
+            asked(ray.shutdown, limit_s=_GONE_S)
+        if waiting():
+            # Ray ends a process, with exit code 1, that waits for an answer of a raylet which ends. So it
+            # stays until this one has told its results; its lock goes with it, and the next start removes it.
+            return
+        _end_all(directory, _GONE_S if answers() else 0.0)
     except BaseException:
         _end_all(directory, 0.0)
+        _remove(directory)
         raise
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-        if directory in _locks:
-            os.close(_locks.pop(directory))
+    _remove(directory)
+
+
+def _remove(directory: str) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory in _locks:
+        os.close(_locks.pop(directory))
 
 
 def _end_all(directory: str, patience_s: float) -> None:
@@ -216,6 +233,12 @@ def keep_quiet() -> None:
     """
     if hasattr(ray._private.worker, "print_to_stdstream"):
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+def socket_of_raylet() -> str:
+    """Where the raylet of this machine listens that this process is connected to."""
+    node: Any = ray._private.worker._global_node
+    return str(node.raylet_socket_name)
 
 
 def first_line(problem: BaseException) -> str:

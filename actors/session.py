@@ -29,6 +29,7 @@ from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
 from actors.mode import Mode
 from actors.pulse import LATE_S, LOST_S
+from actors.ray_calls import asked
 from emulator.checks.violation import Violation
 from emulator.machine.builder import Machine
 from emulator.machine.progress import DEADLOCK, silence
@@ -174,11 +175,12 @@ class LiveSession(cluster.RaySession):
                 self._cpus[number] = CpuActor.options(**where).remote(number)
         cpus = [self._cpus[number] for number in range(machine.cpus)]
         actors = [self._memory, *cpus]
-        pickled = ray.put(ray.cloudpickle.dumps(machine))  # type: ignore[no-untyped-call]
+        pickled = asked(ray.put, ray.cloudpickle.dumps(machine))  # type: ignore[no-untyped-call]
         if self._tcp:
             mailbox = Mailbox(self._context, None, cluster.node_address())
             try:
-                places: list[Endpoint] = ray.get([actor.open.remote(None) for actor in actors])
+                opened = [actor.open.remote(None) for actor in actors]
+                places: list[Endpoint] = asked(ray.get, opened, limit_s=_START_PATIENCE_S)
             except ray.exceptions.RayError as problem:
                 mailbox.close()
                 raise SessionError(f"an actor does not start: {_cause(problem)}") from None
@@ -193,7 +195,7 @@ class LiveSession(cluster.RaySession):
         if self._admission is not None:
             self._admission.admit(directory)
             for place, theirs in zip(
-                places, ray.get([actor.admit.remote(directory) for actor in actors]), strict=True
+                places, asked(ray.get, [actor.admit.remote(directory) for actor in actors]), strict=True
             ):
                 if theirs != version():
                     mailbox.close()
@@ -207,7 +209,7 @@ class LiveSession(cluster.RaySession):
         for actor in lost:
             if actor is not None:
                 with contextlib.suppress(Exception):
-                    ray.kill(actor)
+                    asked(ray.kill, actor)
         if self._memory in lost:
             self._memory = None
         self._cpus = {number: actor for number, actor in self._cpus.items() if actor not in lost}
@@ -282,7 +284,7 @@ class _Run:
     def _results(self) -> list[Any]:
         self._tell_all(wire.STOP)
         try:
-            results: list[Any] = ray.get(self.cast.calls, timeout=_RESULTS_S)
+            results: list[Any] = asked(ray.get, self.cast.calls, limit_s=_RESULTS_S)
         except ray.exceptions.RayError as problem:
             raise SessionError(f"an actor died at the end of the run: {first_line(problem)}") from None
         return results
@@ -291,25 +293,25 @@ class _Run:
         """End the run before its end; the results, None for actors that have none."""
         self.lost = self.abort(wire.CUT)
         return [
-            None if actor in self.lost else ray.get(call)
+            None if actor in self.lost else asked(ray.get, call)
             for actor, call in zip(self.cast.actors, self.cast.calls, strict=True)
         ]
 
     def abort(self, how: int = wire.STOP) -> list[Any]:
         """End the run early; the actors that did not come along."""
         deadline = time.monotonic() + _ABORT_S
-        left = self.cast.calls
+        left = calls = self.cast.calls
         while left and time.monotonic() < deadline:
             # Again for those whose inbox is not open yet.
             self._tell_all(how)
-            done, left = ray.wait(self.cast.calls, num_returns=len(self.cast.calls), timeout=_AGAIN_S)
+            done, left = asked(ray.wait, calls, num_returns=len(calls), timeout=_AGAIN_S)
         lost = []
         for actor, call in zip(self.cast.actors, self.cast.calls, strict=True):
             if call not in done:
                 lost.append(actor)
                 continue
             try:
-                ray.get(call)
+                asked(ray.get, call)
             except ray.exceptions.RayError:
                 lost.append(actor)
         return lost
@@ -389,7 +391,8 @@ class _Run:
                     "elapsed_ns": time.monotonic_ns() - self.started_ns,
                 }
             )
-        done, _ = ray.wait(self.cast.calls, num_returns=len(self.cast.calls), timeout=0)
+        calls = self.cast.calls
+        done, _ = asked(ray.wait, calls, num_returns=len(calls), timeout=0)
         if not done:
             return
         # Nobody ends before the driver says so, except after a failure, of which word may be on its way.
@@ -400,7 +403,7 @@ class _Run:
             index = self.cast.calls.index(call)
             name = f"the actor of CPU {index - 1}" if index else "the memory actor"
             try:
-                ray.get(call)
+                asked(ray.get, call)
             except ray.exceptions.RayActorError:
                 raise LostActor(f"{name} died") from None
             except ray.exceptions.RayError as problem:

@@ -16,11 +16,14 @@ import ray
 
 from actors.cluster import RaySession
 from actors.local_ray import first_line
+from actors.ray_calls import answer_s, asked
 from actors.resident import resident_bytes
 from emulator.explore.compiled.share import Order, Report, Share
 from emulator.explore.compiled.sharing_out import Lost
 
 _LOOK_S: Final = 0.2
+# A worker reads out what it holds in pieces, and may be in the middle of an order.
+_PATIENCE: Final = 10
 
 
 class _ShareActor:
@@ -65,9 +68,9 @@ class ShareCrew:
         self._calls[report] = share, sent
 
     def receive(self, patient: bool) -> Iterator[tuple[int, Report, list[Any]]]:
-        ready, left = ray.wait(list(self._calls), timeout=_LOOK_S if patient else 0)
+        ready, left = asked(ray.wait, list(self._calls), timeout=_LOOK_S if patient else 0)
         if left:
-            ready += ray.wait(left, num_returns=len(left), timeout=0)[0]
+            ready += asked(ray.wait, left, num_returns=len(left), timeout=0)[0]
         for call in ready:
             share, sent = self._calls.pop(call)
             yield share, self._answer(share, call), sent
@@ -79,12 +82,12 @@ class ShareCrew:
         """End all workers."""
         for worker in self._workers:
             with contextlib.suppress(Exception):
-                ray.kill(worker)
+                asked(ray.kill, worker)
         self._workers = []
 
     def _answer(self, share: int, call: Any) -> Any:
         try:
-            return ray.get(call)
+            return asked(ray.get, call, limit_s=_PATIENCE * answer_s())
         except ray.exceptions.RayTaskError as problem:
             raise Lost(f"worker {share + 1} of {self.count}: {problem.cause!r}") from None
         except ray.exceptions.RayError as problem:

@@ -16,6 +16,7 @@ import ray
 from actors.cluster import RaySession
 from actors.errors import SessionError
 from actors.local_ray import first_line
+from actors.ray_calls import asked
 from emulator.hardware.awaits import watch_coroutines
 
 Job = TypeVar("Job")
@@ -55,7 +56,7 @@ class WorkerPool(RaySession):
     def end(self) -> None:
         for worker in self._workers:
             with contextlib.suppress(Exception):
-                ray.kill(worker)
+                asked(ray.kill, worker)
         self._workers = []
 
     def answers(
@@ -73,7 +74,6 @@ class WorkerPool(RaySession):
         ahead = iter(jobs)
         free = list(self._workers)
         calls: dict[Any, tuple[Any, Job]] = {}
-        timeout = None if look is None else _LOOK_S
         try:
             while True:
                 for worker, job in zip(tuple(free), ahead, strict=False):
@@ -83,8 +83,8 @@ class WorkerPool(RaySession):
                     return
                 if look is not None:
                     look()
-                for call in ray.wait(list(calls), timeout=timeout)[0]:
-                    answer = ray.get(call)
+                for call in asked(ray.wait, list(calls), timeout=_LOOK_S)[0]:
+                    answer = asked(ray.get, call)
                     worker, job = calls.pop(call)
                     free.append(worker)
                     yield job, answer

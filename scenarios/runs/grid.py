@@ -69,8 +69,8 @@ def _check_counts(run: Run) -> None:
     """ValueError if something is missing that a report shows."""
     latencies = [run["ipi_latency_ns"].get(kind, {}) for kind in LATENCIES]
     missing = set(COUNTERS) - run["vmstat"].keys() or any(_SUMMARY - one.keys() for one in latencies)
-    if missing or "shootdown_share" not in run:
-        raise ValueError(missing)
+    if missing or "shootdown_share" not in run or "TLB" not in run["interrupts"]:
+        raise ValueError("not all that a report shows")
 
 
 class SweepDocument(TypedDict):

@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 import click
 
+from actors.leaving import leave
 from actors.signals import unwind
 from emulator.hardware.awaits import watch_coroutines
 from scenarios.verbs.exits import exit_code, keep_interrupts
@@ -84,4 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     watch_coroutines()
     keep_interrupts()
     with unwind():
-        sys.exit(exit_code(migrc, arguments))
+        try:
+            code = exit_code(migrc, arguments)
+        except SystemExit as problem:
+            if not isinstance(problem.code, int):
+                raise
+            code = problem.code
+        leave(code)

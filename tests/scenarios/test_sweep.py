@@ -160,10 +160,12 @@ def test_a_damaged_line_is_named(migrc: Migrc, capsys: pytest.CaptureFixture[str
     file = tmp_path / "results.jsonl"
     assert migrc(*SWEEP, "--out", str(file)) == 0
     lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(lines[0] + b"{}\n" + lines[2])
-    capsys.readouterr()
-    assert migrc(*SWEEP, "--out", str(file)) == 2
-    assert "line 2 is damaged" in capsys.readouterr().err
+    for damaged in (b"{}\n", lines[1].replace(b'"TLB"', b'"TLBx"', 1)):
+        assert damaged != lines[1]
+        file.write_bytes(lines[0] + damaged + lines[2])
+        capsys.readouterr()
+        assert migrc(*SWEEP, "--out", str(file)) == 2
+        assert "line 2 is damaged" in capsys.readouterr().err
     file.unlink()
     assert migrc(*SWEEP, "--out", str(tmp_path)) == 2
     assert "Is a directory" in capsys.readouterr().err

@@ -1,6 +1,11 @@
-"""The address of a Ray cluster, as a person writes it."""
+"""A Ray cluster, as a person names it: its address, and how simulated CPUs lie on its nodes."""
 
 from __future__ import annotations
+
+from typing import Final, Literal
+
+Placement = Literal["spread", "pack", "sockets"]
+PLACEMENTS: Final[tuple[Placement, ...]] = ("spread", "pack", "sockets")
 
 
 def split_address(text: str) -> tuple[str, int]:

@@ -244,3 +244,10 @@ def socket_of_raylet() -> str:
 def first_line(problem: BaseException) -> str:
     """What Ray's long errors begin with."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
+
+
+def cause(problem: BaseException) -> str:
+    """Why an actor could not be made; of Ray's lines the one that says it."""
+    lines = [line.strip() for line in str(problem).splitlines()]
+    missing = [line for line in lines if line.startswith("ModuleNotFoundError")]
+    return f"{missing[-1]}; migrc of this version has to be on every node" if missing else first_line(problem)

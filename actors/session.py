@@ -18,16 +18,18 @@ import ray
 import zmq
 
 from actors import cluster, wire
+from actors.address import Placement
 from actors.admission import Admission, version
 from actors.calls import CpuReport
 from actors.core_wait import shares
 from actors.cpu_actor import CpuActor
 from actors.errors import Fault, LostActor, ProgramError, SessionError
 from actors.gate import MemoryReport
-from actors.local_ray import first_line
+from actors.local_ray import cause, first_line
 from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
 from actors.memory_actor import MemoryActor
 from actors.mode import Mode
+from actors.placement import nodes, on, places, round_trips
 from actors.pulse import LATE_S, LOST_S
 from actors.ray_calls import asked
 from emulator.checks.violation import Violation
@@ -67,7 +69,8 @@ class LiveResult:
     where no two CPUs share a node. A stressed run that a broken rule has ended (`cut`) lacks the results of
     CPUs that could give none, and `tlbs` unless all had come to rest. `core_wait`: by kind of latency the
     share that was waiting for a core, and under `memory` the share of the run that the memory actor was;
-    empty where the system does not tell.
+    empty where the system does not tell. `network`: on a cluster the address of each node
+    with actors, and its round trip from the driver's.
     """
 
     cpus: list[dict[str, Any]]
@@ -82,13 +85,7 @@ class LiveResult:
     tlbs: list[Any]
     cut: bool = False
     core_wait: dict[str, float] = field(default_factory=dict)
-
-
-def _cause(problem: Exception) -> str:
-    """Why an actor could not be made; of Ray's lines the one that says it."""
-    lines = [line.strip() for line in str(problem).splitlines()]
-    missing = [line for line in lines if line.startswith("ModuleNotFoundError")]
-    return f"{missing[-1]}; migrc of this version has to be on every node" if missing else first_line(problem)
+    network: dict[str, int] = field(default_factory=dict)
 
 
 class LiveSession(cluster.RaySession):
@@ -98,7 +95,11 @@ class LiveSession(cluster.RaySession):
     """
 
     def __init__(
-        self, address: str | None = None, dashboard: bool = False, transport: Transport | None = None
+        self,
+        address: str | None = None,
+        dashboard: bool = False,
+        transport: Transport | None = None,
+        placement: Placement = "spread",
     ):
         super().__init__(address, dashboard)
         self._tcp = (transport or ("tcp" if address else "ipc")) == "tcp"
@@ -108,6 +109,8 @@ class LiveSession(cluster.RaySession):
         self._admission: Admission | None = None
         self._memory: Any = None
         self._cpus: dict[int, Any] = {}
+        self._placement: Final = placement
+        self._nodes: dict[int, str] = {}  # of actors on a cluster
         self._runs = 0
 
     def begin(self) -> None:
@@ -149,6 +152,8 @@ class LiveSession(cluster.RaySession):
         self._runs += 1
         cast = self._prepare(machine, mode)
         run = _Run(cast, progress, patience_s, keep, mode.chaos is not None)
+        if self._address and not mode.chaos:
+            run.network = round_trips((cast.directory.memory, *cast.directory.cpus))
         try:
             result = run.result()
             self._forget(run.lost)
@@ -167,12 +172,12 @@ class LiveSession(cluster.RaySession):
     def _prepare(self, machine: Machine, mode: Mode) -> _Cast:
         """Actors with open inboxes for `machine`, and their calls under way."""
         assert self._context is not None
-        where = {"scheduling_strategy": "SPREAD"} if self._address else {}
+        where = self._where(machine.cpus)
         if self._memory is None:
-            self._memory = MemoryActor.options(**where).remote(wire.MEMORY)
+            self._memory = MemoryActor.options(**where(wire.MEMORY)).remote(wire.MEMORY)
         for number in range(machine.cpus):
             if number not in self._cpus:
-                self._cpus[number] = CpuActor.options(**where).remote(number)
+                self._cpus[number] = CpuActor.options(**where(number)).remote(number)
         cpus = [self._cpus[number] for number in range(machine.cpus)]
         actors = [self._memory, *cpus]
         pickled = asked(ray.put, ray.cloudpickle.dumps(machine))  # type: ignore[no-untyped-call]
@@ -183,7 +188,7 @@ class LiveSession(cluster.RaySession):
                 places: list[Endpoint] = asked(ray.get, opened, limit_s=_START_PATIENCE_S)
             except ray.exceptions.RayError as problem:
                 mailbox.close()
-                raise SessionError(f"an actor does not start: {_cause(problem)}") from None
+                raise SessionError(f"an actor does not start: {cause(problem)}") from None
         else:
             names = ["m", *(f"c{number}" for number in range(machine.cpus))]
             places = [ipc_endpoint(self.directory, f"{self._runs}{name}") for name in names]
@@ -203,6 +208,16 @@ class LiveSession(cluster.RaySession):
                     raise SessionError(f"the node {node} has another migrc: {theirs}; here {version()}")
         calls = [actor.run.remote(pickled, directory, mode) for actor in actors]
         return _Cast(mailbox, directory, actors, calls)
+
+    def _where(self, cpus: int) -> Callable[[int], dict[str, Any]]:
+        """Ray's options for the place of each actor; those that would be elsewhere now are ended."""
+        if not self._address:
+            return lambda number: {}
+        wanted = dict(enumerate(places(nodes(), cpus, self._placement), wire.MEMORY))
+        here = [number for number in wanted if number in self._cpus]
+        self._forget([self._cpus[number] for number in here if self._nodes[number] != wanted[number]])
+        self._nodes |= wanted
+        return lambda number: on(wanted[number])
 
     def _forget(self, lost: list[Any]) -> None:
         """End these actors; the next run has new ones."""
@@ -245,6 +260,7 @@ class _Run:
     waits: dict[int, str] = field(default_factory=dict)
     started_ns: int = 0
     looked_s: float = 0.0
+    network: dict[str, int] = field(default_factory=dict)
     pack: Callable[[Any], bytes] = field(default_factory=wire.make_packer)
 
     def __post_init__(self) -> None:
@@ -468,6 +484,7 @@ class _Run:
             tlbs=[report.tlb for report in whole] if at_rest else [],
             cut=bool(self.broken),
             core_wait=shares([*(report.core_wait for report in whole), memory.core_wait]),
+            network=self.network,
             **merged,
         )
 

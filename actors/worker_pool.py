@@ -1,7 +1,7 @@
-"""Workers on this machine that share a row of jobs. Ray runs for as long as the `with` block lasts, and
-everything that it started is gone afterwards.
+"""Workers that share a row of jobs, on this machine or on a cluster.
 
-A worker is a Ray actor. What jobs are, and what they answer, only its own pool knows.
+Ray runs for as long as the `with` block lasts, and everything that it started is gone afterwards. A worker
+is a Ray actor. What jobs are, and what they answer, only its own pool knows.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import ray
 
+from actors.admission import version
 from actors.cluster import RaySession
 from actors.errors import SessionError
-from actors.local_ray import first_line
+from actors.local_ray import cause, first_line
 from actors.ray_calls import asked
 from emulator.hardware.awaits import watch_coroutines
 
@@ -41,8 +42,10 @@ class WorkerPool(RaySession):
     """`count` workers, each a new `make` in `folder`; `kind` is their name in errors. SessionError if Ray
     fails."""
 
-    def __init__(self, make: type[Worker], kind: str, count: int, folder: str) -> None:
-        super().__init__()
+    def __init__(
+        self, make: type[Worker], kind: str, count: int, folder: str, address: str | None = None
+    ) -> None:
+        super().__init__(address)
         # Ray's decorator is a class to type checkers.
         self._make: Any = ray.remote(num_cpus=0, max_restarts=0)(make)
         self._kind = kind
@@ -51,7 +54,20 @@ class WorkerPool(RaySession):
         self._workers: list[Any] = []
 
     def begin(self) -> None:
-        self._workers = [self._make.remote(self._folder) for _ in range(self._count)]
+        where = {"scheduling_strategy": "SPREAD"} if self._address else {}
+        self._workers = [self._make.options(**where).remote(self._folder) for _ in range(self._count)]
+        if self._address:
+            self._same_everywhere()
+
+    def _same_everywhere(self) -> None:
+        """SessionError if a worker's node has another migrc, or none."""
+        try:
+            found = asked(ray.get, [worker.call.remote(version) for worker in self._workers])
+        except ray.exceptions.RayError as problem:
+            raise SessionError(f"a {self._kind} worker does not start: {cause(problem)}") from None
+        for theirs in found:
+            if theirs != version():
+                raise SessionError(f"a node has another migrc: {theirs}; here {version()}")
 
     def end(self) -> None:
         for worker in self._workers:

@@ -26,6 +26,7 @@ import tomllib
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,13 +35,19 @@ import msgpack
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from actors.errors import SessionError
 from actors.recorder import note
 from emulator.explore.schedule import parse_schedule
 from emulator.machine.referee import Referee
 from scenarios.events.event_file import EventHeader, written
 from scenarios.files.recording import MAGIC, Writer
+from scenarios.files.unfinished import MAGIC as UNFINISHED
+from scenarios.runs import trials
 from scenarios.runs.event_sources import tell_schedule
 from scenarios.runs.replays import SharedSum, end_of, sum_of
+from scenarios.runs.swarm import Pace
+from scenarios.runs.tally import Outcome, Tally
+from scenarios.runs.tally_file import TallyFile
 from scenarios.subjects.programs import LitmusName, machine_of
 from scenarios.subjects.subject import Subject
 from scenarios.traces.format import TraceWriter
@@ -57,6 +64,33 @@ ODD: tuple[Any, ...] = (
     "x", "\0", "../x", "a" * 5000, b"", b"\xff\xfe", [], [[]], {}, {"x": 1}, [0] * 3000,
 )  # fmt: skip
 DEEP = 3000
+WORDS = (
+    "-1", "0", "9" * 25, "nan", "inf", "1e400", "*", "[", "../..", "/dev/null", "a:b", "\u0661", "x" * 300,
+    ":", "=", "..", ".", "0*9999999999", "--", "-", "%s", "{}", "~", "None", "1.5", "\u2028", "::", "host:0",
+    "[::1]:99999",
+)  # fmt: skip
+OPTIONS = (
+    ("replay", "{text}", "--litmus", "shootdown", "--policy", "immediate", "--arch", "x86"),
+    (
+        "run",
+        "tiering",
+        "--engine",
+        "timed",
+        "--quiet",
+        "--cpus",
+        "2",
+        "--set",
+        "threads.accesses=50",
+        "--set",
+        "{text}",
+    ),
+    ("sweep", "tiering", "--quiet", "--set", "threads.accesses=50", "--cpus", "2", "--vary", "{text}"),
+    ("check", "shootdown", "--arch", "sc", "--schedules", "2", "--policy", "{text}"),
+    ("check", "shootdown", "--arch", "sc", "--schedules", "2", "--rule", "{text}"),
+    ("check", "{text}", "--policy", "immediate", "--arch", "sc", "--schedules", "2"),
+    ("check", "shootdown", "--policy", "immediate", "--arch", "sc", "--schedules", "2", "--mmu", "{text}"),
+    ("run", "tiering", "--address", "{text}"),
+)
 
 BROKEN = ("mprotect-reclaimed", "--policy", "mistake:before-3ea277194daa", "--arch", "sc")
 
@@ -197,6 +231,43 @@ def _of_table(random: Random, whole: bytes) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
+def _of_search(random: Random, whole: bytes) -> bytes:
+    """The head or a block changed, and the hash that belongs to it."""
+    head, _, rest = whole[len(UNFINISHED) :].partition(b"\n")
+    if random.random() < 0.7:
+        head = json.dumps(value_of(random, json.loads(head)), default=repr).encode()
+    else:
+        (length,) = struct.unpack_from("<I", rest)
+        words = zlib.compress(bytes_of(random, zlib.decompress(rest[4 : 4 + length])))
+        rest = struct.pack("<I", len(words)) + words + rest[4 + length :]
+    body = UNFINISHED + head + b"\n" + rest[:-32]
+    return body + blake2b(body, digest_size=32).digest()
+
+
+def _of_json(random: Random, whole: bytes) -> bytes:
+    return json.dumps(value_of(random, json.loads(whole)), default=repr).encode()
+
+
+def _of_words(random: Random, whole: bytes) -> bytes:
+    """Words of another option, or doubled, or none, or odd ones."""
+    words = whole.decode().split(" ")
+    for _ in range(random.choice((1, 1, 2, 3))):
+        at = random.randrange(len(words))
+        match random.randrange(5):
+            case 0:
+                words[at] = ""
+            case 1:
+                words[at] *= 2
+            case 2:
+                words[at] = random.choice(words)
+            case 3:
+                cut = random.randrange(len(words[at]) + 1)
+                words[at] = words[at][:cut] + random.choice(WORDS) + words[at][cut:]
+            case _:
+                words[at] = random.choice(WORDS)
+    return " ".join(words).encode()
+
+
 class Format:
     """A good file, what reads it, and how its values are mutated."""
 
@@ -207,6 +278,15 @@ class Format:
         self.good = good
         self.arguments = arguments
         self.values = values
+
+    def command(self, random: Random, file: Path) -> tuple[str, ...]:
+        """What reads the mutant: its path, or in options one word of it."""
+        words = file.read_text(errors="replace").split(" ")
+        text = random.choice(words).replace("\0", "")
+        return tuple(
+            text if part == "{text}" else str(file) if part == "{}" else part
+            for part in random.choice(self.arguments)
+        )
 
 
 def formats(folder: Path) -> dict[str, Format]:
@@ -279,7 +359,56 @@ def formats(folder: Path) -> dict[str, Format]:
     table = b"\n".join((root / "linux" / "recorded" / "6.12.tsv").read_bytes().splitlines()[:16]) + b"\n"
     reads = (("compare", "linux", "--kernel", "6.12", "--cases", "{}", "--quiet"),)
     made["cases"] = Format(".tsv", table, reads, _of_table)
+
+    tally = folder / "good.tally"
+    stressed = trials.target(Subject(LitmusName("shootdown"), "immediate", "x86"))
+    pace = Pace(stressed.machine.cpus)
+    pace.add([20] * stressed.machine.cpus, [(0, "r word", 2)])
+    one = Tally(stressed, runs=2)
+    with contextlib.closing(TallyFile(tally, [stressed], 0, 2)) as kept:
+        kept.save(Outcome(tallies=[one], elapsed_s=1.0), [pace], True)
+    trials.LiveSession = _no_ray  # type: ignore[misc,assignment]
+    command = (
+        "stress",
+        "shootdown",
+        "--policy",
+        "immediate",
+        "--arch",
+        "x86",
+        "--runs",
+        "2",
+        "--resume",
+        "{}",
+    )
+    made["tally"] = Format(".tally", tally.read_bytes(), (command, (*command, "--json")), _of_json)
+
+    half = folder / "good.half"
+    command = (
+        "check",
+        "deferred-copy",
+        "--policy",
+        "migrc",
+        "--arch",
+        "x86",
+        "--strategy",
+        "exhaustive",
+        "--resume",
+    )
+    tell(*command, str(half), "--seconds", "0.3")
+    if half.exists():
+        again = (*command, "{}", "--seconds", "0.2")
+        made["search"] = Format(".half", half.read_bytes(), (again,), _of_search)
+
+    good = (
+        "0*3 1*2 0 i1 memory.fast_pages=64 cpus=2,4 seed=1 immediate migrc:v3 mistake:lock-order shootdown "
+        "10.0.0.1:6379"
+    )
+    made["options"] = Format(".txt", good.encode(), OPTIONS, _of_words)
     return made
+
+
+def _no_ray(*_: Any, **__: Any) -> Any:
+    raise SessionError("no Ray here")
 
 
 def tell(*arguments: str) -> tuple[int, str]:
@@ -347,7 +476,7 @@ def main() -> int:
                 mutate = one.values if random.random() < 0.7 else bytes_of
                 file = folder / f"mutant{one.suffix}"
                 file.write_bytes(mutate(random, one.good))
-                arguments = tuple(part.format(file) for part in random.choice(one.arguments))
+                arguments = one.command(random, file)
                 wrong = judge(arguments)
                 answers[wrong or "as documented"] += 1
                 if wrong and answers[wrong] == 1:

@@ -14,7 +14,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Final
 
-from emulator.explore.compiled.share import Kept
+from pydantic import TypeAdapter
+
 from emulator.explore.compiled.sharing_out import Unfinished
 from scenarios.disk import file_problems, opened, whole_file
 from scenarios.usage import UsageProblem
@@ -24,6 +25,7 @@ _LENGTH: Final = struct.Struct("<I")
 _END: Final = 0xFFFFFFFF
 _HASH: Final = 32
 _LEVEL: Final = 1
+_UNFINISHED: Final = TypeAdapter(Unfinished)
 _MOST_HEAD: Final = 1 << 20
 
 
@@ -80,17 +82,17 @@ class UnfinishedFile:
             with opened(self.path) as file:
                 head = self._head(file)
                 self._check_whole(file)
-            at = head["at"]
-            at["shares"] = [Kept(*one) for one in at["shares"]]
-            return Unfinished(**at), self._blocks()
+            return _UNFINISHED.validate_python(head.get("at")), self._blocks()
 
     def _head(self, file: IO[bytes]) -> dict[str, Any]:
         if file.readline(len(MAGIC)) != MAGIC:
             raise ValueError("no unfinished search")
         try:
-            head: dict[str, Any] = json.loads(file.readline(_MOST_HEAD))
-        except ValueError:
+            head: Any = json.loads(file.readline(_MOST_HEAD))
+        except (ValueError, RecursionError):
             raise ValueError("damaged") from None
+        if not isinstance(head, dict):
+            raise ValueError("damaged")
         for key, value in self._identity.items():
             if key not in head:
                 raise ValueError("damaged")

@@ -84,6 +84,17 @@ def _waiting(runs: Sequence[Run]) -> str:
     return f"latencies include waiting for one{told}"
 
 
+def _network(document: Document) -> str:
+    """On a cluster interrupts are messages of a network, and what CPUs do meanwhile depends on how long."""
+    trips = [trip for run in document["runs"] for trip in run.get("network_ns", {}).values()]
+    addresses = {address for run in document["runs"] for address in run.get("network_ns", {})}
+    return (
+        f"actors on {len(addresses)} nodes ({document['placement']}), whose network has round trips of "
+        f"{duration(min(trips))} to {duration(max(trips))}: latencies and counters are not "
+        "comparable with those of another network or placement"
+    )
+
+
 def _care(document: Document) -> list[str]:
     """What should keep one from believing the figures."""
     runs = document["runs"]
@@ -107,7 +118,9 @@ def _care(document: Document) -> list[str]:
     if document["engine"] == "live":
         found.append("elapsed is this machine's time, messages included; the timed engine has Linux' prices")
         cores = document.get("cores", 0)
-        if cores and document["cpus"] + 1 > cores:
+        if "placement" in document:
+            found.append(_network(document))
+        elif cores and document["cpus"] + 1 > cores:
             processes = document["cpus"] + 1
             found.append(f"{processes} processes shared {cores} cores: {_waiting(runs)}")
     return found

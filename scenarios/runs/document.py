@@ -61,6 +61,8 @@ class Run(Measured):
     `core_wait_share`: of a live run, for each key of `LATENCIES` how much of all such latencies together was
     waiting for a core (0 to 1), and under `memory` how much of the run the memory actor was (model.md, Time).
 
+    `network_ns`: on a cluster, the address of each node with actors and its round trip from the driver's.
+
     Of a timed run all times but `wall_s` are virtual. `elapsed_s` is `elapsed_ns` again, `clocks_ns` each
     CPU's clock at the end. Of the time of all CPUs, `shootdown_share` (0 to 1) went to sending flush
     interrupts, waiting for their acknowledgements and handling them.
@@ -80,6 +82,7 @@ class Run(Measured):
     shootdown_share: NotRequired[float]
     clocks_ns: NotRequired[list[int]]
     wall_s: NotRequired[float]
+    network_ns: NotRequired[dict[str, int]]
 
 
 class Document(TypedDict):
@@ -90,6 +93,7 @@ class Document(TypedDict):
     `cores`: how many the processes of a live run shared here; `conclusion`: what it comes to, in lines.
     `project`: the version that wrote it; `host`: what it ran on; `settings`: all of the workload's, whatever
     set them; `trace`: what was replayed, by path and BLAKE2b.
+    `placement`: how CPUs lay on the nodes of a cluster.
     `stopped`: what ended it early, `runs` are those that were through; `interrupted`: that was Ctrl-C.
     """
 
@@ -111,6 +115,7 @@ class Document(TypedDict):
     interrupted: NotRequired[bool]
     stopped: NotRequired[str]
     conclusion: NotRequired[list[str]]
+    placement: NotRequired[str]
 
 
 def document_of(subject: Subject, engine: str) -> Document:

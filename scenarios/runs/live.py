@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 
+from actors.address import Placement
 from actors.mode import Mode
 from actors.session import LiveResult, LiveSession, ProgramError, SessionError, register
 from emulator.machine.builder import Machine
@@ -42,6 +43,7 @@ def run_live(
     progress: Progress,
     document: Document,
     pictures: Pictures,
+    placement: Placement = "spread",
 ) -> None:
     """Run one workload under several policies; `document` and `pictures` grow with each that is through.
 
@@ -55,7 +57,7 @@ def run_live(
         pass_on(subject)
     running = ""
     try:
-        with LiveSession(address, dashboard) as session:
+        with LiveSession(address, dashboard, placement=placement) as session:
             for subject, machine in zip(subjects, machines, strict=True):
                 policy = subject.policy
                 running = f"policy {policy}: "
@@ -74,6 +76,9 @@ def run_live(
                 run = run_of(subject, result)
                 if result.core_wait:
                     run["core_wait_share"] = result.core_wait
+                if result.network:
+                    run["network_ns"] = result.network
+                    document["placement"] = placement
                 if watched:
                     run["transitions"] = result.memory["transitions"]
                 if keeper is not None and keeper.path is not None:

@@ -7,7 +7,9 @@ which worker is gone.
 from __future__ import annotations
 
 import signal
+import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -168,6 +170,9 @@ def _shared(
     explorer: LearnedMachine, crew: Crew, watch: Watch, most: int, file: UnfinishedFile | None
 ) -> Exhausted:
     """Share it out to a crew; if there is a file, go on from it and keep there what is not finished."""
+    # There is no compiled search without it.
+    from wasmtime import Trap, WasmtimeError
+
     from emulator.explore.compiled.sharing_out import Lost, SharedSearch
     from emulator.explore.compiled.teacher import Forgetful
 
@@ -186,6 +191,10 @@ def _shared(
             raise UsageProblem(
                 f"--resume {file.path}: the programs do not go as they went then; another file, or the "
                 "programs and the version of migrc that it was made with"
+            ) from None
+        except (StopIteration, ValueError, OverflowError, struct.error, zlib.error, WasmtimeError, Trap):
+            raise UsageProblem(
+                f"--resume {file.path}: damaged; a file that migrc check --resume has written"
             ) from None
         if ended:
             return Exhausted(states=sum(one.states for one in unfinished.shares), stopped=ended)

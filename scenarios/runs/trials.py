@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from actors.address import Placement
 from actors.errors import LostActor, ProgramError, SessionError
 from actors.mode import Chaos, Mode
 from actors.recorder import KINDS
@@ -74,6 +75,7 @@ def stress(
     session: LiveSession | None = None,
     outcome: Outcome | None = None,
     resume: Path | None = None,
+    placement: Placement = "spread",
 ) -> Outcome:
     """Run all targets in turn until the plan is fulfilled; `session` if there is one already.
 
@@ -94,7 +96,9 @@ def stress(
         if plan.fulfilled(outcome):
             return outcome
         try:
-            with LiveSession(address) if session is None else nullcontext(session) as live:
+            with (
+                LiveSession(address, placement=placement) if session is None else nullcontext(session) as live
+            ):
                 began = time.monotonic()
 
                 def keep(at_once: bool) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from actors.address import split_address
+from actors.address import PLACEMENTS, Placement, split_address
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.versions import VERSIONS
 from emulator.policies.catalogue import canonical
@@ -248,6 +248,21 @@ address = click.option(
     callback=_address,
     help="Use this Ray cluster instead of starting Ray here.",
 )
+placement = click.option(
+    "--placement",
+    type=click.Choice(PLACEMENTS),
+    help="With --address, simulated CPUs: neighbours on different nodes, all on this node, or in "
+    "blocks, as if a node were a socket.  [default: spread]",
+)
+
+
+def placed(placement: Placement | None, address: str | None) -> Placement:
+    """What `--placement` says. UsageProblem if there is nothing to be placed on."""
+    if placement is not None and address is None:
+        raise UsageProblem("--placement: only with --address, which has nodes; leave it out")
+    return placement or PLACEMENTS[0]
+
+
 memory = click.option(
     "--memory",
     metavar="SIZE",

@@ -36,6 +36,7 @@ from scenarios.workloads.workload_file import load_workload
 @options.arch
 @options.mmu
 @options.address
+@options.placement
 @options.trace
 @options.overrides
 @click.option(
@@ -121,6 +122,8 @@ def run(
     else:
         # Ray takes a second to import, so not before the input is known to be good.
         from scenarios.runs.live import run_live
+
+        live["placement"] = options.placed(live["placement"], live["address"])
 
         with exits.told(tell), bars(quiet) as news:
             news.wait_for("starting Ray")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from actors.address import Placement
 from emulator.checks.heed import ALL, Heed
 from scenarios.litmus import LITMUS
 from scenarios.report.console import print_json
@@ -68,6 +69,7 @@ WORKLOAD_POLICIES: Final = ("immediate", "migrc")
     help="Keep how far it is in FILE, and go on from there if it exists.",
 )
 @options.address
+@options.placement
 @options.seed("Of all disturbances.")
 @options.json_
 def stress(
@@ -85,6 +87,7 @@ def stress(
     overrides: tuple[str, ...],
     resume: Path | None,
     address: str | None,
+    placement: Placement | None,
     seed: int,
     as_json: bool,
 ) -> int:
@@ -100,6 +103,7 @@ def stress(
         for option, given in (("--cpus", cpus is not None), ("--set", bool(overrides))):
             if given:
                 raise UsageProblem(f"{option}: for workloads only, and there is none; leave it out")
+    place = options.placed(placement, address)
     heeded = heed(rules, ignored, tests)
     subjects, left_out = _litmus_subjects(tests, policies, archs, heeded, mmu)
     for line in left_out:
@@ -137,7 +141,7 @@ def stress(
             print_outcome(outcome, seed, level, sys.stdout)
 
     with exits.told(tell), _news(bounds) as look:
-        stress(targets, bounds, address, look, outcome=outcome, resume=resume)
+        stress(targets, bounds, address, look, outcome=outcome, resume=resume, placement=place)
     if outcome.problem:
         raise UsageProblem(outcome.problem)
     if lost := outcome.count("lost"):

@@ -38,7 +38,8 @@ from scenarios.workloads.settings import MAX_TIMED_CPUS
 @options.mmu
 @options.trace
 @options.overrides
-@options.workers("Processes that share the points (on Ray if more than one).")
+@options.workers("Processes that share the points (on Ray if more than one, or with --address).")
+@options.address
 @click.option(
     "--out",
     type=options.FILE,
@@ -54,6 +55,7 @@ def sweep(
     vary: tuple[str, ...],
     trace: Path | None,
     workers: int,
+    address: str | None,
     out: Path | None,
     as_json: bool,
     quiet: bool,
@@ -83,7 +85,7 @@ def sweep(
             return f", {len(document['points'])} of {len(points)} runs are through"
 
         with exits.told(tell, done), bars(quiet) as news:
-            for point, run in _runs(whole, left, workers):
+            for point, run in _runs(whole, left, workers, address):
                 file.add(point, whole.finished(point, run))
                 through, name = len(file.results), whole.name(point)
                 news.show("sweep", through / len(points), f"{through}/{len(points)} {name}")
@@ -93,10 +95,12 @@ def sweep(
     return exits.VIOLATION if any(point["run"]["violations"] for point in document["points"]) else 0
 
 
-def _runs(whole: Sweep, points: Sequence[Point], workers: int) -> Iterator[tuple[Point, Run]]:
+def _runs(
+    whole: Sweep, points: Sequence[Point], workers: int, address: str | None
+) -> Iterator[tuple[Point, Run]]:
     """Every point with its run, as they finish."""
     count = min(workers, len(points))
-    if count <= 1:
+    if count <= 1 and (address is None or not count):
         for point in points:
             yield point, run_point(whole.subject(point), whole.watched)
         return
@@ -107,10 +111,10 @@ def _runs(whole: Sweep, points: Sequence[Point], workers: int) -> Iterator[tuple
         return worker.call.remote(told_point, whole.subject(point), whole.watched)
 
     try:
-        with WorkerPool(Worker, "sweep", count, os.getcwd()) as pool:
+        with WorkerPool(Worker, "sweep", count, os.getcwd(), address) as pool:
             for point, told in pool.answers(points, begin):
                 if isinstance(told, str):
                     raise UsageProblem(told)
                 yield point, told
     except SessionError as problem:
-        raise HostProblem(f"--workers: {problem}") from None
+        raise HostProblem(f"{'--address' if address else '--workers'}: {problem}") from None

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.address import Placement
+from actors.placement import places
 from tests.live.shell import HANG_S, migrc, processes_marked
 
 pytestmark = pytest.mark.live
@@ -67,6 +69,26 @@ def test_a_run_on_a_cluster_finds_what_a_run_here_finds(address: str, tmp_path: 
     (run,) = json.loads(done.stdout)["runs"]
     assert run["accesses"] == 10_000
     assert run["violations"] == []
+    assert list(run["network_ns"]) == ["127.0.0.1"]
+    assert json.loads(done.stdout)["placement"] == "spread"
+    assert any("of another network" in line for line in json.loads(done.stdout)["conclusion"])
+
+
+def test_a_sweep_on_a_cluster_finds_what_a_sweep_here_finds(address: str, tmp_path: Path) -> None:
+    few = ("--policy", "migrc", "--set", "threads.accesses=500")
+    arguments = ("tiering", "--vary", "seed=1,2", *few, "--json")
+    there = migrc("sweep", *arguments, "--address", address, "--workers", "2", folder=tmp_path)
+    assert there.returncode == 0, there.stderr
+    here = migrc("sweep", *arguments, folder=tmp_path)
+    both = [json.loads(done.stdout)["points"] for done in (there, here)]
+    times = [[point["run"]["elapsed_ns"] for point in points] for points in both]
+    assert times[0] == times[1] and len(times[0]) == 2
+
+
+@pytest.mark.parametrize(("how", "expected"), [("spread", "abcab"), ("sockets", "aaabb"), ("pack", "aaaaa")])
+def test_where_cpus_are(how: Placement, expected: str) -> None:
+    nodes = "abc"[: 2 if how == "sockets" else 3]
+    assert "".join(places(nodes, 5, how)) == "a" + expected
 
 
 def test_stress_on_a_cluster_finds_a_race_and_leaves_its_recording(address: str, tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def test_what_the_engine_refuses_is_bad_input(engine: Engine, capsys: pytest.Cap
         (["run", "tiering", "--address", "nonsense"], "it must be HOST:PORT, as in 10.0.0.1:6379"),
         (["stress", "shootdown", "--address", "1.2.3.4:99999"], "it must be HOST:PORT"),
         (["run"], "SCENARIO"),
+        (["stress", "shootdown", "--placement", "pack"], "--placement: only with --address"),
         (["run", "tiering", "--cpus", "65"], "--cpus"),
         (["run", "tiering", "--cpus", "0"], "--cpus"),
         (["run", "tiering", "--cpus", "many"], "--cpus"),

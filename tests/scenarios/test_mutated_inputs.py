@@ -29,6 +29,9 @@ def test_mutated_files_end_as_documented() -> None:
         "workload",
         "result",
         "cases",
+        "tally",
+        "search",
+        "options",
     ]
     assert all("20 as documented; {}" in line for line in lines)
 

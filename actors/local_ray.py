@@ -76,8 +76,6 @@ def _start(directory: str, dashboard: bool) -> None:
         _MARK: directory,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        # What its C++ has to say goes to standard error.
-        "RAY_BACKEND_LOG_LEVEL": "fatal",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": _TOKEN,
     }

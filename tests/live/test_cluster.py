@@ -69,7 +69,7 @@ def test_a_run_on_a_cluster_finds_what_a_run_here_finds(address: str, tmp_path: 
     (run,) = json.loads(done.stdout)["runs"]
     assert run["accesses"] == 10_000
     assert run["violations"] == []
-    assert list(run["network_ns"]) == ["127.0.0.1"]
+    assert len(run["network_ns"]) == 1
     assert json.loads(done.stdout)["placement"] == "spread"
     assert any("of another network" in line for line in json.loads(done.stdout)["conclusion"])
 

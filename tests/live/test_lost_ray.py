@@ -51,7 +51,9 @@ def test_a_lost_raylet_ends_a_stress_with_what_is_through(temporary: Path, how: 
                         getattr(psutil.Process(number), how)()
             output, errors = run.communicate(timeout=HANG_S)
     assert run.returncode == 3, errors
-    assert errors.startswith(f"migrc: error: {told}") and errors.count("\n") == 1
+    # Ray's C++ has its own to say, when a raylet that was stopped goes on.
+    said = [line for line in errors.splitlines() if "core_worker" not in line]
+    assert len(said) == 1 and said[0].startswith(f"migrc: error: {told}")
     document = json.loads(output)
     assert document["runs"] > 0 and document["stopped"].startswith(told)
     assert processes_marked(mark) == {}

@@ -83,7 +83,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         begun.append("search")
         return iter(())
 
-    def one_run(targets: Any, *arguments: Any, outcome: Outcome, resume: Path | None) -> None:
+    def one_run(targets: Any, *arguments: Any, outcome: Outcome, resume: Path | None, placement: str) -> None:
         begun.append("stress")
         outcome.tallies = [Tally(one) for one in targets]
         outcome.tallies[0].runs = 1

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from emulator.checks.violation import Violation
 from emulator.hardware.awaits import ForgottenAwait
 from emulator.kernel.instead import WrongCall
 from emulator.kernel.policy import WrongAnswer
@@ -31,6 +32,14 @@ class SessionError(Exception):
 class LostActor(SessionError):
     """An actor died, or nothing has been heard of it although it has nothing to do but say that it is there:
     its host has stalled, or the way to it is cut. Says nothing of what was run."""
+
+
+class Silence(SessionError):
+    """Nobody has sent word for a long time."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(violation.text)
+        self.violation = violation
 
 
 class Fault(NamedTuple):

@@ -23,7 +23,7 @@ from actors.admission import Admission, version
 from actors.calls import CpuReport
 from actors.core_wait import shares
 from actors.cpu_actor import CpuActor
-from actors.errors import Fault, LostActor, ProgramError, SessionError
+from actors.errors import Fault, LostActor, ProgramError, SessionError, Silence
 from actors.gate import MemoryReport
 from actors.local_ray import cause, first_line
 from actors.mailbox import Directory, Endpoint, Mailbox, ipc_endpoint
@@ -150,7 +150,11 @@ class LiveSession(cluster.RaySession):
         if self._context is None:
             raise SessionError("the session is not open")
         self._runs += 1
-        cast = self._prepare(machine, mode)
+        try:
+            cast = self._prepare(machine, mode)
+        except ray.exceptions.RayError as problem:
+            self._forget([self._memory, *self._cpus.values()])
+            raise LostActor(f"an actor does not start: {cause(problem)}") from None
         run = _Run(cast, progress, patience_s, keep, mode.chaos is not None)
         if self._address and not mode.chaos:
             run.network = round_trips((cast.directory.memory, *cast.directory.cpus))
@@ -184,11 +188,10 @@ class LiveSession(cluster.RaySession):
         if self._tcp:
             mailbox = Mailbox(self._context, None, cluster.node_address())
             try:
-                opened = [actor.open.remote(None) for actor in actors]
-                places: list[Endpoint] = asked(ray.get, opened, limit_s=_START_PATIENCE_S)
-            except ray.exceptions.RayError as problem:
+                directory = self._introduced(mailbox, actors)
+            except BaseException:
                 mailbox.close()
-                raise SessionError(f"an actor does not start: {cause(problem)}") from None
+                raise
         else:
             names = ["m", *(f"c{number}" for number in range(machine.cpus))]
             places = [ipc_endpoint(self.directory, f"{self._runs}{name}") for name in names]
@@ -196,18 +199,23 @@ class LiveSession(cluster.RaySession):
             mailbox = Mailbox(self._context, driver, patience_ms=_ROOM_MS)
             for actor, place in zip(actors, places, strict=True):
                 actor.open.remote(place)
-        directory = Directory(mailbox.endpoint, places[0], tuple(places[1:]))
-        if self._admission is not None:
-            self._admission.admit(directory)
-            for place, theirs in zip(
-                places, asked(ray.get, [actor.admit.remote(directory) for actor in actors]), strict=True
-            ):
-                if theirs != version():
-                    mailbox.close()
-                    node = place.address.removeprefix("tcp://").rpartition(":")[0]
-                    raise SessionError(f"the node {node} has another migrc: {theirs}; here {version()}")
+            directory = Directory(mailbox.endpoint, places[0], tuple(places[1:]))
         calls = [actor.run.remote(pickled, directory, mode) for actor in actors]
         return _Cast(mailbox, directory, actors, calls)
+
+    def _introduced(self, mailbox: Mailbox, actors: list[Any]) -> Directory:
+        """Everybody's inbox on a network, where each admits the others."""
+        assert self._admission is not None
+        opened = [actor.open.remote(None) for actor in actors]
+        inboxes: list[Endpoint] = asked(ray.get, opened, limit_s=_START_PATIENCE_S)
+        directory = Directory(mailbox.endpoint, inboxes[0], tuple(inboxes[1:]))
+        self._admission.admit(directory)
+        versions = asked(ray.get, [actor.admit.remote(directory) for actor in actors])
+        for inbox, theirs in zip(inboxes, versions, strict=True):
+            if theirs != version():
+                node = inbox.address.removeprefix("tcp://").rpartition(":")[0]
+                raise SessionError(f"the node {node} has another migrc: {theirs}; here {version()}")
+        return directory
 
     def _where(self, cpus: int) -> Callable[[int], dict[str, Any]]:
         """Ray's options for the place of each actor; those that would be elsewhere now are ended."""
@@ -277,7 +285,7 @@ class _Run:
                 self._await_all(self.rested, 1, self.patience_s, self._stuck)
             else:
                 self._await_all(self.halted, len(self.accesses), self.patience_s, self._stuck)
-        except _Silence as problem:
+        except Silence as problem:
             if not self.stressed:
                 raise
             self.broken.append(problem.violation)
@@ -463,7 +471,7 @@ class _Run:
             f"CPU {number}: {self.waits.get(number, 'busy in its own code, does not answer')}"
             for number in sorted(self.accesses)
         ]
-        return _Silence(silence(self.patience_s, states))
+        return Silence(silence(self.patience_s, states))
 
     def _merge(self, memory: MemoryReport, reports: list[CpuReport | None], elapsed_ns: int) -> LiveResult:
         whole = [report for report in reports if report is not None]
@@ -487,11 +495,3 @@ class _Run:
             network=self.network,
             **merged,
         )
-
-
-class _Silence(SessionError):
-    """Nobody has sent word for a long time."""
-
-    def __init__(self, violation: Violation) -> None:
-        super().__init__(violation.text)
-        self.violation = violation

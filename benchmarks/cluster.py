@@ -255,7 +255,9 @@ def _under_way(cluster: Cluster, event: Callable[[], None]) -> Callable[[subproc
         half = cluster.hosts[0].folder / "half"
         deadline = time.monotonic() + HANG_S
         while not half.exists() or not any(one["runs"] for one in json.loads(half.read_text())["tallies"]):
-            assert process.poll() is None and time.monotonic() < deadline, process.poll()
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                raise AssertionError(f"no run was made: {process.communicate()}")
             time.sleep(0.1)
         event()
 

@@ -87,7 +87,7 @@ def packed(**changes: Any) -> bytes:
         (packed(litmus=...), "litmus: Field required"),
         (packed(litmus=7), "litmus: Input should be a valid string"),
         (packed(litmus=""), "litmus: String should have at least 1 character"),
-        (packed(arch="arm64"), "arch: Input should be"),
+        (packed(arch="mips"), "arch: Input should be"),
         (packed(seed=-1), "seed: Input should be greater than"),
         (packed(seed="3"), "seed: Input should be a valid integer"),
         (packed(more=1), "more: Extra inputs are not permitted"),

@@ -162,7 +162,7 @@ class Costs(_section(model.Costs, _COSTS)):  # type: ignore[misc]
       `fault_ns`.
     * `invlpg_ns` drops one translation, `flush_ns` all of an address space, `cr3_ns` changes to another one.
       `invlpgb_ns` asks all CPUs to drop some (`--mmu x86-invlpgb`, `x86-rar`), as an interrupt arrives; word
-      of its end takes `tlbsync_ns`. On arm64 these are `tlbi_ns`, and `dsb_ns` of a DSB that waits for nothing.
+      of its end takes `tlbsync_ns`. On arm64 it is `tlbi_ns`, and `dsb_ns` of a DSB that waits for nothing.
     * An interrupt takes `ipi_send_ns` of the sender and `ipi_deliver_ns` on its way, `ipi_send_hop_ns` and
       `ipi_deliver_hop_ns` more for every hop, and `interrupt_ns` of the receiver.
     * A word costs `load_ns` to read and `atomic_ns` to change, and `line_ns` and `line_hop_ns` more if

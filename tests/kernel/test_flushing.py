@@ -198,7 +198,7 @@ def test_slots_are_taken_in_turn_and_one_that_has_missed_something_is_flushed() 
 
     def chosen(mm: int, next_tlb_gen: int) -> tuple[int, bool]:
         with pytest.raises(StopIteration) as ended:
-            X86().choose_new_asid(cpu, mm, next_tlb_gen).send(None)
+            X86().choose_new_asid(cpu, mm, next_tlb_gen, False).send(None)
         slot: tuple[int, bool] = ended.value.value
         return slot
 

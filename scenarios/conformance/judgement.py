@@ -35,7 +35,7 @@ from scenarios.conformance.code import (
     ways,
 )
 from scenarios.conformance.herd_text import HerdTest, Place, State, printed
-from scenarios.conformance.suites import Entry, herd_state
+from scenarios.conformance.suites import TOO_DEEP, Entry, herd_state
 
 _SHAPE: Final = TlbShape(4, 4, 4, 4)
 _TIERS: Final = (Tier(1, Watermarks(0, 0, 0)), Tier(1, Watermarks(0, 0, 0)))
@@ -155,6 +155,8 @@ def judged(entry: Entry, arch: str, bound: bool, stop: Callable[[], bool]) -> Ju
         outcome = explored(entry.test, ARCHITECTURES[arch], stop)
     except NotTranslatable as problem:
         return Judged(entry, arch, NOT_TRANSLATABLE, reason=str(problem))
+    except RecursionError:
+        return Judged(entry, arch, NOT_TRANSLATABLE, reason=TOO_DEEP)
     if outcome is None:
         return Judged(entry, arch, NOT_FINISHED, reason="stopped" if stop() else "too many states")
     exact = arch in entry.allowed or not bound

@@ -21,6 +21,7 @@ _STATES: Final = re.compile(r"^Test (\S+) .*\nStates \d+\n((?:.*;[ \t]*\n)*)", r
 _LISTED: Final = re.compile(r"^(?P<path>.+\.litmus),(?P<holds>[01])$", re.MULTILINE)
 _HERE: Final = re.compile(r"On (\w+):\s*(Never|Sometimes|Always)")
 _RESULT: Final = re.compile(r"Result:\s*(Never|Sometimes|Always)")
+TOO_DEEP: Final = "expressions nested too deeply"
 _LONGEST: Final = 1 << 20
 
 
@@ -137,6 +138,8 @@ def entry(path: str, text: str, verdicts: Verdicts) -> Entry:
         test = read(text)
     except ValueError as problem:
         return Entry(path, None, {}, problem=str(problem))
+    except RecursionError:
+        return Entry(path, None, {}, problem=TOO_DEEP)
     everywhere = test.condition.quantifier == "forall"
 
     def allowed(observation: str) -> bool:

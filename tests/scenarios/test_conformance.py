@@ -162,7 +162,10 @@ def test_bad_input_is_told_in_one_line(
 def test_a_file_that_is_no_test_is_one_that_is_not_translatable(
     migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    deep = SB.format("deep", "rw,rw", "rw,rw").replace("(0:x8=0", "(" + "not " * 1500 + "0:x8=0")
+    (tests / "deep.litmus").write_text(deep + "\n")
     (tests / "broken.litmus").write_text("RISCV broken\nnothing")
     (tests / "bytes.litmus").write_bytes(b"RISCV \xff\xfe{}\n P0 ;\n\nexists (x=1")
     assert migrc("conformance", "riscv", str(tests)) == 0
-    assert "no litmus test" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no litmus test" in out and ("1 for expressions nested too deeply" in out)

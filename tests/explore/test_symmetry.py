@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from emulator.checks.violation import Violation
 from emulator.explore.compiled.runs import exhaust as exhaust_fast
 from emulator.explore.compiled.walker import Walker
 from emulator.explore.exhaustive import AMPLE, PERSISTENT, REDUCTIONS, SYMMETRY, Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine, state_key
 from emulator.explore.orbits import Orbits, orders
-from emulator.explore.symmetry import symmetry_of
+from emulator.explore.symmetry import NotAlike, Swap, symmetry_of
 from emulator.hardware.operations import AtomicAdd, Load, Store
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.percpu import PerCpu
@@ -208,6 +209,45 @@ def test_what_one_cpu_looks_at_may_come_to_have_two_counterparts() -> None:
     program = looks_at_the_first_then_at_cpu_1
     built = machine(told((program, first_or_last, first_or_last)), "sc")
     assert proved_alike(built, (SYMMETRY,)).rules == {"one"}
+
+
+async def the_last_by_its_name(cpu: PerCpu) -> None:
+    if await AtomicAdd("met", 1) == 2:
+        raise Forbidden(f"cpu {cpu.number}", "it was last")
+
+
+def test_rules_may_be_told_apart_by_cpus() -> None:
+    built = machine(told((the_last_by_its_name,) * 2), "sc")
+    assert proved_alike(built, (SYMMETRY,)).rules == {"cpu 0", "cpu 1"}
+
+
+def test_nothing_has_two_counterparts() -> None:
+    footprints = LearnedMachine(machine(told((numbered,) * 2), "sc")).sharing.footprints
+    swap = Swap(0, 1, {}, (footprints,))
+    assert swap.nodes.pair("a", "b")
+    assert not swap.nodes.pair("b", "a")
+    for one, other in [("a", "c"), ("c", "b"), ("a", "a")]:
+        with pytest.raises(NotAlike):
+            swap.nodes.pair(one, other)
+    image = swap.images[0]
+    assert image.act(5, 6)
+    image.answer(5, 6, 1, 2)
+    with pytest.raises(NotAlike):
+        image.answer(5, 6, 1, 3)
+
+
+def test_a_check_may_tell_cpus_apart_at_the_end(monkeypatch) -> None:
+    learned = LearnedMachine(machine(told((numbered,) * 2), "sc"))
+    exhaust(learned, reduce=(SYMMETRY,))
+    symmetry = symmetry_of(learned)
+    assert symmetry is not None
+    image = symmetry.swaps[0].images[0]
+    state = next(one for one in learned.sharing.nodes if image.of_state(one) != one)
+    found = Violation("check", -1, "only of this one")
+    monkeypatch.setattr(learned.sharing, "audited", lambda one: found if one == state else None)
+    symmetry._judged[0].clear()
+    with pytest.raises(NotAlike):
+        symmetry.judge_part(0, state)
 
 
 def test_other_programs_are_not_even_tried() -> None:

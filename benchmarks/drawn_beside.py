@@ -1,4 +1,4 @@
-"""What drawn programs do besides (`drawn_programs`): with page tables that are things, and as a device."""
+"""What drawn programs do besides (`drawn_programs`): with tables that are things, as a device, as a twin."""
 
 from __future__ import annotations
 
@@ -91,3 +91,15 @@ def besides(
         tuple([cpu for cpu in range(len(programs)) if random.random() < 0.5]),
         (TABLE,) if beside != "device" and random.random() < 0.5 else (),
     )
+
+
+def twins(
+    programs: tuple[Any, ...], cached: tuple[tuple[int, int], ...]
+) -> tuple[tuple[Any, ...], tuple[tuple[int, int], ...]]:
+    """The last two CPUs run the same, from the same start; a third one is added if there are but two."""
+    *others, last = programs
+    programs = (*others[: len(others) - (len(others) > 1)], last, last)
+    alike = (len(programs) - 2, len(programs) - 1)
+    kept = [(cpu, page) for cpu, page in cached if cpu not in alike]
+    pages = [page for cpu, page in cached if cpu == len(others)]
+    return programs, (*kept, *[(cpu, page) for cpu in alike for page in pages])

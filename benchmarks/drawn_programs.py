@@ -12,7 +12,7 @@ from inspect import isfunction
 from random import Random
 from typing import Any, NamedTuple
 
-from benchmarks.drawn_beside import BESIDE, BESIDE_EVERY, DEVICES, SETTINGS, TABLE, TABLES, besides
+from benchmarks.drawn_beside import BESIDE, BESIDE_EVERY, DEVICES, SETTINGS, TABLE, TABLES, besides, twins
 from emulator.hardware.operations import (
     AllocPages,
     AtomicAdd,
@@ -56,7 +56,6 @@ DRAWN = "random_programs.drawn"
 MEMORIES = ("number", "list", "dict", "closure", "counter", "none")
 SEEN = "the program saw it"
 MAINLINE = "immediate"
-TWINS_EVERY = 5
 
 
 def _without_a_hook() -> dict[str, type[Policy]]:
@@ -320,10 +319,7 @@ async def _carries_out(cpu: PerCpu, memory: str, tidy: bool, steps: tuple[Step, 
 
 
 def draw(seed: int) -> Drawn:
-    """The program of this seed: two to four CPUs, one or two pages, one to five steps each.
-
-    In every fifth two CPUs run the same.
-    """
+    """The program of this seed: two to four CPUs (in every fifth two run the same), one or two pages."""
     random = Random(f"program {seed}")
     kinds = (_any_programs, _about_notes, _about_copies, _about_memory, _about_walks)
     about = random.choices(kinds, (4, 2, 2, 1, 1))[0]
@@ -350,9 +346,9 @@ def draw(seed: int) -> Drawn:
         drain=random.random() < (0.3 if about is _about_notes else 0.6),
         frugal=random.random() < 0.8,
     )
-    if seed % TWINS_EVERY == 2:
-        drawn = _twins(drawn)
-        programs = drawn.programs
+    if seed % BESIDE_EVERY == 2:
+        programs, cached = twins(programs, drawn.cached)
+        drawn = drawn._replace(programs=programs, cached=cached)
     if seed % BESIDE_EVERY:
         return drawn
     beside, programs, walked, speculated = besides(Random(f"beside {seed}"), programs, Step)
@@ -362,19 +358,6 @@ def draw(seed: int) -> Drawn:
         walked=walked,
         speculated=speculated or drawn.speculated,
         fast=drawn.fast + 1,
-    )
-
-
-def _twins(drawn: Drawn) -> Drawn:
-    """The last two CPUs run the same, from the same start; a third one is added if there are but two."""
-    *others, last = drawn.programs
-    programs = (*others[: len(others) - (len(others) > 1)], last, last)
-    one, other = len(programs) - 2, len(programs) - 1
-    kept = [(cpu, page) for cpu, page in drawn.cached if cpu not in (one, other)]
-    pages = [page for cpu, page in drawn.cached if cpu == len(others)]
-    return drawn._replace(
-        programs=programs,
-        cached=(*kept, *[(cpu, page) for cpu in (one, other) for page in pages]),
     )
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
-from types import CellType, FunctionType
 from typing import Any, Literal, NamedTuple
 
 from emulator.checks.frugality import Frugality
@@ -54,6 +52,7 @@ from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
 from emulator.machine.counters import CountedCpu
 from emulator.machine.reach import needs_fault_locks, needs_folio_locks
+from emulator.machine.same_program import same
 from emulator.memory.folios import Folio, Tier
 from emulator.memory.memory import Memory
 from emulator.memory.page_table import VM_PFNMAP, VM_READ, VM_SHARED, VM_WRITE, Vma
@@ -406,7 +405,7 @@ class LitmusMachine(Machine):
         programs = self.litmus.programs
         found = []
         for one in range(int(self.drains), self.cpus):
-            alike = (other for other in range(one + 1, self.cpus) if _same(programs[one], programs[other]))
+            alike = (other for other in range(one + 1, self.cpus) if same(programs[one], programs[other]))
             found += [(one, other) for other in alike][:1]
         return found
 
@@ -452,33 +451,6 @@ class LitmusMachine(Machine):
         program = _program(kernel, self.litmus.programs[number], self.litmus.drain)
         task.context = Context(program)
         return program
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Two programs are one: the same code, around the same values."""
-    if one is other or type(one) is not type(other):
-        return one is other
-    if isinstance(one, FunctionType):
-        return one.__code__ is other.__code__ and _same(_around(one), _around(other))
-    if isinstance(one, partial):
-        return _same((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return isinstance(one, (int, str)) and one == other
-
-
-def _around(function: FunctionType) -> tuple[Any, ...]:
-    return function.__defaults__, function.__kwdefaults__, *map(_in, function.__closure__ or ())
-
-
-def _in(cell: CellType) -> Any:
-    """What a closure holds; the cell itself if that is nothing yet."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return cell
 
 
 def _beside(parameters: KernelParameters) -> set[int]:

@@ -394,7 +394,7 @@ def formats(folder: Path) -> dict[str, Format]:
         "exhaustive",
         "--resume",
     )
-    tell(*command, str(half), "--seconds", "0.3")
+    tell(*command, str(half), "--states", "500")
     if half.exists():
         again = (*command, "{}", "--seconds", "0.2")
         made["search"] = Format(".half", half.read_bytes(), (again,), _of_search)

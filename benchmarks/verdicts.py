@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from scenarios.litmus import LITMUS  # noqa: E402
 
-ARCHITECTURES = ("sc", "x86", "riscv")
+ARCHITECTURES = ("sc", "x86", "riscv", "arm64")
 
 
 def results(arguments: list[str]) -> list[dict[str, Any]]:
@@ -46,14 +46,14 @@ def cell(result: dict[str, Any] | None) -> str:
 def table(found: list[dict[str, Any]]) -> str:
     """Markdown, in the catalogue's order."""
     by_name = {(one["litmus"], one["policy"], one["arch"]): one for one in found}
-    lines = ["| test | policy | sc | x86 | riscv |", "|---|---|---|---|---|"]
+    lines = ["| test | policy | sc | x86 | riscv | arm64 |", "|---|---|---|---|---|---|"]
     for litmus in LITMUS.values():
-        lines.append(f"| **{litmus.name}**: {litmus.question} | | | | |")
+        lines.append(f"| **{litmus.name}**: {litmus.question} | | | | | |")
         for expectation in litmus.expected:
             rows = [by_name.get((litmus.name, expectation.policy, arch)) for arch in ARCHITECTURES]
             cells = [cell(row) for row in rows]
-            if len(set(cells)) == 1:
-                cells = [cells[0], "same", "same"]
+            if cells[0] and len(set(cells[:3])) == 1:
+                cells[1:3] = ["same", "same"]
             lines.append(f"| | `{expectation.policy}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 

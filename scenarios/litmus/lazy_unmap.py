@@ -195,6 +195,8 @@ DEBT_BEFORE_GENERATION = Litmus(
     setup=_caught_up,
     expected=(
         never("immediate", AFTER_RETURN),
+        never("migrc:v3", DEFERRED),
+        never("migrc:rfc2", DEFERRED),
         never("migrc:v9", DEFERRED),
         *luf_sometimes(OVERWRITTEN),
     ),

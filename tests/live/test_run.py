@@ -21,7 +21,7 @@ ACCESSES = "threads.accesses=15000"
 def runs_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     document = json.loads(done.stdout)
     head = ["scenario", "engine", "kernel", "arch", "mmu", "cpus", "seed", "runs"]
-    assert list(document) == [*head, "cores", "conclusion"]
+    assert list(document) == [*head, "project", "host", "settings", "trace", "cores", "conclusion"]
     runs: list[dict[str, Any]] = document["runs"]
     return runs
 

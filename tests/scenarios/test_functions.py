@@ -18,7 +18,20 @@ from scenarios.subjects.kernel_functions import kernel_functions
 Migrc = Callable[..., int]
 ROOT = Path(__file__).parents[2]
 # Its files have no counterpart in Linux; all others name the one that they are.
-OURS = {"boot", "mmzone", "percpu", "pageout", "sched", "secondary", "user", "policy", "rmap"}
+OURS = {
+    "boot",
+    "mmzone",
+    "percpu",
+    "pageout",
+    "sched",
+    "secondary",
+    "user",
+    "policy",
+    "rmap",
+    "catalogue",
+    "latr",
+    "x86_rar",
+}
 
 
 def test_each_is_where_it_says_and_what_it_uses_can_be_replaced_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -36,3 +37,16 @@ def test_a_file_name_is_there_once() -> None:
         if path.name not in kernel | {"__init__.py", "__main__.py"}:
             folders[path.name].append(str(path.parent))
     assert not {name: found for name, found in folders.items() if len(found) > 1}
+
+
+def test_what_is_read_at_run_time_is_installed() -> None:
+    """What `package-data` does not name, and is no module, is missing where the project is installed."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    forgotten = []
+    for package in PRODUCT:
+        for path in (ROOT / package).rglob("*"):
+            inside = path.relative_to(ROOT / package)
+            made_from = path.suffix in (".py", ".pyc") or path.name.startswith("build")
+            if path.is_file() and not made_from and not any(map(inside.match, named[package])):
+                forgotten.append(str(path.relative_to(ROOT)))
+    assert not forgotten

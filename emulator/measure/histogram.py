@@ -24,6 +24,7 @@ PERCENTILES: Final[Mapping[str, float]] = {"p50": 50.0, "p90": 90.0, "p99": 99.0
 _DIGITS = 3
 _WIRE_HEAD = struct.Struct(">Q")
 _LARGEST_WIRE = 2**64 - 1
+_LONGEST_HDR = 1 << 17
 
 
 class Histogram:
@@ -92,6 +93,27 @@ class Histogram:
         values = self._counts.get_percentile_to_value_dict(list(PERCENTILES.values()))
         percentiles = {name: min(int(values[at]), self._max) for name, at in PERCENTILES.items()}
         return {"count": len(self), **percentiles, "max": self._max}
+
+    @classmethod
+    def from_hdr(cls, text: str, largest_ns: int) -> Histogram:
+        """The histogram of which `hdr` wrote the counts. ValueError if these are none, or too many."""
+        if len(text) > _LONGEST_HDR:
+            raise ValueError("no encoded histogram: it is too long")
+        try:
+            wire = base64.b64decode(text, validate=True)
+        except ValueError as problem:
+            raise ValueError(f"no encoded histogram: {problem}") from None
+        return cls.decode(_WIRE_HEAD.pack(largest_ns) + wire)
+
+    def curve(self) -> list[tuple[float, int]]:
+        """Percentiles: what is below, as a share, and the time, in ns. Never beyond 1 - 1/n of n times."""
+        count = len(self)
+        points, nines = [], 0.0
+        while count and 10**nines <= count:
+            below = 1 - 10**-nines
+            points.append((below, min(int(self._counts.get_value_at_percentile(below * 100)), self._max)))
+            nines += 0.125
+        return points
 
     def powers_of_two(self) -> dict[int, int]:
         """Counts by bit length: key n is 2**(n-1) ns up to but not including 2**n ns, key 0 is 0 ns.

@@ -27,9 +27,7 @@ def write_page(header: EventHeader, events: Iterable[Event], into: TextIO) -> in
     """Write the page; how many steps it has. NotDrawn if it would have none, or more than MOST_STEPS."""
     steps = _steps(header.cpus, events)
     if not steps:
-        raise NotDrawn(
-            "it has no steps, only times; those of a witness or of a live run's recording are drawn"
-        )
+        raise NotDrawn("it has no steps; those of a witness or of a live run's recording are drawn")
     page = Environment(
         loader=PackageLoader("scenarios.events", "pages"), autoescape=True, undefined=StrictUndefined
     ).get_template("interleaving.html")

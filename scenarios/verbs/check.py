@@ -31,8 +31,9 @@ from scenarios.subjects.named import bugs_named, tests_named
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.rules import heed
 from scenarios.usage import HostProblem, InternalProblem, UsageProblem
-from scenarios.verbs import exits, options
+from scenarios.verbs import exits, options, pages
 from scenarios.verbs.bars import bars
+from scenarios.verbs.pages import Page
 
 if TYPE_CHECKING:
     from actors.search_workers import SearchWorkers
@@ -106,6 +107,7 @@ STATES_ALL: Final = 800_000
     metavar="FILE",
     help="Keep an exhaustive search here if it has to stop; the same command goes on from there.",
 )
+@pages.html
 @options.json_
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, version 1.")
 @click.option("--harm", is_flag=True, help="From a race go on to what it does: a stale read, a lost write.")
@@ -126,6 +128,7 @@ def check(
     schedules: int | None,
     workers: int,
     states: int | None,
+    html: Page,
     as_json: bool,
     as_ktap: bool,
     harm: bool,
@@ -190,6 +193,8 @@ def check(
             _echo(report.without_expectations(finished))
         if asked is not None and not stopped and not as_json and not as_ktap:
             _echo(extent.in_words(trust(asked, finished)))
+        if finished:
+            html.write(lambda: _document(finished, True, stopped))
 
     with exits.told(tell), _pool(workers, settings) as pool, bars() as news:
 
@@ -233,8 +238,10 @@ def check(
     held = not proved or not any(result.unproved for result in finished)
     if asked is not None:
         # What was not reached is part of the answer.
-        return 0 if held and not trust(asked, finished).broken else exits.VIOLATION
-    return 0 if held and all(result.ok for result in finished) else exits.VIOLATION
+        held = held and not trust(asked, finished).broken
+    else:
+        held = held and all(result.ok for result in finished)
+    return html.code(0 if held else exits.VIOLATION)
 
 
 def _echo(lines: Iterable[str]) -> None:

@@ -12,13 +12,14 @@ from typing import Any, BinaryIO, Final, NamedTuple, TextIO
 import click
 
 from emulator.explore.schedule import ScheduleProblem
-from scenarios.disk import file_problems, whole_file
+from scenarios.disk import file_problems, opened, whole_file
 from scenarios.events.event import Event
 from scenarios.events.event_file import SUFFIX, EventHeader, is_event_file, read, written
 from scenarios.events.event_table import write_csv
 from scenarios.events.ftrace_text import write_ftrace
 from scenarios.files.named_files import check_named
 from scenarios.files.recording import Recording, is_recording
+from scenarios.files.results import load_page_result
 from scenarios.files.witness import load
 from scenarios.report.console import print_json
 from scenarios.runs.event_sources import tell_recording, tell_schedule
@@ -47,6 +48,10 @@ def _perfetto(header: EventHeader, events: Iterable[Event], into: BinaryIO) -> i
 
 def _page(header: EventHeader, events: Iterable[Event], into: TextIO) -> int:
     # So does the template engine.
+    if header.unit == "ns":
+        from scenarios.report.timeline import write_timeline
+
+        return write_timeline(header, events, into)
     from scenarios.events.interleaving import NotDrawn, write_page
 
     try:
@@ -82,7 +87,12 @@ _COUNTED: Final = {"perfetto": "events", "ftrace": "lines", "html": "steps", "cs
 @click.option(
     "--ftrace", type=options.FILE, metavar="OUT", help="ftrace's text, with the kernel's tracepoints."
 )
-@click.option("--html", type=options.FILE, metavar="OUT", help="A page to step through, of a witness.")
+@click.option(
+    "--html",
+    type=options.FILE,
+    metavar="OUT",
+    help="A page to step through or to read.",
+)
 @click.option("--csv", type=options.FILE, metavar="OUT", help="A table, one row for each event.")
 @options.trust
 @options.quiet
@@ -92,7 +102,8 @@ def export(file: Path, trust: bool, quiet: bool, as_json: bool, **outs: Path | N
     """Write what happened in a run for other tools to show.
 
     FILE is a file of events (`migrc run --engine timed --events FILE`), a witness of `migrc check` or the
-    recording of a live run. The last two are followed again, and their times are steps.
+    recording of a live run. The last two are followed again, and their times are steps. Of what run, check,
+    sweep or stress printed with --json there is --html.
     """
     wanted = {name: path for name, path in outs.items() if path is not None}
     if not wanted:
@@ -101,6 +112,8 @@ def export(file: Path, trust: bool, quiet: bool, as_json: bool, **outs: Path | N
         check_named(path, f"--{name}", FORMATS[name].mark)
         if path.resolve() == file.resolve():
             raise UsageProblem(f"--{name} {path}: the file itself; another name")
+    if _is_text(file):
+        return _export_result(file, wanted, as_json)
     counts: dict[str, int] = {}
     with _events_of(file, trust, quiet) as source:
         header, _ = read(source)
@@ -112,7 +125,33 @@ def export(file: Path, trust: bool, quiet: bool, as_json: bool, **outs: Path | N
     else:
         click.echo(header.title)
         for name, path in wanted.items():
-            click.echo(f"{path}: {counts[name]:,} {_COUNTED[name]} ({name})")
+            what = "events" if header.unit == "ns" and name == "html" else _COUNTED[name]
+            click.echo(f"{path}: {counts[name]:,} {what} ({name})")
+    return 0
+
+
+def _is_text(file: Path) -> bool:
+    """A JSON document, and none of ours in binary."""
+    with file_problems(str(file), "a file that migrc wrote"), opened(file) as begin:
+        return begin.read(64).lstrip()[:1] == b"{"
+
+
+def _export_result(file: Path, wanted: dict[str, Path], as_json: bool) -> int:
+    if others := sorted(wanted.keys() - {"html"}):
+        raise UsageProblem(f"--{others[0]}: {file} is a result, of which there is --html only")
+    # So do the charts.
+    from scenarios.report.result_page import write_page
+
+    result, path = load_page_result(file), wanted["html"]
+    page = io.StringIO()
+    with file_problems(str(file), "what migrc printed with --json"):
+        write_page(result, page)
+    with file_problems(f"--html {path}", "a file that can be written"), whole_file(path) as into:
+        into.write(page.getvalue().encode())
+    if as_json:
+        print_json({"file": str(file), "written": [{"format": "html", "file": str(path)}]})
+    else:
+        click.echo(f"{path}: a page (html)")
     return 0
 
 

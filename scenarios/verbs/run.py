@@ -15,8 +15,9 @@ from scenarios.runs.document import Pictures, document_of, stop
 from scenarios.subjects.mmus import mmu_on
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
-from scenarios.verbs import exits, options
+from scenarios.verbs import exits, options, pages
 from scenarios.verbs.bars import bars
+from scenarios.verbs.pages import Page
 from scenarios.workloads.settings import MAX_CPUS, MAX_TIMED_CPUS
 from scenarios.workloads.workload_file import load_workload
 
@@ -57,6 +58,7 @@ from scenarios.workloads.workload_file import load_workload
     help="Happens-before judges every step, or not: a live run is slower for it, a timed one takes 2 to 4 "
     "times as long.  [default: live yes, timed no]",
 )
+@pages.html
 @options.json_
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
 @options.quiet
@@ -73,6 +75,7 @@ def run(
     overrides: tuple[str, ...],
     events: Path | None,
     watched: bool | None,
+    html: Page,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -101,11 +104,13 @@ def run(
 
     def tell(stopped: str) -> None:
         stop(document, stopped)
+        document["conclusion"] = conclusion(document)
         if as_json:
-            document["conclusion"] = conclusion(document)
             print_json(document)
         elif document["runs"] or stopped == "interrupted":
             print_report(document, pictures, sys.stdout, verbose)
+        if document["runs"]:
+            html.write(lambda: document)
 
     if engine == "timed":
         from scenarios.runs.timed import run_timed
@@ -135,7 +140,7 @@ def run(
                 pictures=pictures,
                 **live,
             )
-    return exits.VIOLATION if any(result["violations"] for result in document["runs"]) else 0
+    return html.code(exits.VIOLATION if any(result["violations"] for result in document["runs"]) else 0)
 
 
 def _check_engine(engine: str, cpus: int, live_only: dict[str, Any]) -> None:

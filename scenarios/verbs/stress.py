@@ -24,8 +24,9 @@ from scenarios.subjects.programs import LitmusName, litmus_named
 from scenarios.subjects.rules import heed
 from scenarios.subjects.subject import Subject
 from scenarios.usage import HostProblem, UsageProblem, did_you_mean
-from scenarios.verbs import exits, options
+from scenarios.verbs import exits, options, pages
 from scenarios.verbs.bars import bars
+from scenarios.verbs.pages import Page
 from scenarios.workloads.settings import MAX_CPUS, Workload
 from scenarios.workloads.workload_file import list_workloads, load_workload
 
@@ -71,6 +72,7 @@ WORKLOAD_POLICIES: Final = ("immediate", "migrc")
 @options.address
 @options.placement
 @options.seed("Of all disturbances.")
+@pages.html
 @options.json_
 def stress(
     names: tuple[str, ...],
@@ -89,6 +91,7 @@ def stress(
     address: str | None,
     placement: Placement | None,
     seed: int,
+    html: Page,
     as_json: bool,
 ) -> int:
     """Run litmus tests and workloads live, again and again, each run disturbed in another way.
@@ -133,12 +136,14 @@ def stress(
     outcome = Outcome(problems=problems)
 
     def tell(stopped: str) -> None:
+        document = {**as_document(outcome, seed, level), "left_out": left_out}
+        stop(document, stopped)
         if as_json:
-            document = {**as_document(outcome, seed, level), "left_out": left_out}
-            stop(document, stopped)
             print_json(document)
         elif outcome.count("runs") or stopped in ("", "interrupted"):
             print_outcome(outcome, seed, level, sys.stdout)
+        if outcome.count("runs"):
+            html.write(lambda: document)
 
     with exits.told(tell), _news(bounds) as look:
         stress(targets, bounds, address, look, outcome=outcome, resume=resume, placement=place)
@@ -153,7 +158,7 @@ def stress(
         click.echo(f"migrc: {text}", err=True)
     if not outcome.count("runs"):
         raise UsageProblem("no run was made in that time, so nothing is known; raise --seconds")
-    return exits.VIOLATION if outcome.found else 0
+    return html.code(exits.VIOLATION if outcome.found else 0)
 
 
 def _named(

@@ -17,8 +17,9 @@ from scenarios.report.points import print_sweep
 from scenarios.runs.document import Run, stop
 from scenarios.runs.grid import Point, ResultFile, Sweep, parse_axes, run_point, told_point
 from scenarios.usage import HostProblem, UsageProblem
-from scenarios.verbs import exits, options
+from scenarios.verbs import exits, options, pages
 from scenarios.verbs.bars import bars
+from scenarios.verbs.pages import Page
 from scenarios.workloads.settings import MAX_TIMED_CPUS
 
 
@@ -49,6 +50,7 @@ from scenarios.workloads.settings import MAX_TIMED_CPUS
 @click.option(
     "--watched", is_flag=True, help="Happens-before judges every step too; takes 2 to 4 times as long."
 )
+@pages.html
 @options.json_
 @options.quiet
 def sweep(
@@ -57,6 +59,7 @@ def sweep(
     workers: int,
     address: str | None,
     out: Path | None,
+    html: Page,
     as_json: bool,
     quiet: bool,
     **settings: Any,
@@ -80,6 +83,8 @@ def sweep(
                 print_json(document)
             elif document["points"] or stopped in ("", "interrupted"):
                 print_sweep(document, sys.stdout)
+            if document["points"]:
+                html.write(lambda: document)
 
         def done() -> str:
             return f", {len(document['points'])} of {len(points)} runs are through"
@@ -92,7 +97,8 @@ def sweep(
                 if not news.drawn:
                     elapsed = duration(run["elapsed_ns"])
                     news.line(f"migrc: {through} of {len(points)}: {name}: {elapsed}")
-    return exits.VIOLATION if any(point["run"]["violations"] for point in document["points"]) else 0
+    broken = any(point["run"]["violations"] for point in document["points"])
+    return html.code(exits.VIOLATION if broken else 0)
 
 
 def _runs(

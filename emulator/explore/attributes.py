@@ -15,7 +15,7 @@ from emulator.kernel.percpu import PerCpu
 # Counters that no program can ask (`emulator.machine.counters`): what differs in them only goes on alike.
 _WRITE_ONLY: Final = frozenset({"vmstat", "tlb_interrupts"})
 _POINTER: Final = tuple.__itemsize__
-_IMMUTABLE_TYPE: Final = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE (Include/object.h): made in C
+IMMUTABLE_TYPE: Final = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE (Include/object.h): made in C
 
 
 class _Slots(NamedTuple):
@@ -34,7 +34,7 @@ def _slots(kind: type[Any]) -> _Slots:
         (name, member)
         for base in kind.__mro__
         for name, member in base.__dict__.items()
-        if type(member) is MemberDescriptorType and not base.__flags__ & _IMMUTABLE_TYPE
+        if type(member) is MemberDescriptorType and not base.__flags__ & IMMUTABLE_TYPE
     ]
     names = tuple([name for name, _ in held])
     ordinary = getattr_static(kind, "__getattribute__") is object.__getattribute__ and not hasattr(
@@ -93,7 +93,7 @@ def is_plain_class(kind: type[Any], base: type[Any] = object) -> bool:
     extra = (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > base.__weakrefoffset__)
     return (
         issubclass(kind, base)
-        and not kind.__flags__ & _IMMUTABLE_TYPE
+        and not kind.__flags__ & IMMUTABLE_TYPE
         and kind.__basicsize__ == base.__basicsize__ + _POINTER * (members + extra)
         and not kind.__itemsize__
     )

@@ -195,9 +195,13 @@ class _Reader:
         return _BOOLS[value]
 
     def a_float(self, kind: type[Any], value: Any) -> Any:
+        if value != value:
+            raise Unreadable("a nan, which equals nothing but is itself")
         return (kind, _FLOAT(value))
 
     def a_complex(self, kind: type[Any], value: Any) -> Any:
+        if value != value:
+            raise Unreadable("a nan, which equals nothing but is itself")
         return (kind, _FLOAT(value.real), _FLOAT(value.imag))
 
     def a_tuple(self, kind: type[Any], value: Any) -> Any:
@@ -396,7 +400,7 @@ def _how(kind: type[Any]) -> Callable[[_Reader, type[Any], Any], Any]:
 
 # What a function says of itself.
 DESCRIBES = ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__")
-# Every bit: there are two zeros, and not one nan only.
+# Every bit: there are two zeros.
 _FLOAT = Struct("d").pack
 _QUICK = frozenset({int, str, bytes, type(None)})
 _BOOLS = {False: ("bool", 0), True: ("bool", 1)}

@@ -16,37 +16,50 @@ from dis import get_instructions, opmap
 from enum import Enum
 from functools import partial
 from itertools import chain
-from operator import is_
+from operator import attrgetter, is_, itemgetter, methodcaller
 from re import Pattern
 from types import (
     BuiltinFunctionType,
-    ClassMethodDescriptorType,
     CodeType,
     FunctionType,
     GenericAlias,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodDescriptorType,
     MethodType,
     ModuleType,
     UnionType,
-    WrapperDescriptorType,
 )
 from typing import Any, NamedTuple
 
-from emulator.explore.attributes import fields, is_plain_class
+from emulator.explore.attributes import IMMUTABLE_TYPE, fields, is_plain_class, named
 from emulator.explore.fingerprint import DESCRIBES, line_of
-from emulator.explore.outside import Outside, codes, imports, is_library, shows_more, stays_inside
+from emulator.explore.outside import (
+    DESCRIPTORS,
+    Outside,
+    codes,
+    handed_on,
+    imports,
+    is_library,
+    shows_more,
+    stays_inside,
+)
 from emulator.explore.unsearchable import Unreadable, Unsearchable
 
 _SLOWLY = 64
 _EVERY_STEP = 256
 _THEN_EVERY = 4
 _WRITES = frozenset({opmap["STORE_GLOBAL"], opmap["DELETE_GLOBAL"]})
-_ATOMS = frozenset({str, bytes, int, bool, float, complex, type(None), range, CodeType, Pattern})
+_ATOMS = frozenset({str, bytes, int, bool, float, complex, type(None), range, Pattern})
 _DESCRIPTORS = (property, staticmethod, classmethod)
 # What the interpreter itself puts into a class when somebody asks.
-_LAZY = frozenset({"__annotations__", "__abstractmethods__", "_abc_impl", "__doc__", "__type_params__"})
+_LAZY = frozenset(
+    {
+        "__annotations__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__doc__",
+        "__type_params__",
+        "_value2member_map_",
+    }
+)
 _NOTHING = object()
 
 
@@ -178,10 +191,11 @@ class Surroundings:
         elif kind in _DESCRIPTORS:
             inner = (value.fget, value.fset, value.fdel) if kind is property else (value.__func__,)
             self._follow(inner, called)
+            self._place(_of_descriptor, value, called, True, False)
         elif kind is MethodType:
             self._follow((value.__func__, value.__self__), called)
         elif kind is partial:
-            self._follow((value.func, value.args, value.keywords), called)
+            self._place(_of_partial, value, called, True)
         elif kind is BuiltinFunctionType:
             if not isinstance(value.__self__, (ModuleType, type, type(None))):
                 self._follow((value.__self__,), called)
@@ -193,11 +207,18 @@ class Surroundings:
         elif is_plain_class(kind, dict) or is_plain_class(kind, list):
             self._place(_contents_and_fields, value, called, True)
             self._ahead.append((kind, called))
+        elif kind in _ASKS:
+            self._follow(value.__reduce__()[1:], called)
+        elif kind.__module__ in _MEANINGS and kind.__dictoffset__:
+            self._place(_attributes_of, value, called, True, False)
         elif kind is not object and kind not in _MEANING_TYPES and kind.__module__ not in _MEANINGS:
-            raise Unreadable(f"{called}, a {kind.__module__}.{kind.__qualname__} that every CPU can reach")
+            raise Unreadable(f"{called}, {named(kind)} that every CPU can reach")
 
     def _follow(self, values: Iterable[Any], called: str) -> None:
-        self._ahead += [(value, called) for value in values]
+        for value in values:
+            if isinstance(value, _HANDED_ON):
+                handed_on(value, called)
+            self._ahead.append((value, called))
 
     def _place(self, contents: Any, value: Any, called: str, often: bool, follow: bool = True) -> None:
         held = contents(value)
@@ -208,22 +229,24 @@ class Surroundings:
     def _class(self, kind: type[Any]) -> None:
         if isinstance(kind, ABCMeta):
             self._place(_registered, kind, f"what is registered with {kind.__qualname__}", False, False)
-        if kind.__module__ == "builtins":
+        if kind.__flags__ & IMMUTABLE_TYPE:
             return
         called = f"class {kind.__qualname__}"
-        if is_library(kind.__module__):
-            self._place(_attributes, kind, called, False, False)
-            return
-        own = not _is_trusted(kind.__module__)
         self._place(_attributes, kind, called, False, False)
-        if own:
-            self._place(_class_described, kind, called, False, False)
-            self._ahead += [
-                (value, f"{name} of {called}") for name, value in vars(kind).items() if name not in _LAZY
-            ]
-            self._often.append(_Place(_values, kind, _values(kind), called))
-        if own:
-            self._follow((type(kind), *kind.__mro__[1:]), called)
+        self._place(_class_described, kind, called, False, False)
+        if is_library(kind.__module__) or _is_trusted(kind.__module__):
+            for name, value in vars(kind).items():
+                if name not in _LAZY and (isinstance(value, Enum) or type(value) in _CONTENTS):
+                    contents = _CONTENTS.get(type(value), _fields)
+                    self._place(contents, value, f"{name} of {called}", False, False)
+            return
+        if "__del__" in vars(kind):
+            raise Unreadable(f"{called}, whose __del__ runs when the interpreter comes to it")
+        for name, value in vars(kind).items():
+            if name not in _LAZY and name not in ("__dict__", "__weakref__"):
+                self._follow((value,), f"{name} of {called}")
+        self._often.append(_Place(_values, kind, _values(kind), called))
+        self._follow((type(kind), *kind.__mro__[1:]), called)
 
     def _function(self, function: FunctionType) -> None:
         module = function.__globals__.get("__name__", "")
@@ -235,20 +258,24 @@ class Surroundings:
             for table in inner:
                 if type(table) is dict:
                     self._place(_mapping, table, f"what is registered with {called}", True)
-            self._place(_mapping, function.__dict__, called, False, False)
+            self._place(_of_function, function, called, False, False)
+            self._place(_described, function, called, False, False)
             return
         own = not _is_trusted(module)
-        self._place(_of_function, function, called, False, own)
+        self._place(_of_function, function, called, False, False)
+        self._place(_described, function, called, False, False)
         if own:
-            self._place(_described, function, called, False, False)
+            self._follow(_of_function(function)[1:], called)  # behind its code
             if function.__dict__:
                 self._place(_mapping, function.__dict__, called, True)
             else:
                 self._attributes.append(function.__dict__)
             for cell in function.__closure__ or ():
                 self._place(_cell, cell, called, True)
+            free = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+            closure = {name: content for name, cell in free for content in _cell(cell)}
             for code in codes(function.__code__):
-                stays_inside(code, function.__globals__)
+                stays_inside(code, function.__globals__, closure if code is function.__code__ else {})
             names = _names(function.__code__)
             self._namespace(function.__globals__, names)
             for code in codes(function.__code__):
@@ -268,7 +295,7 @@ class Surroundings:
             if isinstance(value, ModuleType):
                 self._module(value, names)
             else:
-                self._ahead.append((value, f"{name} of {known.where}"))
+                self._follow((value,), f"{name} of {known.where}")
 
     def _module(self, module: ModuleType, names: frozenset[str]) -> None:
         if module.__name__ == "builtins":
@@ -317,7 +344,7 @@ def _attributes(kind: type[Any]) -> tuple[Any, ...]:
 
 def _class_described(kind: type[Any]) -> tuple[Any, ...]:
     said = (kind.__name__, kind.__qualname__, kind.__doc__, getattr(kind, "__abstractmethods__", None))
-    return (*said, *kind.__bases__, *_mapping(vars(kind).get("__annotations__") or {}))
+    return (type(kind), *said, *kind.__bases__, *_mapping(vars(kind).get("__annotations__") or {}))
 
 
 def _values(kind: type[Any]) -> tuple[Any, ...]:
@@ -330,7 +357,20 @@ def _mapping(value: dict[Any, Any]) -> tuple[Any, ...]:
 
 def _fields(value: Any) -> tuple[Any, ...]:
     names, items = fields(value)
-    return (*names, *items)
+    return (type(value), *names, *items)
+
+
+def _attributes_of(value: Any) -> tuple[Any, ...]:
+    return _mapping(vars(value))
+
+
+def _of_descriptor(value: Any) -> tuple[Any, ...]:
+    """What it says of itself; a static or a class method has attributes, too."""
+    return (value.__doc__,) if type(value) is property else _mapping(value.__dict__)
+
+
+def _of_partial(value: partial[Any]) -> tuple[Any, ...]:
+    return (value.func, value.args, value.keywords, *_mapping(vars(value)))
 
 
 def _contents_and_fields(value: Any) -> tuple[Any, ...]:
@@ -338,9 +378,10 @@ def _contents_and_fields(value: Any) -> tuple[Any, ...]:
     return (*content, *_fields(value))
 
 
+_HANDED_ON = (ModuleType, FunctionType, BuiltinFunctionType, type, *DESCRIPTORS)
+_ASKS = (attrgetter, methodcaller, itemgetter)
 _CONTENTS: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
     list: tuple,
-    set: tuple,
     deque: tuple,
     dict: _mapping,
 }
@@ -350,11 +391,7 @@ _MEANING_TYPES: tuple[type[Any], ...] = (
     ModuleType,
     GenericAlias,
     UnionType,
-    MemberDescriptorType,
-    GetSetDescriptorType,
-    WrapperDescriptorType,
-    MethodDescriptorType,
-    ClassMethodDescriptorType,
+    *DESCRIPTORS,
     type(NotImplemented),
     type(...),
     type(NamedTuple("_", [("field", int)]).field),  # type: ignore[attr-defined]

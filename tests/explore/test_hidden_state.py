@@ -26,9 +26,11 @@ import math
 import operator
 import os
 import random
+import re
 import string
 import sys
 import types
+import typing
 import warnings
 import weakref
 from _abc import _reset_registry  # type: ignore[import-not-found]
@@ -55,13 +57,14 @@ from emulator.hardware.operations import (
     LlistDelAll,
     Load,
     LocalIrqDisable,
+    Order,
     SendIpi,
     Store,
     Translate,
     WaitAcks,
 )
 from emulator.kernel import percpu
-from emulator.kernel.percpu import PerCpu
+from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.kernel.tlb import flush_everything, flush_tlb_func
 from emulator.machine.counters import Unasked
 from emulator.machine.litmus import Forbidden, Litmus, Setup
@@ -314,6 +317,72 @@ def copied(of: object) -> dict[int, Any]:
     return memo
 
 
+def copied_text() -> str:
+    return "".join(list(SAW))
+
+
+def sent(box: list[Any], seen: int) -> None:
+    """A generator that has forgotten what it was sent, though its frame has not."""
+    box.append(made := forgetful())
+    next(made)
+    made.send(seen)
+
+
+def forgetful() -> Any:
+    x = yield
+    yield x
+    yield
+
+
+def by_dataclasses(seen: int) -> None:
+    import dataclasses as d
+
+    d.sys.setrecursionlimit(2000 + seen)  # type: ignore[attr-defined]
+
+
+def from_dataclasses(seen: int) -> None:
+    from dataclasses import sys as s  # type: ignore[attr-defined]
+
+    s.setrecursionlimit(2000 + seen)
+
+
+def in_a_class(seen: int) -> None:
+    class Made:
+        os.umask(seen)
+
+
+class Tools:
+    os = os
+
+
+class Showing:
+    @property
+    def shown(self) -> int:
+        return 0
+
+
+class OtherKind(Kind):
+    pass
+
+
+class Mourned:
+    def __del__(self) -> None:
+        pass
+
+
+NAN = math.nan
+TOOLS = [os.umask]
+MODULES = [os]
+IN_TABLES = {"get": getattr}
+GETTER = operator.attrgetter("gi_frame.f_locals")
+FRAME_OF = types.GeneratorType.gi_frame
+TURNED = Shared()
+PARTIAL = functools.partial(int)
+ANY_TYPE = typing.TypeVar("ANY_TYPE")
+NAMESPACE = types.SimpleNamespace(seen=0)
+NUMBERS = {0, 1, 2}
+FLUSH_DOC = flush_tlb_func.__doc__
+
 EMPTY: Callable[[PerCpu], Any] = lambda cpu: []  # noqa: E731
 
 ATTACKS: dict[str, Attack] = {
@@ -402,7 +471,7 @@ ATTACKS: dict[str, Attack] = {
     "-0.0 for 0.0": Attack(EMPTY, lambda b, v: put(b, -0.0 if v else 0.0), lambda b: str(b[0]) == "-0.0"),
     "complex": Attack(EMPTY, lambda b, v: put(b, complex(0, -0.0 if v else 0.0)), lambda b: "-" in str(b[0])),
     "bits of a nan": Attack(
-        EMPTY, lambda b, v: put(b, math.copysign(math.nan, -v)), lambda b: math.copysign(1, b[0]) < 0
+        EMPTY, lambda b, v: put(b, math.copysign(math.nan, -v)), lambda b: math.copysign(1, b[0]) < 0, "a nan"
     ),
     "room of a list": Attack(
         lambda cpu: [[]],
@@ -431,7 +500,7 @@ ATTACKS: dict[str, Attack] = {
     "identity": Attack(EMPTY, lambda b, v: put(b, SENTINEL if v else []), lambda b: b[0] is SENTINEL),
     "plain objects": Attack(EMPTY, lambda b, v: put(b, object()), lambda b: False, "object"),
     "partial": Attack(EMPTY, lambda b, v: put(b, functools.partial(int, v)), lambda b: b[0](), "partial"),
-    "bound method of a list": Attack(EMPTY, lambda b, v: put(b, [v].index), lambda b: b[0].__self__ == [1]),
+    "bound method of a list": Attack(EMPTY, lambda b, v: put(b, [v].count), lambda b: b[0](1)),
     # Functions.
     "keyword default": Attack(EMPTY, lambda b, v: put(b, defaults(v)), lambda b: b[0]()),
     "changed keyword default": Attack(
@@ -537,7 +606,7 @@ ATTACKS: dict[str, Attack] = {
     ),
     "a frame in a format": Attack(EMPTY, lambda b, v: None, lambda b: f"{b.gi_frame}", "gi_frame is"),
     "a frame by a global": Attack(
-        EMPTY, lambda b, v: None, lambda b: getattr(b, BY_NAME), "is the name gi_frame"
+        EMPTY, lambda b, v: put(b, BY_NAME), lambda b: False, "is the name gi_frame"
     ),
     "kernel's parameters": Attack(
         lambda cpu: cpu.parameters,
@@ -610,22 +679,20 @@ ATTACKS: dict[str, Attack] = {
     ),
     "function of a library": Attack(
         EMPTY,
-        lambda b, v: setattr(functools.wraps, "seen", v),
-        lambda b: functools.wraps.__dict__["seen"],
-        "wraps",
+        lambda b, v: setattr(functools.total_ordering, "seen", v),
+        lambda b: getattr(functools.total_ordering, "seen"),  # noqa: B009
+        "total_ordering",
     ),
     "module of a library": Attack(
-        EMPTY, lambda b, v: setattr(string, "seen", v), lambda b: string.__dict__["seen"], "module string"
+        EMPTY, lambda b, v: setattr(string, "seen", v), lambda b: False, "the module string"
     ),
     "module of the kernel": Attack(
         EMPTY,
         lambda b, v: setattr(percpu, "seen", v),
         lambda b: percpu.seen,  # type: ignore[attr-defined]
-        "seen of percpu.py",
+        "the module percpu",
     ),
-    "own module": Attack(
-        EMPTY, lambda b, v: setattr(THIS, "sly", v), lambda b: THIS.__dict__["sly"], "module tests.explore"
-    ),
+    "own module": Attack(EMPTY, lambda b, v: setattr(THIS, "sly", v), lambda b: False, "the module THIS"),
     "first day of the week": Attack(
         EMPTY,
         lambda b, v: calendar.setfirstweekday(v),
@@ -663,7 +730,9 @@ ATTACKS: dict[str, Attack] = {
         ": contextlib.redirect_stdout is",
     ),
     "a module renamed": Attack(EMPTY, lambda b, v: renamed(v), lambda b: False, ": contextlib is"),
-    "a module in a variable": Attack(EMPTY, lambda b, v: put_aside(v), lambda b: False, "abc is outside"),
+    "a module in a variable": Attack(
+        EMPTY, lambda b, v: put_aside(v), lambda b: False, "the module abc is handed on"
+    ),
     "a module nobody had": Attack(EMPTY, lambda b, v: elsewhere(v), lambda b: False, ": wave is outside"),
     "how often classes were registered": Attack(
         EMPTY, lambda b, v: token(v), lambda b: False, ": abc.get_cache_token is"
@@ -690,7 +759,7 @@ ATTACKS: dict[str, Attack] = {
     ),
     "globals by a name with dots": Attack(
         EMPTY,
-        lambda b, v: operator.attrgetter("f.__globals__")(b),
+        lambda b, v: operator.itemgetter("f.__globals__")(b),
         lambda b: False,
         ": f.__globals__ is",
     ),
@@ -702,6 +771,152 @@ ATTACKS: dict[str, Attack] = {
     ),
     "name of a generator": Attack(
         lambda cpu: started(), lambda b, v: setattr(b, "__name__", str(v)), lambda b: b.__name__ == "1"
+    ),
+    # Which of two equal ones it is.
+    "two strings in variables": Attack(
+        EMPTY,
+        lambda b, v: b.extend([SAW, SAW if v else copied_text()]),
+        lambda b: b[0] is b[1],
+        "two variables",
+    ),
+    "two tuples, by a function": Attack(
+        EMPTY,
+        lambda b, v: b.extend([SAW, SAW if v else copied_text()]),
+        lambda b: any(map(operator.is_, b, b[1:])),
+        "operator.is_ is",
+    ),
+    "which nan": Attack(
+        EMPTY,
+        lambda b, v: b.extend([NAN, NAN if v else math.copysign(math.nan, 1)]),
+        lambda b: b[0] in b[1:],
+        "a nan",
+    ),
+    "two objects by ==": Attack(
+        lambda cpu: [Lamp(), Lamp()], lambda b, v: b.append(b[1 - v]), lambda b: b[2] == b[0]
+    ),
+    # Names that are put together.
+    "a name put together": Attack(
+        EMPTY, sent, lambda b: getattr(b[0], "".join(["gi_", "frame"])), "getattr by"
+    ),
+    "a name beside a constant": Attack(EMPTY, sent, lambda b: getattr(b[0], "gi_" + str(b)), "getattr by"),
+    "a name of two": Attack(EMPTY, sent, lambda b: getattr(b[0], "x" if b else "y"), "getattr by"),
+    "getattr for all": Attack(EMPTY, sent, lambda b: list(map(getattr, b, [SAW])), "getattr by"),
+    "getattr in a table": Attack(EMPTY, sent, lambda b: IN_TABLES["get"](b[0], SAW), "IN_TABLES"),
+    "a name with a default": Attack(EMPTY, lambda b, v: put(b, getattr(b, "none", v)), lambda b: b[0]),
+    "a format put together": Attack(
+        EMPTY, sent, lambda b: "{0.gi_X}".replace("X", "frame").format(b[0]), "format by"
+    ),
+    "a getter of everybody": Attack(EMPTY, sent, lambda b: GETTER(b[0])["x"], "is the name gi_frame"),
+    "a getter put together": Attack(
+        EMPTY, sent, lambda b: operator.attrgetter(SAW)(b[0]), "operator.attrgetter is"
+    ),
+    "a descriptor": Attack(EMPTY, sent, lambda b: FRAME_OF.__get__(b[0]), "py is or holds gi_frame"),
+    "a class's dictionary": Attack(EMPTY, sent, lambda b: type(b[0]).__dict__[SAW], "__dict__ is"),
+    "a wrapper of all": Attack(
+        EMPTY, sent, lambda b: functools.update_wrapper(lambda: 0, b[0], [SAW], ()), "update_wrapper is"
+    ),
+    "other code": Attack(EMPTY, sent, lambda b: types.FunctionType(b[0], {})(), "types.FunctionType is"),
+    "text that is run": Attack(EMPTY, sent, lambda b: typing.get_type_hints(b), "typing.get_type_hints is"),
+    # By way of something that is allowed.
+    "a module by its function": Attack(EMPTY, sent, lambda b: print.__self__.exec(SAW), "__self__ is"),
+    "a module of a library's": Attack(EMPTY, lambda b, v: by_dataclasses(v), lambda b: False, "d.sys.set"),
+    "a module from a library's": Attack(
+        EMPTY, lambda b, v: from_dataclasses(v), lambda b: False, "dataclasses.sys is"
+    ),
+    "in the body of a class": Attack(
+        EMPTY, lambda b, v: in_a_class(v), lambda b: False, "in Made: os.umask is"
+    ),
+    "a function in a table": Attack(EMPTY, lambda b, v: TOOLS[0](v), lambda b: TOOLS[0](0), "holds umask"),
+    "a module in a table": Attack(EMPTY, lambda b, v: MODULES[0].umask(v), lambda b: False, "MODULES"),
+    "a module in a class": Attack(EMPTY, lambda b, v: Tools.os.umask(v), lambda b: False, "Tools"),
+    # What is everybody's, or says something of itself.
+    "what a property says": Attack(
+        EMPTY,
+        lambda b, v: setattr(Showing.shown, "__doc__", str(v)),
+        lambda b: Showing.shown.__doc__ == "1",
+        "shown of class Showing",
+    ),
+    "class of an object": Attack(
+        EMPTY,
+        lambda b, v: setattr(TURNED, "__class__", Lamp if v else Shared),
+        lambda b: isinstance(TURNED, Lamp),
+        "TURNED",
+    ),
+    "class of a class": Attack(
+        EMPTY,
+        lambda b, v: setattr(OfAKind, "__class__", OtherKind if v else Kind),
+        lambda b: isinstance(OfAKind, OtherKind),
+        "class OfAKind",
+    ),
+    "class of an object of its own": Attack(
+        lambda cpu: Lamp(),
+        lambda b, v: v and setattr(b, "__class__", Shared),
+        lambda b: isinstance(b, Shared),
+    ),
+    "attribute of a partial": Attack(
+        EMPTY,
+        lambda b, v: setattr(PARTIAL, "seen", v),
+        lambda b: PARTIAL.seen,
+        "PARTIAL",
+    ),
+    "attribute of a type variable": Attack(
+        EMPTY,
+        lambda b, v: setattr(ANY_TYPE, "seen", v),
+        lambda b: ANY_TYPE.seen,
+        "ANY_TYPE",
+    ),
+    "everybody's namespace": Attack(
+        EMPTY, lambda b, v: setattr(NAMESPACE, "seen", v), lambda b: NAMESPACE.seen, "NAMESPACE"
+    ),
+    "which goes next out of a set": Attack(
+        EMPTY,
+        lambda b, v: v and NUMBERS.add(NUMBERS.pop()),
+        lambda b: False,
+        "NUMBERS of test_hidden_state.py, a set",
+    ),
+    "what happens at the end": Attack(EMPTY, lambda b, v: put(b, Mourned()), lambda b: False, "__del__"),
+    "overloads": Attack(EMPTY, lambda b, v: typing.overload(nothing), lambda b: False, "typing.overload is"),
+    "flags that were asked for": Attack(
+        EMPTY,
+        lambda b, v: v and re.I | re.X | re.S,
+        lambda b: re.RegexFlag._value2member_map_,
+        "_value2member_map_",
+    ),
+    "table of a library's class": Attack(
+        EMPTY,
+        lambda b, v: re.RegexFlag._member_map_.update(seen=v),  # type: ignore[arg-type]
+        lambda b: re.RegexFlag._member_map_["seen"],
+        "_member_map_ of class RegexFlag",
+    ),
+    "member of a kernel's enumeration": Attack(
+        EMPTY,
+        lambda b, v: setattr(Order.MB, "seen", v),
+        lambda b: Order.MB.seen,  # type: ignore[attr-defined]
+        "MB of class Order",
+    ),
+    "table of a kernel's class": Attack(
+        EMPTY,
+        lambda b, v: KernelParameters.__dataclass_fields__.update(seen=v),  # type: ignore[call-overload]
+        lambda b: KernelParameters.__dataclass_fields__["seen"],
+        "__dataclass_fields__ of class KernelParameters",
+    ),
+    "annotation of an operation": Attack(
+        EMPTY,
+        lambda b, v: Load.__annotations__.update(seen=v),
+        lambda b: Load.__annotations__["seen"],
+        "class Load",
+    ),
+    "what a function of the kernel says": Attack(
+        EMPTY,
+        lambda b, v: setattr(flush_tlb_func, "__doc__", str(v)),
+        lambda b: flush_tlb_func.__doc__ == "1",
+        "function flush_tlb_func",
+    ),
+    "defaults of a library's function": Attack(
+        EMPTY,
+        lambda b, v: setattr(functools.total_ordering, "__defaults__", (v,)),
+        lambda b: functools.total_ordering.__defaults__[0],  # type: ignore[index]
+        "total_ordering",
     ),
     "pure functions": Attack(
         EMPTY, lambda b, v: put(b, functools.reduce(max, itertools.chain([0], [v]))), lambda b: b[0]
@@ -752,7 +967,17 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Any:
         _reset_registry(registry)
     gc.get_referents(kind_of.registry)[0].pop(Lamp, None)
     kind_of._clear_cache()  # type: ignore[attr-defined]
-    for library in (string.Template, functools.wraps, string, percpu):
+    TURNED.__class__ = Shared
+    OfAKind.__class__ = Kind
+    Showing.shown.__doc__ = None
+    flush_tlb_func.__doc__ = FLUSH_DOC
+    functools.total_ordering.__defaults__ = None
+    for table in (Load.__annotations__, re.RegexFlag._member_map_, KernelParameters.__dataclass_fields__):
+        table.pop("seen", None)  # type: ignore[attr-defined]
+    for thing in (PARTIAL, ANY_TYPE, Order.MB):
+        vars(thing).pop("seen", None)
+    NAMESPACE.seen = 0
+    for library in (string.Template, functools.total_ordering):
         if hasattr(library, "seen"):
             delattr(library, "seen")
     globals().pop("sly", None)

@@ -1,35 +1,28 @@
 """Files that nobody should send, given to the verbs that read them: what do they answer?
 
-    python benchmarks/mutated_inputs.py 10000 --seed 0 [--format sweep]
+    python benchmarks/mutated_inputs.py 10000 --seed 0 [--format sweep] [--seconds 3600] [--shell 500]
 
-Every format is mutated in its bytes and in its values (a value of another type, an enormous number, a key
-that is missing, a frame twice); frames get the length and the CRC that belong to them, so that what is inside
-is read. A mutant fails if it ends with a traceback, an exit code that README does not have, more than one
-line of error, after more than ten seconds or with more than 1 GiB. Prints counts per format, and each kind of
-failure with what makes it again.
+Every format is mutated in its bytes and in its values (`mutations.py`) and read by the verb in this process;
+one in so many also by the command itself. A mutant fails if it ends with a traceback, an exit code that
+README does not have, more than one line of error, after more than ten seconds or with more than 1 GiB. Prints
+counts per format, and each kind of failure with what makes it again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import gzip
 import io
-import json
 import os
 import signal
-import struct
+import subprocess
 import sys
 import tempfile
 import time
-import tomllib
-import zlib
 from collections import Counter
-from collections.abc import Callable
-from hashlib import blake2b
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -37,11 +30,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from actors.errors import SessionError
 from actors.recorder import note
+from benchmarks.mutations import (
+    Mutate,
+    bytes_of,
+    of_events,
+    of_json,
+    of_lines,
+    of_recording,
+    of_search,
+    of_table,
+    of_text,
+    of_toml,
+    of_trace,
+    of_witness,
+    of_words,
+)
 from emulator.explore.schedule import parse_schedule
 from emulator.machine.referee import Referee
 from scenarios.events.event_file import EventHeader, written
 from scenarios.files.recording import MAGIC, Writer
-from scenarios.files.unfinished import MAGIC as UNFINISHED
 from scenarios.runs import trials
 from scenarios.runs.event_sources import tell_schedule
 from scenarios.runs.replays import SharedSum, end_of, sum_of
@@ -56,19 +63,9 @@ from scenarios.verbs.exits import exit_code
 from scenarios.verbs.export import FORMATS as EXPORTS
 
 CODES = frozenset({0, 1, 2, 3})
+CHUNK = 100  # mutants of a format before it is another one's turn
 LONGEST_S = 10
 LARGEST = 1 << 30
-FRAME = struct.Struct(">II")
-ODD: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2**31, 2**63 - 1, 2**64 - 1, -(2**63), 0.5, float("nan"), float("inf"), "",
-    "x", "\0", "../x", "a" * 5000, b"", b"\xff\xfe", [], [[]], {}, {"x": 1}, [0] * 3000,
-)  # fmt: skip
-DEEP = 3000
-WORDS = (
-    "-1", "0", "9" * 25, "nan", "inf", "1e400", "*", "[", "../..", "/dev/null", "a:b", "\u0661", "x" * 300,
-    ":", "=", "..", ".", "0*9999999999", "--", "-", "%s", "{}", "~", "None", "1.5", "\u2028", "::", "host:0",
-    "[::1]:99999",
-)  # fmt: skip
 OPTIONS = (
     ("replay", "{text}", "--litmus", "shootdown", "--policy", "immediate", "--arch", "x86"),
     (
@@ -94,190 +91,23 @@ OPTIONS = (
 
 BROKEN = ("mprotect-reclaimed", "--policy", "mistake:before-3ea277194daa", "--arch", "sc")
 
-Mutate = Callable[[Random, bytes], bytes]
-
-
-def bytes_of(random: Random, whole: bytes) -> bytes:
-    """Some bytes changed, taken out, doubled; or the end cut off."""
-    found = bytearray(whole)
-    for _ in range(random.choice((1, 1, 1, 2, 5))):
-        at = random.randrange(len(found) + 1)
-        length = random.choice((1, 1, 2, 8, 100))
-        match random.randrange(5):
-            case 0:
-                found[at : at + 1] = bytes([random.randrange(256)])
-            case 1:
-                del found[at : at + length]
-            case 2:
-                found[at:at] = found[at : at + length]
-            case 3:
-                found[at:at] = random.randbytes(length)
-            case _:
-                del found[at:]
-    return bytes(found)
-
-
-def value_of(random: Random, value: Any) -> Any:
-    """Somewhere in a tree of values another value, one too many, or one too few."""
-    if isinstance(value, dict) and value and random.random() < 0.9:
-        key = random.choice(list(value))
-        match random.randrange(6):
-            case 0:
-                return {one: two for one, two in value.items() if one != key}
-            case 1:
-                return {**value, random.choice(("x", "", key + "x" if isinstance(key, str) else "y")): 1}
-            case _:
-                return {**value, key: value_of(random, value[key])}
-    if isinstance(value, (list, tuple)) and value and random.random() < 0.9:
-        found = list(value)
-        at = random.randrange(len(found))
-        match random.randrange(6):
-            case 0:
-                del found[at]
-            case 1:
-                found.insert(at, found[at])
-            case _:
-                found[at] = value_of(random, found[at])
-        return found
-    if isinstance(value, int) and random.random() < 0.5:
-        return value + random.choice((-1, 1, 1000, 2**32, 2**62))
-    return random.choice(ODD)
-
-
-def packed(value: Any) -> bytes:
-    """As MessagePack; a number that it has no room for is cut."""
-    while True:
-        try:
-            return msgpack.packb(value)
-        except (OverflowError, ValueError):
-            value = None
-
-
-def _of_witness(random: Random, whole: bytes) -> bytes:
-    return packed(value_of(random, msgpack.unpackb(whole)))
-
-
-def _of_recording(random: Random, whole: bytes) -> bytes:
-    head, frames, at = whole.partition(b"\n")[0] + b"\n", [], whole.index(b"\n") + 1
-    while at < len(whole):
-        length, _ = FRAME.unpack_from(whole, at)
-        frames.append(whole[at + FRAME.size : at + FRAME.size + length])
-        at += FRAME.size + length
-    number = random.randrange(len(frames))
-    match random.randrange(8):
-        case 0:
-            del frames[number]
-        case 1:
-            frames.insert(number, random.choice(frames))
-        case _:
-            frames[number] = packed(value_of(random, msgpack.unpackb(frames[number], use_list=False)))
-    return head + b"".join(FRAME.pack(len(one), zlib.crc32(one)) + one for one in frames)
-
-
-def _of_lines(random: Random, whole: bytes) -> bytes:
-    lines = whole.splitlines()
-    at = random.randrange(len(lines))
-    match random.randrange(8):
-        case 0:
-            del lines[at]
-        case 1:
-            lines.insert(at, random.choice(lines))
-        case 2:
-            lines[at] = b"[" * DEEP + b"]" * DEEP
-        case _:
-            with contextlib.suppress(ValueError):
-                lines[at] = json.dumps(value_of(random, json.loads(lines[at])), default=repr).encode()
-    return b"\n".join(lines) + b"\n"
-
-
-def _of_json(random: Random, whole: bytes) -> bytes:
-    return json.dumps(value_of(random, json.loads(whole)), default=repr).encode()
-
-
-def _of_toml(random: Random, whole: bytes) -> bytes:
-    tree = value_of(random, tomllib.loads(whole.decode()))
-    if not isinstance(tree, dict):
-        return bytes_of(random, whole)
-    lines = []
-    plain = {key: value for key, value in tree.items() if not isinstance(value, dict)}
-    for table, values in [("", plain), *((k, v) for k, v in tree.items() if isinstance(v, dict))]:
-        lines += [f"[{table}]"] if table else []
-        lines += [f"{json.dumps(key)} = {json.dumps(value, default=repr)}" for key, value in values.items()]
-    return "\n".join(lines).encode()
-
-
-def _of_trace(random: Random, whole: bytes) -> bytes:
-    unpacker = msgpack.Unpacker(use_list=True)
-    unpacker.feed(whole)
-    parts = list(unpacker)
-    at = random.randrange(len(parts))
-    parts[at] = value_of(random, parts[at])
-    return b"".join(packed(one) for one in parts)
-
-
-def _of_events(random: Random, whole: bytes) -> bytes:
-    return gzip.compress(_of_trace(random, gzip.decompress(whole)), 1, mtime=0)
-
-
-def _of_table(random: Random, whole: bytes) -> bytes:
-    lines = whole.splitlines()
-    at = random.randrange(len(lines))
-    cells = lines[at].split(b"\t")
-    cell = random.randrange(len(cells))
-    cells[cell] = random.choice(
-        (b"", b"x", b"-1", b"9" * 30, b"\xff", b"a=b", b"*", b"\0", b"nan", cells[-1])
-    )
-    lines[at] = b"\t".join(cells)
-    return b"\n".join(lines) + b"\n"
-
-
-def _of_search(random: Random, whole: bytes) -> bytes:
-    """The head or a block changed, and the hash that belongs to it."""
-    head, _, rest = whole[len(UNFINISHED) :].partition(b"\n")
-    if random.random() < 0.7:
-        head = json.dumps(value_of(random, json.loads(head)), default=repr).encode()
-    else:
-        (length,) = struct.unpack_from("<I", rest)
-        words = zlib.compress(bytes_of(random, zlib.decompress(rest[4 : 4 + length])))
-        rest = struct.pack("<I", len(words)) + words + rest[4 + length :]
-    body = UNFINISHED + head + b"\n" + rest[:-32]
-    return body + blake2b(body, digest_size=32).digest()
-
-
-def _of_json(random: Random, whole: bytes) -> bytes:
-    return json.dumps(value_of(random, json.loads(whole)), default=repr).encode()
-
-
-def _of_words(random: Random, whole: bytes) -> bytes:
-    """Words of another option, or doubled, or none, or odd ones."""
-    words = whole.decode().split(" ")
-    for _ in range(random.choice((1, 1, 2, 3))):
-        at = random.randrange(len(words))
-        match random.randrange(5):
-            case 0:
-                words[at] = ""
-            case 1:
-                words[at] *= 2
-            case 2:
-                words[at] = random.choice(words)
-            case 3:
-                cut = random.randrange(len(words[at]) + 1)
-                words[at] = words[at][:cut] + random.choice(WORDS) + words[at][cut:]
-            case _:
-                words[at] = random.choice(WORDS)
-    return " ".join(words).encode()
-
 
 class Format:
     """A good file, what reads it, and how its values are mutated."""
 
     def __init__(
-        self, suffix: str, good: bytes, arguments: tuple[tuple[str, ...], ...], values: Mutate
+        self,
+        suffix: str,
+        good: bytes,
+        arguments: tuple[tuple[str, ...], ...],
+        values: Mutate,
+        where: Path = Path(),
     ) -> None:
         self.suffix = suffix
         self.good = good
         self.arguments = arguments
         self.values = values
+        self.where = where  # the directory of the mutant
 
     def command(self, random: Random, file: Path) -> tuple[str, ...]:
         """What reads the mutant: its path, or in options one word of it."""
@@ -299,7 +129,7 @@ def formats(folder: Path) -> dict[str, Format]:
     quick = ("--seconds", "0.05")
     witness = witnesses[0].read_bytes()
     reads = (("replay", "{}"), ("replay", "{}", "--json"), ("shrink", "{}", *quick))
-    made["witness"] = Format(".mpk", witness, reads, _of_witness)
+    made["witness"] = Format(".mpk", witness, reads, of_witness)
 
     test = LitmusName(BROKEN[0])
     subject = Subject(
@@ -315,20 +145,28 @@ def formats(folder: Path) -> dict[str, Format]:
             writer.keep(events, sum_of(referee).total.value)
         writer.end(end_of(referee))
     assert recording.read_bytes().startswith(MAGIC)
-    made["recording"] = Format(".mrec", recording.read_bytes(), reads, _of_recording)
+    made["recording"] = Format(".mrec", recording.read_bytes(), reads, of_recording)
 
     told = folder / "good.mev"
     header = EventHeader(title=subject.title(), cpus=referee.cpus, unit="steps")
     with written(told, header) as emit:
         tell_schedule(subject, parse_schedule(msgpack.unpackb(witness)["schedule"]), emit)
     outs = tuple(word for name in EXPORTS for word in (f"--{name}", str(folder / f"out.{name}")))
-    made["events"] = Format(".mev", told.read_bytes(), (("export", "{}", *outs),), _of_events)
+    made["events"] = Format(".mev", told.read_bytes(), (("export", "{}", *outs),), of_events)
 
     trace = folder / "good.trace"
     with TraceWriter(trace, {"source": "made here"}) as runs:
         for page in range(40):
             runs.add(page % 7, page % 3, 1 + page % 5)
-    made["trace"] = Format(".trace", trace.read_bytes(), (("trace", "info", "{}"),), _of_trace)
+    few = ("--set", "replay.accesses_per_thread=300", "--cpus", "2", "--policy", "migrc", "--quiet")
+    reads = (("trace", "info", "{}"), ("run", "replay", "--engine", "timed", "--trace", "{}", *few))
+    made["trace"] = Format(".trace", trace.read_bytes(), reads, of_trace)
+
+    lines = b"==1== Lackey\n" + b"".join(
+        b" %s 1f%03x,8\n" % (b"LSM"[at % 3 :][:1], 96 * at) for at in range(60)
+    )
+    imports = ("trace", "import", "lackey", "{}", "-o", str(folder / "made.trace"))
+    made["lackey"] = Format(".txt", lines, (imports, (*imports, "--window", "1")), of_text)
 
     sweep = (
         "sweep",
@@ -343,22 +181,22 @@ def formats(folder: Path) -> dict[str, Format]:
     )
     out = folder / "good.jsonl"
     tell(*sweep, "--out", str(out))
-    made["sweep"] = Format(".jsonl", out.read_bytes(), ((*sweep, "--out", "{}"),), _of_lines)
+    made["sweep"] = Format(".jsonl", out.read_bytes(), ((*sweep, "--out", "{}"),), of_lines)
 
     root = Path(__file__).parent.parent / "scenarios"
     small = ("--set", "threads.accesses=200", "--cpus", "2", "--policy", "migrc", "--quiet")
     workload = (root / "workloads" / "tiering.toml").read_bytes()
-    made["workload"] = Format(".toml", workload, (("run", "{}", "--engine", "timed", *small),), _of_toml)
+    made["workload"] = Format(".toml", workload, (("run", "{}", "--engine", "timed", *small),), of_toml)
 
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         exit_code(migrc, ("run", "tiering", "--engine", "timed", "--json", *small))
     reads = (("rerun", "{}", "--quiet"),)
-    made["result"] = Format(".json", printed.getvalue().encode(), reads, _of_json)
+    made["result"] = Format(".json", printed.getvalue().encode(), reads, of_json)
 
     table = b"\n".join((root / "linux" / "recorded" / "6.12.tsv").read_bytes().splitlines()[:16]) + b"\n"
     reads = (("compare", "linux", "--kernel", "6.12", "--cases", "{}", "--quiet"),)
-    made["cases"] = Format(".tsv", table, reads, _of_table)
+    made["cases"] = Format(".tsv", table, reads, of_table)
 
     tally = folder / "good.tally"
     stressed = trials.target(Subject(LitmusName("shootdown"), "immediate", "x86"))
@@ -380,7 +218,7 @@ def formats(folder: Path) -> dict[str, Format]:
         "--resume",
         "{}",
     )
-    made["tally"] = Format(".tally", tally.read_bytes(), (command, (*command, "--json")), _of_json)
+    made["tally"] = Format(".tally", tally.read_bytes(), (command, (*command, "--json")), of_json)
 
     half = folder / "good.half"
     command = (
@@ -397,13 +235,29 @@ def formats(folder: Path) -> dict[str, Format]:
     tell(*command, str(half), "--states", "500")
     if half.exists():
         again = (*command, "{}", "--seconds", "0.2")
-        made["search"] = Format(".half", half.read_bytes(), (again,), _of_search)
+        made["search"] = Format(".half", half.read_bytes(), (again,), of_search)
+
+    goldens = root / "conformance" / "goldens"
+    for suite, name in (("lkmm", "lkmm-MP+polocks"), ("riscv", "riscv-SB")):
+        golden = next(iter(sorted(goldens.glob(f"{name}*.litmus"))))
+        where = folder / suite
+        where.mkdir()
+        reads = (("conformance", suite, str(where), "--seconds", "0.2", "--quiet"),)
+        made[suite] = Format(".litmus", golden.read_bytes(), reads, of_text, where)
+    (folder / "one").mkdir()
+    (folder / "one" / golden.name).write_bytes(golden.read_bytes())
+    reads = (
+        ("conformance", "riscv", str(folder / "one"), "--expected", "{}", "--seconds", "0.2", "--quiet"),
+    )
+    observed = f"Test {golden.stem} Allowed\nStates 2\n0:x7=0; 1:x7=0;\n0:x7=1; 1:x7=1;\nNo\n"
+    observed += f"Observation {golden.stem} Never 0 2\n{golden.name},1\n"
+    made["verdicts"] = Format(".txt", observed.encode(), reads, of_text)
 
     good = (
         "0*3 1*2 0 i1 memory.fast_pages=64 cpus=2,4 seed=1 immediate migrc:v3 mistake:lock-order shootdown "
         "10.0.0.1:6379"
     )
-    made["options"] = Format(".txt", good.encode(), OPTIONS, _of_words)
+    made["options"] = Format(".txt", good.encode(), OPTIONS, of_words)
     return made
 
 
@@ -429,8 +283,21 @@ def peak() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) << 10
 
 
+def ended(arguments: tuple[str, ...], code: int, said: str) -> str:
+    """What is wrong with how a mutant ends; empty if nothing is."""
+    errors = [line for line in said.splitlines() if line.startswith("migrc: error")]
+    if code not in CODES:
+        return f"exit code {code}: {said.splitlines()[-1] if said else ''}"[:200]
+    # What is wrong with a recording after its last good block is said in the report.
+    if "Traceback" in said or (
+        len(errors) != (code >= 2) and not (code == 2 and arguments[1].endswith(".mrec"))
+    ):
+        return f"exit code {code} with {len(errors)} lines of error"
+    return ""
+
+
 def judge(arguments: tuple[str, ...]) -> str:
-    """What is wrong with how it ends; empty if nothing is."""
+    """Read it in this process; what is wrong with how that ends."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     signal.alarm(LONGEST_S)
     try:
@@ -439,55 +306,108 @@ def judge(arguments: tuple[str, ...]) -> str:
         return f"{type(problem).__name__}: {problem}"[:200]
     finally:
         signal.alarm(0)
-    errors = [line for line in said.splitlines() if line.startswith("migrc: error")]
-    if code not in CODES:
-        return f"exit code {code}: {said.splitlines()[-1] if said else ''}"[:200]
-    # What is wrong with a recording after its last good block is said in the report.
-    if "Traceback" in said or (
-        len(errors) != (code >= 2) and not (code == 2 and arguments[1].endswith(".mrec"))
-    ):
-        return f"exit code 2 with {len(errors)} lines of error"
-    if peak() > LARGEST:
-        return "more than 1 GiB"
-    return ""
+    return ended(arguments, code, said) or ("more than 1 GiB" if peak() > LARGEST else "")
+
+
+def by_command(arguments: tuple[str, ...]) -> str:
+    """Read it by the command, in a process of its own; what is wrong with how that ends."""
+    root = str(Path(__file__).resolve().parent.parent)
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "scenarios", *arguments],
+            env={**os.environ, "PYTHONPATH": root},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+        )  # fmt: skip
+        signal.alarm(3 * LONGEST_S)  # with Python's own start
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except TimeoutError:
+            process.kill()
+            process.wait()
+            return "more than 30 s"
+        finally:
+            signal.alarm(0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    return ended(arguments, process.returncode, said) or (
+        "more than 1 GiB" if used.ru_maxrss << 10 > LARGEST else ""
+    )
+
+
+class Count(NamedTuple):
+    """Of one format: mutants read here, those also read by the command, and how often what was wrong."""
+
+    here: int
+    shell: int
+    wrong: Counter[str]
+
+
+def tried(kind: str, one: Format, numbers: range, seed: int, shell: int, before: Count) -> Count:
+    """Try these mutants of a format too, telling of each kind of failure once."""
+    wrong = before.wrong.copy()
+    shells = before.shell
+    for number in numbers:
+        random = Random(f"{seed} {kind} {number}")
+        mutate = one.values if random.random() < 0.7 else bytes_of
+        file = one.where.absolute() / f"mutant{one.suffix}"
+        bad = mutate(random, one.good)
+        file.write_bytes(bad)
+        arguments = one.command(random, file)
+        found = [judge(arguments)]
+        # What goes on from a tally starts Ray.
+        if shell and number % shell == 0 and kind != "tally":
+            shells += 1
+            file.write_bytes(bad)
+            found.append(by_command(arguments))
+        for problem in filter(None, found):
+            wrong[problem] += 1
+            if wrong[problem] == 1:
+                print(f"{kind} {number}: {problem}: migrc {' '.join(arguments)}", flush=True)
+        file.unlink(missing_ok=True)
+    return Count(before.here + len(numbers), shells, wrong)
 
 
 def main() -> int:
     """Try them; exit code 1 if one fails."""
     parser = argparse.ArgumentParser(description="Mutated files, and how verbs end.")
-    parser.add_argument("count", type=int, help="of every format")
+    parser.add_argument("count", type=int, help="of every format, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--format", action="append", help="only this one; repeatable")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
+    parser.add_argument("--seconds", type=float, help="for so long; each format gets as much of it")
+    parser.add_argument(
+        "--shell", type=int, default=0, help="each mutant of so many also by the command itself"
+    )
     options = parser.parse_args()
     signal.signal(signal.SIGALRM, _too_long)
-    failed = 0
     with tempfile.TemporaryDirectory(prefix="migrc-mutated-") as name:
-        folder = Path(name)
-        os.chdir(folder)
-        made = formats(folder)
-        for kind, one in made.items():
-            if options.format and kind not in options.format:
-                continue
-            answers: Counter[str] = Counter()
+        os.chdir(name)
+        made = formats(Path(name))
+        chosen = {kind: one for kind, one in made.items() if not options.format or kind in options.format}
+        counts = {kind: Count(0, 0, Counter()) for kind in chosen}
+        spent_s = dict.fromkeys(chosen, 0.0)
+
+        def left() -> list[str]:
+            some = [kind for kind in chosen if counts[kind].here < options.count]
+            return [] if options.seconds and sum(spent_s.values()) > options.seconds else some
+
+        while kinds := left():
+            kind = min(kinds, key=spent_s.__getitem__)
             began = time.monotonic()
-            for number in range(options.first, options.first + options.count):
-                random = Random(f"{options.seed} {kind} {number}")
-                mutate = one.values if random.random() < 0.7 else bytes_of
-                file = folder / f"mutant{one.suffix}"
-                file.write_bytes(mutate(random, one.good))
-                arguments = one.command(random, file)
-                wrong = judge(arguments)
-                answers[wrong or "as documented"] += 1
-                if wrong and answers[wrong] == 1:
-                    failed += 1
-                    print(f"{kind} {number}: {wrong}: migrc {' '.join(arguments)}", flush=True)
-                file.unlink(missing_ok=True)
-            elapsed_s = time.monotonic() - began
-            good = answers.pop("as documented", 0)
-            count = f"{options.count:,} mutants in {elapsed_s:.0f} s"
-            print(f"{kind}: {count}, {good:,} as documented; {dict(answers)}")
-    return 1 if failed else 0
+            before = counts[kind]
+            first = options.first + before.here
+            last = min(first + CHUNK, options.first + options.count)
+            numbers = range(first, last)
+            counts[kind] = tried(kind, chosen[kind], numbers, options.seed, options.shell, before)
+            spent_s[kind] += time.monotonic() - began
+    for kind, count in counts.items():
+        shell = f", {count.shell:,} also by the command" if count.shell else ""
+        good = count.here + count.shell - count.wrong.total()
+        here = f"{count.here:,} mutants in {spent_s[kind]:.0f} s"
+        print(f"{kind}: {here}{shell}, {good:,} as documented; {dict(count.wrong)}")
+    print(f"{sum(count.here for count in counts.values()):,} mutants, seed {options.seed}")
+    return 1 if any(count.wrong for count in counts.values()) else 0
 
 
 if __name__ == "__main__":

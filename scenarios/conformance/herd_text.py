@@ -126,7 +126,8 @@ def _parameters(threads: str) -> list[str]:
     """Names of C functions' parameters: words, though nothing else may name them."""
     found = []
     for parameters in re.findall(r"\bP\d+\s*\(([^)]*)\)", threads):
-        found += [one.split("*")[-1].split()[-1] for one in parameters.split(",") if one.strip()]
+        # One without a name (`int *`) is for the reader of C to refuse.
+        found += [name for one in parameters.split(",") for name in one.split("*")[-1].split()[-1:]]
     return found
 
 

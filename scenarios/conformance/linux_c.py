@@ -59,6 +59,15 @@ def threads(text: str, addresses: Mapping[str, int]) -> list[Thread]:
     return [_Function(one, addresses).lines for one in tree.children]
 
 
+class _Arguments(tuple[Any, ...]):
+    """Of a call. Raises NotTranslatable where one is missing."""
+
+    def __getitem__(self, index: Any) -> Any:
+        if index >= len(self):
+            raise NotTranslatable("C in another form")
+        return super().__getitem__(index)
+
+
 class _Function:
     """One thread's lines."""
 
@@ -157,7 +166,8 @@ class _Function:
                 return self._value(inner.children[0])
             return self._value(inner)
         if kind == "call":
-            return self._call(str(children[0]), [child for child in children[1:] if child is not None], used)
+            given = _Arguments(child for child in children[1:] if child is not None)
+            return self._call(str(children[0]), given, used)
         raise NotTranslatable(f"the expression {kind}")
 
     def _variable(self, name: str) -> Operand:
@@ -170,7 +180,7 @@ class _Function:
         self.lines.append(Access(Instruction("load", address), register))
         return ("register", register)
 
-    def _call(self, name: str, arguments: list[Any], used: bool) -> Operand:
+    def _call(self, name: str, arguments: _Arguments, used: bool) -> Operand:
         lines = self.lines
         if name in _FENCES:
             fence = _FENCES[name]
@@ -217,7 +227,7 @@ class _Function:
             return self._value(tree.children[0])
         return self._value(tree)
 
-    def _read_modify_write(self, name: str, arguments: list[Any], used: bool) -> Operand:
+    def _read_modify_write(self, name: str, arguments: _Arguments, used: bool) -> Operand:
         found = _READ_MODIFY_WRITE.fullmatch(name)
         if found is None or (found["name"] not in ("xchg", "cmpxchg") and not name.startswith("atomic_")):
             raise NotTranslatable(f"the primitive {name}")

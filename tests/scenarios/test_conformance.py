@@ -159,6 +159,15 @@ def test_bad_input_is_told_in_one_line(
     assert told in captured.err and captured.err.count("\n") == 1 and not captured.out
 
 
+@pytest.mark.parametrize("body", ["P0(int *) { WRITE_ONCE(*x, 1); }", "P0(int *x) { WRITE_ONCE(*x); }"])
+def test_c_without_a_name_or_an_argument_is_not_translatable(
+    migrc: Migrc, tmp_path: Path, capsys: pytest.CaptureFixture[str], body: str
+) -> None:
+    (tmp_path / "c.litmus").write_text(f"C c\n{{}}\n{body}\nexists (x=1)\n")
+    assert migrc("conformance", "lkmm", str(tmp_path), "--arch", "sc") == 0
+    assert "1 for C in another form" in capsys.readouterr().out
+
+
 def test_a_file_that_is_no_test_is_one_that_is_not_translatable(
     migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,13 +32,14 @@ class What(IntEnum):
 
 
 class Reason(IntEnum):
-    """Why a TLB is flushed: enum tlb_flush_reason of Linux (include/linux/mm_types.h)."""
+    """Why a TLB is flushed: enum tlb_flush_reason of Linux (include/linux/mm_types.h of v6.18)."""
 
     TASK_SWITCH = 0
     REMOTE_SHOOTDOWN = 1
     LOCAL_SHOOTDOWN = 2
     LOCAL_MM_SHOOTDOWN = 3
     REMOTE_SEND_IPI = 4
+    REMOTE_WRONG_CPU = 5
 
 
 class Event(NamedTuple):

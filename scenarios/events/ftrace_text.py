@@ -22,6 +22,7 @@ _REASONS: Final = {
     Reason.LOCAL_SHOOTDOWN: "local shootdown",
     Reason.LOCAL_MM_SHOOTDOWN: "local mm shootdown",
     Reason.REMOTE_SEND_IPI: "remote ipi send",
+    Reason.REMOTE_WRONG_CPU: "remote wrong CPU",
 }
 _HEADER: Final = """\
 # tracer: nop
@@ -103,6 +104,11 @@ def _texts(cpu: _Cpu, event: Event, cpus: int) -> Iterator[str]:
             _, call = cpu.running.pop()
             yield f"csd_function_exit: func={name}, csd={_csd(call, number)}"
         if depth and (not cpu.depths or cpu.depths[-1] < depth):
+            # Functions without a single operation.
+            for call in cpu.calls:
+                csd = _csd(call, number)
+                yield f"csd_function_entry: func={call[0]}, csd={csd}"
+                yield f"csd_function_exit: func={call[0]}, csd={csd}"
             cpu.calls.clear()
             if cpu.vector:
                 yield f"call_function_exit: vector={cpu.vector}"

@@ -107,6 +107,7 @@ class EventListener:
         if transition.kind is Kind.STEP:
             self._follow(at, number)
         if operation is None:
+            self._end(at, number)
             if self._steps:
                 self._emit(Event(at, number, What.STEP, taken(answer)))
             for call in answer:
@@ -154,6 +155,19 @@ class EventListener:
                 self._pids[number] = task.pid
                 kernel = "kswapd" if task.flags & PF_KSWAPD else "kthread" if task.pid else "swapper"
                 self._emit(Event(at, number, What.TASK, "thread" if task.mm else kernel, (task.pid, task.mm)))
+
+    def _end(self, at: int, number: int) -> None:
+        """Tell which functions are over: if only accesses follow a handler, the next interrupt tells."""
+        stack = self._stacks[number]
+        place = 0
+        for frame in self._cpus[number].frames:
+            program: Any = frame.program
+            while isinstance(program, CoroutineType):
+                if place >= len(stack) or stack[place].program is not program:
+                    self._leave(at, number, place)
+                    return
+                place += 1
+                program = program.cr_await
 
     def _enter(self, at: int, number: int, program: CoroutineType[Any, Any, Any], depth: int) -> None:
         stack = self._stacks[number]

@@ -23,6 +23,7 @@ from scenarios.verbs.exits import exit_code, keep_interrupts
 FILES: Final = {
     **{verb: verb for verb in ("run", "check", "stress", "sweep", "replay", "shrink", "trace", "compare")},
     "conformance": "conformance",
+    "calibrate": "captures",
     "export": "export",
     "step": "step",
     "rerun": "rerun",

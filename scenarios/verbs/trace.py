@@ -21,6 +21,7 @@ from scenarios.traces.lackey import COMMAND, DEFAULT_WINDOW, import_lackey, lack
 from scenarios.usage import UsageProblem
 from scenarios.verbs import exits, options
 from scenarios.verbs.bars import bars
+from scenarios.verbs.captures import ftrace, perf
 
 _LARGEST_WINDOW = 1 << 20
 
@@ -33,6 +34,10 @@ def trace() -> None:
 @trace.group("import")
 def import_() -> None:
     """Make a trace from another tool's recording."""
+
+
+import_.add_command(ftrace)
+import_.add_command(perf)
 
 
 @import_.command(epilog=f"Record with: {COMMAND}")

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from benchmarks.mutated_inputs import formats
+from scenarios.events.event import Event, Reason, What
+from scenarios.events.event_file import EventHeader, written
 from scenarios.linux.tier_counts import read_tiers, tiers_path
 from scenarios.runs.tally import Outcome, Tally
 from scenarios.verbs import check, compare, compare_tiers, sweep
@@ -54,13 +56,15 @@ def place(folder: Path, good: dict[str, bytes]) -> Path:
         ("witnesses/FILE.mpk", "witness"),
         ("recordings/FILE.mrec", "recording"),
         ("run-migrc.mrec", "recording"),
-        ("run-migrc.mev", "events"),
         ("my.trace", "trace"),
         ("result.json", "result"),
         ("mine.tsv", "cases"),
     ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(good[kind])
+    with written(folder / "run-migrc.mev", EventHeader(title="a timed run", cpus=2, unit="ns")) as emit:
+        emit(Event(1, 0, What.FLUSH, "flush_tlb_func", (Reason.LOCAL_SHOOTDOWN, 1)))
+    (folder / "capture.txt").write_bytes((ROOT / "tests/scenarios/captures/perf.txt").read_bytes())
     for text in TEXTS:
         for name, program in re.findall(
             r"^```python\n# (\w+\.py)\n(.*?)^```$", text.read_text(), re.M | re.S

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from scenarios.disk import file_problems, opened
 
@@ -15,6 +15,7 @@ _MOST: Final = 100_000
 _MAX_BYTES: Final = 64 << 20
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0, lt=1e12)]
+Value = Annotated[float, Field(ge=0, lt=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -62,9 +63,26 @@ class _Setting(_Read):
     stopped: str = ""
 
 
+class Again(_Read):
+    """What came out with other seeds: by measure and policy a value for each seed."""
+
+    seeds: list[int] = Field(min_length=1)
+    values: dict[str, dict[str, list[Value]]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _alike(self) -> Again:
+        """ValueError if not every policy has a value for every seed."""
+        policies = [*next(iter(self.values.values()))]
+        for of in self.values.values():
+            if not policies or [*of] != policies or any(len(one) != len(self.seeds) for one in of.values()):
+                raise ValueError("not a value of every policy for every seed")
+        return self
+
+
 class RunResult(_Setting):
     """Of `migrc run`."""
 
+    repeats: Again | None = None
     runs: list[OneRun] = Field(max_length=1000)
     conclusion: list[str] = Field(default_factory=list)
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -8,7 +8,8 @@ never wraps, so that it can be pasted into mail.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -19,12 +20,25 @@ from emulator.measure.vmstat import COUNTERS, KERNEL_COUNTERS, OWN_COUNTERS
 from scenarios.report.conclusion import conclusion
 from scenarios.report.console import plain_console, plain_table, print_violations
 from scenarios.report.figures import duration, number, ratio_of
-from scenarios.runs.document import LATENCIES, Document, Measured, Pictures, Run
+from scenarios.report.spread import ratios
+from scenarios.runs.document import LATENCIES, Document, Measured, Pictures, Repeats, Run
 from scenarios.subjects.mmus import with_mmu
 
 _SUMMARY_ROWS = {"count": "count", "p50": "p50", "p90": "p90", "p99": "p99", "p99_9": "p99.9", "max": "max"}
 
 
+_NAMES = {
+    "elapsed_ns": "elapsed",
+    "shootdown_share": "time in shootdowns, of all CPUs",
+    "pending_peak": "pending folios, peak (pages)",
+    "nr_tlb_remote_flush": "nr_tlb_remote_flush",
+    "nr_tlb_remote_flush_received": "nr_tlb_remote_flush_received",
+}
+_SHOWN: dict[str, Callable[[float], str]] = {
+    **dict.fromkeys(_NAMES, lambda value: f"{value:,.1f}"),
+    "elapsed_ns": lambda ns: duration(round(ns)),
+    "shootdown_share": lambda share: f"{share * 100:.3f} %",
+}
 _LEAST = {"p50": 2, "p90": 10, "p99": 100, "p99_9": 1000}  # values that a percentile takes
 _SITES = {**KERNEL_COUNTERS, **OWN_COUNTERS}
 
@@ -49,6 +63,10 @@ def print_report(document: Document, pictures: Pictures, file: TextIO, whole: bo
     _conclusion(console, document)
     _heading(console, "run")
     console.print(_totals(runs))
+    if "repeats" in document and len(document["repeats"]["seeds"]) > 1:
+        seeds = ", ".join(map(str, document["repeats"]["seeds"]))
+        _heading(console, f"over seeds {seeds}: means, 95 % intervals of ratios")
+        console.print(_repeats(document["repeats"]))
     for title, names in (
         ("/proc/vmstat", KERNEL_COUNTERS),
         ("counted here, not in /proc/vmstat", _own(runs)),
@@ -158,6 +176,34 @@ def _totals(runs: Sequence[Run]) -> Table:
         _row(table, "steps judged by happens-before", [run["transitions"] for run in runs], number)
     _row(table, "violations", [len(run["violations"]) for run in runs], number)
     return table
+
+
+def _repeats(repeats: Repeats) -> Table:
+    columns, rows = over_seeds(repeats["values"])
+    table = plain_table(columns)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def over_seeds(values: Mapping[str, Mapping[str, Sequence[float]]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of `Repeats.values`: of each policy the mean, and the ratio to the first, by seed."""
+    first, *others = next(iter(values.values()))
+    columns = ["", first, *(column for policy in others for column in (policy, "ratio", "95 %"))]
+    rows = []
+    for measure, of in values.items():
+        show = _SHOWN.get(measure, _SHOWN["pending_peak"])
+        cells = [show(statistics.fmean(of[first]))]
+        for policy in others:
+            found = ratios(of[first], of[policy])
+            cells.append(show(statistics.fmean(of[policy])))
+            if found is None:
+                cells += ["-", "-"]
+            else:
+                ratio = "no difference" if 1 in found else f"{found.mean:.3f}"
+                cells += [ratio, f"{found.low:.3f} to {found.high:.3f}"]
+        rows.append([_NAMES.get(measure, measure), *cells])
+    return columns, rows
 
 
 def _counters(runs: Sequence[Run], names: Sequence[str], sites: bool) -> Table:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from scenarios.report.figures import duration
-from scenarios.runs.document import LATENCIES, Document, Run
+from scenarios.report.spread import outliers, ratios
+from scenarios.runs.document import LATENCIES, Document, Repeats, Run
 
 FEW_INTERRUPTS: Final = 30
+_SEEDS: Final = {"timed": "--repeat 5 says how much", "live": "vary --seed"}
 _MOVED: Final = ("pgmigrate_success", "pgdemote_kswapd", "pgdemote_direct", "pgpromote_success")
 
 
@@ -21,6 +23,8 @@ def conclusion(document: Document) -> list[str]:
     if not runs:
         return []
     saved = [_saved(runs[0], run) for run in runs[1:]]
+    if "repeats" in document:
+        saved += [_over_seeds(document["repeats"], runs[0]["policy"], run["policy"]) for run in runs[1:]]
     care = [f"  - {one}" for one in _care(document)]
     return [_verdict(document), *saved, *(["With care:"] if care else []), *care]
 
@@ -33,7 +37,9 @@ def has_moved(run: Run) -> bool:
 def _verdict(document: Document) -> str:
     runs = document["runs"]
     stopped = f"; stopped early: {document['stopped']}" if "stopped" in document else ""
-    broken = [f"{run['policy']} ({len(run['violations']):,} violations)" for run in runs if run["violations"]]
+    counts = {run["policy"]: len(run["violations"]) for run in runs}
+    counts |= document["repeats"]["violations"] if "repeats" in document else {}
+    broken = [f"{policy} ({count:,} violations)" for policy, count in counts.items() if count]
     if broken:
         return f"A RULE BROKE under {', '.join(broken)}{stopped}."
     watched = sum(run.get("transitions", 0) for run in runs)
@@ -63,6 +69,24 @@ def _saved(first: Run, run: Run) -> str:
     held = run["pending_peak"]
     cost = f"; put off {deferred:,} folios, held back {held:,} pages at most" if deferred or held else ""
     return f"{run['policy']} against {first['policy']}: {', '.join(parts)}{cost}."
+
+
+def _over_seeds(repeats: Repeats, first: str, policy: str) -> str:
+    """One policy beside the first, seed by seed."""
+    parts = []
+    for name, key in (("remote flushes", "nr_tlb_remote_flush"), ("elapsed", "elapsed_ns")):
+        values = repeats["values"][key]
+        found = ratios(values[first], values[policy]) if len(repeats["seeds"]) > 1 else None
+        if found is None:
+            continue
+        if 1 in found:
+            parts.append(f"{name} no different ({found.low - 1:+.1%} to {found.high - 1:+.1%})")
+        else:
+            parts.append(f"{name} {found.mean - 1:+.1%} ({found.low - 1:+.1%} to {found.high - 1:+.1%})")
+    told = ", ".join(parts) or "nothing to compare"
+    return (
+        f"Over {len(repeats['seeds'])} seeds, {policy} against {first}: {told}; in brackets 95 % intervals."
+    )
 
 
 def _change(before: int, after: int, show: object = None) -> str:
@@ -113,8 +137,10 @@ def _care(document: Document) -> list[str]:
         found.append(
             f"fewer than {FEW_INTERRUPTS} interrupts under {', '.join(few)}: no percentile means much"
         )
-    if len(runs) > 1:
-        found.append("one seed: a difference of a few percent may be chance (vary --seed)")
+    if len(document.get("repeats", {"seeds": []})["seeds"]) > 1:
+        found += outliers(document["repeats"])
+    elif len(runs) > 1:
+        found.append(f"one seed: a difference of a few percent may be chance ({_SEEDS[document['engine']]})")
     if document["engine"] == "live":
         found.append("elapsed is this machine's time, messages included; the timed engine has Linux' prices")
         cores = document.get("cores", 0)

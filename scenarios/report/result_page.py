@@ -24,6 +24,7 @@ from scenarios.files.results import (
     Verdict,
 )
 from scenarios.report.charts import bars_over, lines_over, percentile_curves, stacked
+from scenarios.report.comparison import over_seeds
 from scenarios.report.figures import duration, number, ratio_of
 from scenarios.runs.document import LATENCIES
 from scenarios.subjects.header import project_version
@@ -92,6 +93,7 @@ def _run(result: RunResult) -> dict[str, Any]:
     return {
         "title": f"{result.scenario}: {', '.join(run.policy for run in runs)}",
         "totals": totals,
+        "over_seeds": _over_seeds(result),
         "counters": [*_counters(runs)],
         "charts": _charts(runs),
         "violations": [(run, [*map(_words, run.violations[:_MOST_CARDS])]) for run in runs if run.violations],
@@ -99,6 +101,13 @@ def _run(result: RunResult) -> dict[str, Any]:
         "host": ", ".join(f"{key} {value}" for key, value in result.host.items()),
         "how": _how(result),
     }
+
+
+def _over_seeds(result: RunResult) -> tuple[str, list[str], list[list[str]]] | None:
+    """Which seeds, the columns and the rows, if there was more than one."""
+    if result.repeats is None or len(result.repeats.seeds) < 2:
+        return None
+    return ", ".join(map(str, result.repeats.seeds)), *over_seeds(result.repeats.values)
 
 
 def _how(result: RunResult | SweepResult) -> str:

@@ -85,6 +85,14 @@ class Run(Measured):
     network_ns: NotRequired[dict[str, int]]
 
 
+class Repeats(TypedDict):
+    """The same with several seeds: `values` by measure and policy, one for each seed; `violations` of all."""
+
+    seeds: list[int]
+    values: dict[str, dict[str, list[float]]]
+    violations: dict[str, int]
+
+
 class Document(TypedDict):
     """The whole result of `migrc run`, in the order and with the keys of its JSON form.
 
@@ -93,7 +101,7 @@ class Document(TypedDict):
     `cores`: how many the processes of a live run shared here; `conclusion`: what it comes to, in lines.
     `project`: the version that wrote it; `host`: what it ran on; `settings`: all of the workload's, whatever
     set them; `trace`: what was replayed, by path and BLAKE2b.
-    `placement`: how CPUs lay on the nodes of a cluster.
+    `placement`: how CPUs lay on the nodes of a cluster. `repeats`: what came out with other seeds.
     `stopped`: what ended it early, `runs` are those that were through; `interrupted`: that was Ctrl-C.
     """
 
@@ -116,6 +124,7 @@ class Document(TypedDict):
     stopped: NotRequired[str]
     conclusion: NotRequired[list[str]]
     placement: NotRequired[str]
+    repeats: NotRequired[Repeats]
 
 
 def document_of(subject: Subject, engine: str) -> Document:

@@ -58,6 +58,13 @@ from scenarios.workloads.workload_file import load_workload
     help="Happens-before judges every step, or not: a live run is slower for it, a timed one takes 2 to 4 "
     "times as long.  [default: live yes, timed no]",
 )
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Timed: with so many seeds, this and those after it; the report says what is more than chance.",
+)
 @pages.html
 @options.json_
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
@@ -75,6 +82,7 @@ def run(
     overrides: tuple[str, ...],
     events: Path | None,
     watched: bool | None,
+    repeat: int,
     html: Page,
     as_json: bool,
     quiet: bool,
@@ -97,6 +105,8 @@ def run(
         )
     if live["record"] is not None and watched is False:
         raise UsageProblem("--record: an unwatched run cannot be recorded; leave out one of the two")
+    if repeat > 1 and engine == "live":
+        raise UsageProblem("--repeat: timed runs only; live ones differ with the same seed")
     how = mmu_on(arch, mmu)
     subjects = [Subject(workload, policy, arch, cpus, seed, trace_file, mmu=how) for policy in policies]
     document = document_of(subjects[0], engine)
@@ -113,6 +123,7 @@ def run(
             html.write(lambda: document)
 
     if engine == "timed":
+        from scenarios.runs.repeats import run_again
         from scenarios.runs.timed import run_timed
 
         with exits.told(tell), bars(quiet) as news:
@@ -124,6 +135,8 @@ def run(
                 document=document,
                 pictures=pictures,
             )
+            if repeat > 1:
+                run_again(subjects, repeat, bool(watched), news.follow, document)
     else:
         # Ray takes a second to import, so not before the input is known to be good.
         from scenarios.runs.live import run_live
@@ -140,7 +153,9 @@ def run(
                 pictures=pictures,
                 **live,
             )
-    return html.code(exits.VIOLATION if any(result["violations"] for result in document["runs"]) else 0)
+    broken = any(result["violations"] for result in document["runs"])
+    broken = broken or ("repeats" in document and any(document["repeats"]["violations"].values()))
+    return html.code(exits.VIOLATION if broken else 0)
 
 
 def _check_engine(engine: str, cpus: int, live_only: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from scenarios.history import BUGS
 from scenarios.report import extent
 from scenarios.report import verdicts as report
 from scenarios.report.console import print_json, terminal_width
+from scenarios.report.summary import load_baseline, unexpected
 from scenarios.runs.document import stop
 from scenarios.runs.harm_search import harm_of
 from scenarios.runs.proofs import INTERRUPTED, TERMINATED
@@ -111,6 +112,12 @@ STATES_ALL: Final = 800_000
 @options.json_
 @click.option("--ktap", "as_ktap", is_flag=True, help="Print KTAP, version 1.")
 @click.option("--harm", is_flag=True, help="From a race go on to what it does: a stale read, a lost write.")
+@click.option(
+    "--baseline",
+    type=options.FILE,
+    metavar="RESULT",
+    help="What --json printed earlier: the summary says what is new, mended or no longer proved.",
+)
 @click.option("--proved", is_flag=True, help="Exit code 1 too if a Never is not proved; each is named.")
 @click.option("-v", "--verbose", is_flag=True, help="Columns for expected violations too.")
 def check(
@@ -132,6 +139,7 @@ def check(
     as_json: bool,
     as_ktap: bool,
     harm: bool,
+    baseline: Path | None,
     proved: bool,
     verbose: bool,
     **search: Any,
@@ -171,9 +179,10 @@ def check(
     if click.get_current_context().get_parameter_source("folder") is not ParameterSource.DEFAULT:
         with file_problems(f"--save: {search['folder']}", "a folder for witnesses"):
             search["folder"].mkdir(parents=True, exist_ok=True)
+    before = None if baseline is None else load_baseline(baseline)
     settings = Settings(strategy, schedules, states=states, workers=workers, **search)
     _check_exhaustive(settings, jobs)
-    many = every or len(jobs) > 1
+    many = every or len(jobs) > 1 or before is not None
     finished: list[Result] = []
     told = 0
 
@@ -187,8 +196,11 @@ def check(
             document = _document(finished, many or asked is not None, stopped)
             if asked is not None and not stopped:
                 document["conformance"] = extent.as_document(trust(asked, finished))
+            if before is not None:
+                document["against_baseline"] = [*unexpected(finished, DEFAULT, before)]
             print_json(document)
         elif (finished and (many or stopped)) or stopped == "interrupted":
+            _echo(unexpected(finished, DEFAULT, before))
             click.echo(report.summary(finished, len(jobs)))
             _echo(report.without_expectations(finished))
         if asked is not None and not stopped and not as_json and not as_ktap:

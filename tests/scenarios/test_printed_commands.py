@@ -70,6 +70,7 @@ def place(folder: Path, good: dict[str, bytes]) -> Path:
             r"^```python\n# (\w+\.py)\n(.*?)^```$", text.read_text(), re.M | re.S
         ):
             (folder / name).write_text(program)
+    (folder / "before.json").write_text('{"results": []}')
     (folder / "mine.py").write_text(POLICY)
     (folder / "my_test.py").write_text((folder / "small.py").read_text())
     return folder

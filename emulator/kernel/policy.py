@@ -8,7 +8,6 @@ that runs them comes first. Hooks that are plain functions decide something with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from emulator.hardware.operations import AllocPages, AtomicAdd, FolioPut, Operation, Unlock
@@ -34,9 +33,9 @@ MUNMAP: Final = "munmap"
 class WrongAnswer(TypeError):
     """A policy's method answered what nobody can use; `place` is the method's file, line and name."""
 
-    def __init__(self, method: str, answer: Any, wanted: str, code: CodeType) -> None:
+    def __init__(self, method: str, answer: Any, wanted: str, place: tuple[str, int, str]) -> None:
         super().__init__(f"{method} answers {answer!r:.80}; {wanted} is expected")
-        self.place = (code.co_filename, code.co_firstlineno, code.co_name)
+        self.place = place
 
 
 class Policy:

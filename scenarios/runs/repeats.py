@@ -33,6 +33,8 @@ def run_again(
 
     The runs of the first seed are in the document already. What breaks a rule joins them.
     """
+    if not document["runs"]:
+        return
     first, *others = seeds_of(subjects[0].seed, count)
     repeats = document["repeats"] = _begun(first, document["runs"])
     for seed in others:

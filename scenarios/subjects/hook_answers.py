@@ -46,12 +46,16 @@ def answer_of(method: Any) -> str:
 
 
 def _held(name: str, function: Callable[..., Any], wanted: str) -> Callable[..., Any]:
+    # Not in `look`: what runs in a search asks for no code.
+    code = inspect.unwrap(function).__code__
+    place = (code.co_filename, code.co_firstlineno, code.co_name)
+
     def look(answer: Any) -> Any:
         note_call(function)
         if wanted and not _fits(answer, _KINDS[wanted]):
             if inspect.iscoroutine(answer):
                 answer.close()
-            raise WrongAnswer(name, answer, wanted, inspect.unwrap(function).__code__)
+            raise WrongAnswer(name, answer, wanted, place)
         return answer
 
     if inspect.iscoroutinefunction(function):

@@ -24,7 +24,6 @@ from emulator.hardware.operations import (
     EndLoad,
     Halt,
     Idle,
-    Invalidate,
     Iret,
     Issue,
     Operation,
@@ -293,7 +292,8 @@ class Cpu:
                 found.append(Choice(Transition(Kind.WALK, number, vpn), self._fetch(vpn)))
         if self.invalidators and self.may_invalidate():
             for sender in self.invalidators:
-                found.append(Choice(Transition(Kind.INVALIDATE, number, sender), Invalidate(sender, number)))
+                asked = window.invalidation(sender, number)
+                found.append(Choice(Transition(Kind.INVALIDATE, number, sender), asked))
         return found
 
     def may_invalidate(self) -> bool:
@@ -370,7 +370,7 @@ class Cpu:
         if kind is Kind.WALK:
             return self._fetch(transition.at), False
         if kind is Kind.INVALIDATE:
-            return Invalidate(transition.at, transition.cpu), False
+            return self.window.invalidation(transition.at, transition.cpu), False
         return None, False
 
     def would_cache(self, vpn: int, entry: int) -> bool:

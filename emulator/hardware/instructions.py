@@ -12,6 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import add, and_, eq, ge, gt, le, lshift, lt, mul, ne, or_, rshift, sub, xor
 from typing import Any, Final, NamedTuple
 
+from emulator.hardware.descriptors import (
+    DESCRIPTOR,
+    ETS2,
+    HARDWARE_AF,
+    HARDWARE_DIRTY,
+    NEVER,
+    PAGE,
+    PAGE_SHIFT,
+)
 from emulator.hardware.operations.coordination import (
     AtomicAdd,
     AtomicAnd,
@@ -20,6 +29,15 @@ from emulator.hardware.operations.coordination import (
     AtomicXchg,
     Load,
     Store,
+)
+from emulator.hardware.operations.invalidation import (
+    EVERYTHING,
+    TOUCHES,
+    UNTAKEN,
+    UPDATES,
+    Dsb,
+    TakeTranslation,
+    Tlbi,
 )
 from emulator.hardware.operations.table import Operation
 
@@ -51,17 +69,27 @@ _ATOMICS: Final[dict[str, Callable[[str, int], Operation]]] = {
 }
 _LOADS: Final = frozenset({"load", *_ATOMICS, "cmpxchg"})
 _STORES: Final = frozenset({"store", *_ATOMICS, "cmpxchg", "conditional"})
+_SYNCHRONIZE: Final = frozenset({"isb", "dsb"})  # what is younger waits until these are over
+EVERY_PAGE: Final = -1
+"""What a TLBI of all has in the place of a page number."""
+MOST_OUTPUTS: Final = 5
+"""An access has at most so many translations to choose from."""
 
 
 class Instruction(NamedTuple):
     """One instruction. `kind`: load, store, swap, add, or, and, cmpxchg, conditional (a store-conditional
-    that succeeds), fence, branch.
+    that succeeds), fence, branch; of arm64 isb, tlbi, dsb (that completes TLBIs) and fault, an access whose
+    translation faults; read, what is left of a load that older accesses may yet have to be compared with.
 
     `needs`: handles that its address depends on, if that is `word` whatever they are. `expected`: what
     cmpxchg and conditional must find, which way a branch goes (None: both lead to the same). `into`: the
-    handle of its answer. `before`, `after`: what a fence keeps apart, of "r" and "w". `ordered`: a load
-    that waits for older ones of its word. `must`: what a younger load of the word has seen already. Truth
-    values are 0 and 1. `tag`: is stored above the value, so that stores of the same value are told apart.
+    handle of its answer. `before`, `after`: what a fence keeps apart, of "r", "w" and "t" (TLBIs; so it is a
+    DSB). `ordered`: a load that waits for older ones of its word. `must`: what a younger load of the word
+    has seen already. Truth values are 0 and 1. `tag`: is stored above the value, so that stores of the same
+    value are told apart. `flags`: it is translated, and how (`descriptors`); `output`: to which page.
+    `cpus`: of tlbi and dsb who issues it, and the mask of those that it is for; `value` is the page number.
+    `number`: which of its CPU's code it is; of what is left of a load `first` is that of the store that has
+    answered it.
     """
 
     kind: str
@@ -78,6 +106,11 @@ class Instruction(NamedTuple):
     ordered: int = 0
     must: int | None = None
     tag: int = 0
+    flags: int = 0
+    output: int | None = None
+    cpus: tuple[int, int] = (0, 0)
+    number: int = 0
+    first: int = -1
 
     @property
     def reads(self) -> bool:
@@ -90,8 +123,12 @@ class Instruction(NamedTuple):
         return self.kind in _STORES
 
     def is_any_of(self, kinds: str) -> bool:
-        """It reads if there is an "r" in `kinds`, or writes if there is a "w"."""
-        return ("r" in kinds and self.reads) or ("w" in kinds and self.writes)
+        """It reads if there is an "r" in `kinds`, writes if there is a "w", is a TLBI if there is a "t"."""
+        return (
+            ("r" in kinds and self.reads)
+            or ("w" in kinds and self.writes)
+            or ("t" in kinds and self.kind == "tlbi")
+        )
 
 
 WRONG_WAY: Final = Instruction("wrong way")
@@ -121,8 +158,17 @@ def evaluated(operand: Operand, values: Values) -> Any:
 
 def _word(one: Instruction, values: Values) -> str | None:
     """Which word it is about; None if nobody knows yet."""
+    if _walks(one):
+        return None
     found = evaluated(one.word, values)
-    return found if found is None or isinstance(found, str) else word_at(found)
+    if found is None or isinstance(found, str):
+        return found
+    return word_at(found if one.output is None else one.output | found % PAGE)
+
+
+def _known(one: Instruction, values: Values) -> bool:
+    """It is known which word it is about, by all that its address depends on."""
+    return _word(one, values) is not None and all(handle in values for handle in one.needs)
 
 
 def word_at(address: int) -> str:
@@ -142,6 +188,17 @@ def source(pending: Sequence[Instruction], at: int, values: Values) -> Instructi
 def ready(pending: Sequence[Instruction], at: int, values: Values) -> bool:
     """The instruction at this position may be performed."""
     one = pending[at]
+    if one.kind == "dsb":
+        older = pending[:at]
+        return not any(
+            other.kind in _SYNCHRONIZE or other.is_any_of("rwt") or _walks(other) for other in older
+        )
+    if one.kind == "tlbi":
+        return evaluated(one.value, values) is not None and _in_turn(pending, at)
+    if one.kind == "fault":
+        return (
+            one.output is not None and _in_turn(pending, at) and not any(one.acquire for one in pending[:at])
+        )
     if not (one.reads or one.writes) or any(handle not in values for handle in one.needs):
         return False
     word = _word(one, values)
@@ -149,17 +206,10 @@ def ready(pending: Sequence[Instruction], at: int, values: Values) -> bool:
         return False
     if one.expected is not None and evaluated(one.expected, values) is None:
         return False
-    for number, other in enumerate(pending[:at]):
-        if other.kind == "branch":
-            if one.writes:  # rule 11
-                return False
-        elif other.kind == "fence":
-            if one.is_any_of(other.after) and any(
-                older.is_any_of(other.before) for older in pending[:number]
-            ):
-                return False  # rule 4
-        elif _before(other, one, word, values):
-            return False
+    if not _in_turn(pending, at):
+        return False
+    if any((other.reads or other.writes) and _before(other, one, word, values) for other in pending[:at]):
+        return False
     store = source(pending, at, values)
     # Rule 3, and rule 12: a store hands on what it has, once all is there that it depends on.
     return store is None or (
@@ -169,14 +219,38 @@ def ready(pending: Sequence[Instruction], at: int, values: Values) -> bool:
     )
 
 
+def _walks(one: Instruction) -> bool:
+    """It has yet to be translated."""
+    return bool(one.flags) and one.output is None
+
+
+def _in_turn(pending: Sequence[Instruction], at: int) -> bool:
+    """Branches and fences before it let it go ahead."""
+    one = pending[at]
+    late = one.writes or one.kind == "tlbi"
+    for number, other in enumerate(pending[:at]):
+        if other.kind == "branch":
+            if late:  # rule 11
+                return False
+        elif other.kind == "fence":
+            if (one.kind == "fault" or one.is_any_of(other.after)) and any(
+                older.is_any_of(other.before) for older in pending[:number]
+            ):
+                return False  # rule 4
+        elif other.kind in _SYNCHRONIZE:
+            return False
+    return True
+
+
 def _before(other: Instruction, one: Instruction, word: str, values: Values) -> bool:
     """Both access memory, the first is older: the second has to wait for it."""
     if other.acquire or one.release or (other.rcsc and one.rcsc):  # rules 5, 6, 7
         return True
-    its_word = _word(other, values)
-    known = its_word is not None and all(handle in values for handle in other.needs)
-    if its_word is None or (one.writes and not known):  # rule 13
+    if one.writes and not _known(other, values):  # rule 13
         return True
+    its_word = _word(other, values)
+    if its_word is None:
+        return bool(one.ordered)
     if its_word != word:
         return False
     if one.writes:  # rule 1
@@ -185,9 +259,57 @@ def _before(other: Instruction, one: Instruction, word: str, values: Values) -> 
     return bool(one.ordered) and not other.writes
 
 
+def translations(pending: Sequence[Instruction], at: int, values: Values) -> Sequence[int]:
+    """Which translations the access at this position may take now: numbers, as of TakeTranslation."""
+    one = pending[at]
+    if not one.flags or one.output is not None or evaluated(one.word, values) is None:
+        return ()
+    if any(handle not in values for handle in one.needs):
+        return ()
+    older = pending[:at]
+    if any(other.kind == "isb" for other in older):
+        return ()
+    if one.flags & ETS2 and _held_by_ets2(pending, at):
+        return ()
+    if one.flags & NEVER:
+        return (0, TOUCHES) if one.flags & HARDWARE_AF else (0,)
+    numbers = [*range(MOST_OUTPUTS)]
+    if one.flags & (HARDWARE_AF | HARDWARE_DIRTY) and not any(
+        other.kind == "branch" or ((other.reads or other.writes) and not _known(other, values))
+        for other in older
+    ):
+        numbers.append(UPDATES)
+    if one.flags & HARDWARE_AF:
+        numbers.append(TOUCHES)
+    return numbers
+
+
+def _held_by_ets2(pending: Sequence[Instruction], at: int) -> bool:
+    """FEAT_ETS2: a DSB holds translations as well, and all that is older one that faults."""
+    older = pending[:at]
+    if pending[at].flags & NEVER and any(other.is_any_of("rw") for other in older):
+        return True
+    return any(
+        other.kind == "dsb"
+        or (
+            other.kind == "fence"
+            and "t" in other.after
+            and any(one.is_any_of(other.before) for one in older[:number])
+        )
+        for number, other in enumerate(older)
+    )
+
+
 def asked(pending: Sequence[Instruction], at: int, values: Values) -> Operation | None:
     """What memory is asked when it is performed; None if a store of this CPU's own answers."""
     one = pending[at]
+    if one.kind == "fault":
+        return None
+    if one.kind == "dsb":
+        return Dsb(*one.cpus)
+    if one.kind == "tlbi":
+        page = evaluated(one.value, values)
+        return Tlbi(*one.cpus, EVERYTHING if page == EVERY_PAGE else 0, 0, page, page + 1, 1, True)
     word, value = _word(one, values), evaluated(one.value, values)
     assert word is not None
     if one.kind == "load":
@@ -198,6 +320,42 @@ def asked(pending: Sequence[Instruction], at: int, values: Values) -> Operation 
     if one.kind in _ATOMICS:
         return _ATOMICS[one.kind](word, value)
     return AtomicCmpxchg(word, _expected(one, values), value)
+
+
+def translated_pages(pending: Sequence[Instruction], values: Values) -> tuple[int, ...]:
+    """Numbers of the pages of accesses that an invalidation of these pages has to wait for: those that have
+    been translated and not performed, and those behind an access at the same place in its page that has yet
+    to be translated (Arm ARM, B2.3: what is older is then translated before the TLBI is completed as well).
+    """
+    pages = set[int]()
+    waiting: list[Instruction] = []
+    for one in pending:
+        if _walks(one):
+            waiting.append(one)
+        elif one.output is not None:
+            address = one.output if one.kind == "read" else evaluated(one.word, values)
+            if one.kind != "read" or any(_same_place(older, address, values) for older in waiting):
+                pages.add((address - address % PAGE) >> PAGE_SHIFT)
+    return tuple(sorted(pages))
+
+
+def _same_place(one: Instruction, address: int, values: Values) -> bool:
+    """It is, or may be, about the same place in a page."""
+    its_address = evaluated(one.word, values)
+    return its_address is None or its_address % PAGE == address % PAGE
+
+
+def asked_to_translate(one: Instruction, number: int, values: Values) -> Operation:
+    """What memory is asked when an access takes this one of its translations."""
+    address = evaluated(one.word, values)
+    return TakeTranslation(word_at(address - address % PAGE + DESCRIPTOR), number, one.flags)
+
+
+def translated(pending: list[Instruction], at: int, values: dict[int, int], answer: int) -> list[Instruction]:
+    """What is left once the access has been translated. One that faults is still to fault, in its turn."""
+    if answer == UNTAKEN:
+        return pending
+    return settled([*pending[:at], pending[at]._replace(output=answer), *pending[at + 1 :]], values)
 
 
 def _expected(one: Instruction, values: Values) -> int:
@@ -220,34 +378,59 @@ def performed(pending: list[Instruction], at: int, values: dict[int, int], answe
         return _wrong(values)
     if one.expected is not None and answer != _expected(one, values):
         return _wrong(values)
-    left = pending[:at] + pending[at + 1 :]
+    left = []
     if one.kind == "load":
-        word = _word(one, values)
-        first = 0 if store is None else pending.index(store)
-        for number in range(first, at):
-            older = left[number]
-            if older.kind == "load" and _word(older, values) == word:
-                if older.must not in (None, answer):
-                    return _wrong(values)
-                left[number] = older._replace(must=answer)
+        first = -1 if store is None else store.number
+        address = evaluated(one.word, values) if one.flags else None
+        read = Instruction("read", _word(one, values), answer, output=address, number=one.number, first=first)
+        left = [read]
     if one.into >= 0:
         values[one.into] = answer if one.reads else 0  # what a store-conditional says of its success
-    return settled(left, values)
+    return settled([*pending[:at], *left, *pending[at + 1 :]], values)
 
 
 def settled(pending: list[Instruction], values: dict[int, int]) -> list[Instruction]:
-    """Without fences that keep nothing apart any more, and branches that go the way that was guessed."""
+    """Without what keeps nothing apart any more, and without branches that go the way that was guessed."""
     left: list[Instruction] = []
+    unknown = held = False
     for one in pending:
         if one.kind == "branch":
             outcome = evaluated(one.value, values)
             if outcome is None:
                 left.append(one)
+                held = True
             elif one.expected is not None and bool(outcome) != bool(one.expected):
                 return _wrong(values)
-        elif one.kind != "fence" or any(older.is_any_of(one.before) for older in left):
+        elif one.kind == "fence":
+            if any(older.is_any_of(one.before) for older in left):
+                left.append(one)
+                held = held or "t" in one.after
+        elif one.kind == "isb":
+            if held or unknown:
+                left.append(one)
+                held = True
+        elif one.kind == "read":
+            if not _compared(left, one, values):
+                return _wrong(values)
+            if unknown:
+                left.append(one)
+        else:
+            unknown = unknown or _walks(one) or ((one.reads or one.writes) and not _known(one, values))
+            held = held or one.kind == "dsb"
             left.append(one)
     return left
+
+
+def _compared(older: list[Instruction], read: Instruction, values: Values) -> bool:
+    """What was read early is what older accesses of the word leave to be read; loads will have to see it."""
+    for at, one in enumerate(older):
+        if one.number <= read.first or _word(one, values) != read.word:
+            continue
+        if one.writes or (one.kind == "load" and one.must not in (None, read.value)):
+            return False
+        if one.kind == "load":
+            older[at] = one._replace(must=read.value)
+    return True
 
 
 def _wrong(values: dict[int, int]) -> list[Instruction]:

@@ -8,10 +8,28 @@ architecture from another.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from emulator.hardware.instructions import Instruction, asked, performed, ready, settled
-from emulator.hardware.operations import TABLE, Operation, Order, SetPte, SmpWmb
+from emulator.hardware.instructions import (
+    Instruction,
+    asked,
+    asked_to_translate,
+    performed,
+    ready,
+    settled,
+    translated,
+    translated_pages,
+    translations,
+)
+from emulator.hardware.operations import (
+    TABLE,
+    Invalidate,
+    InvalidateEntries,
+    Operation,
+    Order,
+    SetPte,
+    SmpWmb,
+)
 
 
 class Architecture(NamedTuple):
@@ -131,6 +149,9 @@ class PendingLoad(NamedTuple):
 Effect = Any
 
 _LOADS = (PendingLoad,)
+_TRANSLATES: Final = 1 << 10
+_NUMBERS: Final = 3
+"""A position and so many times the number of a translation, plus that: the access there is translated so."""
 _RELEASES = tuple(kind for kind, row in TABLE.items() if row.release)
 _LOCATIONS = {kind: row.location for kind, row in TABLE.items() if row.location is not None}
 # Which store's value, its last field, a load of the same location sees.
@@ -193,6 +214,17 @@ class Window:
             return bool(self.pending)
         return any(TABLE[type(effect)].user_access for effect in self.pending if type(effect) in TABLE)
 
+    def holds_instructions(self) -> bool:
+        """What waits is a stretch of code, as it was issued."""
+        return bool(self.pending) and type(self.pending[0]) is Instruction
+
+    def invalidation(self, sender: int, cpu: int) -> Operation:
+        """What memory is asked when the TLB of `cpu`, which this is the window of, does what `sender` asks. A
+        CPU's own TLBIs do not wait for its accesses: these may be behind the DSB that waits for the TLBIs."""
+        foreign = sender != cpu and self.holds_instructions()
+        pages = translated_pages(self.pending, self.values) if foreign else ()
+        return InvalidateEntries(sender, cpu, pages) if pages else Invalidate(sender, cpu)
+
     def performable(self) -> tuple[int, ...]:
         """Which of the pending effects may be performed next, by position."""
         pending = self.pending
@@ -201,7 +233,7 @@ class Window:
         if self.architecture.in_order:
             return (0,) if type(pending[0]) is not Instruction or ready(pending, 0, self.values) else ()
         if type(pending[0]) is Instruction:
-            return tuple([at for at in range(len(pending)) if ready(pending, at, self.values)])
+            return self._performable_instructions()
         found = []
         for at, effect in enumerate(pending):
             if type(effect) is SmpWmb:
@@ -224,8 +256,23 @@ class Window:
             found.append(at)
         return tuple(found)
 
+    def _performable_instructions(self) -> tuple[int, ...]:
+        """Besides positions, of accesses that may be translated: see `_TRANSLATES`."""
+        pending, values = self.pending, self.values
+        found = [at for at in range(len(pending)) if ready(pending, at, values)]
+        for at, one in enumerate(pending):
+            if one.flags:
+                found += [
+                    at + _TRANSLATES * (number + _NUMBERS) for number in translations(pending, at, values)
+                ]
+        return tuple(found)
+
     def asked(self, at: int) -> Operation | None:
         """What memory is asked when the effect at this position is performed; None if nothing is."""
+        if at >= _TRANSLATES:
+            return asked_to_translate(
+                self.pending[at % _TRANSLATES], at // _TRANSLATES - _NUMBERS, self.values
+            )
         effect = self.pending[at]
         if isinstance(effect, PendingLoad):
             return effect.load
@@ -236,10 +283,14 @@ class Window:
 
     def issue(self, code: tuple[Instruction, ...]) -> None:
         """A stretch of code comes in."""
-        self.pending = settled(list(code), self.values)
+        numbered = [one._replace(number=number) for number, one in enumerate(code)]
+        self.pending = settled(numbered, self.values)
 
     def perform(self, at: int, answer: Any) -> None:
         """The effect at this position has been performed, with this answer."""
+        if at >= _TRANSLATES:
+            self.pending = translated(self.pending, at % _TRANSLATES, self.values, answer)
+            return
         if type(self.pending[at]) is Instruction:
             self.pending = performed(self.pending, at, self.values, answer)
             return

@@ -8,7 +8,7 @@ changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from emulator.hardware.operations import TABLE, Operation, describe, handlers_of
 from emulator.hardware.operations.places import invalidations, lock, mm_lock, page_table_lock, vma_readers
@@ -31,6 +31,8 @@ class Memory:
     what these would have kept out.
     """
 
+    kind_of_words: ClassVar[type[Words]] = Words
+
     def __init__(
         self,
         tiers: Sequence[Tier],
@@ -41,7 +43,7 @@ class Memory:
         walker_caches: bool = False,
         fault_locks: bool = False,
     ) -> None:
-        self.words = Words()
+        self.words = self.kind_of_words()
         self.folios = Folios(tiers, start, cpus, memory_scale, hpage_order)
         kind = TablePages if walker_caches else PageTables
         self.page_tables = kind(self.folios, self.words, hpage_order)

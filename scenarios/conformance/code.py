@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from emulator.hardware.descriptors import AT_EL0, FAULTS, NEVER, PAGE, PHYSICAL, TRANSLATED, WRITES
 from emulator.hardware.instructions import FUNCTIONS, Instruction, Operand, evaluated, word_at
 from emulator.hardware.operations import (
     AtomicAdd,
@@ -76,7 +77,14 @@ class Label(NamedTuple):
     name: str
 
 
-Line = Set | Access | Conditional | Goto | Label
+class Return(NamedTuple):
+    """On to the code whose address a register holds, at the exception level in another."""
+
+    address: str
+    level: str
+
+
+Line = Set | Access | Conditional | Goto | Label | Return
 Thread = Sequence[Line]
 
 
@@ -122,6 +130,43 @@ def _over(operand: Operand, registers: Mapping[str, Operand]) -> Operand:
     return (operand[0], _over(operand[1], registers), _over(operand[2], registers))
 
 
+class Pages(NamedTuple):
+    """How a thread's addresses are translated. `fixed`: physical pages by page, where nothing ever changes
+    them; `faulting`: what may happen to an access of another: by (page, it writes) whether it may pass, and
+    whether it may fault. `flags`: as of `hardware/descriptors.py`. `names`: of pages, for reports of faults.
+    `after`: what a fault leads to: by exception level a label; else `again` once, or the thread is over.
+    `kinds`: of faults, where the test asks which.
+    """
+
+    fixed: Mapping[int, int]
+    faulting: Mapping[tuple[int, bool], tuple[bool, bool]]
+    flags: int
+    names: Mapping[int, str]
+    after: Mapping[int, str]
+    again: bool
+    kinds: tuple[str, ...] = ()
+
+
+LEVEL: Final = "EL"
+"""The register that says at which exception level a thread is."""
+RETURN_TO: Final = "ELR_EL1"
+SAVED_LEVEL: Final = "SPSR_EL1"
+SYNDROME: Final = "ESR_EL1"
+DATA_ABORT: Final = 0x25 << 26
+CODE: Final = 0x700000000
+"""Where instructions lie, four bytes each; before each stands a label, of its number."""
+
+
+def place_of(number: int) -> str:
+    """The label before instruction `number`."""
+    return f".{number}"
+
+
+def fault_register(label: str, page: str, kind: str = "") -> str:
+    """The register that is 1 if the access behind a label (any of the thread's, if that is empty) faults."""
+    return f"fault_{label}_{page}_{kind}"
+
+
 class _State(NamedTuple):
     at: int
     code: tuple[Instruction, ...]
@@ -132,10 +177,14 @@ class _State(NamedTuple):
 
 
 def ways(
-    thread: Thread, initial: Mapping[str, int], apart: Container[Operand], reserved: Container[Operand]
+    thread: Thread,
+    initial: Mapping[str, int],
+    apart: Container[Operand],
+    reserved: Container[Operand],
+    pages: Pages | None = None,
 ) -> list[Way]:
     """All ways through a thread. `apart`: words whose values tell the stores to them apart; `reserved`: those
-    whose values tell a load-reserved whether anybody has stored since.
+    whose values tell a load-reserved whether anybody has stored since; `pages`: if addresses are translated.
 
     Raises NotTranslatable for loops and too many branches.
     """
@@ -151,7 +200,11 @@ def ways(
             continue
         if state.lines > MOST_LINES:
             raise NotTranslatable("a loop")
-        ahead += _onwards(thread[state.at], state._replace(lines=state.lines + 1), labels, apart, reserved)
+        state = state._replace(lines=state.lines + 1)
+        line = thread[state.at]
+        if pages is not None and isinstance(line, Access | Conditional):
+            ahead += _faults(line, state, thread, labels, pages)
+        ahead += _onwards(line, state, labels, apart, reserved, pages)
     return found
 
 
@@ -161,6 +214,7 @@ def _onwards(
     labels: Mapping[str, int],
     apart: Container[Operand],
     reserved: Container[Operand],
+    pages: Pages | None,
 ) -> list[_State]:
     registers = state.registers
     after = state._replace(at=state.at + 1)
@@ -170,7 +224,13 @@ def _onwards(
         return [after._replace(registers={**registers, line.register: _over(line.value, registers)})]
     if isinstance(line, Goto):
         return _branch(line, state, labels)
+    if isinstance(line, Return):
+        return [_returned(line, state, labels)]
     one = _with_values(line.what, registers)
+    if pages is not None:
+        one = _with_pages(one, pages)
+        if not _outcomes(one, pages)[0]:
+            return []
     one = one._replace(ordered=int(one.word not in apart))
     if isinstance(line, Conditional):
         if state.reserved is None:
@@ -199,7 +259,16 @@ def _onwards(
     if not register:  # a lock: who finds it taken is not through
         return [news._replace(code=(*state.code, one))]
     # It fails: a load that is ordered by nothing.
-    load = Instruction("load", one.word, into=handle, needs=one.needs, ordered=one.ordered)
+    load = Instruction(
+        "load",
+        one.word,
+        into=handle,
+        needs=one.needs,
+        ordered=one.ordered,
+        acquire=one.acquire,
+        rcsc=one.rcsc,
+        flags=one.flags,
+    )
     differs = Instruction("branch", value=("eq", value, one.expected), expected=0)
     return [
         news._replace(code=(*state.code, one)),
@@ -214,7 +283,7 @@ def _next_handle(code: Sequence[Instruction]) -> int:
 def _branch(line: Goto, state: _State, labels: Mapping[str, int]) -> list[_State]:
     if line.label not in labels:
         raise NotTranslatable(f"a label that is nowhere: {line.label}")
-    condition = _over(line.condition, state.registers)
+    condition = _settled(_over(line.condition, state.registers))
     there, here = state._replace(at=labels[line.label]), state._replace(at=state.at + 1)
     if isinstance(condition, int):
         return [there if condition else here]
@@ -224,6 +293,108 @@ def _branch(line: Goto, state: _State, labels: Mapping[str, int]) -> list[_State
         way._replace(code=(*state.code, Instruction("branch", value=condition, expected=taken)))
         for way, taken in ((here, 0), (there, 1))
     ]
+
+
+def _settled(operand: Operand) -> Operand:
+    """The operand's value, if it is computed from nothing that is read."""
+    known = isinstance(operand, tuple) and not [*handles_of(operand)]
+    return evaluated(operand, {}) if known else operand
+
+
+def page_of(operand: Operand) -> int | None:
+    """The page of an address: what is added to it stays inside. None if that is not known."""
+    where = folded(operand)
+    if isinstance(where, tuple) and where[0] == "add":
+        where = next((part for part in where[1:] if isinstance(part, int)), None)
+    return where - where % PAGE if isinstance(where, int) else None
+
+
+def _with_pages(one: Instruction, pages: Pages) -> Instruction:
+    """With the physical address of what is never translated otherwise, or else how it is translated."""
+    if not (one.reads or one.writes):
+        return one
+    address = int(one.word[1:-1], 16) if isinstance(one.word, str) else one.word
+    page = page_of(address)
+    if page is None:
+        raise NotTranslatable("an address that is read from memory")
+    if page >= PHYSICAL:
+        if pages.flags & AT_EL0:
+            raise NotTranslatable("descriptors at EL0")
+        return one
+    if page in pages.fixed:
+        physical = folded(("add", pages.fixed[page] - page, address))
+        return one._replace(word=word_at(physical) if isinstance(physical, int) else physical)
+    if page not in pages.names:
+        raise NotTranslatable("an address of nothing that has a name")
+    return one._replace(word=address, flags=TRANSLATED | pages.flags | (WRITES if one.writes else 0))
+
+
+def _outcomes(one: Instruction, pages: Pages) -> tuple[bool, bool]:
+    """Whether an access may pass, and whether it may fault."""
+    if not one.flags:
+        return True, False
+    page = page_of(one.word)
+    assert page is not None
+    return pages.faulting[page, one.writes]
+
+
+def _faults(
+    line: Access | Conditional, state: _State, thread: Thread, labels: Mapping[str, int], pages: Pages
+) -> list[_State]:
+    """What follows if the translation of this access faults; nothing if it cannot."""
+    one = _with_pages(_with_values(line.what, state.registers), pages)
+    if not _outcomes(one, pages)[1]:
+        return []
+    page = page_of(one.word)
+    assert page is not None
+    every = sum(FAULTS.values())
+    choices = [(kind, FAULTS[kind]) for kind in pages.kinds] or [("", every)]
+    found: list[_State] = []
+    for kind, bits in choices:
+        registers = dict(state.registers)
+        for label in ("", *_names_before(thread, state.at)):
+            for known in {"", kind}:
+                registers[fault_register(label, pages.names[page], known)] = 1
+        fault = Instruction("fault", one.word, needs=one.needs, flags=one.flags | NEVER | bits)
+        after = state._replace(code=(*state.code, fault), registers=registers)
+        found += _faulted(line, after, thread, labels, pages)
+    return found
+
+
+def _faulted(
+    line: Access | Conditional, after: _State, thread: Thread, labels: Mapping[str, int], pages: Pages
+) -> list[_State]:
+    """What follows the fault of this access, which has been issued."""
+    registers = after.registers
+    level = registers.get(LEVEL, 0)
+    assert isinstance(level, int)
+    code = (*after.code, Instruction("isb"))
+    if level in pages.after:
+        number = next(int(name[1:]) for name in _names_before(thread, after.at) if name[1:].isdigit())
+        entered = {RETURN_TO: CODE + 4 * number, SAVED_LEVEL: level, SYNDROME: DATA_ABORT, LEVEL: 1}
+        return [after._replace(code=code, registers={**registers, **entered}, at=labels[pages.after[level]])]
+    if not pages.again:
+        return [after._replace(at=len(thread))]
+    # As herd does: what faults a second time is no run.
+    return _onwards(line, after._replace(code=code), labels, (), (), pages)
+
+
+def _names_before(thread: Thread, at: int) -> Iterator[str]:
+    while at > 0 and isinstance(label := thread[at - 1], Label):
+        yield label.name
+        at -= 1
+
+
+def _returned(line: Return, state: _State, labels: Mapping[str, int]) -> _State:
+    address = _settled(state.registers.get(line.address))
+    level = _settled(state.registers.get(line.level, 0))
+    if not isinstance(address, int) or not isinstance(level, int):
+        raise NotTranslatable("a return to an address that is not known")
+    name = place_of((address - CODE) // 4)
+    if name not in labels:
+        raise NotTranslatable("a return to where there is no code")
+    code = (*state.code, Instruction("isb"))
+    return state._replace(code=code, at=labels[name], registers={**state.registers, LEVEL: level})
 
 
 def _with_values(one: Instruction, registers: Mapping[str, Operand]) -> Instruction:
@@ -288,8 +459,8 @@ async def in_order(thread: Thread, initial: Mapping[str, int], names: Mapping[st
                 answer = await _carried_out(line.what, registers)
             if line.register:
                 registers[line.register] = answer
-        elif isinstance(line, Conditional):
-            raise NotTranslatable("lr/sc in order")
+        elif isinstance(line, Conditional | Return):
+            raise NotTranslatable("lr/sc, or exceptions, in order")
     for register in list(names):
         await AtomicXchg(names[register], registers.get(register, 0))
     await Idle()

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from scenarios.conformance.code import NotTranslatable
+from scenarios.conformance.code import NotTranslatable, Thread
 
 if TYPE_CHECKING:
     from lark import Lark
@@ -45,11 +45,28 @@ class Condition(NamedTuple):
     text: str
 
 
+class Translation(NamedTuple):
+    """Of a test whose addresses are translated: its threads' lines, and by thread their flags (as of
+    `hardware/descriptors.py`) and what exceptions lead to (as of `code.Pages`). `homes`: where words lie
+    physically; `descriptors`: by page what its descriptor is at the start; `names`: of pages;
+    `kinds`: of faults, if it asks for one.
+    """
+
+    threads: tuple[Thread, ...]
+    flags: tuple[int, ...]
+    after: tuple[Mapping[int, str], ...]
+    again: bool
+    homes: Mapping[str, int]
+    descriptors: Mapping[int, int]
+    names: Mapping[int, str]
+    kinds: tuple[str, ...] = ()
+
+
 class HerdTest(NamedTuple):
     """One test. `registers` at the start by thread; `words` by name; `addresses` of all words that are named.
 
     `places` are those that the question is about, in the order that herd prints them. `declared`: the verdict
-    that its own comment gives, if it does.
+    that its own comment gives, if it does. `translation`: how its addresses are translated, where they are.
     """
 
     language: str
@@ -62,6 +79,7 @@ class HerdTest(NamedTuple):
     condition: Condition
     places: tuple[Place, ...]
     declared: str
+    translation: Translation | None = None
 
 
 @cache
@@ -74,8 +92,21 @@ def grammar(name: str) -> Lark:
     )
 
 
-def read(text: str) -> HerdTest:
-    """The test that the text is. Raises NotTranslatable, and ValueError where it is no litmus test."""
+class Parts(NamedTuple):
+    """A test's text cut up. `options`: what stands between the first line and the first brace; `asks`: all
+    from the question on. Comments are gone from `start` and `asks`."""
+
+    language: str
+    name: str
+    options: str
+    start: str
+    threads: str
+    asks: str
+    declared: str
+
+
+def cut(text: str) -> Parts:
+    """The text's parts. ValueError where it is no litmus test."""
     declared = _RESULT.search(text)
     head = _HEAD.match(text)
     # Comments, up to the end of what is there at the start: in C "(*" begins none.
@@ -88,15 +119,33 @@ def read(text: str) -> HerdTest:
     asked = [*_ASKED.finditer(rest)]
     if not asked:
         raise ValueError("no litmus test: it asks nothing; exists, ~exists or forall")
-    tail = _COMMENT.sub(" ", rest[asked[0].start() :])
-    start = [*_initial(_COMMENT.sub(" ", begins[1]))]
-    tree = _parsed(tail)
+    return Parts(
+        head[1],
+        head[2],
+        text[head.end() : begins.start(1) - 1],
+        without_comments(begins[1]),
+        rest[: asked[0].start()],
+        without_comments(rest[asked[0].start() :]),
+        declared[1] if declared else "",
+    )
+
+
+def without_comments(text: str) -> str:
+    """The text with a space for each (* comment *)."""
+    return _COMMENT.sub(" ", text)
+
+
+def read(text: str) -> HerdTest:
+    """The test that the text is. Raises NotTranslatable, and ValueError where it is no litmus test."""
+    parts = cut(text)
+    start = [*_initial(parts.start)]
+    tree = parsed(parts.asks)
     names = [name for thread, name, value in start if thread < 0]
     names += [value for _, _, value in start if isinstance(value, str)]
-    question = _Question()
+    question = Question()
     chosen, condition = question.all_of(tree)
     names += question.words
-    names += _parameters(rest[: asked[0].start()]) if head[1] == "C" else []
+    names += _parameters(parts.threads) if parts.language == "C" else []
     registers: dict[int, dict[str, int]] = {}
     # A name that only the threads' registers hold in conditions is an address as well.
     addresses = {name: (at + 1) * SPACING for at, name in enumerate(dict.fromkeys(names))}
@@ -109,16 +158,16 @@ def read(text: str) -> HerdTest:
         else:
             registers.setdefault(thread, {})[name] = number
     return HerdTest(
-        head[1],
-        head[2],
-        rest[: asked[0].start()],
+        parts.language,
+        parts.name,
+        parts.threads,
         registers,
         words,
         addresses,
         chosen,
         condition,
         tuple(sorted(question.places)),
-        declared[1] if declared else "",
+        parts.declared,
     )
 
 
@@ -146,7 +195,8 @@ def _initial(text: str) -> Iterator[tuple[int, str, int | str]]:
         yield thread, found["name"], named if named[0].isalpha() or named[0] == "_" else int(value, 0)
 
 
-def _parsed(tail: str) -> Any:
+def parsed(tail: str) -> Any:
+    """The question's tree. Raises NotTranslatable."""
     from lark.exceptions import LarkError
 
     try:
@@ -155,7 +205,7 @@ def _parsed(tail: str) -> Any:
         raise NotTranslatable("a question in another form") from None
 
 
-class _Question:
+class Question:
     """Turns a tree of `herd.lark` into functions of a final state, and notes what they look at."""
 
     def __init__(self) -> None:

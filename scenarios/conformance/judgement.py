@@ -8,7 +8,7 @@ from math import prod
 from typing import Any, Final, NamedTuple
 
 from emulator.checks.onlooker import APART, Check, Meeting
-from emulator.explore.exhaustive import exhaust
+from emulator.explore.exhaustive import AMPLE, PERSISTENT, REDUCTIONS, exhaust
 from emulator.explore.learned import LearnedMachine
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.instructions import Operand, without_tag, word_at
@@ -19,13 +19,16 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.policy import Policy
 from emulator.machine.builder import Machine, parameters_of
 from emulator.memory.folios import Tier
+from emulator.memory.held_entries import MemoryAndEntries
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
-from scenarios.conformance import linux_c, riscv
+from scenarios.conformance import linux_c, riscv, translations
 from scenarios.conformance.code import (
     MOST_LINES,
     MOST_WAYS,
+    Access,
     NotTranslatable,
+    Pages,
     Thread,
     Way,
     folded,
@@ -80,13 +83,30 @@ class HerdMachine(Machine):
         self.words = words
         self.boot = boot
         self.names = names
+        self.entries: Mapping[str, int] = {}
+        self.invalidators: tuple[int, ...] = ()
         self.found: set[tuple[int, ...]] = set()
+
+    def translates(self, entries: Mapping[str, int], invalidators: tuple[int, ...]) -> None:
+        """These words are descriptors, of these page numbers; these CPUs have TLBIs."""
+        self.entries, self.invalidators = entries, invalidators
+
+    def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
+        """One that does what others' TLBIs ask."""
+        cpu, program, kernel = super().cpu(number)
+        cpu.invalidators = self.invalidators
+        return cpu, program, kernel
 
     def memory(self) -> Memory:
         """With the test's words."""
-        memory = super().memory()
-        memory.words.values.update(self.words)
-        return memory
+        if not self.entries:
+            memory = super().memory()
+            memory.words.values.update(self.words)
+            return memory
+        translating = MemoryAndEntries(self.tiers)
+        translating.words.values.update(self.words)
+        translating.words.begin(self.entries, self.cpus)
+        return translating
 
     def checks(self, memory: Memory) -> list[Any]:
         """Nothing is wrong with any of its ends."""
@@ -168,7 +188,7 @@ def judged(entry: Entry, arch: str, bound: bool, stop: Callable[[], bool]) -> Ju
     else:
         kind = TOO_STRONG if allowed else TOO_WEAK
     reason = ""
-    if kind == AGREES and entry.states is not None:
+    if kind == AGREES and entry.states is not None and entry.test.translation is None:
         addresses = outcome.test.addresses
         seen = {herd_state(printed(outcome.test.places, one, addresses)) for one in outcome.states}
         if seen - entry.states:
@@ -180,6 +200,8 @@ def judged(entry: Entry, arch: str, bound: bool, stop: Callable[[], bool]) -> Ju
 
 def threads_of(test: HerdTest) -> list[Thread]:
     """Its threads' lines. Raises NotTranslatable."""
+    if test.translation is not None:
+        return list(test.translation.threads)
     if test.language == "RISCV":
         if len(riscv.sizes(test.threads)) > 1:
             raise NotTranslatable("accesses of mixed sizes")
@@ -192,17 +214,23 @@ def threads_of(test: HerdTest) -> list[Thread]:
 def explored(test: HerdTest, architecture: Architecture, stop: Callable[[], bool]) -> Outcome | None:
     """All its final states; None if `stop` said so or there are too many. Raises NotTranslatable."""
     threads = threads_of(test)
+    homes = test.translation.homes if test.translation is not None else test.addresses
     wanted = [[name for thread, name in test.places if thread == at] for at in range(len(threads))]
     names = {
-        (thread, name): f"{thread}:{name}" if thread >= 0 else word_at(test.addresses[name])
+        (thread, name): f"{thread}:{name}" if thread >= 0 else word_at(homes[name])
         for thread, name in test.places
     }
-    words = {word_at(test.addresses[name]): value for name, value in test.words.items()}
+    words = {word_at(homes[name]): value for name, value in test.words.items()}
+    translating = translations.of(test)
     found: set[tuple[int, ...]] = set()
-    for boot in _boots(test, threads, wanted, architecture):
+    for boot in _boots(test, threads, wanted, architecture, translating):
         machine = HerdMachine(architecture, len(threads), words, boot, names)
+        if translating:
+            machine.translates(translations.entries(test), translations.invalidators(test))
         learned = LearnedMachine(machine)
-        run = exhaust(learned, stop, MOST_STATES, all_rules=True)
+        # What TLBs may hold goes by CPU: CPUs that run alike are not alike in that.
+        reduce = (AMPLE, PERSISTENT) if translating else REDUCTIONS
+        run = exhaust(learned, stop, MOST_STATES, reduce, all_rules=True)
         found |= machine.found
         learned.close()
         if not run.complete:
@@ -213,7 +241,11 @@ def explored(test: HerdTest, architecture: Architecture, stop: Callable[[], bool
 
 
 def _boots(
-    test: HerdTest, threads: Sequence[Thread], wanted: Sequence[Sequence[str]], architecture: Architecture
+    test: HerdTest,
+    threads: Sequence[Thread],
+    wanted: Sequence[Sequence[str]],
+    architecture: Architecture,
+    pages: Sequence[Pages],
 ) -> Iterator[Boot]:
     """What CPUs boot: once, or for each way that the threads' branches can go."""
     registers = [test.registers.get(at, {}) for at in range(len(threads))]
@@ -221,25 +253,30 @@ def _boots(
     if not architecture.loads_wait:
         yield lambda at: in_order(threads[at], registers[at], names[at])
         return
-    start = {word_at(test.addresses[name]): value for name, value in test.words.items()}
-    words = [word_at(address) for address in test.addresses.values()]
+    homes = test.translation.homes if test.translation is not None else test.addresses
+    start = {word_at(homes[name]): value for name, value in test.words.items()}
+    words = [word_at(address) for address in homes.values()]
     # Where nothing compares a word with a number, stores are told apart by more than what they store.
-    tags = test.language == "RISCV"
+    tags = test.language != "C" and not any(
+        isinstance(line, Access) and line.what.kind == "cmpxchg" for thread in threads for line in thread
+    )
+    by_thread: Sequence[Pages | None] = pages or [None] * len(threads)
 
     def tagged(way: Way, at: int) -> Way:
         return _tagged(way, at) if tags else way
 
     all_stores = [
-        _stores([tagged(way, at) for way in _any_ways(thread, registers[at])], True)
+        _stores([tagged(way, at) for way in _any_ways(thread, registers[at], by_thread[at])], True)
         for at, thread in enumerate(threads)
     ]
-    apart = told_apart(all_stores, words, start)
+    known = told_apart(all_stores, words, start)
+    apart = translations.EVERYTHING if known.issuperset(words) else known
     each = []
     for at, thread in enumerate(threads):
         # What its own store-conditional stores comes after what its load-reserved has read.
-        mine = _stores([tagged(way, at) for way in _any_ways(thread, registers[at])], False)
+        mine = _stores([tagged(way, at) for way in _any_ways(thread, registers[at], by_thread[at])], False)
         reserved = told_apart([*all_stores[:at], mine, *all_stores[at + 1 :]], words, start)
-        found = ways(thread, registers[at], apart, reserved)
+        found = ways(thread, registers[at], apart, reserved, by_thread[at])
         each.append([trimmed(tagged(way, at), wanted[at]) for way in found])
     if prod(map(len, each)) > MOST_WAYS:
         raise NotTranslatable("too many branches")
@@ -256,11 +293,6 @@ def _boot_of(chosen: tuple[Way, ...], names: Sequence[Mapping[str, str]]) -> Boo
     return lambda at: late(chosen[at].code, handles[at], finals[at])
 
 
-class _Everything:
-    def __contains__(self, word: object) -> bool:
-        return True
-
-
 _TAGGED: Final = frozenset({"store", "swap", "conditional"})
 _Stores = dict[tuple[Operand, Operand], int]
 
@@ -273,8 +305,8 @@ def _tagged(way: Way, thread: int) -> Way:
     )
 
 
-def _any_ways(thread: Thread, initial: Mapping[str, int]) -> list[Way]:
-    return ways(thread, initial, _Everything(), _Everything())
+def _any_ways(thread: Thread, initial: Mapping[str, int], pages: Pages | None) -> list[Way]:
+    return ways(thread, initial, translations.EVERYTHING, translations.EVERYTHING, pages)
 
 
 def _stores(found_ways: Sequence[Way], conditional: bool) -> _Stores:
@@ -298,6 +330,8 @@ def told_apart(stores: Sequence[_Stores], words: Collection[str], start: Mapping
     for of_thread in stores:
         for key, number in of_thread.items():
             if not isinstance(key[0], str):
+                if isinstance(key[1], tuple):  # a tag: nobody else has it, wherever it is stored
+                    continue
                 return frozenset()
             times[key] = times.get(key, 0) + number
     lost = {word for (word, value), number in times.items() if number > 1 or value is None}

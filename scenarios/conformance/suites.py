@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from scenarios.conformance.herd_text import HerdTest, read
+from scenarios.conformance.isla_text import read_isla
+from scenarios.conformance.vmsa_text import read_vmsa
 from scenarios.disk import content, file_problems
 from scenarios.usage import UsageProblem
 
 _OBSERVATION: Final = re.compile(r"^Observation\s+(\S+)\s+(Never|Sometimes|Always)\b", re.MULTILINE)
 _STATES: Final = re.compile(r"^Test (\S+) .*\nStates \d+\n((?:.*;[ \t]*\n)*)", re.MULTILINE)
+_KIND: Final = re.compile(
+    r"^(\S+?)(?:\s+|\s*,\s*)(Allow|Forbid|Require)(?:ed|den|d)?[ \t\r]*(?:,.*)?$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_OBSERVED: Final = {"Allow": "Sometimes", "Forbid": "Never", "Require": "Always"}
 _LISTED: Final = re.compile(r"^(?P<path>.+\.litmus),(?P<holds>[01])$", re.MULTILINE)
 _HERE: Final = re.compile(r"On (\w+):\s*(Never|Sometimes|Always)")
 _RESULT: Final = re.compile(r"Result:\s*(Never|Sometimes|Always)")
@@ -29,18 +36,22 @@ class Suite(NamedTuple):
     """A memory model's tests: the language that their first line names, the architectures they are run on.
 
     `model`: what the verdicts are of. `bound`: of all architectures together, so that one of them may well
-    never show what is allowed.
+    never show what is allowed. `pattern`: the names of their files. `translates`: addresses are.
     """
 
     language: str
     archs: tuple[str, ...]
     model: str
     bound: bool
+    pattern: str = "*.litmus"
+    translates: bool = False
 
 
 SUITES: Final[Mapping[str, Suite]] = {
     "lkmm": Suite("C", ("sc", "x86", "riscv"), "Linux' memory model", True),
     "riscv": Suite("RISCV", ("riscv",), "RVWMO", False),
+    "esop": Suite("arch", ("arm64",), "Relaxed virtual memory in Armv8-A", False, "*.toml", translates=True),
+    "arm64-vmsa": Suite("AArch64", ("arm64",), "AArch64's memory and translations", False, translates=True),
 }
 
 
@@ -90,10 +101,12 @@ def _of_herd(text: str) -> Verdicts:
 
 def read_verdicts(path: Path) -> Verdicts:
     """Herd's output, or lines `path/NAME.litmus,1`. UsageProblem if it is neither."""
-    with file_problems(f"--expected {path}", "herd's output, or lines NAME.litmus,0 or ,1"):
+    with file_problems(f"--expected {path}", "herd's output, lines NAME Forbidden, or NAME.litmus,0 or ,1"):
         text = content(path).decode(errors="replace")
         listed = {Path(one["path"]).name: one["holds"] == "1" for one in _LISTED.finditer(text)}
+        kinds = {name: _OBSERVED[kind.capitalize()] for name, kind in _KIND.findall(text)}
         found = _of_herd(text)._replace(holds=listed)
+        found = found._replace(observed={**kinds, **found.observed})
         if not found.observed and not found.holds:
             raise ValueError("no verdict in it")
     return found
@@ -102,14 +115,15 @@ def read_verdicts(path: Path) -> Verdicts:
 def goldens(suite: str) -> list[Entry]:
     """The shipped tests of a suite."""
     there = files("scenarios.conformance").joinpath("goldens")
-    names = sorted(one.name for one in there.iterdir() if one.name.endswith(".litmus"))
-    entries = [entry(name, there.joinpath(name).read_text(), Verdicts()) for name in names]
-    return [one for one in entries if one.test is not None and one.test.language == SUITES[suite].language]
+    names = sorted(one.name for one in there.iterdir() if one.name.startswith(f"{suite}-"))
+    return [entry(name, there.joinpath(name).read_text(), Verdicts()) for name in names]
 
 
-def entries_in(directory: Path, suite: str, verdicts: Verdicts) -> Iterator[Entry]:
-    """The tests of the suite's language below a directory, by path. UsageProblem if there are none."""
-    paths = sorted(path for path in directory.rglob("*.litmus") if path.is_file())
+def entries_in(directory: Path, suite: str, verdicts: Verdicts, ets2: bool = False) -> Iterator[Entry]:
+    """The tests of the suite's language below a directory, by path. UsageProblem if there are none. `ets2`:
+    of CPUs with FEAT_ETS2."""
+    about = SUITES[suite]
+    paths = sorted(path for path in directory.rglob(about.pattern) if path.is_file())
     some = False
     for path in paths:
         with file_problems(f"{path}", "a litmus test as text"):
@@ -122,20 +136,20 @@ def entries_in(directory: Path, suite: str, verdicts: Verdicts) -> Iterator[Entr
             known = Verdicts(
                 {**its.observed, **verdicts.observed}, verdicts.holds, {**its.states, **verdicts.states}
             )
-        if text.split(maxsplit=1)[:1] == [SUITES[suite].language]:
+        if text.split(maxsplit=1)[:1] == [about.language]:
             some = True
-            yield entry(str(path.relative_to(directory)), text, known)
+            yield entry(str(path.relative_to(directory)), text, known, ets2)
     if not some:
         raise UsageProblem(
-            f"{directory}: no file *.litmus below it begins with {SUITES[suite].language}; a clone of the "
+            f"{directory}: no file {about.pattern} below it begins with {about.language}; a clone of the "
             "suite's tests, or leave it out for the shipped ones"
         )
 
 
-def entry(path: str, text: str, verdicts: Verdicts) -> Entry:
+def entry(path: str, text: str, verdicts: Verdicts, ets2: bool = False) -> Entry:
     """The test that this text is, with its verdicts."""
     try:
-        test = read(text)
+        test = _test(text, ets2)
     except ValueError as problem:
         return Entry(path, None, {}, problem=str(problem))
     except RecursionError:
@@ -154,6 +168,12 @@ def entry(path: str, text: str, verdicts: Verdicts) -> Entry:
         found[""] = verdicts.holds[Path(path).name] == (test.condition.quantifier == "exists")
     found |= {arch: allowed(observation) for arch, observation in _HERE.findall(text)}
     return Entry(path, test, found, verdicts.states.get(test.name))
+
+
+def _test(text: str, ets2: bool) -> HerdTest:
+    if text.startswith("AArch64"):
+        return read_vmsa(text, ets2)
+    return read_isla(text, ets2) if text.startswith("arch") else read(text)
 
 
 def of_names(entries: Sequence[Entry], glob: str) -> list[Entry]:

@@ -32,10 +32,13 @@ from scenarios.verbs.bars import bars
     "--expected",
     type=options.FILE,
     metavar="FILE",
-    help="Verdicts: herd's output, or lines NAME.litmus,1 (the question is answered by yes) or ,0.",
+    help="Verdicts: herd's output, its kinds.txt (NAME Forbidden), or lines NAME.litmus,1 (it is so).",
 )
 @click.option("--sample", type=options.COUNT, metavar="N", help="Only so many tests, drawn by --seed.")
 @options.seed("Of --sample; nothing else here is random.")
+@click.option(
+    "--ets2", is_flag=True, help="AArch64: CPUs have FEAT_ETS2; faults then come after what is older."
+)
 @options.seconds("For how long at most; what is not finished then is told.")
 @click.option("--herd", "as_herd", is_flag=True, help="Print final states as herd does, for mcompare.")
 @options.json_
@@ -49,6 +52,7 @@ def conformance(
     expected: Path | None,
     sample: int | None,
     seed: int,
+    ets2: bool,
     seconds: float | None,
     as_herd: bool,
     as_json: bool,
@@ -68,7 +72,10 @@ def conformance(
     chosen = archs or about.archs
     if as_herd and len(chosen) > 1:
         raise UsageProblem(f"--herd: of which architecture? --arch, one of {', '.join(about.archs)}")
-    tests = _tests(suite, directory, expected, name, sample, seed)
+    if ets2 and (directory is None or not about.translates):
+        translating = ", ".join(name for name, one in SUITES.items() if one.translates)
+        raise UsageProblem(f"--ets2: only of {translating}, with DIR; the shipped verdicts are without it")
+    tests = _tests(suite, directory, expected, name, sample, seed, ets2)
     source = str(directory) if directory else "shipped"
     ends = None if seconds is None else time.monotonic() + seconds
     jobs = [(entry, arch) for entry in tests for arch in chosen]
@@ -99,13 +106,19 @@ def conformance(
 
 
 def _tests(
-    suite: str, directory: Path | None, expected: Path | None, name: str, sample: int | None, seed: int
+    suite: str,
+    directory: Path | None,
+    expected: Path | None,
+    name: str,
+    sample: int | None,
+    seed: int,
+    ets2: bool,
 ) -> list[Entry]:
     """What is to be run. UsageProblem if that is nothing."""
     if directory is None and expected is not None:
         raise UsageProblem("--expected: only with DIR; the shipped tests have their verdicts")
     verdicts = read_verdicts(expected) if expected is not None else Verdicts()
-    every = goldens(suite) if directory is None else [*entries_in(directory, suite, verdicts)]
+    every = goldens(suite) if directory is None else [*entries_in(directory, suite, verdicts, ets2)]
     tests = of_names(every, name)
     if not tests:
         raise UsageProblem(f"--name {name}: matches none of {len(every)} tests; such as {every[0].name}")

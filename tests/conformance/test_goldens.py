@@ -18,9 +18,11 @@ def test_every_golden_agrees(suite: str) -> None:
 
 
 def test_goldens_are_many_and_of_both_verdicts() -> None:
-    every = [*goldens("lkmm"), *goldens("riscv")]
-    assert len(every) >= 60 and len({one.name for one in every}) == len(every)
-    for suite, architectures in (("lkmm", ("sc", "x86", "riscv")), ("riscv", ("",))):
+    every = [one for suite in SUITES for one in goldens(suite)]
+    assert len(every) >= 140 and len({one.name for one in every}) == len(every)
+    architectures_of = {"lkmm": ("sc", "x86", "riscv"), "riscv": ("",), "arm64-vmsa": ("",), "esop": ("",)}
+    assert architectures_of.keys() == SUITES.keys()
+    for suite, architectures in architectures_of.items():
         for arch in architectures:
             verdicts = {one.allowed[arch] for one in goldens(suite)}
             assert verdicts == ({False} if arch == "sc" else {False, True})

@@ -18,6 +18,7 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.hardware.tlb import TlbShape
 from emulator.measure.costs import Costs
 from emulator.memory.folios import Tier
+from emulator.memory.held_entries import MemoryAndEntries
 from emulator.memory.memory import Memory
 from emulator.memory.zone import Watermarks
 from emulator.timed.codes import CODES
@@ -49,7 +50,8 @@ def test_numbers_follow_the_table() -> None:
 
 def test_memory_performs_its_operations_and_no_others() -> None:
     memory: Any = Memory([Tier(4, Watermarks(0, 0, 0))], walker_caches=True)
-    assert set(memory._handlers) == set(OF_MEMORY)
+    with_entries: Any = MemoryAndEntries([Tier(4, Watermarks(0, 0, 0))])
+    assert set(memory._handlers) | set(with_entries._handlers) == set(OF_MEMORY)
 
 
 def test_a_cpu_performs_its_own() -> None:

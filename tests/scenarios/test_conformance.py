@@ -178,3 +178,60 @@ def test_a_file_that_is_no_test_is_one_that_is_not_translatable(
     assert migrc("conformance", "riscv", str(tests)) == 0
     out = capsys.readouterr().out
     assert "no litmus test" in out and ("1 for expressions nested too deeply" in out)
+
+
+UNMAPPED = """AArch64 {}
+{{
+0:X0=(oa:phy_p,valid:0); 0:X1=pte_p; 0:X3=p;
+}}
+P0             ;
+STR X0,[X1]    ;
+DSB ISH        ;
+LSR X4,X3,#12  ;
+TLBI VAE1IS,X4 ;
+DSB ISH        ;
+{}             ;
+G: LDR X2,[X3] ;
+exists (~fault(P0:G,p))
+"""
+
+
+def test_tests_of_translations_with_their_kinds(
+    migrc: Migrc, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.litmus").write_text(UNMAPPED.format("without", "NOP"))
+    (tmp_path / "b.litmus").write_text(UNMAPPED.format("with", "ISB"))
+    kinds = tmp_path / "kinds.txt"
+    kinds.write_text("with    Forbidden\nwithout Allowed\n")
+    run = ("conformance", "arm64-vmsa", str(tmp_path), "--expected", str(kinds))
+    assert migrc(*run, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["arm64"]["agree"] == 2
+    # A DSB holds translations with FEAT_ETS2.
+    assert migrc(*run, "--ets2") == 0
+    assert "too strong: without on arm64: Never" in capsys.readouterr().out
+    kinds.write_text("with, forbidden,17,,with, allowed\nwithout, forbidden,3\n")
+    assert migrc(*run) == 1
+    assert "too weak: without on arm64: Sometimes" in capsys.readouterr().out
+
+
+def test_ets2_is_refused_where_nothing_is_translated(
+    migrc: Migrc, tests: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert migrc("conformance", "riscv", str(tests), "--ets2") == 2
+    assert "--ets2: only of esop, arm64-vmsa" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (UNMAPPED.format("odd", "NOP").replace("\n{\n", "\nTTHM=P3:HA\n{\n"), "it names a thread"),
+        (UNMAPPED.format("odd", "LSL X5,X4,X3"), "a shift by what is read"),
+        (UNMAPPED.format("odd", "LDR X5,[X4]"), "an address of nothing that has a name"),
+    ],
+)
+def test_odd_texts_are_told_by_reason(
+    migrc: Migrc, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    (tmp_path / "odd.litmus").write_text(text)
+    assert migrc("conformance", "arm64-vmsa", str(tmp_path)) == 0
+    assert f"not translatable: 1 for {reason}" in capsys.readouterr().out.replace("no litmus test: ", "")

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from emulator.hardware.operations.places import invalidations, nowhere, reads, writes
+from emulator.hardware.operations.places import (
+    Touches,
+    any_invalidations,
+    entry_if_updated,
+    entry_word,
+    invalidations,
+    nowhere,
+    reads,
+    writes,
+)
 from emulator.hardware.operations.table import Alone, Answer, Answers, Order, Price, Row, Where
 
 _ALONE_HERE = nowhere("it concerns this CPU alone")
@@ -158,3 +167,48 @@ class DsbIshst(Answers[None]):
 class Isb(Answers[None]):
     """ISB, a context synchronization event. No instruction is fetched or translated ahead of its turn here,
     so that nothing has to be thrown away; what a TLB holds it leaves."""
+
+
+@Row(
+    Where.MEMORY,
+    Order.BROADCAST,
+    writes(invalidations),
+    Price.PAID,
+    Answer.VALUE,
+    waits=invalidations,
+    notation="its TLB does the TLBI of CPU {0.sender}",
+)
+class InvalidateEntries(Answers[tuple[int, ...]]):
+    """Invalidate, unless it concerns a page that an access of the target has been translated by and is not
+    performed (`busy`: page numbers)"""
+
+    sender: int
+    target: int
+    busy: tuple[int, ...]
+
+
+UPDATES: Final = -1
+TOUCHES: Final = -2
+UNTAKEN: Final = -1
+
+
+@Row(
+    Where.MEMORY,
+    Order.WALK,
+    reads(entry_word),
+    Price.ENTRY,
+    Answer.VALUE,
+    waits=entry_word,
+    touches=Touches(reads=(entry_word, any_invalidations), writes=(entry_if_updated,)),
+    notation="translates by {0.word}: {1:#x}",
+)
+class TakeTranslation(Answers[int]):
+    """One of the output addresses that the descriptor `word` gives to such an access (`flags`, of
+    `hardware/descriptors.py`): by what memory holds or by what the CPU's TLB may hold, the `number`-th in
+    ascending order. With `UPDATES` the CPU sets bits of what memory holds first, as one step with the walk;
+    with `TOUCHES` it only sets the access flag, as it may whenever it likes, and answers UNTAKEN. Of one
+    that faults there is one, 0. Not enabled if there is none of that number"""
+
+    word: str
+    number: int
+    flags: int

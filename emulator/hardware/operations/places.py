@@ -120,8 +120,11 @@ slot = _key("the page-cache slot", lambda one: ("cache", one.file, one.pgoff))
 calls = _key("the call queues", lambda one: ("calls",))
 acknowledgement = _key("the call's acknowledgements", lambda one: ("ack", one.sender, one.request))
 invalidations = _key("the invalidations that the CPU has asked for", lambda one: ("invlpgb", one.sender))
+entry_word = _key("the descriptor", lambda one: ("word", one.word))
 
 # What only `Touches` speak of.
+any_invalidations = _key("invalidations", lambda one: ("invlpgb", ANY))
+entry_if_updated = _key("the descriptor, if it is updated", lambda one: word(one) if one.number < 0 else ())
 freeness = _key("whether the frame is free", lambda one: ("free", one.pfn))
 source_freeness = _key("whether the source is free", lambda one: ("free", one.src))
 source_flags = _key("the source's flags", lambda one: ("flags", one.src))

@@ -26,6 +26,7 @@ _CARRIERS = {kind: row.carries for kind, row in TABLE.items() if row.carries and
 
 # Stores with release semantics. Several acknowledgements of one call add up, and so do a lock's unlocks and
 # the page-table steps that took it meanwhile.
+_MAY_FREE = frozenset({ops.FolioPut, ops.FolioPutTestzero, ops.FolioPutbackLru})
 _RELEASES = frozenset(kind for kind, row in TABLE.items() if row.release)
 
 _ORDERS = {kind: row.order for kind, row in TABLE.items()}
@@ -150,7 +151,7 @@ class HappensBefore:
         find = _CARRIERS.get(kind, ())
         # Nearly all have one.
         found = (find[0](operation),) if len(find) == 1 else tuple([one(operation) for one in find])
-        if kind is ops.FolioPut or kind is ops.FolioPutbackLru:
+        if kind in _MAY_FREE:
             if answer:
                 found += (("zone", self.nid(operation.pfn)),)
         elif kind is ops.AllocPages:

@@ -55,10 +55,11 @@ async def filemap_put_folio(file: int, pgoff: int, pfn: int) -> None:
 
 async def ext4_buffered_write_iter(cpu: PerCpu, file: int, pgoff: int, value: int) -> None:
     """ext4_buffered_write_iter (fs/ext4/file.c), shmem_file_write_iter: write(2), with the inode's lock held,
-    so that neither another write nor ftruncate comes between."""
+    so that neither another write nor ftruncate comes between; and the end of vfs_write."""
     await Lock(inode_lock(file))
     await generic_perform_write(cpu, file, pgoff, value)
     await Unlock(inode_lock(file))
+    await cpu.policy.file_written(cpu, file)
 
 
 async def generic_perform_write(cpu: PerCpu, file: int, pgoff: int, value: int) -> None:

@@ -48,6 +48,7 @@ from emulator.kernel.huge_memory import split_huge_pmd
 from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu, has_pinned_word, write_protect_seq_word
+from emulator.kernel.pgtable_generic import FORK, set_pte_at
 from emulator.memory.page_table import VM_SHARED, VM_UFFD_WP, VM_WRITE, Vma
 
 
@@ -117,7 +118,7 @@ async def copy_pte_range(cpu: PerCpu, mm: int, child: int, vma: Vma, start: int,
             elif is_migration_entry(entry):
                 cpu.count("fork_migration_entries")
                 await copy_nonpresent_pte(mm, child, vpn, entry)
-            elif await copy_present_pte(mm, child, vpn, entry):
+            elif await copy_present_pte(cpu, mm, child, vpn, entry):
                 pass
             elif prealloc >= 0 and not entry & PSE:
                 await copy_present_page(cpu, child, vma, vpn, entry, prealloc)
@@ -151,7 +152,7 @@ async def copy_swap_pte(mm: int, child: int, vpn: int, entry: int) -> None:
     await SetPte(child, vpn, shared & ~UFFD_WP)
 
 
-async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> bool:
+async def copy_present_pte(cpu: PerCpu, mm: int, child: int, vpn: int, entry: int) -> bool:
     """copy_present_pte: a reference, both entries read-only, and the page nobody's own any more.
 
     False for a page that may be pinned: whoever writes through the pin means this mapping. The caller holds
@@ -168,7 +169,7 @@ async def copy_present_pte(mm: int, child: int, vpn: int, entry: int) -> bool:
         if seen == entry:
             break
         entry = seen
-    await SetPte(child, vpn, shared & ~(ACCESSED | UFFD_WP))
+    await set_pte_at(cpu, SetPte(child, vpn, shared & ~(ACCESSED | UFFD_WP)), FORK)
     return True
 
 
@@ -184,5 +185,6 @@ async def copy_present_page(cpu: PerCpu, child: int, vma: Vma, vpn: int, entry: 
     await FolioCopy(pte_pfn(entry), copy)
     await LruAdd(copy, False)
     flags = PROTNONE | NOACCESS if entry & NOACCESS else PRESENT | ACCESSED
-    await SetPte(child, vpn, mk_pte(copy, flags | DIRTY | EXCLUSIVE | (RW if vma.flags & VM_WRITE else 0)))
+    flags |= DIRTY | EXCLUSIVE | (RW if vma.flags & VM_WRITE else 0)
+    await set_pte_at(cpu, SetPte(child, vpn, mk_pte(copy, flags)), FORK)
     cpu.count("fork_copied")

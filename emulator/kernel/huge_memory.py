@@ -42,6 +42,7 @@ from emulator.hardware.pte import (
 )
 from emulator.kernel.mmzone import FAST_NODE, alloc_pages_thisnode
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.pgtable_generic import FAULT, HUGE, PROTECT, WP, set_pte_at
 from emulator.kernel.rmap import MigrationEntry, remove_migration_ptes, try_to_migrate
 from emulator.kernel.tlb import flush_tlb_range
 from emulator.memory.page_table import Vma
@@ -61,7 +62,7 @@ async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool
         return False
     if not write and not cpu.parameters.forbids_zeropage:
         # set_huge_zero_folio
-        await CmpxchgPte(mm, head, 0, mk_pte(ZERO_PFN, PRESENT | ACCESSED | PSE))
+        await set_pte_at(cpu, CmpxchgPte(mm, head, 0, mk_pte(ZERO_PFN, PRESENT | ACCESSED | PSE)), FAULT)
         return True
     pfn = await alloc_pages_thisnode(cpu, FAST_NODE, cpu.parameters.hpage_order)
     if pfn < 0:
@@ -70,7 +71,7 @@ async def do_huge_pmd_anonymous_page(cpu: PerCpu, mm: int, vpn: int, write: bool
     await FolioZero(pfn)
     await LruAdd(pfn, False)
     flags = PRESENT | ACCESSED | EXCLUSIVE | PSE | (RW | DIRTY if write else 0)
-    if await CmpxchgPte(mm, head, 0, mk_pte(pfn, flags)) == 0:
+    if await set_pte_at(cpu, CmpxchgPte(mm, head, 0, mk_pte(pfn, flags)), FAULT) == 0:
         cpu.count("thp_fault_alloc")
     else:
         await FolioPut(pfn)
@@ -99,7 +100,8 @@ async def do_huge_pmd_wp_page(cpu: PerCpu, mm: int, vpn: int, pmd: int) -> None:
             cpu.count("thp_wp_faults")
             await cpu.policy.mapped_writable(cpu, pfn)
             # page_move_anon_rmap: nobody else has the folio any more.
-            await CmpxchgPte(mm, vpn, pmd, pmd | RW | DIRTY | ACCESSED | EXCLUSIVE)
+            writable = CmpxchgPte(mm, vpn, pmd, pmd | RW | DIRTY | ACCESSED | EXCLUSIVE)
+            await set_pte_at(cpu, writable, WP)
     await FolioPut(pfn)
 
 
@@ -109,7 +111,7 @@ async def pmdp_clear_bits(cpu: PerCpu, mm: int, vpn: int, pmd: int, bits: int) -
     if not pmd & bits:
         return False
     pmd = await pmdp_invalidate(cpu, mm, vpn, pmd)
-    await SetPte(mm, vpn, pmd & ~bits)
+    await set_pte_at(cpu, SetPte(mm, vpn, pmd & ~bits), PROTECT)
     return True
 
 
@@ -137,7 +139,8 @@ async def split_huge_pmd(cpu: PerCpu, mm: int, vpn: int) -> None:
         await Lock(lock)
     if pmd & PSE:
         pmd = await pmdp_invalidate(cpu, mm, vpn, pmd)
-        await PopulatePmd(mm, vpn, pmd if cpu.parameters.split_keeps_dirty else pmd & ~DIRTY)
+        small = pmd if cpu.parameters.split_keeps_dirty else pmd & ~DIRTY
+        await set_pte_at(cpu, PopulatePmd(mm, vpn, small), HUGE)
         cpu.count("thp_split_pmd")
     await Unlock(lock)
 
@@ -175,7 +178,8 @@ async def split_huge_page(cpu: PerCpu, pfn: int) -> bool:
             # try_to_map_unused_to_zeropage: nobody names the page any more.
             for mm, vpn, entry in left:
                 was = (entry & ~PSE) + (page << PAGE_SHIFT)
-                await CmpxchgPte(mm, vpn + page, was, mk_pte(ZERO_PFN, PRESENT | ACCESSED))
+                zero = CmpxchgPte(mm, vpn + page, was, mk_pte(ZERO_PFN, PRESENT | ACCESSED))
+                await set_pte_at(cpu, zero, HUGE)
             continue
         entries = [
             MigrationEntry(mm, vpn + page, (entry & ~PSE) + (page << PAGE_SHIFT)) for mm, vpn, entry in left

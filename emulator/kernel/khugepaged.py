@@ -54,6 +54,7 @@ from emulator.kernel.mmu_notifier import (
 )
 from emulator.kernel.mmzone import FAST_NODE, alloc_pages_thisnode
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.pgtable_generic import HUGE, RESTORED, set_pte_at
 from emulator.kernel.rmap import i_mmap_lock
 from emulator.kernel.tlb import flush_tlb_range
 from emulator.memory.page_table import VM_WRITE, Vma
@@ -127,7 +128,8 @@ async def _collapse(cpu: PerCpu, mm: int, vpn: int, dst: int, writable: bool) ->
             await XchgPmd(mm, vpn, pmd)
         for (page, _), entry in zip(pages, taken, strict=True):
             if entry:
-                await CmpxchgPte(mm, page, make_migration_entry(entry), entry)
+                back = CmpxchgPte(mm, page, make_migration_entry(entry), entry)
+                await set_pte_at(cpu, back, RESTORED)
     else:
         # __collapse_huge_page_copy
         if len(pages) < size:
@@ -138,7 +140,7 @@ async def _collapse(cpu: PerCpu, mm: int, vpn: int, dst: int, writable: bool) ->
         if pmd:
             await PgtableDeposit(mm, vpn, pmd)
         flags = PRESENT | ACCESSED | DIRTY | EXCLUSIVE | PSE | (RW if writable else 0)
-        await CollapsePmd(mm, vpn, mk_pte(dst, flags))
+        await set_pte_at(cpu, CollapsePmd(mm, vpn, mk_pte(dst, flags)), HUGE)
     await Unlock(lock)
     for pfn in isolated:
         await FolioPutbackLru(pfn, False)

@@ -40,7 +40,7 @@ from emulator.hardware.pte import (
 from emulator.kernel.memory import wp_page_copy
 from emulator.kernel.mprotect import mmap_lock
 from emulator.kernel.percpu import PerCpu, tlb_flush_pending_word
-from emulator.kernel.pgtable_generic import ptep_clear_flush
+from emulator.kernel.pgtable_generic import MERGED, PROTECT, RESTORED, ptep_clear_flush, set_pte_at
 from emulator.memory.folios import PG_KSM
 
 
@@ -122,11 +122,11 @@ async def write_protect_page(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> int:
         entry = await ptep_clear_flush(cpu, mm, vpn)
         if await FolioRefcount(pfn) != len(await FolioRmap(pfn)) + 2:
             # The cleared mapping's reference, and the caller's.
-            await XchgPte(mm, vpn, entry)
+            await set_pte_at(cpu, XchgPte(mm, vpn, entry), RESTORED)
             await Unlock(lock)
             return 0
         entry &= ~(RW | DIRTY | EXCLUSIVE)
-        await XchgPte(mm, vpn, entry)
+        await set_pte_at(cpu, XchgPte(mm, vpn, entry), PROTECT)
     await Unlock(lock)
     return entry
 
@@ -139,7 +139,7 @@ async def replace_page(cpu: PerCpu, mm: int, vpn: int, entry: int, kpfn: int) ->
     if same:
         await FolioGet(kpfn)
         await ptep_clear_flush(cpu, mm, vpn)
-        await XchgPte(mm, vpn, mk_pte(kpfn, PRESENT | ACCESSED))
+        await set_pte_at(cpu, XchgPte(mm, vpn, mk_pte(kpfn, PRESENT | ACCESSED)), MERGED)
         await FolioPut(pte_pfn(entry))
     await Unlock(lock)
     return same

@@ -65,7 +65,7 @@ from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.mprotect import can_change_pte_writable, vma_wants_writenotify
 from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu, folio_lock, i_size_word, invalidate_lock, tlb_flush_pending_word
-from emulator.kernel.pgtable_generic import ptep_clear_flush
+from emulator.kernel.pgtable_generic import FAULT, NUMA, WP, ptep_clear_flush, set_pte_at
 from emulator.kernel.swap_state import SWAP_FILE
 from emulator.kernel.tlb import flush_tlb_mm_range
 from emulator.memory.folios import PG_KSM
@@ -148,12 +148,11 @@ async def handle_mm_fault(cpu: PerCpu, mm: int, vpn: int, write: bool, mmap_lock
     return True
 
 
-async def _map(mm: int, vpn: int, pfn: int, flags: int) -> bool:
+async def _map(cpu: PerCpu, mm: int, vpn: int, pfn: int, flags: int) -> None:
     """Map a frame where nothing is mapped; the mapping takes over the caller's reference."""
-    if await CmpxchgPte(mm, vpn, 0, mk_pte(pfn, flags)) == 0:
-        return True
-    await FolioPut(pfn)
-    return False
+    if seen := await set_pte_at(cpu, CmpxchgPte(mm, vpn, 0, mk_pte(pfn, flags)), FAULT):
+        await FolioPut(pfn)
+        await cpu.policy.entry_changed(cpu, mm, vpn, 0, seen)
 
 
 async def pte_alloc(cpu: PerCpu, mm: int, vpn: int) -> None:
@@ -174,12 +173,14 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> b
     writable = PRESENT | ACCESSED | RW | DIRTY
     if vma.file == ANONYMOUS:
         if not write and not cpu.parameters.forbids_zeropage:
-            await CmpxchgPte(mm, vpn, 0, mk_pte(ZERO_PFN, PRESENT | ACCESSED))
+            zero = CmpxchgPte(mm, vpn, 0, mk_pte(ZERO_PFN, PRESENT | ACCESSED))
+            if seen := await set_pte_at(cpu, zero, FAULT):
+                await cpu.policy.entry_changed(cpu, mm, vpn, 0, seen)
             return True
         pfn = await alloc_pages(cpu, 0)
         await FolioZero(pfn)
         await LruAdd(pfn, False)
-        await _map(mm, vpn, pfn, (writable if write else PRESENT | ACCESSED) | EXCLUSIVE)
+        await _map(cpu, mm, vpn, pfn, (writable if write else PRESENT | ACCESSED) | EXCLUSIVE)
         return True
     pgoff = vma.linear_page_index(vpn)
     sized = cpu.parameters.file_sizes
@@ -198,11 +199,11 @@ async def do_no_page(cpu: PerCpu, mm: int, vpn: int, write: bool, vma: Vma) -> b
             await do_cow_fault(cpu, mm, vpn, pfn)
         elif write:
             await cpu.policy.mapped_writable(cpu, pfn)
-            await _map(mm, vpn, pfn, writable)
+            await _map(cpu, mm, vpn, pfn, writable)
         else:
             # vm_page_prot
             at_once = vma.flags & VM_SHARED and vma.flags & VM_WRITE and not vma_wants_writenotify(vma)
-            await _map(mm, vpn, pfn, PRESENT | ACCESSED | (RW if at_once else 0))
+            await _map(cpu, mm, vpn, pfn, PRESENT | ACCESSED | (RW if at_once else 0))
         await Unlock(lock)
     else:
         await do_cow_fault(cpu, mm, vpn, pfn)
@@ -218,7 +219,7 @@ async def do_cow_fault(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> None:
     await FolioCopy(pfn, copy)
     await LruAdd(copy, False)
     await FolioPut(pfn)
-    await _map(mm, vpn, copy, PRESENT | ACCESSED | RW | DIRTY | EXCLUSIVE)
+    await _map(cpu, mm, vpn, copy, PRESENT | ACCESSED | RW | DIRTY | EXCLUSIVE)
 
 
 async def i_size_read(file: int) -> int:
@@ -247,7 +248,7 @@ async def do_swap_page(cpu: PerCpu, mm: int, vpn: int, pte: int, write: bool) ->
     lock = ptl(mm, vpn)
     _, seen = await Series((Lock(lock), GetPte(mm, vpn)))
     if seen == pte:
-        await XchgPte(mm, vpn, mk_pte(pfn, flags))
+        await set_pte_at(cpu, XchgPte(mm, vpn, mk_pte(pfn, flags)), FAULT)
     else:
         await FolioPut(pfn)
     await Unlock(lock)
@@ -297,6 +298,7 @@ async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None
     _, seen = await Series((Lock(lock), GetPte(mm, vpn)))
     if seen != pte:
         await Unlock(lock)
+        await cpu.policy.entry_changed(cpu, mm, vpn, pte, seen)
         return
     if vma.flags & VM_UFFD_WP and await Load(tlb_flush_pending_word(mm)):
         # userfaultfd has taken the right and has not flushed: nobody may write to what is copied here.
@@ -314,7 +316,7 @@ async def do_wp_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> None
         # wp_page_reuse: more rights need no flush; a CPU with the old entry faults and finds the new.
         # page_move_anon_rmap: nobody else has the page any more.
         own = 0 if vma.flags & VM_SHARED else EXCLUSIVE
-        await CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED | own)
+        await set_pte_at(cpu, CmpxchgPte(mm, vpn, pte, pte | RW | DIRTY | ACCESSED | own), WP)
         await Unlock(lock)
         return
     await Series((FolioGet(pfn), Unlock(lock)))
@@ -335,7 +337,7 @@ async def do_unshare(cpu: PerCpu, mm: int, vpn: int, pte: int) -> None:
     if seen != pte:
         await Unlock(lock)
     elif await FolioRefcount(pfn) == 1 and not await FolioTestFlag(pfn, PG_KSM):
-        await CmpxchgPte(mm, vpn, pte, pte | EXCLUSIVE)
+        await set_pte_at(cpu, CmpxchgPte(mm, vpn, pte, pte | EXCLUSIVE), WP)
         await Unlock(lock)
     else:
         await Series((FolioGet(pfn), Unlock(lock)))
@@ -370,11 +372,12 @@ async def _replace_by_copy(cpu: PerCpu, mm: int, vpn: int, pte: int, copy: int, 
         await FolioPut(copy)
         if old != ZERO_PFN:
             await FolioPut(old)
+        await cpu.policy.entry_changed(cpu, mm, vpn, pte, seen)
         return
     # Everybody must miss before the copy can be written.
     await ptep_clear_flush(cpu, mm, vpn)
     flags = PRESENT | ACCESSED | EXCLUSIVE | (0 if unshare else RW | DIRTY)
-    await SetPte(mm, vpn, mk_pte(copy, flags))
+    await set_pte_at(cpu, SetPte(mm, vpn, mk_pte(copy, flags)), WP)
     await Unlock(lock)
     cpu.count("pgcow")
     if old != ZERO_PFN:
@@ -409,11 +412,11 @@ async def do_numa_page(cpu: PerCpu, mm: int, vpn: int, pte: int, vma: Vma) -> No
             if await migrate_misplaced_folio(cpu, pfn, FAST_NODE):
                 await task_numa_fault(cpu, mm, vma.end - vma.start)
                 return
-        await CmpxchgPte(mm, vpn, pte, pte & ~PROTNONE | PRESENT | ACCESSED)
+        await set_pte_at(cpu, CmpxchgPte(mm, vpn, pte, pte & ~PROTNONE | PRESENT | ACCESSED), NUMA)
         return
     restored = pte & ~PROTNONE | PRESENT | ACCESSED
     if not vma.flags & VM_SHARED and can_change_pte_writable(vma, vma.flags, restored):
         await cpu.policy.mapped_writable(cpu, pfn)
         restored |= RW
         cpu.count("numa_writable")
-    await CmpxchgPte(mm, vpn, pte, restored)
+    await set_pte_at(cpu, CmpxchgPte(mm, vpn, pte, restored), NUMA)

@@ -31,6 +31,7 @@ async def do_mmap(
     with the first fault on each.
     """
     await mmap_write_lock(mm)
+    await cpu.policy.area_changing(cpu, mm, start, end, flags)
     if cpu.mmu.frees_lazily and await cpu.mmu.range_is_kept(cpu, mm, start, end):
         await mmap_write_unlock(cpu, mm)
         return False
@@ -49,6 +50,7 @@ async def mmap_region(
     Returns how many pages were mapped before.
     """
     await mmap_write_lock(mm)
+    await cpu.policy.area_changing(cpu, mm, start, end, flags)
     freed = await do_vmi_munmap(cpu, mm, start, end)
     if cpu.mmu.frees_lazily and await cpu.mmu.range_is_kept(cpu, mm, start, end):
         await flush_tlb_mm_range(cpu, mm, start, end)

@@ -49,6 +49,7 @@ from emulator.kernel.mmu_notifier import (
 )
 from emulator.kernel.mmzone import FAST_NODE
 from emulator.kernel.percpu import PerCpu, mm_users_word
+from emulator.kernel.pgtable_generic import PROTECT, set_pte_at
 from emulator.kernel.rmap import flush_tlb_batched_pending
 from emulator.memory.folios import PG_DIRTY
 from emulator.memory.page_table import (
@@ -262,7 +263,7 @@ async def change_pte_range(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, en
                         new |= RW
                 elif is_migration_entry(old):
                     new = old & ~(MIGRATION_WRITE | NOACCESS) | (0 if accessible else NOACCESS)
-                seen = old if new == old else await CmpxchgPte(mm, vpn, old, new)
+                seen = old if new == old else await set_pte_at(cpu, CmpxchgPte(mm, vpn, old, new), PROTECT)
                 if seen == old:
                     break
                 old = seen  # a walker has set a bit

@@ -32,6 +32,7 @@ from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_start,
 )
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.pgtable_generic import MREMAP, set_pte_at
 from emulator.kernel.rmap import flush_tlb_batched_pending, i_mmap_lock, rmap_lock
 from emulator.kernel.tlb import flush_tlb_range
 from emulator.memory.page_table import VM_ACCESS_FLAGS, Vma
@@ -205,7 +206,7 @@ async def move_ptes(cpu: PerCpu, mm: int, start: int, end: int, by: int, whole: 
             # Whoever ends the migration looks for it without these locks, so it is never nowhere.
             await Series((XchgPte(mm, vpn + by, entry), XchgPte(mm, vpn, 0)))
         else:
-            await XchgPte(mm, vpn + by, await XchgPte(mm, vpn, 0))
+            await set_pte_at(cpu, XchgPte(mm, vpn + by, await XchgPte(mm, vpn, 0)), MREMAP)
             force_flush = True
     if force_flush:
         await cpu.policy.flush_moved(cpu, mm, start, end)

@@ -28,7 +28,7 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.pte import pte_dirty, pte_pfn, pte_present, ptl
 from emulator.kernel.percpu import PerCpu, cpumask_word, folio_lock
-from emulator.kernel.pgtable_generic import pte_accessible
+from emulator.kernel.pgtable_generic import RESTORED, pte_accessible, set_pte_at
 from emulator.kernel.rmap import RECLAIM, set_tlb_ubc_flush_pending, try_to_unmap, try_to_unmap_flush
 from emulator.kernel.swap_state import swap_out
 from emulator.kernel.tlb import flush_tlb_mm_range
@@ -114,7 +114,7 @@ async def _discard_mappings(cpu: PerCpu, pfn: int) -> bool:
             if pte_dirty(entry):
                 await FolioSetFlag(pfn, PG_DIRTY)
             if not await may_discard(pfn):
-                await XchgPte(mm, vpn, entry)
+                await set_pte_at(cpu, XchgPte(mm, vpn, entry), RESTORED)
                 await Series((FolioClearFlag(pfn, PG_LAZYFREE), Unlock(lock)))
                 return False
             await FolioPut(pfn)

@@ -52,6 +52,9 @@ class Policy:
     """The source of a migration is freed before the flush; its frame is flushed before it is used again."""
     words_at_rest: ClassVar[tuple[str, ...]] = ()
     """Words that have to be 0 when everything is over; what else it leaves in words is its own business."""
+    dsb_for_others: ClassVar[bool] = True
+    """On arm64 who flushes for what others have unmapped invalidates anew, as a DSB of his waits for none of
+    their TLBIs. False: a DSB is all, as in the postings."""
     pending_words: ClassVar[tuple[str, ...]] = ()
     """Words whose changes tell how many pages are pending; see `pending_after`."""
     page_flags: ClassVar[tuple[PageFlag, ...]] = ()
@@ -161,8 +164,19 @@ class Policy:
 
     # --- faults, areas, files, switches -----------------------------------------------------------------
 
+    async def entry(self, cpu: PerCpu, mm: int, vpn: int, pte: int, why: str) -> None:
+        """set_pte_at: a present entry is about to be installed, for the first time or anew; `why` is one of
+        those of pgtable_generic.py. Often, not always, the page-table lock is held. An entry that is compared
+        first (CmpxchgPte) may be another by then, and is not installed."""
+
+    async def entry_changed(self, cpu: PerCpu, mm: int, vpn: int, old: int, seen: int) -> None:
+        """update_mmu_tlb: a fault has found another entry than the one that it went by, and gives up."""
+
     async def fault_end(self, cpu: PerCpu, mm: int, vma: Vma, write: bool) -> None:
         """handle_mm_fault ends, the area's lock held. What it has mapped others can walk already."""
+
+    async def area_changing(self, cpu: PerCpu, mm: int, start: int, end: int, flags: int) -> None:
+        """do_mmap begins, mmap_lock held: pages [start, end) are to be an area with these VM_* flags."""
 
     async def area_changed(self, cpu: PerCpu, mm: int, start: int, end: int, why: str) -> None:
         """Pages [start, end) are in another area than before (`why` is MMAP), or in none (MUNMAP), and the
@@ -178,6 +192,9 @@ class Policy:
     async def page_cache_changed(self, cpu: PerCpu, file: int) -> None:
         """What a file's pages are has changed: write(2) begins, mappings were cleaned before writing out, or
         pages were taken away or cut."""
+
+    async def file_written(self, cpu: PerCpu, file: int) -> None:
+        """file_end_write: write(2) or fallocate has changed a file, and has dropped the inode's lock."""
 
     async def switched(self, cpu: PerCpu, mm: int) -> None:
         """finish_task_switch behind a kernel thread, which had borrowed `mm`, as the task that is next."""

@@ -57,7 +57,7 @@ from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_start,
 )
 from emulator.kernel.percpu import PerCpu, cpumask_word, tlb_flush_batched_word
-from emulator.kernel.pgtable_generic import pte_accessible
+from emulator.kernel.pgtable_generic import MIGRATED, RESTORED, pte_accessible, set_pte_at
 from emulator.kernel.tlb import (
     PENDING,
     FlushScope,
@@ -229,7 +229,8 @@ async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, to: int) ->
     if pte_dirty(entry):
         await FolioSetFlag(pfn, PG_DIRTY)
     if to and entry & EXCLUSIVE and not await page_try_share_anon_rmap(pfn):
-        await Series((XchgPte(mm, vpn, entry), Unlock(lock)))
+        await set_pte_at(cpu, XchgPte(mm, vpn, entry), RESTORED)
+        await Unlock(lock)
         return
     if to:
         await SetPte(mm, vpn, to | entry & (EXCLUSIVE | UFFD_WP))
@@ -295,7 +296,7 @@ async def remove_migration_pte(cpu: PerCpu, mm: int, vpn: int, entry: int, pfn: 
     if cpu.parameters.migration_entry_ad:
         flags |= entry & (ACCESSED | DIRTY)
     await FolioGet(pfn)
-    seen = await CmpxchgPte(mm, vpn, entry, mk_pte(pfn, flags))
+    seen: int = await set_pte_at(cpu, CmpxchgPte(mm, vpn, entry, mk_pte(pfn, flags)), MIGRATED)
     if seen != entry:
         await FolioPut(pfn)
     return seen

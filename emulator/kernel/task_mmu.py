@@ -27,6 +27,7 @@ from emulator.kernel.huge_memory import pmdp_invalidate
 from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.mprotect import vma_soft_dirty_enabled
 from emulator.kernel.percpu import PerCpu, has_pinned_word, tlb_flush_pending_word
+from emulator.kernel.pgtable_generic import PROTECT, set_pte_at
 from emulator.kernel.tlb import TLB_FLUSH_ALL
 from emulator.memory.folios import PG_REFERENCED
 from emulator.memory.page_table import VM_SHARED, VM_SOFT_TRACKED, Vma
@@ -80,7 +81,8 @@ async def clear_refs_huge_pmd(cpu: PerCpu, mm: int, vpn: int, what: int) -> None
     _, pmd = await Series((Lock(lock), GetPte(mm, vpn)))
     if pte_huge(pmd) and pte_present(pmd):
         if what == CLEAR_REFS_SOFT_DIRTY:
-            await SetPte(mm, vpn, await pmdp_invalidate(cpu, mm, vpn, pmd) & ~(RW | SOFT_DIRTY))
+            pmd = await pmdp_invalidate(cpu, mm, vpn, pmd)
+            await set_pte_at(cpu, SetPte(mm, vpn, pmd & ~(RW | SOFT_DIRTY)), PROTECT)
         elif pte_pfn(pmd) != ZERO_PFN:
             await Series((TestAndClearYoung(mm, vpn), FolioClearFlag(pte_pfn(pmd), PG_REFERENCED)))
     await Unlock(lock)

@@ -136,16 +136,19 @@ async def truncate_pagecache_range(cpu: PerCpu, file: int, i_mmap: Mappings, sta
 
 
 async def ext4_punch_hole(cpu: PerCpu, file: int, i_mmap: Mappings, start: int, end: int) -> int:
-    """ext4_punch_hole (fs/ext4/inode.c), or that of tmpfs (shmem_fallocate), for MADV_REMOVE as well."""
+    """ext4_punch_hole (fs/ext4/inode.c), or that of tmpfs (shmem_fallocate), for MADV_REMOVE as well; and the
+    end of vfs_fallocate."""
     if cpu.parameters.punch_hole_writes and file > 0:
         await filemap_write_and_wait_range(cpu, file, start, end)
-    if not cpu.parameters.file_sizes:
-        return await truncate_pagecache_range(cpu, file, i_mmap, start, end)
-    # Else a fault reads a page in again between the two.
-    await Lock(invalidate_lock(file))
-    gone = await truncate_pagecache_range(cpu, file, i_mmap, start, end)
-    await ext4_ext_remove_space(file, start, end)
-    await Unlock(invalidate_lock(file))
+    if cpu.parameters.file_sizes:
+        # Else a fault reads a page in again between the two.
+        await Lock(invalidate_lock(file))
+        gone = await truncate_pagecache_range(cpu, file, i_mmap, start, end)
+        await ext4_ext_remove_space(file, start, end)
+        await Unlock(invalidate_lock(file))
+    else:
+        gone = await truncate_pagecache_range(cpu, file, i_mmap, start, end)
+    await cpu.policy.file_written(cpu, file)
     return gone
 
 

@@ -34,6 +34,7 @@ from emulator.kernel.mprotect import (
     pte_wrprotect,
 )
 from emulator.kernel.percpu import PerCpu
+from emulator.kernel.pgtable_generic import PROTECT, set_pte_at
 from emulator.memory.page_table import VM_UFFD_WP, Vma
 
 
@@ -114,7 +115,7 @@ async def _change_pte(cpu: PerCpu, tlb: MmuGather, vma: Vma, vpn: int, entry: in
         if writable and can_change_pte_writable(vma, vma.flags, new):
             await cpu.policy.mapped_writable(cpu, pte_pfn(old))
             new |= RW
-        seen = await CmpxchgPte(tlb.mm, vpn, old, new)
+        seen = await set_pte_at(cpu, CmpxchgPte(tlb.mm, vpn, old, new), PROTECT)
         if seen == old:
             break
         # A walker has set a bit.

@@ -19,6 +19,7 @@ from emulator.hardware.operations import (
 from emulator.hardware.pte import ACCESSED, DIRTY, PRESENT, RW, mk_pte, pte_pfn
 from emulator.kernel.mmu_notifier import iommu_sva_invalidate_kva_range
 from emulator.kernel.percpu import INIT_MM, PerCpu
+from emulator.kernel.pgtable_generic import KERNEL, set_pte_at
 from emulator.kernel.tlb import flush_tlb_kernel_range
 from emulator.kernel.user import walk
 
@@ -27,7 +28,7 @@ PAGE_KERNEL = PRESENT | RW | ACCESSED | DIRTY
 
 async def vmap(cpu: PerCpu, vpn: int, pfn: int) -> None:
     """vmap_range_noflush of one page: nothing was there."""
-    await CmpxchgPte(INIT_MM, vpn, 0, mk_pte(pfn, PAGE_KERNEL))
+    await set_pte_at(cpu, CmpxchgPte(INIT_MM, vpn, 0, mk_pte(pfn, PAGE_KERNEL)), KERNEL)
 
 
 async def vfree(cpu: PerCpu, vpn: int) -> None:

@@ -24,7 +24,7 @@ from emulator.hardware.operations import (
 )
 from emulator.hardware.pte import DIRTY, RW, is_migration_entry, pte_pfn, pte_present, ptl
 from emulator.kernel.percpu import PerCpu, folio_lock
-from emulator.kernel.pgtable_generic import ptep_clear_flush
+from emulator.kernel.pgtable_generic import PROTECT, ptep_clear_flush, set_pte_at
 from emulator.kernel.rmap import i_mmap_lock
 from emulator.memory.folios import PG_DIRTY
 
@@ -88,6 +88,6 @@ async def page_mkclean_one(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> bool:
     changes = pte_present(entry) and pte_pfn(entry) == pfn and entry & (RW | DIRTY) != 0
     if changes:
         entry = await ptep_clear_flush(cpu, mm, vpn)
-        await XchgPte(mm, vpn, entry & ~(RW | DIRTY))
+        await set_pte_at(cpu, XchgPte(mm, vpn, entry & ~(RW | DIRTY)), PROTECT)
     await Unlock(lock)
     return changes

@@ -60,7 +60,7 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "migrc_flushes": "per list of requests that was flushed",
     "migrc_skipped": "per CPU not interrupted for a request because it had flushed since",
     "migrc_write_faults": "per write fault on a folio under MIGRC, which gives up deferring",
-    "migrc_given_up": "v9: per unmap that met a flush under way and was not put off",
+    "migrc_given_up": "v9, LUF v10 and v11: per unmap that met a flush under way and was not put off",
     "luf_flushes": "per flush of what somebody owes that LUF makes (luf_flush)",
     "luf_takeoff_flushes": "per flush for a page that is about to be handed out (luf_takeoff_end)",
     "luf_refused": "per page that was not handed out where its flush may not be made (luf_takeoff_check)",

@@ -290,7 +290,7 @@ class Folios:
         folio = self.folio_of(operation.pfn)
         return folio is not None and folio.pincount > 0
 
-    def _put(self, cpu: int, operation: ops.FolioPut) -> bool:
+    def _put(self, cpu: int, operation: ops.FolioPut | ops.FolioPutTestzero) -> bool:
         folio = None if operation.pfn == ZERO_PFN else self._folio(operation.pfn, "folio_put")
         return folio is not None and self._drop(cpu, folio)
 

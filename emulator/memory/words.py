@@ -171,6 +171,12 @@ class Words:
         self.holders[operation.name] = cpu
         return None
 
+    def _try_lock(self, cpu: int, operation: ops.TryLock) -> bool:
+        if operation.name in self.holders:
+            return False
+        self.holders[operation.name] = cpu
+        return True
+
     def _unlock(self, cpu: int, operation: ops.Unlock) -> None:
         if self.holders.pop(operation.name, -1) < 0:
             raise RuntimeError(f"unlock of {operation.name}, which is not locked")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from emulator.kernel.policy import Policy
 from emulator.policies.immediate import Immediate
 from emulator.policies.luf import LufV12, LufV12Required
+from emulator.policies.luf_v10 import LufV10, LufV11
 from emulator.policies.migrc_rfc1 import MigrcRfc1
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
@@ -19,6 +20,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "migrc:rfc1": MigrcRfc1,
     "migrc:rfc2": MigrcRfc2,
     "migrc:v9": MigrcV9,
+    "luf:v10": LufV10,
+    "luf:v11": LufV11,
     "luf:v12": LufV12,
     "luf:v12-required": LufV12Required,
 }

@@ -10,7 +10,7 @@ is to flush leaves out those that have flushed since (diet).
 |---|---|
 | can_luf_init, can_luf_test, fold_batch after the walk | unmap_begin, unmapped, unmap_end |
 | set_tlb_ubc_flush_pending, fold_luf_batch_mm | unmapped, fold_luf_batch_mm |
-| fold_unmap_luf, __fold_luf_batch | fold_unmap_luf, fold_luf_batch |
+| fold_unmap_luf, __fold_luf_batch | put_off, fold_luf_batch |
 | luf_flush, luf_flush_mm, luf_flush_mapping, luf_flush_vma | luf_flush, flush_batch, luf_flush_vma |
 | try_to_unmap_flush, flush_tlb_batched_pending | unmap_flush_*, flush_begin, flushed |
 | free_unref_page, __free_one_page, update_zone_batch | free_folio; pend lists: emulator/memory/zone.py |
@@ -26,8 +26,8 @@ have been meant.
 Departures. A zone's batch learns of a page when it is freed, not when it leaves a CPU's list for the zone.
 Tags in the zone are compared as whole numbers, though what a page says (page_zone_ugen) has 16 bits. A batch
 that never owed anything is older than every flush. VM_MAYWRITE is that of a private area, or of a writable
-one. What has to be the last reference of a migrated page and is not is counted (`luf_not_last`); the posting
-warns and frees the page. KASAN, init_on_free, page reporting, compaction and offlining are left out.
+one. A migrated page whose last reference has to be LUF's and is not is freed all the same, as posted; here
+the other's reference goes. KASAN, init_on_free, page reporting, compaction and offlining are left out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from emulator.hardware.operations import (
     FindVma,
     FolioMapping,
     FolioPut,
-    FolioRefcount,
+    FolioPutTestzero,
     FolioSetTag,
     FolioTakeTag,
     Load,
@@ -55,8 +55,6 @@ from emulator.hardware.operations import (
     WaitWhile,
     ZonePaid,
 )
-from emulator.hardware.pte import pte_dirty, pte_write
-from emulator.kernel.migrate import folio_order
 from emulator.kernel.percpu import TlbUbc, cpumask_word
 from emulator.kernel.rmap import try_to_unmap_flush
 from emulator.kernel.tlb import PENDING, FlushScope, arch_tlbbatch_flush
@@ -77,19 +75,19 @@ from emulator.policies.luf_clock import (
     read_batch,
     zone_word,
 )
+from emulator.policies.luf_unmap import LufUnmap
 
 if TYPE_CHECKING:
     from emulator.kernel.percpu import PerCpu
 
 
-class LufV12(LufClock):
+class LufV12(LufUnmap, LufClock):
     """`luf:v12`."""
 
     name = "luf:v12"
     description = (
         "unmaps read-only pages without a flush, in reclaim too; flushes when their frames are taken"
     )
-    frees_before_flush = True
     pending_words = (NR_LUF_PAGES,)
     sets_flush_required: ClassVar[bool] = False
 
@@ -101,26 +99,17 @@ class LufV12(LufClock):
     # --- unmapping -------------------------------------------------------------------------------------
 
     async def unmap_begin(self, cpu: PerCpu, pfn: int, reason: str) -> None:
-        """can_luf_init: any small folio, anonymous or of a file."""
-        state = self.task(cpu)
-        state.can_luf = not await folio_order(cpu, pfn)
+        """can_luf_init, and whose debt it is besides the mm's."""
+        await super().unmap_begin(cpu, pfn, reason)
         slot = await FolioMapping(pfn)
-        state.mapping = slot[0] if slot else None
+        self.task(cpu).mapping = slot[0] if slot else None
 
-    async def unmapped(self, cpu: PerCpu, mm: int, vpn: int, pte: int, pfn: int, reason: str) -> TlbUbc:
-        """set_tlb_ubc_flush_pending: one writable entry, and the whole folio is flushed for."""
-        state = self.task(cpu)
-        batch = cpu.current.tlb_ubc
-        if pte_write(pte):
-            state.can_luf = False
-        if state.can_luf:
-            batch = state.tlb_ubc_ro
-            await self.fold_luf_batch_mm(cpu, mm_batch(mm), mm)
-            if state.mapping is not None:
-                await self.fold_luf_batch_mm(cpu, mapping_batch(state.mapping), mm)
-        if pte_dirty(pte):
-            batch.writable = True
-        return batch
+    async def owed_by_mm(self, cpu: PerCpu, mm: int) -> None:
+        """set_tlb_ubc_flush_pending: the mm owes it, and the file."""
+        await self.fold_luf_batch_mm(cpu, mm_batch(mm), mm)
+        mapping = self.task(cpu).mapping
+        if mapping is not None:
+            await self.fold_luf_batch_mm(cpu, mapping_batch(mapping), mm)
 
     async def fold_luf_batch_mm(self, cpu: PerCpu, batch: str, mm: int) -> None:
         """fold_luf_batch_mm: the mm, or the file, owes a flush to all CPUs of the mm, from a new time on.
@@ -136,87 +125,41 @@ class LufV12(LufClock):
         await Store(batch, LufBatch(mask, await self.new_luf_ugen()).word)
         await Unlock(lock_of(batch))
 
-    async def unmap_end(self, cpu: PerCpu, pfn: int, reason: str, done: bool) -> None:
-        """The end of try_to_migrate and try_to_unmap."""
-        state = self.task(cpu)
-        if state.can_luf and done:
-            state.tlb_ubc_luf.fold(state.tlb_ubc_ro)
-            state.folios[pfn] = None
-        else:
-            cpu.current.tlb_ubc.fold(state.tlb_ubc_ro)
-
-    async def fold_unmap_luf(self, cpu: PerCpu) -> int:
+    async def put_off(self, cpu: PerCpu) -> int:
         """fold_unmap_luf: the key of what this task has put off, 0 if the flush that comes next covers it."""
         owed = self.task(cpu).tlb_ubc_luf
         owed.cpumask &= ~cpu.current.tlb_ubc.cpumask
-        if not owed.nr_flush_required or not owed.cpumask:
+        # arch_tlbbatch_done: on arm64 always.
+        if cpu.mmu.shared_asids or not owed.nr_flush_required or not owed.cpumask:
+            if cpu.mmu.shared_asids and owed.nr_flush_required:
+                cpu.count("migrc_deferred", owed.nr_flush_required)
             owed.clear()
             return 0
         ugen = await self.new_luf_ugen()
         key = await self.new_luf_key()
         batch = key_batch(key)
         await Lock(lock_of(batch))
-        await self.fold_luf_batch(batch, LufBatch(owed.cpumask, ugen))
+        await self.fold_luf_batch(cpu, batch, LufBatch(owed.cpumask, ugen))
         await Unlock(lock_of(batch))
         await AtomicOr(LUF_OWED, owed.cpumask)
         owed.clear()
         return key
 
-    async def fold_luf_batch(self, batch: str, new: LufBatch) -> None:
+    async def fold_luf_batch(self, cpu: PerCpu, batch: str, new: LufBatch) -> None:
         """__fold_luf_batch: merged with whom that slot has owed before, but for those that have flushed."""
         cpus, ugen = LufBatch.of(await Load(batch))
         if ugen < new.ugen:
-            cpus, ugen = await self.diet(cpus, ugen), new.ugen
+            cpus, ugen = await self.diet(cpu, cpus, ugen), new.ugen
         await Store(batch, LufBatch(cpus | new.cpus, ugen).word)
-
-    async def give_keys(self, cpu: PerCpu) -> None:
-        """All that was put off since the last time gets one key."""
-        state = self.task(cpu)
-        key = await self.fold_unmap_luf(cpu)
-        if key:
-            state.keys.update(dict.fromkeys(state.folios, key))
-        state.folios.clear()
-
-    async def unmap_done(self, cpu: PerCpu) -> None:
-        """migrate_pages_batch: "should be before try_to_unmap_flush()"."""
-        await self.give_keys(cpu)
-
-    async def reclaim_unmapped(self, cpu: PerCpu) -> None:
-        """shrink_folio_list, likewise."""
-        await self.give_keys(cpu)
 
     async def reclaim_failed(self, cpu: PerCpu, pfn: int) -> None:
         """shrink_folio_list: what was unmapped and stays is flushed for."""
         state = self.task(cpu)
         if pfn in state.folios:
             del state.folios[pfn]
-            await self.luf_flush(cpu, await self.fold_unmap_luf(cpu))
-
-    async def folio_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
-        """migrate_folio_done comes next, which expects the last reference."""
-        self.task(cpu).moved = True
-
-    async def migrate_end(self, cpu: PerCpu) -> None:
-        """What is freed from here on was reclaimed."""
-        self.task(cpu).moved = False
-
-    async def folio_not_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
-        """migrate_folios_undo: what is mapped is the source again."""
-        self.task(cpu).keys.pop(src, None)
+            await self.luf_flush(cpu, await self.put_off(cpu))
 
     # --- flushing ----------------------------------------------------------------------------------------
-
-    async def flush_before_io(self, cpu: PerCpu) -> None:
-        """try_to_unmap_flush_dirty."""
-        state = self.task(cpu)
-        if cpu.current.tlb_ubc.writable or state.tlb_ubc_ro.writable or state.tlb_ubc_luf.writable:
-            await try_to_unmap_flush(cpu)
-
-    async def unmap_flush_wanted(self, cpu: PerCpu) -> None:
-        """try_to_unmap_flush flushes for what was not folded, too."""
-        state = self.task(cpu)
-        cpu.current.tlb_ubc.fold(state.tlb_ubc_ro)
-        cpu.current.tlb_ubc.fold(state.tlb_ubc_luf)
 
     async def unmap_flush_begin(self, cpu: PerCpu) -> None:
         """tlb_flush_start: drawn before the flush."""
@@ -251,7 +194,7 @@ class LufV12(LufClock):
         if mask and self.sets_flush_required:
             ubc.cpumask |= mask
             ubc.nr_flush_required += 1
-        ubc.cpumask = await self.diet(ubc.cpumask, ugen)
+        ubc.cpumask = await self.diet(cpu, ubc.cpumask, ugen)
         if ubc.cpumask:
             cpu.count("luf_flushes")
             await try_to_unmap_flush(cpu)
@@ -294,8 +237,6 @@ class LufV12(LufClock):
         if not key:
             await FolioPut(pfn)
             return
-        if self.task(cpu).moved and await FolioRefcount(pfn) != 1:
-            cpu.count("luf_not_last")
         node = cpu.parameters.nid(pfn)
         lock, zone_batch = zone_word(node, "lock"), zone_word(node, "zone_batch")
         # update_zone_batch
@@ -306,8 +247,12 @@ class LufV12(LufClock):
         folded = LufBatch(page.cpus | zone.cpus, max(page.ugen, zone.ugen))
         await Series((Store(zone_batch, folded.word), AtomicAdd(f"{NR_LUF_PAGES}{node}", 1)))
         tag = (zone_ugen or ZONE_UGEN_INIT) << TAG_BITS | key
-        await Series((FolioSetTag(pfn, tag), FolioPut(pfn), Unlock(lock)))
+        _, last, _ = await Series((FolioSetTag(pfn, tag), FolioPutTestzero(pfn), Unlock(lock)))
         cpu.count("migrc_deferred")
+        if self.task(cpu).moved and not last:
+            # VM_WARN_ON, and free_frozen_pages all the same.
+            cpu.count("luf_not_last")
+            await FolioPut(pfn)
 
     async def take_pages(
         self, cpu: PerCpu, node: int, order: int, mark: int, pending: int, may_interrupt: bool
@@ -334,7 +279,7 @@ class LufV12(LufClock):
         if key:
             # From a CPU's list.
             mask, ugen = await read_batch(key_batch(key))
-            left = await self.diet(mask, ugen)
+            left = await self.diet(cpu, mask, ugen)
             if left and may_interrupt:
                 state.tlb_ubc_takeoff.cpumask |= mask
                 state.tlb_ubc_takeoff.nr_flush_required += 1
@@ -373,7 +318,7 @@ class LufV12(LufClock):
         takeoff = state.tlb_ubc_takeoff
         ugen, state.luf_ugen = state.luf_ugen, 0
         if ugen:
-            takeoff.cpumask = await self.diet(takeoff.cpumask, ugen)
+            takeoff.cpumask = await self.diet(cpu, takeoff.cpumask, ugen)
             if not takeoff.cpumask:
                 takeoff.clear()
         await self.try_to_unmap_flush_takeoff(cpu)
@@ -409,7 +354,7 @@ class LufV12(LufClock):
     async def drain(self, cpu: PerCpu) -> None:
         """Flush all that have not since the last time that anything was put off."""
         owed, drawn = await Series((Load(LUF_OWED), Load(LUF_UGEN)))
-        cpu.current.tlb_ubc.cpumask |= await self.diet(owed, LUF_UGEN_INIT + drawn)
+        cpu.current.tlb_ubc.cpumask |= await self.diet(cpu, owed, LUF_UGEN_INIT + drawn)
         cpu.current.tlb_ubc.nr_flush_required += cpu.current.tlb_ubc.cpumask != 0
         await try_to_unmap_flush(cpu)
 

@@ -1,6 +1,6 @@
 """What LUF keeps: one clock, when each CPU has flushed last, and who owes flushes to whom.
 
-Names of words, what a task has under way, and the arithmetic of `ugen` (mm/rmap.c and arch/x86/mm/tlb.c, the
+Names of words and the arithmetic of `ugen` (mm/rmap.c and arch/x86/mm/tlb.c, the
 posting is luf.py's). A struct luf_batch is one word: its lock lets nobody see one half without the other.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emulator.hardware.operations import AtomicAdd, AtomicCmpxchg, Load, Series, SmpMb
-from emulator.kernel.percpu import TlbUbc
 from emulator.kernel.policy import Policy
 from emulator.kernel.smp import cpus_of
 
@@ -78,52 +77,11 @@ def zone_word(node: int, field: str) -> str:
     return f"zone.{node}.{field}"
 
 
-class LufTask:
-    """What LUF has added to struct task_struct; and the folios that are freed with the next key."""
-
-    __slots__ = (
-        "can_luf",
-        "flush_ugen",
-        "folios",
-        "keys",
-        "luf_ugen",
-        "mapping",
-        "moved",
-        "tlb_ubc_luf",
-        "tlb_ubc_ro",
-        "tlb_ubc_takeoff",
-        "wait_zone_ugen",
-        "zone_ugen",
-    )
-
-    def __init__(self) -> None:
-        self.tlb_ubc_ro = TlbUbc()
-        self.tlb_ubc_luf = TlbUbc()
-        self.tlb_ubc_takeoff = TlbUbc()
-        self.can_luf = False
-        self.mapping: int | None = None  # the file of the folio that is unmapped
-        self.moved = False
-        self.flush_ugen = 0
-        self.luf_ugen = 0
-        self.zone_ugen = 0
-        self.wait_zone_ugen = 0
-        self.folios: dict[int, None] = {}
-        self.keys: dict[int, int] = {}
-
-
 class LufClock(Policy):
     """The clock and what goes by it; `bits` is the width of what a page keeps."""
 
     def __init__(self, bits: int = KEY_BITS) -> None:
         self.bits = bits
-
-    def task(self, cpu: PerCpu) -> LufTask:
-        """What it has under way for the current task."""
-        task = cpu.current
-        if task.policy_state is None:
-            task.policy_state = LufTask()
-        state: LufTask = task.policy_state
-        return state
 
     async def new_luf_ugen(self) -> int:
         """new_luf_ugen: never one whose low 16 bits are 0."""
@@ -158,8 +116,10 @@ class LufClock(Policy):
         done = await Series(tuple([Load(ugen_done_word(one)) for one in cpus])) if cpus else ()
         return [(one, ugen or LUF_UGEN_INIT - 1) for one, ugen in zip(cpus, done, strict=True)]
 
-    async def diet(self, mask: int, ugen: int) -> int:
-        """arch_tlbbatch_diet: the CPUs that have not flushed since `ugen` was drawn."""
+    async def diet(self, cpu: PerCpu, mask: int, ugen: int) -> int:
+        """arch_tlbbatch_diet: the CPUs that have not flushed since `ugen` was drawn; on arm64 none."""
+        if cpu.mmu.shared_asids:
+            return 0
         for one, done in await self.ugens_done(mask):
             if done >= ugen:
                 mask &= ~(1 << one)

@@ -65,11 +65,10 @@ class Batch:
         self.gen = NO_GENERATION
 
 
-class MigrcV9(Policy):
-    """`migrc:v9`; `bits` is the width of the generation, of which 0 means none."""
+class OneMask(Policy):
+    """What LUF v10 and v11 have of it: generations, and how what is pending is flushed; `bits` is the width
+    of a generation, of which 0 means none."""
 
-    name = "migrc:v9"
-    description = "frees sources at once, flushes before their frames are used again; one mask for all"
     frees_before_flush = True
     words_at_rest = (ON_FLUSHING, MIGRC_ON_FLUSHING)
     pending_words = (PAGE_GENERATION, ON_FLUSHING, MIGRC_ON_FLUSHING)  # change when a flush begins or is done
@@ -100,7 +99,111 @@ class MigrcV9(Policy):
             return a or b
         return b if self.mgen_before(a, b) else a
 
-    # --- putting off -----------------------------------------------------------------------------------
+    async def may_add(self) -> bool:
+        """Nothing is added while anybody flushes: it would be cleared unflushed ("flush races add")."""
+        flushing, taken = await Series((Load(ON_FLUSHING), Load(MIGRC_ON_FLUSHING)))
+        return not flushing and not taken
+
+    # --- flushing --------------------------------------------------------------------------------------
+
+    async def unmap_flush_begin(self, cpu: PerCpu) -> None:
+        """rmap_flush_start."""
+        await Lock(MIGRC_LOCK)
+        await Store(ON_FLUSHING, await Load(ON_FLUSHING) + 1)
+        await Unlock(MIGRC_LOCK)
+
+    async def unmap_flush_end(self, cpu: PerCpu, mask: int) -> None:
+        """rmap_flush_end: these CPUs have dropped everything, so what was pending for them is done too."""
+        await Lock(MIGRC_LOCK)
+        pending, flushing = await Series((Load(MIGRC_UBC), Load(ON_FLUSHING)))
+        cpu.count("migrc_skipped", len(cpus_of(pending & mask)))
+        await Store(MIGRC_UBC, pending & ~mask)
+        await Store(ON_FLUSHING, flushing - 1)
+        await Unlock(MIGRC_LOCK)
+
+    async def others_are_flushing(self) -> bool:
+        """The mask was taken and its flush is not done: empty means nothing ("empty is not done")."""
+        return bool(await Load(MIGRC_ON_FLUSHING))
+
+    async def check_migrc_flush(self, cpu: PerCpu, gen: int) -> bool:
+        """Return when the flush of this generation is done, by whomever; whether it was done here."""
+        if gen == NO_GENERATION:
+            return False
+        while True:
+            if await self.looks_done(gen):
+                return False
+            await Lock(MIGRC_LOCK)
+            if self.mgen_next(await Load(MIGRC_GEN_DONE)) != gen:
+                # Only the generation after the one that is done can be pending.
+                await Unlock(MIGRC_LOCK)
+                return False
+            if not await self.others_are_flushing():
+                break
+            await Unlock(MIGRC_LOCK)
+            await WaitFor(MIGRC_ON_FLUSHING, 0)
+        mask = await Load(MIGRC_UBC)
+        if not mask:
+            await Unlock(MIGRC_LOCK)
+            return False
+        await self.take(mask, gen)
+        await Unlock(MIGRC_LOCK)
+        await self.flush(cpu, mask)
+        await Lock(MIGRC_LOCK)
+        await Store(MIGRC_ON_FLUSHING, 0)
+        await Store(MIGRC_GEN_DONE, gen)
+        await Unlock(MIGRC_LOCK)
+        return True
+
+    async def looks_done(self, gen: int) -> bool:
+        """Without the lock; see above."""
+        return False
+
+    async def take(self, mask: int, gen: int) -> None:
+        """Under the lock: the mask is this CPU's to flush; what is added later needs the next flush."""
+        await Store(MIGRC_UBC, 0)
+        await Store(MIGRC_GEN_BEGUN, gen)
+        await Store(MIGRC_ON_FLUSHING, 1)
+
+    async def flush(self, cpu: PerCpu, mask: int) -> None:
+        """try_to_unmap_flush, with what was taken folded into the task's own batch."""
+        cpu.count("migrc_flushes")
+        cpu.current.tlb_ubc.cpumask |= mask
+        cpu.current.tlb_ubc.nr_flush_required += 1
+        await try_to_unmap_flush(cpu)
+
+    async def migrc_flush(self, cpu: PerCpu) -> bool:
+        """Everything that is pending now; whether there was anything left to do."""
+        await Lock(MIGRC_LOCK)
+        gen = await Load(MIGRC_GEN)
+        await Unlock(MIGRC_LOCK)
+        return await self.check_migrc_flush(cpu, gen)
+
+    async def before_handed_out(self, cpu: PerCpu, pfn: int, order: int) -> None:
+        """check_flush_task_mgen in prep_new_page: the flush that was put off when these pages were freed."""
+        pages = tuple(page_generation_word(page) for page in range(pfn, pfn + (1 << order)))
+        latest = NO_GENERATION
+        for word, gen in zip(pages, await Series(tuple(Load(word) for word in pages)), strict=True):
+            latest = self.mgen_latest(latest, gen)
+            if gen != NO_GENERATION:
+                await Store(word, NO_GENERATION)
+        await self.check_migrc_flush(cpu, latest)
+
+    async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
+        """do_wp_page: the folio may be the copy of a source that is still read, so flush what is pending."""
+        if await self.migrc_flush(cpu):
+            cpu.count("migrc_write_faults")
+
+    async def drain(self, cpu: PerCpu) -> None:
+        """Flush until the mask is empty."""
+        while await Load(MIGRC_UBC):
+            await self.migrc_flush(cpu)
+
+
+class MigrcV9(OneMask):
+    """`migrc:v9`."""
+
+    name = "migrc:v9"
+    description = "frees sources at once, flushes before their frames are used again; one mask for all"
 
     def batch_for(self, task: Task, pte: int) -> TlbUbc:
         """Read-only and clean: may be put off, whatever the migration is for."""
@@ -148,11 +251,6 @@ class MigrcV9(Policy):
         await Unlock(MIGRC_LOCK)
         return gen
 
-    async def may_add(self) -> bool:
-        """Nothing is added while anybody flushes: it would be cleared unflushed ("flush races add")."""
-        flushing, taken = await Series((Load(ON_FLUSHING), Load(MIGRC_ON_FLUSHING)))
-        return not flushing and not taken
-
     async def folio_moved(self, cpu: PerCpu, src: int, dst: int) -> None:
         """migrate_folio_done: the source is about to be freed, with the generation that it needs."""
         batch: Batch = cpu.current.policy_state
@@ -165,91 +263,3 @@ class MigrcV9(Policy):
     async def migrate_end(self, cpu: PerCpu) -> None:
         """Nothing is kept; sources that stayed where they are have cost a flush at worst."""
         cpu.current.policy_state = None
-
-    # --- flushing --------------------------------------------------------------------------------------
-
-    async def unmap_flush_begin(self, cpu: PerCpu) -> None:
-        """rmap_flush_start."""
-        await Lock(MIGRC_LOCK)
-        await Store(ON_FLUSHING, await Load(ON_FLUSHING) + 1)
-        await Unlock(MIGRC_LOCK)
-
-    async def unmap_flush_end(self, cpu: PerCpu, mask: int) -> None:
-        """rmap_flush_end: these CPUs have dropped everything, so what was pending for them is done too."""
-        await Lock(MIGRC_LOCK)
-        pending, flushing = await Series((Load(MIGRC_UBC), Load(ON_FLUSHING)))
-        cpu.count("migrc_skipped", len(cpus_of(pending & mask)))
-        await Store(MIGRC_UBC, pending & ~mask)
-        await Store(ON_FLUSHING, flushing - 1)
-        await Unlock(MIGRC_LOCK)
-
-    async def others_are_flushing(self) -> bool:
-        """The mask was taken and its flush is not done: empty means nothing ("empty is not done")."""
-        return bool(await Load(MIGRC_ON_FLUSHING))
-
-    async def check_migrc_flush(self, cpu: PerCpu, gen: int) -> bool:
-        """Return when the flush of this generation is done, by whomever; whether it was done here."""
-        if gen == NO_GENERATION:
-            return False
-        while True:
-            await Lock(MIGRC_LOCK)
-            if self.mgen_next(await Load(MIGRC_GEN_DONE)) != gen:
-                # Only the generation after the one that is done can be pending.
-                await Unlock(MIGRC_LOCK)
-                return False
-            if not await self.others_are_flushing():
-                break
-            await Unlock(MIGRC_LOCK)
-            await WaitFor(MIGRC_ON_FLUSHING, 0)
-        mask = await Load(MIGRC_UBC)
-        if not mask:
-            await Unlock(MIGRC_LOCK)
-            return False
-        await self.take(mask, gen)
-        await Unlock(MIGRC_LOCK)
-        await self.flush(cpu, mask)
-        await Lock(MIGRC_LOCK)
-        await Store(MIGRC_ON_FLUSHING, 0)
-        await Store(MIGRC_GEN_DONE, gen)
-        await Unlock(MIGRC_LOCK)
-        return True
-
-    async def take(self, mask: int, gen: int) -> None:
-        """Under the lock: the mask is this CPU's to flush; what is added later needs the next flush."""
-        await Store(MIGRC_UBC, 0)
-        await Store(MIGRC_GEN_BEGUN, gen)
-        await Store(MIGRC_ON_FLUSHING, 1)
-
-    async def flush(self, cpu: PerCpu, mask: int) -> None:
-        """try_to_unmap_flush, with what was taken folded into the task's own batch."""
-        cpu.count("migrc_flushes")
-        cpu.current.tlb_ubc.cpumask |= mask
-        cpu.current.tlb_ubc.nr_flush_required += 1
-        await try_to_unmap_flush(cpu)
-
-    async def migrc_flush(self, cpu: PerCpu) -> bool:
-        """Everything that is pending now; whether there was anything left to do."""
-        await Lock(MIGRC_LOCK)
-        gen = await Load(MIGRC_GEN)
-        await Unlock(MIGRC_LOCK)
-        return await self.check_migrc_flush(cpu, gen)
-
-    async def before_handed_out(self, cpu: PerCpu, pfn: int, order: int) -> None:
-        """check_flush_task_mgen in prep_new_page: the flush that was put off when these pages were freed."""
-        pages = tuple(page_generation_word(page) for page in range(pfn, pfn + (1 << order)))
-        latest = NO_GENERATION
-        for word, gen in zip(pages, await Series(tuple(Load(word) for word in pages)), strict=True):
-            latest = self.mgen_latest(latest, gen)
-            if gen != NO_GENERATION:
-                await Store(word, NO_GENERATION)
-        await self.check_migrc_flush(cpu, latest)
-
-    async def before_writable(self, cpu: PerCpu, pfn: int) -> None:
-        """do_wp_page: the folio may be the copy of a source that is still read, so flush what is pending."""
-        if await self.migrc_flush(cpu):
-            cpu.count("migrc_write_faults")
-
-    async def drain(self, cpu: PerCpu) -> None:
-        """Flush until the mask is empty."""
-        while await Load(MIGRC_UBC):
-            await self.migrc_flush(cpu)

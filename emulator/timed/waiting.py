@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from emulator.hardware.operations import TABLE, DownRead, Lock, Operation, Order, ReleaseFaultLock
+from emulator.hardware.operations import TABLE, DownRead, Lock, Operation, Order, ReleaseFaultLock, TryLock
 from emulator.hardware.operations.places import Key, vma_readers
 
 _WAITS = {kind: row.waits for kind, row in TABLE.items() if row.waits is not None}
@@ -20,7 +20,7 @@ CHANGES = {
     kind: row.carries[0]
     for kind, row in TABLE.items()
     if row.order in (Order.STORE, Order.LOCKED)
-    and kind not in (Lock, DownRead)
+    and kind not in (Lock, DownRead, TryLock)
     and row.carries[:1] in _WAITED_FOR
 } | {ReleaseFaultLock: vma_readers}
 """Operations that may enable others, and what they change."""

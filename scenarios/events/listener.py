@@ -18,6 +18,7 @@ from emulator.hardware.operations import (
     FlushTlbOne,
     FolioMigrateMapping,
     FolioPut,
+    FolioPutTestzero,
     LoadCr3,
     Operation,
     SendIpi,
@@ -220,7 +221,7 @@ class EventListener:
                 self._old.add(operation.src)
                 self._emit(Event(at, number, What.MOVED, "", (operation.src, operation.dst)))
         elif (
-            isinstance(operation, FolioPut)
+            isinstance(operation, FolioPut | FolioPutTestzero)
             and operation.pfn in self._old
             and operation.pfn not in self._memory.folios.folios
         ):

@@ -10,7 +10,8 @@ from emulator.machine.litmus import Expectation
 
 POSTINGS = ("migrc:v3", "migrc:rfc2", "migrc:v9")
 
-LUF = ("luf:v12", "luf:v12-required")
+LUF = ("luf:v10", "luf:v11", "luf:v12", "luf:v12-required")
+LUF_12 = LUF[2:]
 
 REUSED = "litmus_frame_reused"
 STALE = "litmus_old_translation"
@@ -73,7 +74,7 @@ def postings_never(*reached: str) -> tuple[Expectation, ...]:
 
 
 def luf_never(*reached: str) -> tuple[Expectation, ...]:
-    """As `never`, under LUF as posted and as meant."""
+    """As `never`, under all versions of LUF, as posted and as meant."""
     return tuple(never(policy, *reached) for policy in LUF)
 
 
@@ -83,8 +84,13 @@ def never_on_x86(policy: str, *reached: str) -> Expectation:
 
 
 def luf_sometimes(*rules: str) -> tuple[Expectation, ...]:
-    """As `sometimes`, under LUF as posted and as meant."""
+    """As `sometimes`, under all versions of LUF, as posted and as meant."""
     return tuple(sometimes(policy, *rules) for policy in LUF)
+
+
+def broken_on_arm64(expectation: Expectation, *rules: str) -> Expectation:
+    """The same, but on arm64 one of these rules breaks."""
+    return expectation._replace(arm64="Sometimes", rules=(*expectation.rules, *rules))
 
 
 def postings_sometimes(*rules: str) -> tuple[Expectation, ...]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from emulator.checks.coherence import CACHE, CONTENT
+from emulator.checks.grace_period import OWED
 from emulator.machine.litmus import Litmus, Setup
 from scenarios.litmus.answers import (
     AFTER_RETURN,
+    DEFERRED,
     OVERWRITTEN,
     WRONG_VERSION,
+    broken_on_arm64,
     never,
     postings_sometimes,
     sometimes,
@@ -50,7 +53,10 @@ WRITTEN_WHILE_MOVING = Litmus(
     expected=(
         never("immediate", AFTER_RETURN),
         *postings_sometimes(OVERWRITTEN, WRONG_VERSION),
-        never("luf:v12-required", AFTER_RETURN),
+        sometimes("luf:v10", OVERWRITTEN, WRONG_VERSION),
+        broken_on_arm64(never("luf:v11", AFTER_RETURN, DEFERRED), OWED),
+        sometimes("luf:v12", OVERWRITTEN, WRONG_VERSION, OWED),
+        broken_on_arm64(never("luf:v12-required", AFTER_RETURN), OWED),
         sometimes("mistake:migrates-unlocked", CONTENT, CACHE, WRONG_VERSION),
     ),
     frugal=FRUGAL,

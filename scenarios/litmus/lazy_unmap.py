@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from emulator.checks.grace_period import REFILLED_EARLY, REWRITTEN
-from emulator.hardware.operations import Translate, WriteFrame
+from emulator.checks.grace_period import OWED, REFILLED_EARLY, REWRITTEN
+from emulator.checks.grace_period import REUSED as FRAME_REUSED_EARLY
+from emulator.hardware.operations import FilemapRemove, FolioGet, FolioPut, Translate, WriteFrame
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.memory import filemap_fault
 from emulator.kernel.percpu import PerCpu, tlb_flush_batched_word
 from emulator.kernel.rmap import flush_tlb_batched_pending, try_to_unmap, try_to_unmap_flush
 from emulator.kernel.user import user_write, walk
-from emulator.machine.litmus import FAST, MM, Litmus, Setup
+from emulator.machine.litmus import FAST, MM, SLOW, Litmus, Setup
 from emulator.policies.luf_clock import LUF_UGEN, LufBatch, mm_batch, ugen_done_word
 from scenarios.litmus.answers import (
     AFTER_RETURN,
     DEFERRED,
     LUF,
+    LUF_12,
     OVERWRITTEN,
     POSTINGS,
     READ_AGAIN,
     REUSED,
     STALE,
     WRONG_VERSION,
+    broken_on_arm64,
     luf_never,
     luf_sometimes,
     never,
@@ -39,8 +42,9 @@ from scenarios.litmus.steps import (
     returns,
     reuse,
 )
-from scenarios.litmus.syscalls import reclaim, switch_to, write_file
+from scenarios.litmus.syscalls import KEPT, reclaim, switch_to, write_file
 
+SLOW_FRAME = 5
 CACHE = "read of a version that the file page does not have"
 NO_GRACE = ("grace*",)
 """Only what can be seen counts: the fault-end flush comes after the entry, which the rules mind anyway."""
@@ -50,15 +54,28 @@ def _file_page_of(*cpus: int) -> Start:
     return file_page(cached=cpus, stored=True)
 
 
-_reclaims = in_order(call(reclaim), call(returns))
+def _far_file_page(*cpus: int) -> Start:
+    """The same in the slow node, so that what is read in again gets another frame, whoever takes first."""
+
+    def start(setup: Setup) -> None:
+        setup.area(PAGE, 1, writable=False, file=FILE, shared=True)
+        pfn = setup.page(PAGE, SLOW, exclusive=False, version=VERSION, cached=cpus)
+        assert pfn == SLOW_FRAME
+        setup.in_page_cache(pfn, FILE, 0)
+        setup.on_disk(FILE, 0, VERSION)
+
+    return start
+
+
+_reclaims = in_order(call(reclaim, SLOW_FRAME), call(returns))
 _reads_twice = in_order(call(read_if_cached), call(read_if_cached))
 _finds_written = once_returned(call(finds, WRITTEN), of="written")
 
-# CPU 0                             CPU 1                         CPU 2 has frame 1 cached
+# CPU 0                             CPU 1                         CPU 2 has frame 5 cached
 # reclaim: clear the entry, defer,
-# out of the cache, free frame 1
+# out of the cache, free frame 5
 #                                   write(2): a new page, WRITTEN
-#                                                                 read: WRITTEN, not frame 1's
+#                                                                 read: WRITTEN, not frame 5's
 FILE_WRITTEN = Litmus(
     name="reclaimed-file-written",
     question="Another process writes to a file whose page was reclaimed: may the old page still be read?",
@@ -67,12 +84,12 @@ FILE_WRITTEN = Litmus(
         once_returned(call(write_file, FILE, 0, WRITTEN), call(returns, of="written")),
         in_order(call(read_if_cached), _finds_written),
     ),
-    setup=_file_page_of(2),
+    setup=_far_file_page(2),
     expected=(
         never("immediate", AFTER_RETURN),
         never("migrc:v9", AFTER_RETURN),
-        sometimes("luf:v12", CACHE, WRONG_VERSION),
-        never("luf:v12-required", AFTER_RETURN),
+        *(sometimes(policy, CACHE, WRONG_VERSION) for policy in ("luf:v10", "luf:v11", "luf:v12")),
+        broken_on_arm64(never("luf:v12-required", AFTER_RETURN), CACHE, WRONG_VERSION),
     ),
     frugal=False,
     ignore=NO_GRACE,
@@ -81,11 +98,8 @@ FILE_WRITTEN = Litmus(
 
 def _two_mappings(setup: Setup) -> None:
     """The page of FILE, read-only at PAGE, which CPU 2 has cached, and mappable writable at FLAG."""
-    setup.area(PAGE, 1, writable=False, file=FILE, shared=True)
+    _far_file_page(2)(setup)
     setup.area(FLAG, 1, file=FILE, shared=True)
-    pfn = setup.page(PAGE, exclusive=False, version=VERSION, cached=(2,))
-    setup.in_page_cache(pfn, FILE, 0)
-    setup.on_disk(FILE, 0, VERSION)
 
 
 # The same, but written through a second, writable mapping of the same process.
@@ -101,8 +115,8 @@ ALIAS_WRITTEN = Litmus(
     expected=(
         never("immediate", AFTER_RETURN),
         never("migrc:v9", AFTER_RETURN),
-        sometimes("luf:v12", CACHE, WRONG_VERSION),
-        never("luf:v12-required", AFTER_RETURN),
+        *(sometimes(policy, CACHE, WRONG_VERSION) for policy in ("luf:v10", "luf:v11", "luf:v12")),
+        broken_on_arm64(never("luf:v12-required", AFTER_RETURN), CACHE, WRONG_VERSION),
     ),
     frugal=False,
     ignore=NO_GRACE,
@@ -120,7 +134,8 @@ FRAME_REUSED = Litmus(
     expected=(
         never("immediate", REUSED),
         never("migrc:v9", REUSED),
-        *luf_never(DEFERRED, REUSED, STALE),
+        *luf_never(DEFERRED, REUSED, STALE)[:2],
+        *(broken_on_arm64(never(policy, DEFERRED, REUSED, STALE), FRAME_REUSED_EARLY) for policy in LUF_12),
     ),
     frugal=False,
     fast=1,
@@ -148,7 +163,8 @@ FAULT_END = Litmus(
     expected=(
         never("immediate", "pgmigrate_success"),
         never("migrc:v9", DEFERRED),
-        *luf_sometimes(OVERWRITTEN),
+        never("luf:v10", DEFERRED),
+        *(sometimes(policy, OVERWRITTEN) for policy in LUF[1:]),
     ),
     frugal=False,
     ignore=NO_GRACE,
@@ -198,7 +214,8 @@ DEBT_BEFORE_GENERATION = Litmus(
         never("migrc:v3", DEFERRED),
         never("migrc:rfc2", DEFERRED),
         never("migrc:v9", DEFERRED),
-        *luf_sometimes(OVERWRITTEN),
+        never("luf:v10", DEFERRED),
+        *(sometimes(policy, OVERWRITTEN) for policy in LUF[1:]),
     ),
     frugal=False,
     ignore=NO_GRACE,
@@ -229,7 +246,12 @@ SWITCH_DROPS_DEBT = Litmus(
     question="A task that owes a flush is switched away from and back: does it still owe it?",
     programs=(_reclaims_and_switches, call(read_if_cached)),
     setup=_writable_page,
-    expected=(never("immediate"), *luf_sometimes("grace period: flush owed at the end")),
+    expected=(
+        never("immediate", STALE),
+        *luf_never(STALE)[:2],
+        # On arm64 a batch has no CPUs to be left out of it.
+        *(sometimes(policy, OWED)._replace(arm64="Never") for policy in LUF_12),
+    ),
     frugal=False,
 )
 
@@ -269,6 +291,32 @@ ONE_MM_MARKS_ALL = Litmus(
     fast=1,
 )
 
+# CPU 0                             CPU 1 has frame 1 cached
+# somebody has a reference on 1
+# reclaim: clear the entry, defer;
+# 1 stays
+# reclaim 1, which is mapped nowhere:
+# nothing is owed for it
+# take frame 1 for something else
+#                                   read
+KEPT_THEN_FREED = Litmus(
+    name="reclaimed-kept-freed-later",
+    question="Reclaim has unmapped a page that stays, and frees it the next time: has it been flushed for?",
+    programs=(
+        in_order(FolioGet(1), call(reclaim), FolioPut(1), call(reclaim), call(reuse, FAST)),
+        _reads_twice,
+    ),
+    setup=_file_page_of(1),
+    expected=(
+        never("immediate", KEPT, REUSED),
+        never("migrc:v9", KEPT, REUSED),
+        *(sometimes(policy, FRAME_REUSED_EARLY) for policy in LUF[:2]),
+        *(broken_on_arm64(never(policy, KEPT, REUSED), FRAME_REUSED_EARLY) for policy in LUF_12),
+    ),
+    frugal=False,
+    fast=1,
+)
+
 # Dave Hansen's two rules, which those who defer must break: what comes of it the other tests ask.
 ENTRY_REWRITTEN = Litmus(
     name="deferred-entry-rewritten",
@@ -282,11 +330,21 @@ ENTRY_REWRITTEN = Litmus(
     frugal=False,
     rules=(REWRITTEN,),
 )
+
+
+async def _reclaims_but_frees(cpu: PerCpu) -> None:
+    """shrink_folio_list to the end of its flush: what is left is to free the frame."""
+    await try_to_unmap(cpu, SLOW_FRAME)
+    await FilemapRemove(FILE, 0, SLOW_FRAME, 1)
+    await cpu.policy.reclaim_unmapped(cpu)
+    await try_to_unmap_flush(cpu)
+
+
 SLOT_REFILLED = Litmus(
     name="reclaimed-slot-refilled",
     question="Is a page of a file read in again before what was reclaimed there is flushed for?",
-    programs=(in_order(call(reclaim), call(filemap_fault, FILE, 0)), bystander),
-    setup=_file_page_of(1),
+    programs=(in_order(call(_reclaims_but_frees), call(filemap_fault, FILE, 0)), bystander),
+    setup=_far_file_page(1),
     expected=(
         never("immediate", READ_AGAIN),
         never("migrc:v9", READ_AGAIN),

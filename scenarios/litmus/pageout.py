@@ -8,6 +8,7 @@ from emulator.kernel.user import user_read, user_write
 from emulator.machine.litmus import Forbidden, Litmus, Setup
 from scenarios.litmus.answers import (
     DEFERRED,
+    FRAME_REUSED,
     MADE_WRITABLE,
     RANGE_REUSED,
     READ_AGAIN,
@@ -149,7 +150,7 @@ REFILLED = Litmus(
     expected=(
         sometimes("immediate", MADE_WRITABLE, "message passing"),
         *postings_sometimes(MADE_WRITABLE, "message passing"),
-        *luf_sometimes(MADE_WRITABLE, RANGE_REUSED, "message passing"),
+        *luf_sometimes(MADE_WRITABLE, RANGE_REUSED, FRAME_REUSED, "message passing"),
     ),
     frugal=False,
 )

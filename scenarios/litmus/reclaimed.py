@@ -15,6 +15,7 @@ from scenarios.litmus.answers import (
     RANGE_REUSED,
     RETURNED,
     WRONG_VERSION,
+    broken_on_arm64,
     luf_never,
     never,
     sometimes,
@@ -29,9 +30,10 @@ UNASKED = (("tlb_flush_batched", False),)
 # The other postings put nothing off in reclaim, either.
 _SAFE = (never("immediate", AFTER_RETURN), never("migrc:v9", AFTER_RETURN))
 _LUF_ASKED = luf_never(AFTER_RETURN, DEFERRED)
+_UNFLUSHED = (RANGE_REUSED, RETURNED, WRONG_VERSION)
 _LUF_UNASKED = (
-    sometimes("luf:v12", RANGE_REUSED, RETURNED, WRONG_VERSION),
-    never("luf:v12-required", AFTER_RETURN, DEFERRED),
+    *(sometimes(policy, *_UNFLUSHED) for policy in ("luf:v10", "luf:v11", "luf:v12")),
+    broken_on_arm64(never("luf:v12-required", AFTER_RETURN, DEFERRED), *_UNFLUSHED),
 )
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from emulator.kernel.gup import get_user_pages, kernel_read, kernel_write, put_page
 from emulator.kernel.percpu import PerCpu
 from emulator.machine.litmus import MM, Forbidden, Litmus
+from emulator.memory.folios import USED_FREE
 from scenarios.litmus.answers import (
     DEFERRED,
+    FRAME_REUSED,
+    LUF,
+    LUF_12,
     MADE_WRITABLE,
     REUSED,
     STALE,
     STAYED,
     WRITE_FAULTS,
-    luf_sometimes,
+    broken_on_arm64,
     never,
-    never_on_x86,
     postings_never,
     sometimes,
 )
@@ -43,7 +46,8 @@ GUP_WRITE = Litmus(
     setup=cached_page,
     expected=(
         never("immediate"),
-        *luf_sometimes(MADE_WRITABLE),
+        never("luf:v10", DEFERRED, WRITE_FAULTS),
+        *(sometimes(policy, MADE_WRITABLE) for policy in LUF[1:]),
         *postings_never(DEFERRED, STALE, WRITE_FAULTS),
         sometimes("mistake:write-fault-forgets"),
     ),
@@ -74,7 +78,8 @@ GUP_READ = Litmus(
     setup=cached_page,
     expected=(
         never("immediate", STAYED, REUSED),
-        never_on_x86("luf:v12", DEFERRED, STAYED, REUSED),
+        *(sometimes(policy, FRAME_REUSED) for policy in LUF[:2]),
+        *(broken_on_arm64(sometimes(policy, USED_FREE), FRAME_REUSED) for policy in LUF_12),
         *postings_never(DEFERRED, STAYED, REUSED),
     ),
     fast=2,

@@ -21,6 +21,7 @@ from emulator.machine.litmus import FAST, MM, SLOW, Expectation, Litmus, Setup
 from scenarios.litmus.answers import (
     DEFERRED,
     FLUSHES,
+    LUF,
     MADE_WRITABLE,
     RECEIVED,
     REUSED,
@@ -205,7 +206,7 @@ BATCH_RACES_ADD = Litmus(
     setup=_one_written_one_read,
     expected=(
         never("immediate", REUSED),
-        never_on_x86("luf:v12", REUSED),
+        *(never_on_x86(policy, REUSED) for policy in LUF[:3]),
         *postings_never(DEFERRED, REUSED),
         sometimes("mistake:adds-while-batches-flush"),
     ),

@@ -6,11 +6,11 @@ from emulator.kernel.user import user_write
 from emulator.machine.litmus import FAST, SLOW, Litmus
 from scenarios.litmus.answers import (
     DEFERRED,
+    LUF,
     MADE_WRITABLE,
     RECEIVED,
     STALE,
     WRITE_FAULTS,
-    luf_sometimes,
     never,
     postings_never,
     postings_sometimes,
@@ -36,7 +36,8 @@ PENDING_WRITE = Litmus(
     setup=cached_page,
     expected=(
         never("immediate"),
-        *luf_sometimes(MADE_WRITABLE),
+        never("luf:v10", DEFERRED, WRITE_FAULTS),
+        *(sometimes(policy, MADE_WRITABLE) for policy in LUF[1:]),
         *postings_never(DEFERRED, WRITE_FAULTS, STALE),
         sometimes("mistake:write-fault-forgets"),
     ),

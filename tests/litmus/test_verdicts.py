@@ -32,6 +32,10 @@ def short_chance(explorer: LearnedMachine) -> Tally:
     return search(explorer, find_strategy("portfolio")(), 1, Limits(FEWER), lambda: False)
 
 
+def long_chance(explorer: LearnedMachine) -> Tally:
+    return search(explorer, find_strategy("portfolio")(), 1, Limits(10 * RUNS), lambda: False)
+
+
 def proof(explorer: LearnedMachine) -> Exhausted:
     return exhaust(explorer, max_states=STATES)
 
@@ -40,7 +44,7 @@ def what_is_wrong(job: Job, large: set[str]) -> str:
     """Why the verdict is not the expected one; empty if it is. Proofs have given up `large` policies."""
     machine = job.subject.litmus_machine()
     explorer = LearnedMachine(machine)
-    looks = [chance, proof]
+    looks = [chance, proof, long_chance]
     if job.expected == "Never":
         # Of what is large, one architecture is looked at for longer; `migrc check --all` looks at all.
         looks = [short_chance, chance] if job.subject.policy in large else [proof, chance]

@@ -79,8 +79,8 @@ def test_flush_required_is_all_that_is_missing(test: str) -> None:
 
 def test_a_diet_that_leaves_out_one_too_many_is_found() -> None:
     class Wrong(LufV12Required):
-        async def diet(self, mask: int, ugen: int) -> int:
-            return await super().diet(mask, ugen) & ~2
+        async def diet(self, cpu: PerCpu, mask: int, ugen: int) -> int:
+            return await super().diet(cpu, mask, ugen) & ~2
 
     assert broken(LITMUS["reclaimed-frame-reused"], Wrong)
 

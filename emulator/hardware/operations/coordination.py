@@ -87,6 +87,13 @@ class Lock(Answers[None]):
     name: str
 
 
+@Row(Where.MEMORY, Order.LOCKED, writes(lock), Price.LINE, Answer.VALUE, carries=(lock,))
+class TryLock(Answers[bool]):
+    """spin_trylock: false while another context holds it."""
+
+    name: str
+
+
 @Row(Where.MEMORY, Order.STORE, writes(lock), Price.LINE, carries=(lock,), release=True)
 class Unlock(Answers[None]):
     """spin_unlock: a store with release semantics."""

@@ -116,6 +116,21 @@ class FolioPut(Answers[None]):
     pfn: int
 
 
+@Row(
+    Where.MEMORY,
+    Order.LOCKED,
+    writes(references),
+    Price.FOLIO,
+    Answer.VALUE,
+    carries=(references,),
+    touches=Touches(writes=(references,), outcome=maybe_freed),
+)
+class FolioPutTestzero(Answers[bool]):
+    """folio_put_testzero, and then as FolioPut: whether the reference was the last."""
+
+    pfn: int
+
+
 @Row(Where.MEMORY, Order.LOCKED, writes(references), Price.FOLIO, carries=(references,))
 class FolioSetTag(Answers[None]):
     """page->private of a folio that is about to be freed: what is owed for its frames while they are free.

@@ -194,7 +194,7 @@ class Arm64(Mmu):
 
     async def arch_tlbbatch_flush(self, cpu: PerCpu, batch: TlbUbc) -> None:
         """arch_tlbbatch_flush: dsb(ish)."""
-        if batch.cpumask & ~cpu.bit:
+        if batch.cpumask & ~cpu.bit and cpu.policy.dsb_for_others:
             cpu.count(FOR_OTHERS)
             await DsbIshst()
             await self.tlbi(cpu, EVERYTHING)

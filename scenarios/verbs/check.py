@@ -45,7 +45,7 @@ STATES_ALL: Final = 800_000
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="NAME...", shell_complete=options.tests)
 @options.every
 @click.option(
     "--history",

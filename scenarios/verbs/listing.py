@@ -14,7 +14,7 @@ from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.mmu.catalogue import MMUS
 from emulator.machine.litmus import Litmus
 from emulator.measure.vmstat import KERNEL_COUNTERS, OWN_COUNTERS
-from emulator.policies.catalogue import POLICIES, canonical
+from emulator.policies.catalogue import POLICIES
 from scenarios.history import BUGS
 from scenarios.history.bug import KINDS, Bug
 from scenarios.litmus import LITMUS
@@ -22,6 +22,7 @@ from scenarios.mistakes import MISTAKES
 from scenarios.report.console import print_json, terminal_width
 from scenarios.usage import UsageProblem, did_you_mean
 from scenarios.verbs import options
+from scenarios.verbs.offers import first_line, flat, there_is
 from scenarios.workloads.workload_file import list_workloads, load_workload
 
 TITLES: Final = {
@@ -49,7 +50,7 @@ def listing(wanted: tuple[str, ...], as_json: bool) -> None:
     patterns = wanted[1:] if len(kinds) == 1 else wanted
     rows = {
         kind: {name: text for name, text in section.items() if _meant(patterns, name, text)}
-        for kind, section in _sections().items()
+        for kind, section in there_is().items()
         if kind in kinds
     }
     if patterns and not any(rows.values()):
@@ -81,29 +82,6 @@ def _meant(patterns: Iterable[str], name: str, text: str) -> bool:
     return all(fnmatchcase(name, one) or one.lower() in whole for one in patterns)
 
 
-def _sections() -> dict[str, dict[str, str]]:
-    return {
-        "scenarios": {one.name: one.description for one in list_workloads()},
-        "litmus": {name: one.question for name, one in LITMUS.items()},
-        "history": {name: f"{bug.reference}: {bug.title}" for name, bug in BUGS.items()},
-        "policies": described_policies(),
-        "mistakes": {name: _first_line(one) for name, one in MISTAKES.items()},
-        "archs": {name: one.description for name, one in ARCHITECTURES.items()},
-        "mmus": {name: one.description for name, one in MMUS.items()}
-        | {"MODULE:CLASS": "your own mmu class"},
-    }
-
-
-def described_policies() -> dict[str, str]:
-    """What `--policy` takes besides mistakes, each with what its class says of itself."""
-    told = {name: _first_line(POLICIES[name]) for name in POLICIES if name != canonical("migrc")}
-    return told | {"MODULE:CLASS": "your own policy class"}
-
-
-def _first_line(thing: object) -> str:
-    return vars(thing).get("description") or (inspect.getdoc(thing) or "").partition("\n")[0]
-
-
 # --- one in full -----------------------------------------------------------------------------------
 
 
@@ -128,7 +106,7 @@ def show(name: str, as_json: bool) -> None:
     """
     found = list(_named(name))
     if not found:
-        known = [one for section in _sections().values() for one in section]
+        known = [one for section in there_is().values() for one in section]
         raise UsageProblem(f"nothing is called {name!r}; {_close(name, [*known, *_counters()])}")
     if as_json:
         print_json({"shown": [one._asdict() for one in found]})
@@ -150,7 +128,7 @@ def _named(name: str) -> Iterator[Shown]:
         if one.name == name:
             settings = load_workload(name).settings_used()
             about = str(settings.pop("description", one.description))
-            yield Shown("scenario", name, about, _flat(settings))
+            yield Shown("scenario", name, about, flat(settings))
     if name in LITMUS:
         yield _litmus(LITMUS[name])
     for bug in BUGS.values():
@@ -168,14 +146,6 @@ def _named(name: str) -> Iterator[Shown]:
         yield Shown("architecture", name, ARCHITECTURES[name].description, {})
     if name in _counters():
         yield Shown("counter", name, _counters()[name], {})
-
-
-def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Settings as `--set` has them."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
-    return found
 
 
 def _litmus(test: Litmus) -> Shown:
@@ -205,7 +175,7 @@ def _bug(bug: Bug) -> Shown:
 
 
 def _class(kind: str, name: str, thing: Any) -> Shown:
-    about = "\n\n".join(dict.fromkeys(filter(None, (_first_line(thing), inspect.getdoc(thing)))))
+    about = "\n\n".join(dict.fromkeys(filter(None, (first_line(thing), inspect.getdoc(thing)))))
     inherits = [one for one in getattr(thing, "__mro__", ())[1:] if one is not object]
     own = [key for key, value in vars(thing).items() if inspect.isfunction(value) and not key.startswith("_")]
     facts = {"place": _place(thing)}

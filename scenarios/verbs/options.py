@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from actors.address import PLACEMENTS, Placement, split_address
 from emulator.hardware.ordering import ARCHITECTURES
@@ -37,6 +38,49 @@ MOST_MEMORY: Final = 1 << 50
 _BYTES: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([KMGTkmgt])(?:i?[Bb])?")
 
 Option = Callable[[Any], Any]
+Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _offer(names: Callable[[], Mapping[str, str]]) -> Offer:
+    """For `shell_complete`: the names that begin as typed, with what they are."""
+
+    def offered(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+        return [CompletionItem(name, help=text) for name, text in names().items() if name.startswith(typed)]
+
+    return offered
+
+
+def _listed(*kinds: str) -> Offer:
+    """Names that `migrc list` has of these kinds."""
+
+    def names() -> Mapping[str, str]:
+        # What there is takes a while to import, and is asked for by a shell only.
+        from scenarios.verbs.offers import there_is
+
+        found = there_is()
+        return {name: text for kind in kinds for name, text in found[kind].items()}
+
+    return _offer(names)
+
+
+def _keys() -> Mapping[str, str]:
+    """Keys of the workload that has been typed, else of `tiering`, as `--set` has them."""
+    from scenarios.verbs.offers import flat
+    from scenarios.workloads.workload_file import load_workload
+
+    context = click.get_current_context(silent=True)
+    name = (context.params.get("scenario") if context else None) or "tiering"
+    try:
+        settings = load_workload(name).settings_used()
+    except UsageProblem:
+        settings = load_workload("tiering").settings_used()
+    return {f"{key}=": str(value) for key, value in flat(settings).items() if "." in key}
+
+
+scenarios = _listed("scenarios")
+tests = _listed("litmus")
+_policies = _listed("policies", "mistakes")
+_mmus = _listed("mmus")
 
 
 class Seconds(click.FloatRange):
@@ -99,6 +143,7 @@ def policies(text: str, default: Sequence[str] = ()) -> Option:
         show_default=bool(default),
         metavar="P",
         callback=_known,
+        shell_complete=_policies,
         help=f"{text} See `migrc list`.",
     )
 
@@ -117,6 +162,7 @@ mmu = click.option(
     multiple=True,
     metavar="M",
     callback=_mmu,
+    shell_complete=_mmus,
     help="How flushes are carried out.  [default: x86, or what a litmus test names]  See `migrc list`.",
 )
 
@@ -237,6 +283,7 @@ def overrides(verb: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         metavar="SECTION.KEY=VALUE",
         callback=_set,
+        shell_complete=_offer(_keys),
         help="Replace a value of the workload; repeatable.",
     )
     return settings(version(verb))

@@ -23,7 +23,7 @@ from scenarios.workloads.workload_file import load_workload
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=options.scenarios)
 @click.option(
     "--engine",
     type=click.Choice(("live", "timed")),

@@ -41,7 +41,7 @@ WORKLOAD_POLICIES: Final = ("immediate", "migrc")
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="NAME...", shell_complete=options.tests)
 @options.every
 @click.option("--runs", type=options.COUNT, help="So many in all, shared out evenly.")
 @options.seconds(f"For so long in all; {DEFAULT_S:.0f} if neither this nor --runs is given.")

@@ -24,7 +24,7 @@ from scenarios.workloads.settings import MAX_TIMED_CPUS
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", shell_complete=options.scenarios)
 @click.option(
     "--vary",
     multiple=True,

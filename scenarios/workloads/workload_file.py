@@ -8,6 +8,7 @@ Every problem becomes `FILE: KEY: what is wrong; what would be right`. Nothing h
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,11 +81,7 @@ def load_workload(name_or_path: str, overrides: Sequence[str] = (), *, live: boo
     if "/" in name_or_path or name_or_path.endswith(".toml"):
         path, label = Path(name_or_path), name_or_path
     else:
-        known = _shipped_names()
-        if name_or_path not in known:
-            hint = did_you_mean(name_or_path, known)
-            raise UsageProblem(f"unknown scenario {name_or_path!r}; {hint}, or the path of a .toml file")
-        path, label = _SHIPPED / f"{name_or_path}.toml", name_or_path
+        path, label = _shipped(name_or_path), name_or_path
     document = _read(path, label)
     instead = _live_settings(document, label)
     overridden = [_override(document, text) for text in overrides]
@@ -98,6 +95,22 @@ def load_workload(name_or_path: str, overrides: Sequence[str] = (), *, live: boo
         if live:
             return other.located(label, path.parent, instead)
     return workload.located(label, path.parent)
+
+
+def shipped_text(name: str) -> str:
+    """The file of a shipped workload, with whole paths in it. UsageProblem if there is none of that name."""
+    path = _shipped(name)
+    return re.sub(
+        r'"(\.\./[^"]+)"', lambda found: f'"{(path.parent / found[1]).resolve()}"', path.read_text()
+    )
+
+
+def _shipped(name: str) -> Path:
+    known = _shipped_names()
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UsageProblem(f"unknown scenario {name!r}; {hint}, or the path of a .toml file")
+    return _SHIPPED / f"{name}.toml"
 
 
 def _validated(document: dict[str, Any], label: str, overridden: Sequence[str]) -> Workload:

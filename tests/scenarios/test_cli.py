@@ -27,7 +27,7 @@ from scenarios.subjects.subject import Subject
 from scenarios.usage import HostProblem, UsageProblem
 from scenarios.verbs.bars import Bars
 from scenarios.verbs.cli import main
-from scenarios.verbs.listing import described_policies
+from scenarios.verbs.offers import described_policies
 from scenarios.workloads.workload_file import list_workloads
 
 

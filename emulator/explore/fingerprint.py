@@ -10,7 +10,7 @@ to be readable exactly is an error (`Unreadable`), never an equality. What progr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields as dataclass_fields
 from enum import Enum
 from operator import attrgetter
@@ -32,8 +32,8 @@ from emulator.explore.attributes import fields, is_plain_class, named
 from emulator.explore.suspended import held
 from emulator.explore.unsearchable import Unreadable
 from emulator.hardware import operations
-from emulator.hardware.cpu import Cpu, Frame
-from emulator.hardware.operations import Halt
+from emulator.hardware.cpu import Cpu
+from emulator.hardware.operations import BeginLoad, Series
 from emulator.kernel.percpu import KernelParameters, PerCpu
 from emulator.memory.folios import PageFlag
 
@@ -61,41 +61,30 @@ class Known(Protocol):
         """A class that an object of a program has. Raises Unreadable if nobody else can know it."""
 
 
-def fingerprint(cpu: Cpu, kernel: PerCpu, known: Known) -> Any:
-    """One CPU with all its programs and private state, as a hashable value. Raises Unreadable."""
+def fingerprint(programs: Iterable[tuple[Any, Any]], kernel: PerCpu, known: Known) -> Any:
+    """The programs of one CPU, each behind what it awaits, and its private state, as a hashable value.
+
+    Raises Unreadable.
+    """
     reader = _Reader(known)
-    frames = tuple(
-        [
-            (
-                frame.irqs,
-                _awaited(frame),
-                frame.begun,
-                frame.series and reader.read(frame.answers),
-                type(frame.operation) is Halt and cpu.interrupts_taken > frame.interrupts_before,
-                reader.read(frame.program),
-            )
-            for frame in cpu.frames
-        ]
-    )
-    window = cpu.window
-    return (
-        frames,
-        cpu.mm,
-        cpu.pcid,
-        cpu.irqs,
-        cpu.tlb.state(),
-        tuple([plain(effect) for effect in window.pending]),
-        frozenset(window.values.items()),
-        reader.read(kernel),
-    )
+    frames = [(_awaited(awaited, program), reader.read(program)) for awaited, program in programs]
+    return tuple(frames), reader.read(kernel)
 
 
-def _awaited(frame: Frame) -> tuple[Any, ...]:
-    """Its operation, and all of the series that it is one of."""
+def exactly(value: Any, known: Known) -> Any:
+    """What a program is answered, as a value that equals no other's. Raises Unreadable."""
+    return value if type(value) in _QUICK else _Reader(known).read(value)
+
+
+def _awaited(awaited: Any, program: Any) -> Any:
+    """An operation, begun or not, or all of a series."""
+    kind = type(awaited)
     try:
-        return plain(frame.operation), frame.series and tuple([plain(member) for member in frame.series])
+        if kind is Series:
+            return (kind, *map(plain, awaited.members))
+        return (kind, plain(awaited.load)) if kind is BeginLoad else plain(awaited)
     except Unreadable as problem:
-        problem.place = f"{line_of(frame.program)}: "
+        problem.place = f"{line_of(program)}: "
         raise
 
 
@@ -421,6 +410,7 @@ _BUILT_IN: dict[type[Any], Callable[[_Reader, type[Any], Any], Any]] = {
     CellType: _Reader.cell,
     ModuleType: _Reader.constant,
     CodeType: _Reader.constant,
+    Cpu: _Reader.refuse,  # what is in its window and its TLB is no program's
     # On the stack while `seen.append(await ...)` waits.
     MethodDescriptorType: _Reader.constant,
     KernelParameters: _Reader.parameters,

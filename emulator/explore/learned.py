@@ -26,7 +26,7 @@ from emulator.explore.parts import (
     SharedLearner,
     SharedNode,
 )
-from emulator.explore.surroundings import Surroundings
+from emulator.explore.scripts import Programs
 from emulator.hardware.cpu import Kind, Transition
 from emulator.machine.builder import Machine
 from emulator.machine.progress import deadlock
@@ -56,9 +56,12 @@ class LearnedMachine:
     """An `Explorer` of one machine, with all its checks. `reached` are the counters some run has counted.
 
     `forget_beyond` bounds what is kept of learnt states (about 3 kB each); beyond it learning starts again.
+    `programs`: what is known of what its programs do, by other machines; they stay the caller's.
     """
 
-    def __init__(self, machine: Machine, forget_beyond: int = 400_000) -> None:
+    def __init__(
+        self, machine: Machine, forget_beyond: int = 400_000, programs: Programs | None = None
+    ) -> None:
         self.machine = machine
         self.cpus = machine.cpus
         self.reached: set[str] = set()
@@ -68,7 +71,8 @@ class LearnedMachine:
         self.symmetry: Any = None  # and what is known of swapping CPUs (`symmetry`): pairs of them, names
         self.twins: list[tuple[int, int, dict[str, str]]] | None = None
         self._forget_beyond = forget_beyond
-        self._surroundings = Surroundings(machine.roots)
+        self._programs = programs or Programs(machine)
+        self._lent = programs is not None
         self._forget()
 
     def _forget(self) -> None:
@@ -77,8 +81,8 @@ class LearnedMachine:
         self.log: list[tuple[Option, Any, Edge]] = []  # edges of CPUs, as they were learnt
         self.sharing = SharedLearner(self.machine)
         self.learners = [
-            CpuLearner(number, self.machine, self.sharing, self._event, self.reached, self._surroundings)
-            for number in range(self.cpus)
+            CpuLearner(number, self.machine, self.sharing, self._event, self.reached, programs)
+            for number, programs in enumerate(self._programs.graphs)
         ]
         watchers = self.machine.watchers()
         self._ignored = ignored(watchers)
@@ -103,6 +107,8 @@ class LearnedMachine:
             learner.forget()
         self.sharing.forget()
         self.watching.forget()
+        if not self._lent:
+            self._programs.forget()
         self.log.clear()
         self.walker = self.symmetry = None
 
@@ -124,6 +130,7 @@ class LearnedMachine:
         """Back to the start."""
         self.settle()
         if self.learnt() > self._forget_beyond:
+            self._programs.forget()
             self._forget()
         self.restart()
 
@@ -178,7 +185,7 @@ class LearnedMachine:
 
     def settle(self) -> None:
         """Nothing more is asked for now. Raises SharedState if programs have changed what they share."""
-        self._surroundings.check_all()
+        self._programs.surroundings.check_all()
 
     def snapshot(self) -> Snapshot:
         """The state of the whole machine."""

@@ -2,9 +2,8 @@
 
 A part is deterministic: what it does next depends on its state and on the answer it gets. So it is run for
 real only the first time that it does something in some state; from then on the pair (state, what happened)
-has a successor that is looked up. A CPU cannot be copied, so to learn something new about an old state it is
-run again from its boot with the answers that lead there. Two states of a CPU are one if their fingerprints
-agree.
+has a successor that is looked up. To learn something new about an old state of a CPU, one CPU is put back
+there; what its programs do is looked up as well (`scripts`).
 """
 
 from __future__ import annotations
@@ -15,32 +14,26 @@ from typing import Any, Final, NamedTuple
 
 from emulator.checks.onlooker import Check, Watcher
 from emulator.checks.violation import Violation
-from emulator.explore.fingerprint import fingerprint, keep_apart, plain
+from emulator.explore.fingerprint import keep_apart, plain
 from emulator.explore.footprints import Footprints, State, after
-from emulator.explore.surroundings import Surroundings
+from emulator.explore.scripts import ProgramGraph, ProgramState
 from emulator.explore.watched_parts import watch_shared, watch_watchers
 from emulator.hardware.cpu import Choice, Cpu, TakeCalls, Transition
+from emulator.hardware.cpu_state import CpuState, restore, state_of
 from emulator.hardware.operations import Operation
-from emulator.kernel.percpu import PerCpu
 from emulator.machine.builder import Machine
 from emulator.machine.progress import at_end, broken_by_program, standing, waits_with_interrupts_off
 from emulator.machine.referee import agent_of
 from emulator.machine.shared import Shared
-from emulator.machine.stepper import boot
 from emulator.memory.blocked import BLOCKED
 
 UNKNOWN: Final = object()
 _ALONE: Final = -1
-_MOST_LIVE: Final = 500  # real CPUs, about 10 kB each
 _NO_EVENT: Final = -1
 
 
 Event = tuple[Transition, Operation | None, bool, Any]
 """What watchers are told."""
-
-
-class NotDeterministic(Exception):
-    """A program did something else the second time, with the same answers; the message says where."""
 
 
 class Touched(NamedTuple):
@@ -96,12 +89,10 @@ class Option:
 
 @dataclass(slots=True, eq=False)
 class CpuNode:
-    """One state of one CPU. `label` is what led here from `parent`; `cached` what the walker has fetched."""
+    """One state of one CPU: `state`, and where its programs are. `cached`: what the walker has fetched."""
 
     number: int
-    key: Any
-    parent: CpuNode | None
-    label: tuple[Transition, Any] | None
+    state: tuple[CpuState, ProgramState] | None
     dead: bool = False  # its program has raised
     idle: bool = False
     waits: str = ""
@@ -131,16 +122,8 @@ class ClockNode:
     verdict: Any = UNKNOWN
 
 
-class _Live(NamedTuple):
-    """A real CPU, its kernel, and what it has booted."""
-
-    cpu: Cpu
-    kernel: PerCpu
-    program: Any
-
-
 class CpuLearner:
-    """All known states of one CPU, and real CPUs that stand at some of them."""
+    """All known states of one CPU, whose programs do what they did before (`scripts`)."""
 
     def __init__(
         self,
@@ -149,46 +132,48 @@ class CpuLearner:
         sharing: SharedLearner,
         event: Callable[[Event], int],
         reached: set[str],
-        surroundings: Surroundings,
+        programs: ProgramGraph,
     ) -> None:
         self._number = number
-        self._machine = machine
         self._sharing = sharing
         self._event = event
         self._reached = reached
-        self._surroundings = surroundings
+        self._programs = programs
         self.nodes: dict[Any, CpuNode] = {}
         self.edges_learnt = 0
         self.by_number: list[CpuNode] = []
         self._heed = machine.heed
-        self.dead = CpuNode(-1, None, None, None, dead=True)
-        self._live: dict[CpuNode, list[_Live]] = {}  # real CPUs by where they stand
-        self._standing = 0  # so many of them
-        first = self._boot()
-        self.start = self._node(first, None, None)
-        self._stays(self.start, first)
+        self.dead = CpuNode(-1, None, dead=True)
+        self._cpu, self._script = programs.begin(machine)
+        self.start = self._node()
 
-    def _boot(self) -> _Live:
-        cpu, kernel = boot(self._machine, self._number)
-        return _Live(cpu, kernel, cpu.frames[0].program if cpu.frames else None)
-
-    def _node(self, live: _Live, parent: CpuNode | None, label: tuple[Transition, Any] | None) -> CpuNode:
-        """The node of the state that a real CPU is in."""
-        cpu = live.cpu
-        key = self._key(live)
+    def _node(self) -> CpuNode:
+        """The node of the state that the CPU is in."""
+        cpu, script = self._cpu, self._script
+        state = state_of(cpu)
+        frames = [
+            (
+                irqs,
+                plain(operation),
+                series and tuple([plain(member) for member in series]),
+                tuple([self._programs.exact(answer) for answer in answers]),
+                begun,
+                interrupted,
+            )
+            for irqs, operation, series, answers, begun, interrupted in state.frames
+        ]
+        pending = [plain(effect) for effect in state.pending]
+        key = (script.at.number, *state[:4], tuple(pending), state.values, tuple(frames))
         node = self.nodes.get(key)
         if node is not None:
             return node
-        node = self.nodes[key] = CpuNode(len(self.nodes), key, parent, label)
+        node = self.nodes[key] = CpuNode(len(self.nodes), (state, script.at))
         self.by_number.append(node)
         node.options = tuple([self._option(node, cpu, choice) for choice in cpu.choices()])
         node.cached = {vpn: cpu.fetched(vpn) for vpn in cpu.speculated}
         node.idle = at_end(cpu) and not cpu.window.pending
         node.waits = standing(cpu)
         return node
-
-    def _key(self, live: _Live) -> Any:
-        return fingerprint(live.cpu, live.kernel, self._surroundings)
 
     def _option(self, node: CpuNode, cpu: Cpu, choice: Choice) -> Option:
         asked = choice.operation
@@ -204,68 +189,32 @@ class CpuLearner:
                 option.successors.clear()
                 option.alone = None
             node.options = ()
-            node.parent = None
         self.by_number.clear()
         self.nodes.clear()
-        self._live.clear()
 
     def learn(self, option: Option, answer: Any) -> Edge:
-        """Let a real CPU take `option` with this answer from the option's state."""
+        """Let the CPU take `option` with this answer from the option's state."""
         self.edges_learnt += 1
-        live = self._standing_at(option.node) or self._brought_to(option.node)
+        cpu, script = self._cpu, self._script
+        assert option.node.state is not None
+        state, script.at = option.node.state
+        restore(cpu, state, script)
         operation, issued = option.operation
         event = self._event((option.transition, operation, issued, answer))
         try:
-            live.cpu.take(option.transition, answer)
+            cpu.take(option.transition, answer)
         except Exception as error:
             broken = broken_by_program(self._number, error)
             if broken is None:
                 raise
-            self._surroundings.check(live.program)
+            error.__traceback__ = None
+            script.counted = ()
             return Edge(self.dead, event, self._heed.of(broken))
-        self._surroundings.check(live.program)
-        self._reached.update(live.kernel.vmstat)
-        node = self._node(live, option.node, (option.transition, answer))
-        self._stays(node, live)
-        return Edge(node, event, self._heed.of(waits_with_interrupts_off(live.cpu)))
-
-    def _stays(self, node: CpuNode, live: _Live) -> None:
-        """Somebody will go on from there, by one way or another: each takes one of those that stand there."""
-        self._live.setdefault(node, []).append(live)
-        self._standing += 1
-        if self._standing > _MOST_LIVE:
-            self._standing_at(next(iter(self._live)))
-
-    def _standing_at(self, node: CpuNode) -> _Live | None:
-        """One that stands there and does so no more; None if there is none."""
-        there = self._live.get(node)
-        if there is None:
-            return None
-        self._standing -= 1
-        live = there.pop()
-        if not there:
-            del self._live[node]
-        return live
-
-    def _brought_to(self, node: CpuNode) -> _Live:
-        """Boot another one and repeat what leads to `node`."""
-        labels = []
-        at: CpuNode = node
-        while at.parent is not None:
-            assert at.label is not None
-            labels.append(at.label)
-            at = at.parent
-        live = self._boot()
-        for transition, answer in reversed(labels):
-            live.cpu.take(transition, answer)
-        key = self._key(live)
-        if key != node.key:
-            now, before = (text or "at its end" for text in (standing(live.cpu), node.waits))
-            raise NotDeterministic(
-                f"CPU {self._number} is {now} where it was {before} before: "
-                "a program or policy keeps state outside its own CPU"
-            )
-        return live
+        finally:
+            self._programs.drop()
+        self._reached.update(script.counted)
+        script.counted = ()
+        return Edge(self._node(), event, self._heed.of(waits_with_interrupts_off(cpu)))
 
 
 class SharedLearner:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from emulator.hardware.pte import DIRTY, PMD_ORDER, PSE, RW
 
@@ -292,6 +292,14 @@ class Tlb:
             tuple((at, *ways.items()) for at, ways in sorted(level.items()) if ways)  # type: ignore[misc]
             for level in (self._l1, self._l2)
         )
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Answer as in that `state` of a TLB of the same shape."""
+        for level, sets in zip((self._l1, self._l2), state, strict=False):
+            level.clear()
+            for at, *entries in sets:
+                level[at] = dict(entries)
+        self._huge_seen = True
 
     def entries(self) -> Iterator[tuple[int, int, int]]:
         """Yield (pcid, vpn, pte) in ascending order for all that a lookup could use.

@@ -79,6 +79,12 @@ class WalkerTlb(Tlb):
         """As `Tlb.state`."""
         return (*super().state(), frozenset(self._pmds.items()), self.pcide)
 
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """As `Tlb.restore`."""
+        super().restore(state)
+        *_, pmds, self.pcide = state
+        self._pmds = dict(pmds)
+
     def _key(self, pcid: int, vpn: int) -> int:
         return pcid << PCID_SHIFT | vpn >> self._pmd_order
 

@@ -22,7 +22,7 @@ from emulator.memory.memory import Memory
 
 
 class LocalEngine:
-    """Runs booted CPUs against one memory."""
+    """Runs booted CPUs against one memory; nobody else lets them take anything meanwhile."""
 
     def __init__(
         self,
@@ -38,10 +38,19 @@ class LocalEngine:
         self.listeners = list(listeners)
         self.shared = shared(memory, len(cpus), checks)
         self.steps = 0
+        # What a CPU may do next follows from its own state.
+        self._choices: list[list[Choice] | None] = [None] * len(cpus)
+
+    def _choices_of(self, cpu: Cpu) -> list[Choice]:
+        found = self._choices[cpu.number]
+        if found is None:
+            found = self._choices[cpu.number] = cpu.choices()
+        return found
 
     def _choice(self, transition: Transition) -> Choice:
         wanted = transition if transition.kind is not Kind.STEP else transition._replace(at=0)
-        for choice in self.cpus[transition.cpu].choices() if 0 <= transition.cpu < len(self.cpus) else ():
+        known = 0 <= transition.cpu < len(self.cpus)
+        for choice in self._choices_of(self.cpus[transition.cpu]) if known else ():
             if choice.transition == wanted:
                 return Choice(transition, choice.operation)
         raise ValueError(f"{transition} is not possible here")
@@ -51,7 +60,7 @@ class LocalEngine:
         return [
             choice.transition
             for one in (self.cpus if cpu < 0 else self.cpus[cpu : cpu + 1])
-            for choice in one.choices()
+            for choice in self._choices_of(one)
             if choice.operation is None or self._enabled(one, choice)
         ]
 
@@ -84,6 +93,7 @@ class LocalEngine:
             raise ValueError(f"{transition} would find nothing new")
         answer = None
         operation = choice.operation
+        self._choices[transition.cpu] = None
         if operation is not None:
             answer = self.shared.execute(cpu.number, operation)
             if answer is BLOCKED:

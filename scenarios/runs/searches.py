@@ -9,7 +9,8 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -19,9 +20,11 @@ from emulator.explore.ddmin import shrink
 from emulator.explore.exhaustive import Exhausted, shortest
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.schedule import ScheduleProblem, format_schedule, replay
+from emulator.explore.scripts import Programs
 from emulator.explore.search import Limits
 from emulator.explore.strategies import find_strategy
 from emulator.hardware.cpu import Transition
+from emulator.hardware.ordering import ARCHITECTURES
 from emulator.machine.garbage import rare_collection
 from emulator.machine.litmus import LitmusMachine
 from emulator.machine.referee import Referee
@@ -38,14 +41,14 @@ if TYPE_CHECKING:
 
 EXHAUSTIVE: Final = "exhaustive"
 RANGE: Final = 1000
-FIRST: Final = 200
+FIRST: Final = 64
 DETOURS: Final = 200
 SHRINK_S: Final = 20.0
 PORTFOLIO: Final = "portfolio"
 PROOF_STATES: Final = 3_000_000
 SHORTEST_STATES: Final = 60_000
 
-_FEW_OBJECTS: Final = 50_000
+_FEW_ROUNDS: Final = 5  # of the collector, each 100,000 objects that have come and not gone
 
 OPINION_SHARE: Final = 0.1
 OPINION_RUNS: Final = 10
@@ -66,7 +69,38 @@ def open_machine(subject: Subject) -> LearnedMachine:
     return LearnedMachine(subject.litmus_machine())
 
 
-def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: Look) -> Result:
+class Known:
+    """What is known of the programs of the test and policy that were looked at last: on another architecture
+    they do the same. `beyond`: the first one on which there were more states than a proof may take."""
+
+    def __init__(self) -> None:
+        self._programs: Programs | None = None
+        self.beyond = ""
+
+    def programs(self, machine: LitmusMachine) -> Programs:
+        """Those of this machine."""
+        if self._programs is None or not self._programs.run_on(machine):
+            self.forget()
+            self._programs = Programs(machine)
+        return self._programs
+
+    def forget(self) -> None:
+        """Give back what is known."""
+        if self._programs is not None:
+            self._programs.forget()
+            self._programs = None
+        self.beyond = ""
+
+    def most_states(self, arch: str, settings: Settings) -> int | None:
+        """Of a proof: few where an architecture that reorders less has had too many already."""
+        order = list(ARCHITECTURES)
+        hopeless = self.beyond and order.index(self.beyond) < order.index(arch)
+        return settings.states_beyond if hopeless and settings.states_beyond else settings.states
+
+
+def run_job(
+    job: Job, settings: Settings, workers: SearchWorkers | None, look: Look, known: Known | None = None
+) -> Result:
     """Find out one result. UsageProblem for what a program of the test or the policy raises."""
     result = Result(job, settings.strategy)
     if job.left_out:
@@ -79,11 +113,19 @@ def run_job(job: Job, settings: Settings, workers: SearchWorkers | None, look: L
         return time.monotonic() > deadline
 
     machine = job.subject.litmus_machine()
-    with faults_in_one_line(job.subject), closing(LearnedMachine(machine)) as explorer:
+    with faults_in_one_line(job.subject), ExitStack() as stack:
+        if known is None:
+            known = Known()
+            stack.callback(known.forget)
+        programs = known.programs(machine)
+        settings = replace(settings, states=known.most_states(job.subject.arch, settings))
+        explorer = stack.enter_context(closing(LearnedMachine(machine, programs=programs)))
         if settings.strategy == EXHAUSTIVE:
             _prove(result, explorer, settings, look)
         else:
             _search(result, explorer, settings, workers, stop)
+        if result.seen > (settings.states or PROOF_STATES) and not known.beyond:
+            known.beyond = job.subject.arch
         reached = explorer.reached | result.reached
         result.unreached = tuple(name for name in job.reached if name not in reached)
         result.counted = instead_counted(result.unreached, reached)
@@ -256,21 +298,23 @@ def results(
     look: Callable[[Job, int, str], None],
 ) -> Iterator[Result]:
     """Every job's result, in order; what is wrong with one of them is its result."""
+    known = Known()
     gc.freeze()
     try:
         with rare_collection():
             for job in jobs:
                 try:
-                    yield run_job(job, settings, workers, partial(look, job))
+                    yield run_job(job, settings, workers, partial(look, job), known)
                 except HostProblem:
                     raise
                 except (UsageProblem, Disagreement) as problem:
+                    known.forget()
                     ours = isinstance(problem, Disagreement)
                     yield Result(job, settings.strategy, error=str(problem), ours=ours)
                 # The states that a search has learnt refer to each other: what is left of many does not go
-                # by itself.
-                young, *older = gc.get_count()
-                if young > _FEW_OBJECTS or any(older):
+                # by itself. Little is left of one, and to look for it takes as long as a proof.
+                if gc.get_count()[1] > _FEW_ROUNDS:
                     gc.collect()
     finally:
+        known.forget()
         gc.unfreeze()

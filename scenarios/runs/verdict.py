@@ -63,7 +63,9 @@ class Job:
 class Settings:
     """How to search, and where to save what is found. `seconds` limits each result.
 
-    `states` limits each search of every interleaving; None: what the strategy is worth. `memory` is in bytes.
+    `states` limits each search of every interleaving; None: what the strategy is worth. `states_beyond` does
+    where the same test and policy had more than `states` on an architecture that reorders less. `memory` is
+    in bytes.
     `workers` share out an exhaustive search, on the Ray cluster at `address` if that is given; what is not
     finished is kept in the file `resume` and gone on with from there.
     """
@@ -75,6 +77,7 @@ class Settings:
     seed: int = 0
     folder: Path = Path("witnesses")
     states: int | None = None
+    states_beyond: int | None = None
     memory: int | None = None
     workers: int = 1
     address: str | None = None

@@ -18,7 +18,7 @@ from actors.errors import Fault, fault_of
 from actors.mode import Chaos
 from actors.signals import Terminated
 from emulator.checks.heed import ALL, Heed
-from emulator.explore.parts import NotDeterministic
+from emulator.explore.scripts import NotDeterministic
 from emulator.explore.unsearchable import Unsearchable
 from emulator.kernel.boot import UserSpace
 from emulator.machine.litmus import LitmusMachine

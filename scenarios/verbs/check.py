@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 SCHEDULES: Final = 5_000
 SCHEDULES_ALL: Final = 1_500
 STATES_ALL: Final = 800_000
+STATES_BEYOND: Final = 100_000
 
 
 @click.command()
@@ -174,13 +175,14 @@ def check(
         raise UsageProblem(f"{jobs[0].subject.test} {jobs[0].left_out} (policy {jobs[0].subject.policy})")
     if schedules is None:
         schedules = SCHEDULES_ALL if every or history else SCHEDULES
+    beyond = None
     if states is None and every and strategy != EXHAUSTIVE:
-        states = STATES_ALL
+        states, beyond = STATES_ALL, STATES_BEYOND
     if click.get_current_context().get_parameter_source("folder") is not ParameterSource.DEFAULT:
         with file_problems(f"--save: {search['folder']}", "a folder for witnesses"):
             search["folder"].mkdir(parents=True, exist_ok=True)
     before = None if baseline is None else load_baseline(baseline)
-    settings = Settings(strategy, schedules, states=states, workers=workers, **search)
+    settings = Settings(strategy, schedules, states=states, states_beyond=beyond, workers=workers, **search)
     _check_exhaustive(settings, jobs)
     many = every or len(jobs) > 1 or before is not None
     finished: list[Result] = []

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.explore.fingerprint import fingerprint
 from emulator.explore.learned import LearnedMachine
-from emulator.explore.parts import NotDeterministic
+from emulator.explore.scripts import NotDeterministic, Stack
 from emulator.explore.surroundings import SharedState, Surroundings
 from emulator.explore.unsearchable import Unreadable
 from emulator.hardware.cpu import Cpu, Kind, Transition
@@ -34,7 +33,7 @@ def after(body: Body, *answers: Any) -> Any:
     cpu, kernel = boot(body)
     for answer in answers:
         cpu.take(STEP, answer)
-    return fingerprint(cpu, kernel, Surroundings((body,)))
+    return Stack.of(cpu, kernel).key(Surroundings((body,)))
 
 
 async def forgets(cpu: PerCpu) -> None:
@@ -122,9 +121,9 @@ def test_the_cpus_private_state_counts_and_its_counters_do_not() -> None:
     assert after(private_state, 1) != after(private_state, 2)
     cpu, kernel = boot(private_state)
     known = Surroundings((private_state,))
-    before = fingerprint(cpu, kernel, known)
+    before = Stack.of(cpu, kernel).key(known)
     kernel.count("pgfault")
-    assert fingerprint(cpu, kernel, known) == before
+    assert Stack.of(cpu, kernel).key(known) == before
 
 
 def shares(together: bool) -> Body:

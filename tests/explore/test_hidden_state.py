@@ -45,8 +45,8 @@ import pytest
 from emulator.explore.exhaustive import Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine
 from emulator.explore.outside import Outside
-from emulator.explore.parts import NotDeterministic
 from emulator.explore.schedule import replay
+from emulator.explore.scripts import NotDeterministic
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
 from emulator.explore.surroundings import SharedState

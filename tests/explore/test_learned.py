@@ -10,6 +10,7 @@ from emulator.checks.frugality import NEEDLESS
 from emulator.checks.violation import Violation
 from emulator.explore.exhaustive import REDUCTIONS, exhaust, shortest
 from emulator.explore.learned import LearnedMachine, state_key
+from emulator.explore.scripts import Programs
 from emulator.hardware.cpu import Kind
 from emulator.hardware.operations import TABLE, Load, SmpMb, SmpMbAfterAtomic, SmpWmb, Store, Where
 from emulator.hardware.operations.table import Alone
@@ -68,6 +69,28 @@ def test_every_step_is_the_plain_engines(litmus, policy, architecture) -> None:
     learned = LearnedMachine(small)
     for seed in range(60):
         agree(small, learned, random.Random(seed))
+
+
+@pytest.mark.parametrize(("litmus", "policy"), CASES)
+def test_what_programs_do_on_one_architecture_they_do_on_the_others(litmus, policy) -> None:
+    lent = Programs(machine(litmus, "riscv", policy))
+    for architecture in ("riscv", "sc", "x86"):
+        small = machine(litmus, architecture, policy)
+        assert lent.run_on(small)
+        learned, alone = LearnedMachine(small, programs=lent), LearnedMachine(small)
+        for seed in range(8):
+            agree(small, learned, random.Random(seed))
+        found = [exhaust(one, reduce=False, all_rules=True) for one in (learned, alone)]
+        assert found[0] == found[1] and learned.reached == alone.reached
+        if architecture == "riscv":
+            known = [len(graph.states) for graph in lent.graphs]
+    assert [len(graph.states) for graph in lent.graphs] == known, "sc and x86 have added nothing"
+
+
+def test_programs_are_not_those_of_another_test_or_policy() -> None:
+    lent = Programs(machine(demotion(2), "sc", "migrc:v3"))
+    assert not lent.run_on(machine(demotion(2), "sc", "immediate"))
+    assert not lent.run_on(machine(demotion(1), "sc", "migrc:v3"))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,8 @@ from emulator.explore.exhaustive import Exhausted
 from emulator.explore.learned import LearnedMachine
 from scenarios.runs import proofs
 from scenarios.runs.proofs import INTERRUPTED, MEMORY, STATES, Watch, prove
-from scenarios.runs.verdict import Settings
+from scenarios.runs.searches import results
+from scenarios.runs.verdict import Settings, plan
 from scenarios.subjects.programs import LitmusName
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
@@ -175,3 +176,17 @@ def test_wrong_options_are_one_line(
 ) -> None:
     assert migrc("check", "shootdown", *options) == 2
     assert capsys.readouterr().err == f"migrc: error: {told}\n"
+
+
+def test_where_a_weaker_order_had_too_many_states_a_stronger_one_is_not_searched_as_far(
+    tmp_path: Path,
+) -> None:
+    def seen(archs: Sequence[str], states: int) -> list[tuple[int, bool]]:
+        jobs = plan([LitmusName("shootdown")], ["immediate"], archs)
+        settings = Settings(schedules=70, states=states, states_beyond=40, folder=tmp_path)
+        return [(one.seen, one.complete) for one in results(jobs, settings, None, lambda *told: None)]
+
+    alone = [seen([arch], 100_000)[0] for arch in ("sc", "x86")]
+    assert seen(["sc", "x86"], 100_000) == alone and all(complete for _, complete in alone)
+    assert seen(["sc", "x86"], 100) == [(101, False), (41, False)]
+    assert seen(["x86", "sc"], 100) == [(101, False), (101, False)]

@@ -9,6 +9,7 @@ from actors.cpu_loop import CpuLoop
 from actors.mailbox import Directory, Mailbox
 from actors.mode import Mode
 from actors.stressed_cpu import StressedCpuLoop
+from actors.unplugging import TolerantCpuLoop
 from actors.watched_cpu import WatchedCpuLoop
 from emulator.machine.builder import Machine
 
@@ -21,6 +22,8 @@ class _CpuActor(MachineActor):
     ) -> CpuLoop | StressedCpuLoop:
         if mode.chaos is not None:
             return StressedCpuLoop(self.number, machine, mailbox, directory, mode.chaos)
+        if mode.tolerant:
+            return TolerantCpuLoop(self.number, machine, mailbox, directory)
         kind = WatchedCpuLoop if mode.watched else CpuLoop
         return kind(self.number, machine, mailbox, directory)
 

@@ -55,6 +55,10 @@ class Gate:
         """`carry_out` would not answer BLOCKED now."""
         return self._memory.enabled(cpu, operation)
 
+    def words(self) -> tuple[str, ...]:
+        """Names of all words that have been used."""
+        return tuple(self._memory.words.values)
+
     def report(self, whole: bool) -> MemoryReport:
         """What there is to say at the end of a run; if it was cut, nobody judges how it ended."""
         if whole:

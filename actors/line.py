@@ -62,7 +62,7 @@ class Line:
         self._directory = directory
         self._ready = mailbox.ready
         self._recv = mailbox.inbox.recv
-        self._send_memory = mailbox.connect(directory.memory).send
+        self.send_memory = mailbox.connect(directory.memory).send
         self._driver = mailbox.connect_driver(directory.driver)
         self._senders: dict[int, Callable[[bytes], Any]] = {}
         self._unconfirmed = False
@@ -116,7 +116,7 @@ class Line:
         """Send the outbox, if there is anything in it, without waiting for word."""
         outbox = self.outbox
         if len(outbox) > HEAD:
-            self._send_memory(self.pack(outbox))
+            self.send_memory(self.pack(outbox))
             del outbox[HEAD:]
             self._unconfirmed = True
 
@@ -131,7 +131,7 @@ class Line:
         """Send the outbox; memory's message with the answers to its last `wanted` operations."""
         outbox = self.outbox
         outbox[1] = wanted
-        self._send_memory(self.pack(outbox))
+        self.send_memory(self.pack(outbox))
         del outbox[HEAD:]
         outbox[1] = wire.NO_ANSWER
         self._unconfirmed = False
@@ -146,7 +146,7 @@ class Line:
 
     def hand_on(self) -> None:
         """An empty message: this CPU does not take what memory offers now."""
-        self._send_memory(self.pack((self._cpu.number, wire.NO_ANSWER)))
+        self.send_memory(self.pack((self._cpu.number, wire.NO_ANSWER)))
 
     def send(self, cpu: int, message: bytes) -> None:
         """Send to another CPU."""

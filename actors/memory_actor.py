@@ -10,6 +10,7 @@ from actors.mailbox import Directory, Mailbox
 from actors.memory_loop import MemoryLoop
 from actors.mode import Mode
 from actors.stressed_memory import StressedMemoryLoop
+from actors.unplugging import TolerantMemoryLoop
 from actors.watched_gate import WatchedGate
 from emulator.machine.builder import Machine
 
@@ -24,7 +25,8 @@ class _MemoryActor(MachineActor):
         memory = machine.memory()
         checks = machine.checks(memory)
         if not mode.watched:
-            self._loop = MemoryLoop(Gate(memory, checks), mailbox, directory)
+            kind = TolerantMemoryLoop if mode.tolerant else MemoryLoop
+            self._loop = kind(Gate(memory, checks), mailbox, directory)
             return self._loop
         driver = mailbox.connect_driver(directory.driver) if mode.recorded else None
         gate = WatchedGate(machine, memory, checks, driver)

@@ -60,7 +60,12 @@ class MemoryLoop:
             elif message[1] in (wire.STOP, wire.CUT):
                 self._whole = message[1] == wire.STOP
                 return
+            else:
+                self.told(message)
             message = unpack(recv())
+
+    def told(self, message: Any) -> None:
+        """The driver has something else to say: not in a plain run, where GO needs nothing."""
 
     def serve(self, message: Any) -> None:
         """Carry out what one message of a CPU asks for."""

@@ -31,9 +31,11 @@ class Chaos(NamedTuple):
 class Mode(NamedTuple):
     """How a machine is run. `watched`: everything is told to the memory actor, in one order, and judged by
     happens-before; `recorded`: that order is sent to the driver; `chaos`: disturbances, None for none;
-    `most`: transitions after which a stressed run is taken to have no end, 0 for any number."""
+    `most`: transitions after which a stressed run is taken to have no end, 0 for any number; `tolerant`: goes
+    on without a CPU whose actor has died (not watched)."""
 
     watched: bool = False
     recorded: bool = False
     chaos: Chaos | None = None
     most: int = 0
+    tolerant: bool = False

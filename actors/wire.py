@@ -24,6 +24,7 @@ TRANSITION: Final = LOCAL + 4  # an Attempt of a stressed CPU
 ASLEEP: Final = LOCAL + 5  # a Sleeper: the last that a stressed CPU sends before it waits for a message
 # A stressed CPU stands still, and goes on when it gets an answer: its rank among those that do (0: none).
 HOLD: Final = LOCAL + 6
+AT_EASE: Final = LOCAL + 7  # the CPU is about to run user code, or idle, and owes nobody anything
 
 # To a CPU.
 ANSWER: Final = 0  # the answers waited for
@@ -39,6 +40,8 @@ GO: Final = 5
 STOP: Final = 6
 WHERE: Final = 7  # say what you wait for
 CUT: Final = 15  # as STOP, but before the run has come to its end
+# A CPU has died. To memory: which; to the others also the arguments of takedown_cpu, for one of them.
+UNPLUG: Final = 20
 # To the driver; the second field is the actor's number, `MEMORY` for the memory actor.
 READY: Final = 8
 PROGRESS: Final = 9  # accesses so far
@@ -48,6 +51,8 @@ FAILED: Final = 12  # CPU concerned, then the fields of a Fault
 BLOCK: Final = 13  # a block of the recording
 BROKEN: Final = 14  # a rule that ends the run, as the fields of a Violation
 PULSE: Final = 17  # it is there, whatever it is at
+# Whether the CPU can be unplugged, how many of its threads are through, mms.
+UNPLUGGED: Final = 21
 RESTED: Final = 16  # every CPU of a stressed run has ended, and nothing is under way any more
 
 MEMORY: Final = -1

@@ -78,6 +78,10 @@ class Machine(ABC):
         """How many CPUs it has."""
         return self.parameters.cpus
 
+    def threads(self, number: int) -> int:
+        """How many user threads a CPU boots."""
+        return 0
+
     @property
     def drains(self) -> bool:
         """It performs what it owes before it comes to rest, so that watchers may judge its end."""

@@ -125,6 +125,12 @@ def _care(document: Document) -> list[str]:
     found = []
     if not any(map(has_moved, runs)):
         found.append("nothing migrated, so this says nothing of migration: a longer run, a smaller fast tier")
+    for run in runs:
+        if gone := run.get("unplugged"):
+            found.append(
+                f"{run['policy']}: actors died, and their CPUs were unplugged ({', '.join(map(str, gone))}): "
+                "what they had counted is lost, and their accesses are missing"
+            )
     idle = [
         run["policy"]
         for run in runs

@@ -61,6 +61,8 @@ class Run(Measured):
     `core_wait_share`: of a live run, for each key of `LATENCIES` how much of all such latencies together was
     waiting for a core (0 to 1), and under `memory` how much of the run the memory actor was (model.md, Time).
 
+    `unplugged`: CPUs whose actors died on the way; counters and accesses are without theirs.
+
     `network_ns`: on a cluster, the address of each node with actors and its round trip from the driver's.
 
     Of a timed run all times but `wall_s` are virtual. `elapsed_s` is `elapsed_ns` again, `clocks_ns` each
@@ -83,6 +85,7 @@ class Run(Measured):
     clocks_ns: NotRequired[list[int]]
     wall_s: NotRequired[float]
     network_ns: NotRequired[dict[str, int]]
+    unplugged: NotRequired[list[int]]
 
 
 class Repeats(TypedDict):

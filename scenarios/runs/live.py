@@ -29,7 +29,6 @@ from scenarios.usage import HostProblem, UsageProblem
 Progress = Callable[[str, float, str], None]
 Report = Callable[[dict[str, int]], None]
 
-_PLAIN: Final = Mode()
 _RECORDED: Final = Mode(watched=True, recorded=True)
 
 
@@ -44,11 +43,13 @@ def run_live(
     document: Document,
     pictures: Pictures,
     placement: Placement = "spread",
+    tolerate: bool = False,
 ) -> None:
     """Run one workload under several policies; `document` and `pictures` grow with each that is through.
 
     A `watched` run is recorded, in `record` or, if a rule breaks, among the recordings. `progress` gets the
-    policy, the share of its accesses that is done, and a line of text. HostProblem if Ray or an actor fails.
+    policy, the share of its accesses that is done, and a line of text. HostProblem if Ray or an actor fails;
+    with `tolerate` a run goes on without a CPU whose actor has died.
     """
     policies = [subject.policy for subject in subjects]
     files = named_files(record, policies, "--record", MAGIC) if record is not None else {}
@@ -71,7 +72,7 @@ def run_live(
                 if watched:
                     result, keeper = _recorded(session, machine, report, subject, files.get(policy))
                 else:
-                    result = session.run(machine, report, mode=_PLAIN)
+                    result = session.run(machine, report, mode=Mode(tolerant=tolerate))
                 pictures[policy] = latencies_of(result)
                 run = run_of(subject, result)
                 if result.core_wait:
@@ -79,6 +80,8 @@ def run_live(
                 if result.network:
                     run["network_ns"] = result.network
                     document["placement"] = placement
+                if result.unplugged:
+                    run["unplugged"] = list(result.unplugged)
                 if watched:
                     run["transitions"] = result.memory["transitions"]
                 if keeper is not None and keeper.path is not None:

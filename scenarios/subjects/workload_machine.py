@@ -38,6 +38,10 @@ class ScenarioMachine(Machine):
         """What watches the memory's operations: the checks, and the pending meter last."""
         return [*super().checks(memory), PendingPeak(memory, self.policy())]
 
+    def threads(self, number: int) -> int:
+        """Those of the workload."""
+        return len(self.user.threads(number))
+
     def program(self, cpu: Cpu, kernel: PerCpu) -> Program:
         """Boots the kernel, whose CPU counts what its TLB is filled with again."""
         cpu.tlb = CountingTlb(self.shape, kernel.vmstat, self.parameters.hpage_order or PMD_ORDER)

@@ -20,8 +20,10 @@ from typing import Final, NoReturn
 
 import click
 
+from actors.signals import Terminated
 from scenarios.usage import HostProblem, InternalProblem, UsageProblem
 
+_AGAIN_S: Final = 0.01
 VIOLATION: Final = 1
 BAD_INPUT: Final = 2
 INTERRUPTED: Final = 130
@@ -107,13 +109,19 @@ def exit_code(command: click.Command, arguments: Sequence[str] | None) -> int:
 
 
 def keep_interrupts() -> None:
-    """From now on: a Ctrl-C that Python swallows because it came while a program was dropped comes again."""
+    """From now on: a Ctrl-C, SIGTERM or SIGHUP that Python swallows comes again.
+
+    It does that while a program is dropped, and while garbage is collected that somebody wants to know of.
+    """
     others = sys.unraisablehook
 
     def heard(problem: sys.UnraisableHookArgs) -> None:
+        # Not at once: it would be swallowed here.
         if issubclass(problem.exc_type, KeyboardInterrupt):
-            # Not at once: it would be swallowed here.
-            threading.Timer(0.01, _thread.interrupt_main).start()
+            threading.Timer(_AGAIN_S, _thread.interrupt_main).start()
+        elif isinstance(problem.exc_value, Terminated):
+            number = int(str(problem.exc_value.code)) - 128
+            threading.Timer(_AGAIN_S, _thread.interrupt_main, (number,)).start()
         else:
             others(problem)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from emulator.kernel.mmu.x86 import X86
 from scenarios.report.comparison import print_report
 from scenarios.report.conclusion import conclusion
 from scenarios.report.console import print_json
@@ -66,6 +67,11 @@ from scenarios.workloads.workload_file import load_workload
     help="Timed: with so many seeds, this and those after it; the report says what is more than chance.",
 )
 @pages.html
+@click.option(
+    "--tolerate",
+    is_flag=True,
+    help="Live, --unwatched: go on without a CPU whose actor dies; it is unplugged, as CPU hotplug does.",
+)
 @options.json_
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard too.")
 @options.quiet
@@ -109,6 +115,8 @@ def run(
         raise UsageProblem("--repeat: timed runs only; live ones differ with the same seed")
     how = mmu_on(arch, mmu)
     subjects = [Subject(workload, policy, arch, cpus, seed, trace_file, mmu=how) for policy in policies]
+    if live["tolerate"]:
+        _check_tolerant(subjects[0], watched)
     document = document_of(subjects[0], engine)
     pictures: Pictures = {}
 
@@ -156,6 +164,21 @@ def run(
     broken = any(result["violations"] for result in document["runs"])
     broken = broken or ("repeats" in document and any(document["repeats"]["violations"].values()))
     return html.code(exits.VIOLATION if broken else 0)
+
+
+def _check_tolerant(subject: Subject, watched: bool | None) -> None:
+    """A CPU can go where nobody waits for what only it could say or give back. UsageProblem elsewhere."""
+    if watched is not False:
+        raise UsageProblem("--tolerate: no schedule has a CPU that dies, so only with --unwatched")
+    if subject.mmu != X86.name:
+        raise UsageProblem(f"--tolerate: with --mmu {subject.mmu} others wait for each CPU; x86 only")
+    machine = subject.workload_machine()
+    if machine.parameters.page_table_frames:
+        raise UsageProblem(
+            "--tolerate: the page tables of a CPU would be lost with it; --set kernel.page_table_frames=false"
+        )
+    if any(thread.before is not None for thread in machine.user.threads(0)):
+        raise UsageProblem(f"--tolerate: threads of {subject.name} wait for all of them; another workload")
 
 
 def _check_engine(engine: str, cpus: int, live_only: dict[str, Any]) -> None:

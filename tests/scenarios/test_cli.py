@@ -160,6 +160,19 @@ def test_what_the_engine_refuses_is_bad_input(engine: Engine, capsys: pytest.Cap
         (["run", "teering"], "did you mean tiering?"),
         (["run", "tiering", "--address", "nonsense"], "it must be HOST:PORT, as in 10.0.0.1:6379"),
         (["stress", "shootdown", "--address", "1.2.3.4:99999"], "it must be HOST:PORT"),
+        (
+            ["run", "tiering", "--tolerate"],
+            "--tolerate: no schedule has a CPU that dies, so only with --unwatched",
+        ),
+        (
+            ["run", "tiering", "--tolerate", "--unwatched", "--mmu", "latr"],
+            "--tolerate: with --mmu latr others wait",
+        ),
+        (["run", "tiering", "--tolerate", "--engine", "timed"], "--tolerate: a timed run has no use for it"),
+        (
+            ["run", "xsbench-rfc", "--tolerate", "--unwatched"],
+            "--tolerate: threads of xsbench-rfc wait for all",
+        ),
         (["run"], "SCENARIO"),
         (["stress", "shootdown", "--placement", "pack"], "--placement: only with --address"),
         (["run", "tiering", "--cpus", "65"], "--cpus"),

@@ -12,6 +12,7 @@ import fcntl
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from scenarios.workloads.workload_file import load_workload
 
 MAX_POINTS: Final = 100_000
 FORMAT: Final = 1
+_PRODUCT: Final = re.compile(r"(\d{1,12})\*([a-z_][a-z_.0-9]*)")
 
 
 class Axis(NamedTuple):
@@ -119,7 +121,7 @@ class Sweep:
         cpus, seed = self.cpus, self.seed
         overrides = list(self.overrides)
         varied = []
-        for key, value in self._varied(point).items():
+        for key, value in self._numbers(point).items():
             if key == "cpus":
                 cpus = _number(key, value, 1, MAX_TIMED_CPUS)
             elif key == "seed":
@@ -189,6 +191,23 @@ class Sweep:
 
     def finished(self, point: Point, run: Run) -> Finished:
         return Finished(values=self._varied(point), policy=point.policy, run=run)
+
+    def _numbers(self, point: Point) -> dict[str, str]:
+        """What varies, with `N*KEY` worked out: so many of what another axis has at this point."""
+        varied = self._varied(point)
+        known = {"cpus": str(self.cpus), **varied}
+        found = {}
+        for key, value in varied.items():
+            product = _PRODUCT.fullmatch(value)
+            if product is not None:
+                of = product[2]
+                number = known.get(of, "")
+                if of == key or not number.isdecimal():
+                    others = ", ".join(one for one in known if one != key and known[one].isdecimal())
+                    raise UsageProblem(f"--vary {key}={value}: {of} is no other axis with numbers; {others}")
+                value = str(int(product[1]) * int(number))
+            found[key] = value
+        return found
 
     def _varied(self, point: Point) -> dict[str, str]:
         return dict(zip((axis.key for axis in self.axes), point.values, strict=True))

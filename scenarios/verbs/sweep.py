@@ -30,7 +30,7 @@ from scenarios.workloads.settings import MAX_TIMED_CPUS
     multiple=True,
     required=True,
     metavar="KEY=A,B,C",
-    help="Values of cpus, sockets, seed or section.key; repeatable, for a grid.",
+    help="Values of cpus, sockets, seed or section.key; repeatable, for a grid. 1024*cpus: of each.",
 )
 @options.policies("Repeat to compare.", ("immediate", "migrc"))
 @options.cpus(MAX_TIMED_CPUS, "Simulated CPUs, unless varied.")

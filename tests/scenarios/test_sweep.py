@@ -85,6 +85,30 @@ def test_the_table_has_a_line_for_each(migrc: Migrc, capsys: pytest.CaptureFixtu
     assert err.splitlines()[0].startswith("migrc: 1 of 4: cpus=2 sockets=1 immediate: ")
 
 
+def test_an_axis_may_be_so_many_for_each_of_another(
+    migrc: Migrc, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counting = Counting(monkeypatch)
+    out = str(tmp_path / "out.jsonl")
+    asked = ("sweep", "tiering", "--vary", "cpus=1,2", "--vary", "memory.fast_pages=300*cpus,256", *SMALL)
+    document = output(migrc, capsys, *asked, "--out", out)
+    assert [(one.cpus, one.workload.memory.fast_pages) for one in counting.points] == [
+        *((1, 300), (1, 256), (2, 600), (2, 256))
+    ]
+    # As it was given, so that the sweep can go on.
+    assert document["points"][2]["values"] == {"cpus": "2", "memory.fast_pages": "300*cpus"}
+    output(migrc, capsys, *asked, "--out", out)
+    assert len(counting.points) == 4
+    for wrong, told in (
+        ("memory.fast_pages=2*seed", "seed is no other axis with numbers; cpus"),
+        ("memory.fast_pages=2*memory.fast_pages", "memory.fast_pages is no other axis with numbers; cpus"),
+        ("memory.fast_pages=0*cpus", "memory.fast_pages"),
+    ):
+        assert migrc("sweep", "tiering", "--vary", wrong) == 2
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1
+
+
 def test_a_sweep_goes_on_where_it_ended(
     migrc: Migrc, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

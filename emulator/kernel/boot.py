@@ -12,21 +12,25 @@ from typing import NamedTuple, Protocol
 from emulator.hardware.awaits import check_kept
 from emulator.hardware.cpu import Context, Program
 from emulator.hardware.operations import AtomicAdd, FolioPut, Load, SmpMb, Store, VmaInsert, WaitFor
+from emulator.kernel.fork import mmdrop
 from emulator.kernel.mmu_gather import exit_mmap
 from emulator.kernel.mmzone import KSWAPD_STOPPED, KSWAPD_WAITING, kswapd_pid
 from emulator.kernel.percpu import INIT_MM, PF_KSWAPD, PerCpu, Task
+from emulator.kernel.policy import Policy, ThreadBody
 from emulator.kernel.sched import (
     IDLE_CPUS,
     THREADS_DONE,
     call_on,
     cpu_startup_entry,
     kthread_stop_ipi,
+    policy_pid,
     schedule,
     scheduler_ipi,
     task_program,
     wait_event,
     wake_up_process,
 )
+from emulator.kernel.smp import ipi_function
 from emulator.kernel.user import ParallelFor, Sampling, run_accesses, run_parallel_for
 from emulator.kernel.vmscan import kswapd
 from emulator.memory.page_table import VM_SHARED, Vma
@@ -34,6 +38,8 @@ from emulator.memory.page_table import VM_SHARED, Vma
 BOOTED = "booted"
 THREADS_READY = "threads_ready"
 FIRST_USER_PID = 100
+POLICY_THREADS = "policy_threads"
+"""How many threads of the policy's own there are."""
 
 
 class Thread(NamedTuple):
@@ -76,6 +82,28 @@ def add_kswapd(cpu: PerCpu) -> None:
         cpu.add_task(daemon, task_program(cpu, daemon, kswapd(cpu, daemon, node)))
 
 
+def add_policy_threads(cpu: PerCpu) -> int:
+    """kthread_run of the policy's own threads of this CPU; how many there are."""
+    bodies = cpu.policy.threads(cpu)
+    for number, body in enumerate(bodies):
+        task = Task(policy_pid(number), INIT_MM)
+        cpu.add_task(task, task_program(cpu, task, policy_thread(cpu, task, body)))
+    return len(bodies)
+
+
+async def policy_thread(cpu: PerCpu, task: Task, body: ThreadBody) -> None:
+    """One of them, and word of its end."""
+    await body(cpu, task)
+    await AtomicAdd(POLICY_THREADS, -1)
+
+
+@ipi_function
+async def stop_policy_threads(cpu: PerCpu, arguments: tuple[int, ...]) -> None:
+    """kthread_stop of those of this CPU, in the order of their numbers."""
+    for pid in [pid for pid in cpu.tasks if policy_pid(0) <= pid < FIRST_USER_PID - 1]:
+        await kthread_stop_ipi(cpu, (pid,))
+
+
 def vma_gets_hints(cpu: PerCpu, vma: Vma) -> bool:
     """Whether the NUMA scanner finds anything to mark in an area (change_pte_range).
 
@@ -98,6 +126,8 @@ def boot_program(cpu: PerCpu, user: UserSpace) -> Program:
             await Store(BOOTED, 1)
         await WaitFor(BOOTED, 1)
         add_kswapd(cpu)
+        if started := add_policy_threads(cpu):
+            await AtomicAdd(POLICY_THREADS, started)
         threads = user.threads(cpu.number)
         left = len(threads)
 
@@ -174,7 +204,11 @@ async def shutdown(cpu: PerCpu, user: UserSpace, areas: dict[int, tuple[Vma, ...
     await wait_event(cpu, KSWAPD_STOPPED, nodes * cpu.parameters.cpus)
     for mm, vmas in areas.items():
         await exit_mmap(cpu, mm, tuple((vma.start, vma.end) for vma in vmas))
-        await cpu.mmu.destroy_context(cpu, mm)
+        await mmdrop(cpu, mm)
+    if type(cpu.policy).threads is not Policy.threads:
+        for one in range(cpu.parameters.cpus):
+            await call_on(cpu, one, stop_policy_threads, 0)
+        await wait_event(cpu, POLICY_THREADS, 0)
     await cpu.policy.drain(cpu)
     for other in range(cpu.parameters.cpus):
         if other != cpu.number:

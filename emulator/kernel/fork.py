@@ -135,6 +135,12 @@ async def copy_pte_range(cpu: PerCpu, mm: int, child: int, vma: Vma, start: int,
         await FolioPut(prealloc)
 
 
+async def mmdrop(cpu: PerCpu, mm: int) -> None:
+    """__mmdrop of an address space that has been torn down and that no CPU has loaded."""
+    await cpu.mmu.destroy_context(cpu, mm)
+    await cpu.policy.mm_dropped(cpu, mm)
+
+
 async def copy_nonpresent_pte(mm: int, child: int, vpn: int, entry: int) -> None:
     """copy_nonpresent_pte of a migration entry: made readable on both sides, and without a reference.
 

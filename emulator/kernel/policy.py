@@ -7,7 +7,7 @@ that runs them comes first. Hooks that are plain functions decide something with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from emulator.hardware.operations import AllocPages, AtomicAdd, FolioPut, Operation, Unlock
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from emulator.kernel.tlb import FlushScope
     from emulator.memory.folios import PageFlag
     from emulator.memory.page_table import Vma
+
+ThreadBody = Callable[..., Coroutine[Any, Any, None]]
+"""Of (PerCpu, Task)."""
 
 MR_DEMOTION = "demotion"
 MR_NUMA_MISPLACED = "numa_misplaced"
@@ -195,6 +198,17 @@ class Policy:
 
     async def file_written(self, cpu: PerCpu, file: int) -> None:
         """file_end_write: write(2) or fallocate has changed a file, and has dropped the inode's lock."""
+
+    async def tick(self, cpu: PerCpu) -> None:
+        """scheduler_tick: every `tick_accesses` accesses of the CPU, between two of them."""
+
+    async def mm_dropped(self, cpu: PerCpu, mm: int) -> None:
+        """__mmdrop: nobody has this address space any more, and its number may be used again."""
+
+    def threads(self, cpu: PerCpu) -> tuple[ThreadBody, ...]:
+        """What kernel threads of the policy's own run on this CPU: each is awaited as `body(cpu, task)`, from
+        boot until `task.should_stop`, and waits by `kthread_wait` (sched.py)."""
+        return ()
 
     async def switched(self, cpu: PerCpu, mm: int) -> None:
         """finish_task_switch behind a kernel thread, which had borrowed `mm`, as the task that is next."""

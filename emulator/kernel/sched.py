@@ -18,10 +18,13 @@ from emulator.hardware.operations import (
     SmpMb,
     SwitchTo,
     WaitFor,
+    WaitWhile,
 )
 from emulator.kernel.percpu import INIT_MM, PerCpu, Task
+from emulator.kernel.policy import Policy
 from emulator.kernel.smp import IpiFunction, ipi_function
 
+_FIRST_POLICY_PID: Final = 10
 THREADS_DONE: Final = "threads_done"
 """How many user threads are through with their accesses."""
 IDLE_CPUS: Final = "idle_cpus"
@@ -107,6 +110,44 @@ async def finish_task_switch(cpu: PerCpu) -> None:
     mm, cpu.prev_mm = cpu.prev_mm, INIT_MM
     if mm != INIT_MM:
         await cpu.policy.switched(cpu, mm)
+
+
+def has_ticks(cpu: PerCpu) -> bool:
+    """Whether anybody does something at a tick."""
+    return cpu.mmu.frees_lazily or type(cpu.policy).tick is not Policy.tick
+
+
+async def scheduler_tick(cpu: PerCpu) -> None:
+    """scheduler_tick."""
+    await cpu.mmu.tick(cpu)
+    await cpu.policy.tick(cpu)
+
+
+def policy_pid(number: int) -> int:
+    """pid of a thread of the policy's own on any CPU, by its place in `Policy.threads`."""
+    return _FIRST_POLICY_PID + number
+
+
+async def kthread_wait(cpu: PerCpu, task: Task, word: str) -> bool:
+    """wait_event in a thread of a policy's own, until the word is not 0: false where it is to stop instead.
+
+    Whoever makes it so wakes the thread (wake_up_process). Where nothing schedules, in a litmus test, it
+    waits once; the next time it is to stop.
+    """
+    while not task.should_stop:
+        task.runnable = False
+        await SmpMb()
+        if cpu.idle.context is None:
+            task.should_stop = task.runnable = True
+            await WaitWhile(word, 0)
+            return True
+        if await Load(word):
+            task.runnable = True
+            return True
+        if not task.should_stop:
+            await schedule(cpu)
+    task.runnable = True
+    return False
 
 
 async def wait_event(cpu: PerCpu, word: str, value: int) -> None:

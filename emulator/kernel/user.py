@@ -26,7 +26,7 @@ from emulator.hardware.pte import frame_of
 from emulator.kernel.fair import task_numa_work
 from emulator.kernel.memory import handle_mm_fault
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.sched import cond_resched
+from emulator.kernel.sched import cond_resched, has_ticks, scheduler_tick
 
 
 class ParallelFor(NamedTuple):
@@ -112,11 +112,12 @@ async def run_accesses(
     `numa_areas` are what the NUMA scanner may mark. It is paced by the CPU's accesses, or it is `now` for it.
     """
     mm = cpu.tlbstate.loaded_mm
+    ticks = has_ticks(cpu)
     for accesses in chunks:
         cpu.now = cpu.accesses if now is None else now
-        if cpu.mmu.frees_lazily and cpu.accesses >= cpu.ticks_at:
+        if ticks and cpu.accesses >= cpu.ticks_at:
             cpu.ticks_at = cpu.accesses + cpu.parameters.tick_accesses
-            await cpu.mmu.tick(cpu)
+            await scheduler_tick(cpu)
         at = 0
         end = len(accesses)
         while at < end:

@@ -19,17 +19,12 @@ from scenarios.litmus.answers import (
 from scenarios.litmus.broadcasts import x86_never, x86_sometimes
 from scenarios.litmus.starts import FLAG, OTHER, PAGE, VERSION, pages, starts
 from scenarios.litmus.steps import call, in_order, read_if_cached, reuse
-from scenarios.litmus.syscalls import MADV_DONTNEED, madvise, mmap, munmap
+from scenarios.litmus.syscalls import MADV_DONTNEED, madvise, mmap, munmap, tick
 
 MAPPED_AGAIN = "litmus_mapped_again"
 NEW = 11
 BY_DESIGN = (RETURNED,)
 """A call returns before others have dropped what it took: that is LATR, and `latr-returns` asks about it."""
-
-
-async def tick(cpu: PerCpu) -> None:
-    """scheduler_tick."""
-    await cpu.mmu.tick(cpu)
 
 
 TICK = call(tick)

@@ -17,7 +17,7 @@ from emulator.hardware.operations import (
     UpRead,
 )
 from emulator.kernel.filemap import ext4_buffered_write_iter
-from emulator.kernel.fork import dup_mmap
+from emulator.kernel.fork import dup_mmap, mmdrop
 from emulator.kernel.gup import (
     get_user_pages,
     pin_user_pages_fast,
@@ -50,6 +50,7 @@ from emulator.kernel.oom_kill import oom_reap_task_mm
 from emulator.kernel.pageout import shrink_file_folios
 from emulator.kernel.percpu import PerCpu
 from emulator.kernel.pfnmap import revoke
+from emulator.kernel.sched import scheduler_tick
 from emulator.kernel.task_mmu import CLEAR_REFS_SOFT_DIRTY, clear_refs_write
 from emulator.kernel.truncate import (
     Mappings,
@@ -258,6 +259,23 @@ async def punch_hole(
 
 
 # --- tasks -----------------------------------------------------------------------------------------
+
+
+async def tick(cpu: PerCpu) -> None:
+    """A tick of the scheduler on this CPU, as user code sees it: an interrupt between two accesses."""
+    await scheduler_tick(cpu)
+
+
+async def policy_thread(cpu: PerCpu, number: int = 0) -> None:
+    """A thread of the policy's own on this CPU, once round: what it waits for (`kthread_wait`) has to come.
+    A policy without so many has nothing to do."""
+    for body in cpu.policy.threads(cpu)[number : number + 1]:
+        await body(cpu, cpu.current)
+
+
+async def drop_mm(cpu: PerCpu, mm: int) -> None:
+    """The last reference to an address space that `exits` has torn down is dropped."""
+    await mmdrop(cpu, mm)
 
 
 async def switch_to(cpu: PerCpu, mm: int = MM) -> None:

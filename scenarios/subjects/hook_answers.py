@@ -86,4 +86,4 @@ def _fits(answer: Any, kind: Any) -> bool:
         return len(answer) == len(parts) and all(map(_fits, answer, parts))
     if kind is int and isinstance(answer, bool):
         return False
-    return isinstance(answer, int if kind is bool else kind)
+    return isinstance(answer, int if kind is bool else get_origin(kind) or kind)

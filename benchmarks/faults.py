@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -108,17 +109,15 @@ class Fault(NamedTuple):
     message: bool = True
 
 
-ACTOR = "ray::"
-HOST = (3,)
+ACTOR = "actor"
+AGENT = "ray::DashboardAgent"
+RAYS_OWN = re.compile(r"IDLE|Agent|Spill|Restore")
 FAULTS = {
-    "SIGINT": Fault("driver", signal.SIGINT, codes=(130,)),
-    "SIGTERM": Fault("driver", signal.SIGTERM, codes=(143,), message=False),
-    "SIGHUP": Fault("driver", signal.SIGHUP, codes=(129,), message=False),
-    "driver killed": Fault("driver", signal.SIGKILL, codes=(-9,), message=False),
     "actor killed": Fault(ACTOR, signal.SIGKILL),
     "actor stopped": Fault(ACTOR, signal.SIGSTOP),
     "raylet killed": Fault("raylet/raylet", signal.SIGKILL),
     "raylet stopped": Fault("raylet/raylet", signal.SIGSTOP),
+    "agent killed": Fault(AGENT, signal.SIGKILL),
     "gcs killed": Fault("gcs/gcs_server", signal.SIGKILL),
     "gcs stopped": Fault("gcs/gcs_server", signal.SIGSTOP),
     "sockets removed": Fault("sockets"),
@@ -126,6 +125,10 @@ FAULTS = {
     "no /dev/shm": Fault(shell="mount -t tmpfs -o ro none /dev/shm", codes=(0, 2, 3)),
     "read-only folder": Fault(shell="mount --bind . . && mount -o remount,ro,bind . && cd $PWD", codes=(2,)),
     "read-only home": Fault(shell="mount --bind $HOME $HOME && mount -o remount,ro,bind $HOME", codes=(0,)),
+    "SIGINT": Fault("driver", signal.SIGINT, codes=(130,)),
+    "SIGTERM": Fault("driver", signal.SIGTERM, codes=(143,), message=False),
+    "SIGHUP": Fault("driver", signal.SIGHUP, codes=(129,), message=False),
+    "driver killed": Fault("driver", signal.SIGKILL, codes=(-9,), message=False),
 }
 # Runs that lose an actor are counted, and others are made; sweeps and searches give a lost worker's part to
 # another or end.
@@ -175,7 +178,8 @@ def victims(driver: psutil.Process, who: str) -> list[psutil.Process]:
     for process in driver.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
-            if words and who in words[0] and "IDLE" not in words[0]:
+            title = words[0] if words else ""
+            if who in title or (who == ACTOR and title.startswith("ray::") and not RAYS_OWN.search(title)):
                 found.append(process)
     return found
 
@@ -184,7 +188,7 @@ def strike(random: Random, run: subprocess.Popen[bytes], fault: Fault, temporary
     """Wait until there is somebody, and for a random time; then do it."""
     driver = psutil.Process(run.pid)
     deadline = time.monotonic() + START_S
-    who = ACTOR if fault.who == "sockets" else fault.who
+    who = fault.who if fault.who == "driver" else ACTOR
     while run.poll() is None and time.monotonic() < deadline and not victims(driver, who):
         time.sleep(0.05)
     time.sleep(random.uniform(0.0, (4 if who == "driver" else 1) * LATEST_S))

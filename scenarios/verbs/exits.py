@@ -1,8 +1,6 @@
 """How `migrc` ends: its exit codes, and every error in one line on standard error.
 
-0 all is well, 1 a rule broke or a verdict is not the expected one, 2 bad input, 3 the machine beneath failed,
-70 a mistake of `migrc` itself (EX_SOFTWARE), 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM, 141 the reader of the
-output has gone (128 and the signal's number, as a shell reports it). None of them means two things.
+`MEANINGS` is the one table of them; none means two things, and no verb has another.
 """
 
 from __future__ import annotations
@@ -25,9 +23,22 @@ from scenarios.usage import HostProblem, InternalProblem, UsageProblem
 
 _AGAIN_S: Final = 0.01
 VIOLATION: Final = 1
-BAD_INPUT: Final = 2
-INTERRUPTED: Final = 130
-READER_GONE: Final = 141
+BAD_INPUT: Final = UsageProblem.exit_code
+INTERRUPTED: Final = 128 + signal.SIGINT
+READER_GONE: Final = 128 + signal.SIGPIPE
+
+MEANINGS: Final = {
+    0: "all is well",
+    VIOLATION: "a check found a violation or a verdict is not the expected one",
+    BAD_INPUT: "bad input",
+    HostProblem.exit_code: "the machine beneath failed",
+    InternalProblem.exit_code: "a mistake of `migrc` itself",  # EX_SOFTWARE
+    # 128 and the signal's number, as a shell reports it.
+    128 + signal.SIGHUP: "hung up",
+    INTERRUPTED: "interrupted",
+    128 + signal.SIGTERM: "terminated",
+    READER_GONE: "the reader of the output has gone",
+}
 _OF_OUTPUT: Final = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
 
 

@@ -31,25 +31,26 @@ def _covers(asked: Node, page: int) -> bool:
 
 
 class WordsAndEntries(Words):
-    """Words, among them descriptors: `entries` gives the page number of each."""
+    """Words, among them descriptors: `entries` gives the page number of each, `takers` the CPUs that ever
+    translate by it. What the others' TLBs hold of it nobody can tell, so they have nothing to invalidate."""
 
     def __init__(self) -> None:
         super().__init__()
         self.entries: Mapping[str, int] = {}
-        self.cpus = 0
+        self.takers: Mapping[str, Sequence[int]] = {}
 
-    def begin(self, entries: Mapping[str, int], cpus: int) -> None:
+    def begin(self, entries: Mapping[str, int], takers: Mapping[str, Sequence[int]]) -> None:
         """These are descriptors, with the values that they have now."""
         self.entries = entries
-        self.cpus = cpus
+        self.takers = takers
         for word in entries:
             self._note(word)
 
     def _note(self, word: str) -> None:
         """The word has been written to: all may fetch what it is now."""
         entry = self._entry(word)
-        if word in self.entries and cacheable(entry):
-            for cpu in range(self.cpus):
+        if word in self.takers and cacheable(entry):
+            for cpu in self.takers[word]:
                 self._hold(cpu, word, {*self._held(cpu, word), entry})
 
     def _entry(self, word: str) -> int:
@@ -90,6 +91,16 @@ class WordsAndEntries(Words):
             self._note(operation.word)
         return found[number]
 
+    def _tlbi(self, cpu: int, operation: ops.Tlbi) -> None:
+        concerned = {
+            taker
+            for word, page in self.entries.items()
+            if _covers(tuple(operation[2:]), page)
+            for taker in self.takers.get(word, ())
+        }
+        if mask := operation.mask & sum(1 << taker for taker in concerned):
+            super()._tlbi(cpu, ops.Tlbi(operation.sender, mask, *operation[2:]))
+
     def may_invalidate(self, wanted: ops.InvalidateEntries) -> bool:
         """It is owed, and concerns no page of an access that is under way."""
         asked = self._asked(wanted)
@@ -110,7 +121,7 @@ class WordsAndEntries(Words):
         asked = super()._invalidate(cpu, operation)
         if asked is not BLOCKED:
             for word, page in self.entries.items():
-                if _covers(asked, page):
+                if _covers(asked, page) and operation.target in self.takers.get(word, ()):
                     entry = self._entry(word)
                     self._hold(operation.target, word, {entry} if cacheable(entry) else set())
         return asked

@@ -84,17 +84,20 @@ class HerdMachine(Machine):
         self.boot = boot
         self.names = names
         self.entries: Mapping[str, int] = {}
+        self.takers: Mapping[str, tuple[int, ...]] = {}
         self.invalidators: tuple[int, ...] = ()
         self.found: set[tuple[int, ...]] = set()
 
-    def translates(self, entries: Mapping[str, int], invalidators: tuple[int, ...]) -> None:
-        """These words are descriptors, of these page numbers; these CPUs have TLBIs."""
-        self.entries, self.invalidators = entries, invalidators
+    def translates(self, test: HerdTest, takers: Mapping[str, tuple[int, ...]]) -> None:
+        """With the test's descriptors, by which these CPUs translate."""
+        self.entries, self.takers = translations.entries(test), takers
+        self.invalidators = translations.invalidators(test)
 
     def cpu(self, number: int) -> tuple[Cpu, Program, PerCpu]:
         """One that does what others' TLBIs ask."""
         cpu, program, kernel = super().cpu(number)
-        cpu.invalidators = self.invalidators
+        if any(number in those for those in self.takers.values()):
+            cpu.invalidators = self.invalidators
         return cpu, program, kernel
 
     def memory(self) -> Memory:
@@ -105,7 +108,7 @@ class HerdMachine(Machine):
             return memory
         translating = MemoryAndEntries(self.tiers)
         translating.words.values.update(self.words)
-        translating.words.begin(self.entries, self.cpus)
+        translating.words.begin(self.entries, self.takers)
         return translating
 
     def checks(self, memory: Memory) -> list[Any]:
@@ -223,10 +226,10 @@ def explored(test: HerdTest, architecture: Architecture, stop: Callable[[], bool
     words = {word_at(homes[name]): value for name, value in test.words.items()}
     translating = translations.of(test)
     found: set[tuple[int, ...]] = set()
-    for boot in _boots(test, threads, wanted, architecture, translating):
+    for boot, takers in _boots(test, threads, wanted, architecture, translating):
         machine = HerdMachine(architecture, len(threads), words, boot, names)
         if translating:
-            machine.translates(translations.entries(test), translations.invalidators(test))
+            machine.translates(test, takers)
         learned = LearnedMachine(machine)
         # What TLBs may hold goes by CPU: CPUs that run alike are not alike in that.
         reduce = (AMPLE, PERSISTENT) if translating else REDUCTIONS
@@ -246,12 +249,12 @@ def _boots(
     wanted: Sequence[Sequence[str]],
     architecture: Architecture,
     pages: Sequence[Pages],
-) -> Iterator[Boot]:
-    """What CPUs boot: once, or for each way that the threads' branches can go."""
+) -> Iterator[tuple[Boot, Mapping[str, tuple[int, ...]]]]:
+    """What CPUs boot, and who translates by which descriptor: once, or for each way through the branches."""
     registers = [test.registers.get(at, {}) for at in range(len(threads))]
     names = [{name: f"{at}:{name}" for name in wanted[at]} for at in range(len(threads))]
     if not architecture.loads_wait:
-        yield lambda at: in_order(threads[at], registers[at], names[at])
+        yield (lambda at: in_order(threads[at], registers[at], names[at])), {}
         return
     homes = test.translation.homes if test.translation is not None else test.addresses
     start = {word_at(homes[name]): value for name, value in test.words.items()}
@@ -281,7 +284,7 @@ def _boots(
     if prod(map(len, each)) > MOST_WAYS:
         raise NotTranslatable("too many branches")
     for chosen in product(*each):
-        yield _boot_of(chosen, names)
+        yield _boot_of(chosen, names), translations.takers(chosen)
 
 
 def _boot_of(chosen: tuple[Way, ...], names: Sequence[Mapping[str, str]]) -> Boot:

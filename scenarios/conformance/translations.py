@@ -6,7 +6,7 @@ translated and with what; all others are named by where they lie.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from emulator.hardware.descriptors import (
@@ -91,6 +91,15 @@ def entries(test: HerdTest) -> Mapping[str, int]:
     """The words that are descriptors, and which page number TLBIs have for each."""
     assert test.translation is not None
     return {word_at(page + DESCRIPTOR): page >> PAGE_SHIFT for page in test.translation.names}
+
+
+def takers(ways_of_threads: Sequence[Way]) -> Mapping[str, tuple[int, ...]]:
+    """By descriptor the threads that translate by it."""
+    found: dict[str, list[int]] = {}
+    for at, way in enumerate(ways_of_threads):
+        for page in sorted({page_of(one.word) or 0 for one in way.code if one.flags}):
+            found.setdefault(word_at(page + DESCRIPTOR), []).append(at)
+    return {word: tuple(threads) for word, threads in found.items()}
 
 
 def invalidators(test: HerdTest) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ ANY_FAULT = TRANSLATED | NEVER | sum(FAULTS.values())
 def memory_with(entry: int) -> MemoryAndEntries:
     memory = MemoryAndEntries([Tier(1, Watermarks(0, 0, 0))])
     memory.words.values["pte"] = entry
-    memory.words.begin({"pte": 5}, 2)
+    memory.words.begin({"pte": 5}, {"pte": (0, 1)})
     return memory
 
 
@@ -99,3 +99,12 @@ def test_a_cpu_sets_the_bits_of_what_memory_holds_now() -> None:
     touched = memory_with(PAGE | VALID | DBM | READ_ONLY)
     touched.execute(1, TakeTranslation("pte", TOUCHES, flags))
     assert touched.words.values["pte"] == OLD | DBM | READ_ONLY, "the access flag alone"
+
+
+def test_who_never_translates_by_it_has_nothing_to_invalidate() -> None:
+    memory = memory_with(OLD)
+    memory.words.takers = {"pte": (1,)}
+    memory.execute(0, Tlbi(0, 0b11, 0, 0, 5, 6, 1, True))
+    assert not memory.enabled(0, Invalidate(0, 0)) and memory.enabled(1, Invalidate(0, 1))
+    memory.execute(0, Tlbi(0, 0b11, 0, 0, 6, 7, 1, True))
+    assert len(memory.words.tlbis(0)) == 1

@@ -37,7 +37,13 @@ from emulator.hardware.pte import (
 )
 from emulator.kernel.huge_memory import pmdp_clear_bits, split_huge_page
 from emulator.kernel.mlock import populate_vma_page_range
-from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu, zap_page_range_single
+from emulator.kernel.mmu_gather import (
+    MmuGather,
+    table_changed,
+    tlb_finish_mmu,
+    tlb_gather_mmu,
+    zap_page_range_single,
+)
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
@@ -223,6 +229,7 @@ async def madvise_free_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int) -> int:
         if await pmdp_clear_bits(cpu, tlb.mm, vpn, pmd, ACCESSED | DIRTY):
             tlb.adjust_range(vpn, pages, pages)
         await Series((FolioClearFlag(pfn, PG_REFERENCED), FolioSetFlag(pfn, PG_LAZYFREE)))
+    await table_changed(cpu, tlb, vpn)
     await Unlock(ptl(tlb.mm, vpn))
     return pages if pmd else 0
 
@@ -240,6 +247,7 @@ async def madvise_cold_or_pageout_huge_pmd(
         await FolioClearFlag(pte_pfn(pmd), PG_REFERENCED)
         if await FolioIsolateLru(pte_pfn(pmd)):
             isolated.append(pte_pfn(pmd))
+    await table_changed(cpu, tlb, vpn)
     await Unlock(ptl(tlb.mm, vpn))
     return isolated
 
@@ -263,6 +271,7 @@ async def madvise_free_pte_range(cpu: PerCpu, tlb: MmuGather, start: int, end: i
         # folio_mark_lazyfree
         await Series((FolioClearFlag(pfn, PG_REFERENCED), FolioSetFlag(pfn, PG_LAZYFREE)))
         marked.append(pfn)
+    await table_changed(cpu, tlb, start)
     await Unlock(lock)
     return marked
 
@@ -286,6 +295,7 @@ async def madvise_cold_or_pageout_pte_range(
         await FolioClearFlag(pfn, PG_REFERENCED)
         if await FolioIsolateLru(pfn):
             isolated.append(pfn)
+    await table_changed(cpu, tlb, start)
     await Unlock(lock)
     return isolated
 

@@ -68,17 +68,20 @@ class MmuGather:
     tables: list[int] = field(default_factory=list)  # the upper entries that named them
     lazily: bool = False  # it may be flushed for and freed later, where the mmu does so
     put_off: bool = False  # and some of it is
+    table_changed: bool = False  # some entry, since a page table's lock was taken
+    defer_gen: int = 0  # a policy's: the mm's generation when a table was changed last
 
     def adjust_range(self, start: int, pages: int, stride: int) -> None:
         """__tlb_adjust_range, and the note of the level: entries of `stride` pages each."""
         self.start = min(self.start, start) if self.stride else start
         self.end = max(self.end, start + pages)
         self.stride = min(self.stride, stride) if self.stride else stride
+        self.table_changed = True
 
     def reset_range(self) -> None:
         """__tlb_reset_range."""
         self.start = self.end = self.stride = 0
-        self.freed_tables = False
+        self.freed_tables = self.table_changed = False
 
 
 def gather_pages(cpu: PerCpu) -> int:
@@ -90,6 +93,13 @@ async def tlb_gather_mmu(mm: int, fullmm: bool = False, lazily: bool = False) ->
     """tlb_gather_mmu, tlb_gather_mmu_fullmm: from here on entries change whose flush is still to come."""
     await AtomicAdd(tlb_flush_pending_word(mm), 1)
     return MmuGather(mm, fullmm, lazily=lazily)
+
+
+async def table_changed(cpu: PerCpu, tlb: MmuGather, vpn: int) -> None:
+    """Before a page table's lock is dropped (arch_leave_lazy_mmu_mode): the policy hears of a change."""
+    if tlb.table_changed:
+        tlb.table_changed = False
+        await cpu.policy.table_changed(cpu, tlb, vpn)
 
 
 async def tlb_flush_mmu_tlbonly(cpu: PerCpu, tlb: MmuGather) -> None:
@@ -216,6 +226,7 @@ async def zap_huge_pmd(cpu: PerCpu, tlb: MmuGather, vpn: int, pmd: int) -> int:
             return -1
         pmd = seen
     tlb.adjust_range(vpn, pages, pages)
+    await table_changed(cpu, tlb, vpn)
     if cpu.parameters.walker_caches and (table := await PgtableWithdraw(tlb.mm, vpn)):
         # zap_deposited_table: nobody has walked it since it was deposited.
         await PutTable(table)
@@ -284,6 +295,7 @@ async def zap_present_ptes(cpu: PerCpu, tlb: MmuGather, vma: Vma, vpns: Sequence
         if delay_rmap and pte_dirty(pte):
             delayed.append((vpn, pfn))
         tlb.folios.append(pfn)
+    await table_changed(cpu, tlb, vpns[0])
     if delayed:
         await tlb_flush_mmu_tlbonly(cpu, tlb)
         for vpn, pfn in delayed:

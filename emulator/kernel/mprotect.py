@@ -42,7 +42,7 @@ from emulator.hardware.pte import (
 from emulator.hardware.pte import mmap_lock as mmap_lock
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
-from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mmu_gather import MmuGather, table_changed, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
@@ -116,6 +116,7 @@ async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
                 pages += covered
                 huge += entry & PSE != 0
             marked = again
+        await table_changed(cpu, tlb, first)
         await Unlock(lock)
     if pages:
         cpu.count("numa_pte_updates", pages)
@@ -270,6 +271,7 @@ async def change_pte_range(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, en
             if pte_needs_flush(old, new) or (old & PRESENT and (vma.flags ^ flags) & VM_EXEC):
                 pages = pte_pages(old, cpu.parameters.hpage_order)
                 tlb.adjust_range(vpn, pages, pages)
+        await table_changed(cpu, tlb, first)
         await Unlock(lock)
 
 

@@ -109,7 +109,7 @@ async def _discard_mappings(cpu: PerCpu, pfn: int) -> bool:
             entry = await XchgPte(mm, vpn, 0)
             if cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
                 await set_tlb_ubc_flush_pending(cpu, mm, vpn, entry, pfn, RECLAIM)
-            elif await pte_accessible(mm, entry):
+            elif await pte_accessible(mm, vpn, entry):
                 await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
             if pte_dirty(entry):
                 await FolioSetFlag(pfn, PG_DIRTY)

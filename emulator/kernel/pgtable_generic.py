@@ -30,7 +30,7 @@ RESTORED: Final = "taken back"
 KERNEL: Final = "vmap"
 
 
-async def pte_accessible(mm: int, entry: int) -> bool:
+async def pte_accessible(mm: int, vpn: int, entry: int) -> bool:
     """pte_accessible (arch/x86/include/asm/pgtable.h): whether a CPU may have the entry cached.
 
     An inaccessible one (PROT_NONE) is in no TLB, unless who made it so has yet to flush: since 20841405940e.
@@ -59,7 +59,7 @@ async def ptep_clear_flush(cpu: PerCpu, mm: int, vpn: int) -> int:
     The caller holds the page-table lock.
     """
     entry = await XchgPte(mm, vpn, 0)
-    if await pte_accessible(mm, entry):
+    if await pte_accessible(mm, vpn, entry):
         await cpu.policy.flush_changed(cpu, mm, vpn, vpn + 1, 1, False)
     else:
         await cpu.policy.left_unflushed(cpu, mm, vpn)

@@ -18,6 +18,7 @@ from emulator.kernel.rmap import try_to_unmap_flush_dirty
 from emulator.kernel.tlb import flush_tlb_mm, flush_tlb_mm_range, flush_tlb_range
 
 if TYPE_CHECKING:
+    from emulator.kernel.mmu_gather import MmuGather
     from emulator.kernel.percpu import PerCpu, Task, TlbUbc
     from emulator.kernel.tlb import FlushScope
     from emulator.memory.folios import PageFlag
@@ -184,6 +185,10 @@ class Policy:
     async def area_changed(self, cpu: PerCpu, mm: int, start: int, end: int, why: str) -> None:
         """Pages [start, end) are in another area than before (`why` is MMAP), or in none (MUNMAP), and the
         call has not returned. That is said also where nothing was mapped."""
+
+    async def table_changed(self, cpu: PerCpu, tlb: MmuGather, vpn: int) -> None:
+        """A gather has changed entries of the page table of page `vpn`, whose lock is held, and has not
+        flushed."""
 
     async def gather_end(self, cpu: PerCpu, mm: int, vma: Vma) -> None:
         """tlb_end_vma: a gather is through with an area, whatever it has found there. Its flush may be still

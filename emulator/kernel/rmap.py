@@ -104,7 +104,7 @@ async def set_tlb_ubc_flush_pending(cpu: PerCpu, mm: int, vpn: int, pte: int, pf
 
     What no CPU can have cached owes nothing (4d4b6d66db63).
     """
-    if not await pte_accessible(mm, pte):
+    if not await pte_accessible(mm, vpn, pte):
         return
     cpu.count(
         "unmap_owed_writable"
@@ -181,7 +181,7 @@ async def try_to_migrate_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, split: bo
         await flush_tlb_range(cpu, mm, vpn, vpn + pages)
     elif cpu.parameters.migrate_batched and cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
         await set_tlb_ubc_flush_pending(cpu, mm, vpn, old, pfn, MIGRATION)
-    elif await pte_accessible(mm, old):
+    elif await pte_accessible(mm, vpn, old):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + pages)
     await Series((FolioPut(pfn), Unlock(lock)))
     return old
@@ -224,7 +224,7 @@ async def try_to_unmap_one(cpu: PerCpu, mm: int, vpn: int, pfn: int, to: int) ->
     entry = await XchgPte(mm, vpn, 0)
     if cpu.mmu.arch_tlbbatch_should_defer(cpu, mask):
         await set_tlb_ubc_flush_pending(cpu, mm, vpn, entry, pfn, RECLAIM)
-    elif await pte_accessible(mm, entry):
+    elif await pte_accessible(mm, vpn, entry):
         await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
     if pte_dirty(entry):
         await FolioSetFlag(pfn, PG_DIRTY)
@@ -256,7 +256,7 @@ async def unmap_walked(cpu: PerCpu, mm: int, vpn: int, file: int) -> bool:
     if pmd:
         await Lock(ptl(mm, vpn))
         entry = await XchgPteIn(mm, vpn, 0, pmd)
-        if await pte_accessible(mm, entry):
+        if await pte_accessible(mm, vpn, entry):
             await flush_tlb_mm_range(cpu, mm, vpn, vpn + 1)
         await Unlock(ptl(mm, vpn))
     await Unlock(lock)

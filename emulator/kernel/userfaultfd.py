@@ -25,7 +25,7 @@ from emulator.hardware.pte import (
 )
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
 from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
-from emulator.kernel.mmu_gather import MmuGather, tlb_finish_mmu, tlb_gather_mmu
+from emulator.kernel.mmu_gather import MmuGather, table_changed, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mprotect import (
     can_change_pte_writable,
     mmap_lock,
@@ -101,6 +101,7 @@ async def _change_pte_range(
     for vpn, entry in mapped:
         if enable_wp or entry & UFFD_WP:
             await _change_pte(cpu, tlb, vma, vpn, entry, enable_wp)
+    await table_changed(cpu, tlb, first)
     await Unlock(lock)
 
 

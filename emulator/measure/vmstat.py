@@ -64,6 +64,7 @@ OWN_COUNTERS: Final[Mapping[str, str]] = {
     "luf_flushes": "per flush of what somebody owes that LUF makes (luf_flush)",
     "luf_takeoff_flushes": "per flush for a page that is about to be handed out (luf_takeoff_end)",
     "luf_refused": "per page that was not handed out where its flush may not be made (luf_takeoff_check)",
+    "tlb_generation_done": "per gather that somebody else's flush has covered (tlb_flush of generations:...)",
     "luf_not_last": "per migrated page that somebody else still has, where LUF warns and frees it",
     "tlb_remote_flush_demotion": "those of nr_tlb_remote_flush that demoting a batch took",
     "tlb_remote_flush_promotion": "those that promoting a page took",

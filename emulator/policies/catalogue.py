@@ -12,6 +12,7 @@ from emulator.policies.migrc_rfc1 import MigrcRfc1
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
 from emulator.policies.migrc_v9 import MigrcV9
+from emulator.policies.table_generations import GenerationsRepaired, GenerationsRfc
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "immediate": Immediate,
@@ -24,6 +25,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "luf:v11": LufV11,
     "luf:v12": LufV12,
     "luf:v12-required": LufV12Required,
+    "generations:rfc": GenerationsRfc,
+    "generations:repaired": GenerationsRepaired,
 }
 
 

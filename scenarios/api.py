@@ -327,6 +327,8 @@ def _row(run: Run) -> dict[str, Any]:
     row["interrupts"] = sum(run["interrupts"]["TLB"])
     for what, summary in run["ipi_latency_ns"].items():
         row |= {f"{what}_{name}_ns" if name != "count" else f"{what}s": one for name, one in summary.items()}
+    for name, one in run.get("allocation_ns", {}).get("all", {}).items():
+        row["allocations" if name == "count" else f"allocation_{name}_ns"] = one
     return row | run["vmstat"]
 
 

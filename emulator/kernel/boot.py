@@ -6,7 +6,7 @@ still owed and stops the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from emulator.hardware.awaits import check_kept
@@ -31,7 +31,7 @@ from emulator.kernel.sched import (
     wake_up_process,
 )
 from emulator.kernel.smp import ipi_function
-from emulator.kernel.user import ParallelFor, Sampling, run_accesses, run_parallel_for
+from emulator.kernel.user import Chunks, ParallelFor, Sampling, run_accesses, run_parallel_for
 from emulator.kernel.vmscan import kswapd
 from emulator.memory.page_table import VM_SHARED, Vma
 
@@ -43,7 +43,7 @@ POLICY_THREADS = "policy_threads"
 
 
 class Thread(NamedTuple):
-    """One user thread: its address space and its accesses (vpn << 1 | is_write), in chunks.
+    """One user thread: its address space, and its accesses and system calls.
 
     Or a loop, the same for all threads of that address space, which they share.
     If there is a `before`, all threads have one (it may be empty), and none goes on before every thread is
@@ -51,8 +51,8 @@ class Thread(NamedTuple):
     """
 
     mm: int
-    chunks: Callable[[], Iterable[Sequence[int]]] | ParallelFor
-    before: Callable[[], Iterable[Sequence[int]]] | None = None
+    chunks: Callable[[], Chunks] | ParallelFor
+    before: Callable[[], Chunks] | None = None
 
 
 class UserSpace(Protocol):
@@ -72,7 +72,7 @@ class UserSpace(Protocol):
         """All threads of all CPUs."""
 
     def expected_accesses(self) -> int:
-        """What all threads together will have accessed at the end."""
+        """What all threads together will have accessed at the end, about, for who shows progress."""
 
 
 def add_kswapd(cpu: PerCpu) -> None:

@@ -21,6 +21,8 @@ async def alloc_pages(cpu: PerCpu, order: int, nodes: tuple[int, ...] = ()) -> i
     Raises OutOfMemory if not even the slow path finds one.
     """
     nodes = nodes or tuple(range(len(cpu.parameters.watermarks)))
+    watch = cpu.stopwatch
+    begun = watch.now() if watch is not None else 0
     pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_LOW)
     if pfn < 0 and await cpu.policy.allocation_failed(cpu, order):
         pfn = await get_page_from_freelist(cpu, nodes, order, WMARK_LOW)
@@ -32,6 +34,8 @@ async def alloc_pages(cpu: PerCpu, order: int, nodes: tuple[int, ...] = ()) -> i
             f"CPU {cpu.number}: order-{order} allocation failed on nodes {', '.join(map(str, nodes))}: "
             "the tiers are too small for what the workload maps"
         )
+    if watch is not None:
+        watch.allocated(cpu.current.mm, begun)
     return pfn
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.hardware.cpu import Context, Program
 from emulator.hardware.pte import PMD_ORDER
@@ -341,6 +341,16 @@ class TlbState:
     ctxs: list[TlbContext] = field(default_factory=_contexts)
 
 
+class Stopwatch(Protocol):
+    """Who measures what allocations of a CPU take, where time passes."""
+
+    def now(self) -> int:
+        """The CPU's time in ns."""
+
+    def allocated(self, mm: int, begun: int) -> None:
+        """A task of that mm has a page, for which it has asked at `begun`."""
+
+
 class PerCpu:
     """Everything private to one CPU; every kernel function takes it first."""
 
@@ -370,6 +380,7 @@ class PerCpu:
         self.write_locked: tuple[int, ...] = ()  # where the areas begin that a call of this CPU has locked
         self.page_tables: list[int] = []  # frames that hold the page tables that this CPU has made
         self.prev_mm = INIT_MM  # rq->prev_mm: what the kernel thread before the current task had borrowed
+        self.stopwatch: Stopwatch | None = None
         self._versions = 0
 
     def count(self, counter: str, delta: int = 1) -> None:

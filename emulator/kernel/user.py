@@ -9,6 +9,7 @@ entry is a checked write, and of the hits one in `sample_every` is.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from emulator.hardware.operations import (
@@ -29,6 +30,20 @@ from emulator.kernel.percpu import PerCpu
 from emulator.kernel.sched import cond_resched, has_ticks, scheduler_tick
 
 
+@dataclass(frozen=True, slots=True)
+class SystemCall:
+    """What a thread asks of the kernel between two chunks of its accesses: `call` gets its CPU and its mm.
+
+    Nobody looks at the answer. Entering the kernel and leaving it cost nothing.
+    """
+
+    call: Callable[[PerCpu, int], Awaitable[object]]
+
+
+Chunks = Iterable[Sequence[int] | SystemCall]
+"""What a thread does: accesses, each `vpn << 1 | is_write`, some hundred at once, and system calls."""
+
+
 class ParallelFor(NamedTuple):
     """A loop of `parts` that the threads of a process share: each takes the next one until none is left.
 
@@ -38,7 +53,7 @@ class ParallelFor(NamedTuple):
 
     parts: int
     accesses_each: int
-    accesses: Callable[[int], Iterable[Sequence[int]]]
+    accesses: Callable[[int], Chunks]
 
 
 class Sampling:
@@ -102,12 +117,12 @@ async def _fill(cpu: PerCpu, vpn: int, write: bool) -> None:
 
 async def run_accesses(
     cpu: PerCpu,
-    chunks: Iterable[Sequence[int]],
+    chunks: Chunks,
     sampling: Sampling,
     numa_areas: tuple[tuple[int, int], ...],
     now: int | None = None,
 ) -> None:
-    """One thread's user mode: chunks of accesses, each `vpn << 1 | is_write`, one after another.
+    """One thread's user mode: its accesses and system calls, one after another.
 
     `numa_areas` are what the NUMA scanner may mark. It is paced by the CPU's accesses, or it is `now` for it.
     """
@@ -118,6 +133,10 @@ async def run_accesses(
         if ticks and cpu.accesses >= cpu.ticks_at:
             cpu.ticks_at = cpu.accesses + cpu.parameters.tick_accesses
             await scheduler_tick(cpu)
+        if isinstance(accesses, SystemCall):
+            await accesses.call(cpu, mm)
+            await cond_resched(cpu)
+            continue
         at = 0
         end = len(accesses)
         while at < end:

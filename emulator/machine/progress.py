@@ -44,6 +44,7 @@ WAITS_WITH_INTERRUPTS_OFF: Final = "waits for acknowledgements with interrupts o
 _GATE: Final = (Memory.execute.__code__, Memory.enabled.__code__)
 _MOST_STEPS: Final = 100_000
 _MOST_PER_PAGE: Final = 100
+_MOST_PER_INTERRUPT: Final = 100
 
 
 # --- where a CPU is --------------------------------------------------------------------------------
@@ -93,13 +94,15 @@ def deadlock(waiting: Sequence[str]) -> Violation:
     return Violation(rule=DEADLOCK, cpu=-1, text=f"nothing can happen any more: {'; '.join(waiting)}")
 
 
-def most_steps(memory: Memory) -> int:
+def most_steps(memory: Memory, cpus: int) -> int:
     """Steps of all CPUs together, from one user access to the next, that a run with a clock may take.
 
     A kernel path visits every page of the machine a few times at most before some thread goes on, and takes
-    some tens of steps for each. It is counted, not timed: the same machine ends at the same step.
+    some tens of steps for each. All CPUs may be on one, and each interrupts all others. It is counted, not
+    timed: the same machine ends at the same step.
     """
-    return _MOST_STEPS + _MOST_PER_PAGE * sum(zone.pages for zone in memory.folios.zones)
+    pages = sum(zone.pages for zone in memory.folios.zones)
+    return _MOST_STEPS + _MOST_PER_PAGE * pages + _MOST_PER_INTERRUPT * cpus * (cpus - 1)
 
 
 def no_access(cpus: Iterable[Cpu], steps: int) -> Violation:

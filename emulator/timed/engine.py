@@ -57,6 +57,7 @@ from emulator.measure.costs import Costs
 from emulator.measure.histogram import Histogram
 from emulator.memory.blocked import BLOCKED
 from emulator.memory.memory import Memory
+from emulator.timed.allocations import Allocations
 from emulator.timed.codes import (
     ACK,
     BROADCAST,
@@ -133,7 +134,11 @@ class TimedEngine:
             cpu, kernel = boot(machine, number)
             self.cpus.append(cpu)
             self.kernels.append(kernel)
+        # When each CPU has done what it did last: whoever resumes a program sets it before.
         self.clocks = [0] * count
+        self.allocations: dict[int, Histogram] = {}
+        for number, kernel in enumerate(self.kernels):
+            kernel.stopwatch = Allocations(self.allocations, self.clocks, number)
         self.delivery = Histogram()
         self.handler = Histogram()
         self.round_trip = Histogram()
@@ -170,7 +175,7 @@ class TimedEngine:
         self._awaits: list[_Wait | None] = [None] * count  # what a CPU sleeps for
         self._handlers: list[list[tuple[int, bool]]] = [[] for _ in numbers]  # entered when; a flush?
         self._waiting = Waiting(count)
-        self._most = most_steps(self.memory)
+        self._most = most_steps(self.memory, count)
         # When each CPU goes next, with its number; NEVER while somebody else has to do something first.
         self._next = list(numbers)
         self._heap = list(numbers)
@@ -241,6 +246,7 @@ class TimedEngine:
                         clock += self._walked(number, access >> 1)
                         frame.operation = Touch(accesses, start + 1, stop)
                     else:
+                        clocks[number] = clock
                         resume(start)
             else:
                 key = heappop(heap)
@@ -306,6 +312,7 @@ class TimedEngine:
                     clock += ns
                     if price is not None:
                         clock += price(number, operation, answer)
+                    clocks[number] = clock
                     resume(answer)
                 elif code == TOUCH:
                     accesses, start, stop = operation
@@ -349,6 +356,7 @@ class TimedEngine:
                                     continue
                     if tell is not None:
                         tell(number, clock, operation, start)
+                    clocks[number] = clock
                     resume(start)
                 elif code <= LAST_PRIVATE:
                     # With interrupts off nobody can interfere, however far ahead.
@@ -367,6 +375,7 @@ class TimedEngine:
                         spent = fractions[number] + (fast if answer < slow_from else slow)
                         passed, fractions[number] = divmod(spent, 1000)
                         clock += passed
+                    clocks[number] = clock
                     resume(answer)
                 elif code == SEND:
                     clock = self._send(number, clock, operation)
@@ -383,6 +392,7 @@ class TimedEngine:
                 elif code == HALT and cpu.interrupts_taken > frame.interrupts_before:
                     if tell is not None:
                         tell(number, clock, operation, None)
+                    clocks[number] = clock
                     resume(None)
                 else:
                     self._fall_asleep(number, clock)
@@ -492,6 +502,7 @@ class TimedEngine:
                 self._go_at(target, max(self.clocks[target], arrival))
         if wait:
             self.waited_ns[number] += clock - sent
+        self.clocks[number] = clock
         self.cpus[number].resume(request)
         return clock
 
@@ -513,15 +524,17 @@ class TimedEngine:
         heappush(self._broadcasts, (due, number, operation.mask, operation.sender))
         # Before everybody who goes on at that time.
         heappush(self._heap, (due << _SHIFT) - 1)
-        self.cpus[number].resume(None)
         if type(operation) is Tlbi:
-            self.waited_ns[number] += self.costs.tlbi_ns
-            return clock + self.costs.tlbi_ns
-        asking = self.costs.invlpgb_ns
-        if type(operation) is SendRar:
-            # A message of the APIC to each, as an interrupt.
-            asking = sum(self._ways.send[number][target] for target in targets)
-        self.waited_ns[number] += asking + self.costs.tlbsync_ns
+            asking = self.costs.tlbi_ns
+            self.waited_ns[number] += asking
+        else:
+            asking = self.costs.invlpgb_ns
+            if type(operation) is SendRar:
+                # A message of the APIC to each, as an interrupt.
+                asking = sum(self._ways.send[number][target] for target in targets)
+            self.waited_ns[number] += asking + self.costs.tlbsync_ns
+        self.clocks[number] = clock + asking
+        self.cpus[number].resume(None)
         return clock + asking
 
     def _next_arrival(self, number: int) -> None:
@@ -616,6 +629,7 @@ class TimedEngine:
         self._awaits[number] = None
         if self.listeners:
             self._tell(number, clock, operation, None)
+        self.clocks[number] = clock
         self.cpus[number].resume(None)
         return True
 
@@ -651,5 +665,6 @@ class TimedEngine:
             delivery=self.delivery,
             handler=self.handler,
             round_trip=self.round_trip,
+            allocations=self.allocations,
             transitions=self.transitions if self._watched else None,
         )

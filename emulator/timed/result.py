@@ -15,7 +15,8 @@ class TimedResult:
 
     `cpus`, `tlb_interrupts`, `clocks_ns`, `waited_ns` and `handled_ns` have one entry for each CPU:
     `waited_ns` is what it spent sending flush interrupts and waiting for their acknowledgements, `handled_ns`
-    what it spent in handlers of others'. `transitions` were judged by the watchers.
+    what it spent in handlers of others'. `allocations` are the times that tasks waited for a page, by mm.
+    `transitions` were judged by the watchers.
     """
 
     cpus: list[dict[str, Any]]
@@ -30,6 +31,7 @@ class TimedResult:
     delivery: Histogram
     handler: Histogram
     round_trip: Histogram
+    allocations: dict[int, Histogram]
     transitions: int | None
 
     @property

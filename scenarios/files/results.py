@@ -44,6 +44,8 @@ class OneRun(_Read):
     pending_peak: Count
     violations: list[Any]
     shootdown_share: Share | None = None
+    allocation_ns: dict[str, dict[str, Count | None]] = Field(default_factory=dict)
+    allocation_hdr: dict[str, str] = Field(default_factory=dict)
     check_sampling: Checked = Checked()
     transitions: Count = 0
     recording: str = ""

@@ -84,6 +84,7 @@ def print_report(document: Document, pictures: Pictures, file: TextIO, whole: bo
     for line in _interrupts(runs):
         console.print(line)
     print_latencies(console, runs, pictures)
+    print_allocations(console, runs)
     for run in runs:
         _violations(console, run)
     _conclusion(console, document)
@@ -131,6 +132,15 @@ def print_latencies(console: Console, runs: Sequence[Measured], pictures: Pictur
             if histogram is not None and len(histogram):
                 console.print(f"\n{run['policy']}, {key}, ns:")
                 console.print(histogram.picture())
+
+
+def print_allocations(console: Console, runs: Sequence[Run]) -> None:
+    """What tasks waited for a page, where that was measured: all together, then each process."""
+    measured = [run.get("allocation_ns", {}) for run in runs]
+    for whose in dict.fromkeys(name for one in measured for name in one):
+        of_whom = "" if whose == "all" else f", process {whose}"
+        _heading(console, f"page allocation: from asking for a page to having it{of_whom}")
+        console.print(_summaries(runs, [one.get(whose, {}) for one in measured]))
 
 
 def _heading(console: Console, text: str) -> None:
@@ -227,8 +237,18 @@ def _interrupts(runs: Sequence[Run]) -> list[str]:
 
 
 def _latency(runs: Sequence[Measured], key: str) -> Table:
+    table = _summaries(runs, [run["ipi_latency_ns"][key] for run in runs])
+    waits = [run["core_wait_share"].get(key) if "core_wait_share" in run else None for run in runs]
+    if any(wait is not None for wait in waits):
+        # In thousandths, because a row is of integers.
+        rounded = [None if wait is None else round(wait * 1000) for wait in waits]
+        _row(table, "waiting for a core", rounded, lambda share: f"{share / 10:.1f} %")
+    return table
+
+
+def _summaries(runs: Sequence[Measured], summaries: Sequence[Mapping[str, int | None]]) -> Table:
+    """`Histogram.summary` of each run."""
     table = _side_by_side(runs)
-    summaries = [run["ipi_latency_ns"][key] for run in runs]
     for name, label in _SUMMARY_ROWS.items():
         show = number if name == "count" else duration
         # Of ten values nobody knows the 99th percentile.
@@ -237,11 +257,6 @@ def _latency(runs: Sequence[Measured], key: str) -> Table:
             summary.get(name) if there else None for summary, there in zip(summaries, known, strict=True)
         ]
         _row(table, label, values, show)
-    waits = [run["core_wait_share"].get(key) if "core_wait_share" in run else None for run in runs]
-    if any(wait is not None for wait in waits):
-        # In thousandths, because a row is of integers.
-        rounded = [None if wait is None else round(wait * 1000) for wait in waits]
-        _row(table, "waiting for a core", rounded, lambda share: f"{share / 10:.1f} %")
     return table
 
 

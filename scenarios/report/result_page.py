@@ -149,6 +149,9 @@ def _charts(runs: Sequence[OneRun]) -> list[Markup]:
         curves = {run.policy: _histogram(run, kind).curve() for run in runs if kind in run.ipi_latency_hdr}
         if any(curves.values()):
             drawn.append(percentile_curves(f"IPI {kind.replace('_', ' ')}: {meaning}", curves))
+    waited = {run.policy: _allocations(run).curve() for run in runs if "all" in run.allocation_hdr}
+    if any(waited.values()):
+        drawn.append(percentile_curves("page allocation: from asking for a page to having it", waited))
     cpus = max(len(run.interrupts.get("TLB", ())) for run in runs)
     taken = {run.policy: run.interrupts.get("TLB", []) for run in runs}
     if cpus:
@@ -158,6 +161,10 @@ def _charts(runs: Sequence[OneRun]) -> list[Markup]:
 
 def _histogram(run: OneRun, kind: str) -> Histogram:
     return Histogram.from_hdr(run.ipi_latency_hdr[kind], run.ipi_latency_ns.get(kind, {}).get("max") or 0)
+
+
+def _allocations(run: OneRun) -> Histogram:
+    return Histogram.from_hdr(run.allocation_hdr["all"], run.allocation_ns.get("all", {}).get("max") or 0)
 
 
 _SWEPT: Final[Mapping[str, tuple[Callable[[OneRun], float], Callable[[float], str]]]] = {

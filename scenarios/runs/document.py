@@ -66,7 +66,9 @@ class Run(Measured):
     `network_ns`: on a cluster, the address of each node with actors and its round trip from the driver's.
 
     Of a timed run all times but `wall_s` are virtual. `elapsed_s` is `elapsed_ns` again, `clocks_ns` each
-    CPU's clock at the end. Of the time of all CPUs, `shootdown_share` (0 to 1) went to sending flush
+    CPU's clock at the end. `allocation_ns` summarises, as of latencies, what tasks waited for a page: under
+    `all`, and of several processes under the number of each, from 1 on; `allocation_hdr` has all of it. Of
+    the time of all CPUs, `shootdown_share` (0 to 1) went to sending flush
     interrupts, waiting for their acknowledgements and handling them.
     """
 
@@ -82,6 +84,8 @@ class Run(Measured):
     events: NotRequired[str]
     elapsed_s: NotRequired[float]
     shootdown_share: NotRequired[float]
+    allocation_ns: NotRequired[dict[str, dict[str, int | None]]]
+    allocation_hdr: NotRequired[dict[str, str]]
     clocks_ns: NotRequired[list[int]]
     wall_s: NotRequired[float]
     network_ns: NotRequired[dict[str, int]]
@@ -191,3 +195,13 @@ def run_of(subject: Subject, result: LiveResult | TimedResult) -> Run:
 def latencies_of(result: LiveResult | TimedResult) -> dict[str, Histogram]:
     """The histograms of a result, by key of `LATENCIES`."""
     return {kind: getattr(result, kind) for kind in LATENCIES}
+
+
+def allocations_of(result: TimedResult) -> dict[str, Histogram]:
+    """What tasks waited for a page: of `all`, and of several processes by the number of each."""
+    everybody = Histogram()
+    for one in result.allocations.values():
+        everybody.merge(one)
+    if len(result.allocations) < 2:
+        return {"all": everybody}
+    return {"all": everybody} | {str(mm): one for mm, one in sorted(result.allocations.items())}

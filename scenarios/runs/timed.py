@@ -20,7 +20,7 @@ from emulator.timed.engine import TimedEngine
 from scenarios.events.event_file import ZIPPED, EventHeader, written
 from scenarios.events.listener import EventListener
 from scenarios.files.named_files import named_files
-from scenarios.runs.document import Document, Pictures, Run, latencies_of, run_of
+from scenarios.runs.document import Document, Pictures, Run, allocations_of, latencies_of, run_of
 from scenarios.subjects.header import project_version
 from scenarios.subjects.subject import Subject
 from scenarios.usage import UsageProblem
@@ -87,6 +87,9 @@ def timed_run(
     run = run_of(subject, result)
     run["elapsed_s"] = result.elapsed_ns / 1e9
     run["shootdown_share"] = round(result.shootdown_share, 9)
+    allocations = allocations_of(result)
+    run["allocation_ns"] = {whose: one.summary() for whose, one in allocations.items()}
+    run["allocation_hdr"] = {whose: one.hdr() for whose, one in allocations.items()}
     run["clocks_ns"] = result.clocks_ns
     run["wall_s"] = round(wall_s, 3)
     if result.transitions is not None:

@@ -69,7 +69,7 @@ def build_machine(
         memory_scale=memory.divided_by,
         forbids_zeropage=True,  # Programs have written what they read; here nobody fills the heaps first.
         # What the file leaves open is the version's.
-        **{**mmu.settings, **kernel.model_dump(include=kernel.model_fields_set)},
+        **{**mmu.settings, **workload.parameters, **kernel.model_dump(include=kernel.model_fields_set)},
     )
     shape = TlbShape(*(getattr(workload.tlb, field) for field in TlbShape._fields))
     return ScenarioMachine(user, ARCHITECTURES[architecture], parameters, tiers, shape, policy, mmu)

@@ -7,15 +7,23 @@ from typing import Any, Final, Literal
 
 from pydantic import create_model
 
+from scenarios.workloads.allocation_latency import AllocationLatencyWorkload
+from scenarios.workloads.file_reclaim import FileReclaimWorkload
+from scenarios.workloads.munmap_storm import MunmapStormWorkload
 from scenarios.workloads.settings import Workload
 from scenarios.workloads.tiering import TieringWorkload
 from scenarios.workloads.trace_replay import ReplayWorkload
+from scenarios.workloads.write_syscall import WriteSyscallWorkload
 from scenarios.workloads.xsbench import XsbenchWorkload
 
 KINDS: Final[Mapping[str, type[Workload]]] = {
     "tiering": TieringWorkload,
     "replay": ReplayWorkload,
     "xsbench": XsbenchWorkload,
+    "file_reclaim": FileReclaimWorkload,
+    "munmap_storm": MunmapStormWorkload,
+    "write_syscall": WriteSyscallWorkload,
+    "allocation_latency": AllocationLatencyWorkload,
 }
 
 _ANY_KIND: Any = Literal[tuple(KINDS)]

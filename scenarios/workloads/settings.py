@@ -88,6 +88,7 @@ _KERNEL: Final[dict[str, tuple[int, int]]] = {
     "sched_slice_batches": (1, 10**6),
     "hpage_order": (0, PMD_ORDER),
     "pcid": (False, True),
+    "tick_accesses": (1, 10**12),
 }
 
 
@@ -106,7 +107,8 @@ class Kernel(_section(percpu.KernelParameters, _KERNEL)):  # type: ignore[misc]
     frames of the fast tier. Reclaim gives way to the threads of its
     CPU once in `sched_slice_batches` batches, a thread to it after each chunk of accesses. Anonymous memory
     gets huge pages of 2**`hpage_order` pages where they fit: 9 on x86, 0 for none. Without `pcid` every
-    switch to another address space drops everything. `version`: which kernel's ways these are, where no key
+    switch to another address space drops everything. A CPU ticks every `tick_accesses` accesses, which `--mmu
+    latr` goes by. `version`: which kernel's ways these are, where no key
     says otherwise (emulator/kernel/versions.py). Without `migrate_batched`, as in 6.1, migration flushes for
     each page by itself, and no policy is asked.
     """
@@ -181,12 +183,14 @@ class Workload(Plain):
     """One scenario that the live and the timed engine can run. `workload_file.load_workload` reads it.
 
     A kind may have a section of its own name. `scaled` are the keys of that which `scale` divides,
-    `threads_used` the keys of [threads] that mean something, `threads_instead` says what stands for others.
+    `threads_used` the keys of [threads] that mean something, `threads_instead` says what stands for others;
+    `parameters` of the kernel are what its programs need.
     """
 
     scaled: ClassVar[tuple[str, ...]] = ()
     threads_used: ClassVar[frozenset[str]] = frozenset(Threads.model_fields)
     threads_instead: ClassVar[str] = ""
+    parameters: ClassVar[Mapping[str, Any]] = {}
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     description: str = Field(default="", max_length=1000)

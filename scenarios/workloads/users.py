@@ -6,11 +6,11 @@ every policy sees the same ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from emulator.kernel.boot import Thread
+from emulator.kernel.user import Chunks
 from emulator.memory.page_table import VM_READ, VM_WRITE
 from scenarios.workloads.settings import Workload
 
@@ -42,5 +42,6 @@ class Users:
         processes = self.workload.threads.processes
         return [Thread(1 + number % processes, partial(self.chunks, number)) for number in self.numbers(cpu)]
 
-    def chunks(self, thread: int) -> Iterator[Sequence[int]]:
+    def chunks(self, thread: int) -> Chunks:
+        """What one thread does; numbers go on from CPU to CPU."""
         raise NotImplementedError

@@ -63,7 +63,9 @@ def test_a_run_without_a_user_access_ends(spinner: Callable[[Cpu], object]) -> N
         result = engine.run()
         (found,) = result.violations
         assert found.rule == NO_END
-        assert f"no user access in {most_steps(engine.memory):,} steps: CPU 0 " in found.text
+        assert (
+            f"no user access in {most_steps(engine.memory, len(engine.cpus)):,} steps: CPU 0 " in found.text
+        )
         assert found.text.endswith("; CPU 1 at WaitFor(y, 1) in waits") or spinner is interrupts_for_ever
         outcomes.append((found, result.clocks_ns))
     assert outcomes[0] == outcomes[1]
@@ -77,7 +79,8 @@ def test_where_a_cpu_spins_is_said() -> None:
 
 
 def test_user_accesses_go_on_for_as_long_as_they_like() -> None:
-    steps = most_steps(engine_of(waits).memory) * 2 // 3
+    lab = engine_of(waits)
+    steps = most_steps(lab.memory, len(lab.cpus)) * 2 // 3
 
     async def works(cpu: Cpu) -> None:
         for _ in range(3):

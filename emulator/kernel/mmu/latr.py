@@ -40,6 +40,8 @@ FULL: Final = "latr_fallback_ipis"
 """Counter: per flush for which there was no free state."""
 GIVEN_BACK: Final = "latr_given_back"
 """Counter: per lazy free that has come to its end."""
+MOST_KEPT: Final = "latr_pages_kept"
+"""Counter: per page that a CPU keeps more than ever before; of all CPUs, what they keep at most."""
 TICKS: Final = 2
 """After so many ticks of every CPU all have swept."""
 
@@ -113,6 +115,8 @@ class Latr(X86):
     async def keep(self, cpu: PerCpu, kept: Kept) -> None:
         """update_lazy_list."""
         self.kept += (kept,)
+        pages = sum(len(one.folios) for one in self.kept)
+        cpu.count(MOST_KEPT, max(0, pages - cpu.counted(MOST_KEPT)))
 
     async def keep_range(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
         """munmap is through with [start, end): no other area is put there before the frames are free."""

@@ -261,6 +261,7 @@ class Latr(X86):
         """The CPU has no ticks any more. What still waits here is flushed for at once (__mmput: `force`)."""
         await self.stop_tick(cpu)
         waiting, self.kept = self.kept, ()
+        for mm in dict.fromkeys(kept.mm for kept in waiting):
+            await self.flush_tlb_mm_range(cpu, mm, 0, TLB_FLUSH_ALL, True, 1)
         for kept in waiting:
-            await self.flush_tlb_mm_range(cpu, kept.mm, 0, TLB_FLUSH_ALL, True, 1)
             await self.free(cpu, kept)

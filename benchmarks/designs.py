@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from emulator.kernel.mmu.catalogue import MMUS  # noqa: E402
 from emulator.policies.catalogue import POLICIES, canonical  # noqa: E402
+from scenarios.report.spread import Interval, ratios  # noqa: E402
 from scenarios.runs.document import Run  # noqa: E402
 from scenarios.runs.grid import run_point  # noqa: E402
 from scenarios.subjects.subject import Subject  # noqa: E402
@@ -38,9 +39,6 @@ SOCKETS = (1, 8)
 SEEDS = 3
 SMALL = 0.02
 """What is not more than that is called no difference."""
-
-# Quantiles of 97.5 % of Student's t, by degrees of freedom.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 class Design(NamedTuple):
@@ -201,36 +199,28 @@ def run(path: Path, wanted: Sequence[Point]) -> None:
             )
 
 
-class Change(NamedTuple):
-    """Of one figure against mainline's: the mean of the seeds, and half of its interval."""
-
-    mean: float
-    half: float
-
-    @property
-    def is_none(self) -> bool:
-        return abs(self.mean) <= max(self.half, SMALL)
+def change(figures: Sequence[float], mainline: Sequence[float]) -> Interval | None:
+    """By how much a figure differs, as a share of mainline's, over the seeds. None where there are too few of
+    them, or mainline has nothing to compare with."""
+    found = ratios(mainline, figures) if len(figures) > 1 else None
+    return None if found is None else Interval(*(value - 1 for value in found))
 
 
-def change(figures: Sequence[float], beside: Sequence[float]) -> Change | None:
-    """None where mainline has nothing to compare with, or there are too few seeds."""
-    if len(figures) < 2 or not all(beside):
-        return None
-    changes = [one / other - 1 for one, other in zip(figures, beside, strict=True)]
-    spread = statistics.stdev(changes) / len(changes) ** 0.5
-    freedom = min(len(changes) - 1, len(STUDENT))
-    return Change(statistics.mean(changes), STUDENT[freedom - 1] * spread)
+def is_none(found: Interval) -> bool:
+    """Whether that may as well be no difference."""
+    return 0 in found or abs(found.mean) <= SMALL
 
 
-def cell(name: str, figures: Sequence[float], beside: Sequence[float]) -> str:
+def cell(name: str, figures: Sequence[float], mainline: Sequence[float]) -> str:
     """The mean of the seeds, and how it differs from mainline."""
     value = SHOWN.get(name, "{:,.0f}".format)(statistics.mean(figures))
-    if figures == beside:
+    if figures == mainline:
         return f"{value} ="
-    found = change(figures, beside)
+    found = change(figures, mainline)
     if found is None:
         return value
-    return f"{value} =" if found.is_none else f"{value} ({found.mean:+.0%} ±{100 * found.half:.0f} %)"
+    half = 100 * (found.high - found.mean)
+    return f"{value} =" if is_none(found) else f"{value} ({found.mean:+.0%} ±{half:.0f} %)"
 
 
 def table(results: Results) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.designs import DESIGNS, Point, change, points, read, run, table
+from benchmarks.designs import DESIGNS, Point, change, is_none, points, read, run, table
 from emulator.kernel.user import SystemCall
 from scenarios.api import run as run_workload
 from scenarios.runs.grid import run_point
@@ -228,10 +228,10 @@ def test_a_difference_is_none_unless_the_seeds_agree_that_it_is_more_than_two_in
     same = change([101, 101.1, 100.9], [100, 100, 100])
     apart = change([60, 140, 100], [100, 100, 100])
     less = change([50, 52, 51], [100, 100, 100])
-    assert same is not None and same.is_none
-    assert apart is not None and apart.is_none
-    assert less is not None and not less.is_none
-    assert round(less.mean, 2) == -0.49 and round(less.half, 4) == round(4.303 * 0.01 / 3**0.5, 4)
+    assert same is not None and is_none(same)
+    assert apart is not None and is_none(apart)
+    assert less is not None and not is_none(less)
+    assert round(less.mean, 2) == -0.49 and -0.52 < less.low < -0.51
     assert change([5, 5], [0, 5]) is None and change([5], [5]) is None
 
 

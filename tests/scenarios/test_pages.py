@@ -83,8 +83,8 @@ def test_a_run_is_a_page_with_its_verdict_and_figures(migrc: Migrc, tmp_path: Pa
         (tmp_path / "w.json").write_text(json.dumps(document | {"runs": [first | {key: wrong}]}))
         assert migrc("export", str(tmp_path / "w.json"), "--html", str(again)) == 2
         assert f"runs.0.{key}" in capsys.readouterr().err
-    # What took the flushes, three kinds of latency, and interrupts by CPU.
-    assert page.tags.count("svg") == 5
+    # What took the flushes, three kinds of latency, what allocations took, and interrupts by CPU.
+    assert page.tags.count("svg") == 6
     assert "bad" not in page.classes
 
 

@@ -97,7 +97,11 @@ def test_the_last_set_of_a_key_counts() -> None:
             "--set memory.slow_min_free_pages: 2000 pages of watermark leave too little of 4096 slow pages; "
             "1365 or fewer, or more slow_pages",
         ),
-        ("kind=tiring", "--set kind: 'tiring' is not possible; 'tiering', 'replay' or 'xsbench'"),
+        (
+            "kind=tiring",
+            "--set kind: 'tiring' is not possible; 'tiering', 'replay', 'xsbench', 'file_reclaim', "
+            "'munmap_storm', 'write_syscall' or 'allocation_latency'",
+        ),
         (
             "tlb.l2_entries=1000",
             "--set tlb.l2_entries: 1000 entries in 12 ways do not make a power of two of sets; "

@@ -12,6 +12,7 @@ from typing import Any, Final
 from emulator.checks.coherence import Coherence
 from emulator.checks.grace_period import GracePeriod
 from emulator.checks.happens_before import HappensBefore
+from emulator.checks.luf_debug import LufDebug
 from emulator.checks.onlooker import Check, Watcher
 from emulator.checks.retirements import Retirements
 from emulator.explore.cells import Cells, List, Map, One, Row, Set
@@ -49,6 +50,7 @@ _CONSTANT: Final[dict[type[Any], tuple[str, ...]]] = {
         "_preempted_words",
         "_flushing_words",
     ),
+    LufDebug: ("violations", "memory", "_done"),
     HappensBefore: ("exact", "nid", "plain_orders"),
 }
 
@@ -190,6 +192,8 @@ def watch_shared(shared: Shared) -> tuple[Cells, Callable[[], None]]:
     for check in shared.checks:
         if type(check) is Coherence:
             _watch_coherence(cells, check)
+        elif type(check) is LufDebug:
+            _replace(check, owed=Map(cells, check.owed))
         elif type(check).state is not Check.state:
             others.append(_Whole(cells, check))
     cells.close()

@@ -14,6 +14,7 @@ from emulator.checks.accounting import Accounting
 from emulator.checks.coherence import Coherence
 from emulator.checks.grace_period import STRICT, GracePeriod
 from emulator.checks.heed import ALL, Heed, Noted
+from emulator.checks.luf_debug import OWING, LufDebug
 from emulator.checks.table_walks import TableWalks
 from emulator.hardware.cpu import Cpu, Program
 from emulator.hardware.ordering import Architecture
@@ -87,6 +88,11 @@ class Machine(ABC):
         """It performs what it owes before it comes to rest, so that watchers may judge its end."""
         return True
 
+    @property
+    def debugs(self) -> bool:
+        """Policies' own debugging is compiled in; somewhere only if its rule is asked for."""
+        return self.heed.asks(OWING)
+
     def memory(self) -> Memory:
         """The shared memory, as at power-on."""
         parameters = self.parameters
@@ -106,6 +112,8 @@ class Machine(ABC):
         policy = self.policy()
         coherence = Coherence(memory, policy.frees_before_flush)
         checks: list[Any] = [coherence, Accounting(memory, policy)] if self.drains else [coherence]
+        if policy.luf_debug and self.debugs:
+            checks.append(LufDebug(memory, self.cpus))
         if isinstance(memory.page_tables, TablePages):
             checks.append(TableWalks(memory.page_tables))
         return self.heeding(checks)

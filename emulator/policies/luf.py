@@ -88,6 +88,7 @@ class LufV12(LufUnmap, LufClock):
     description = (
         "unmaps read-only pages without a flush, in reclaim too; flushes when their frames are taken"
     )
+    luf_debug = True
     pending_words = (NR_LUF_PAGES,)
     sets_flush_required: ClassVar[bool] = False
 

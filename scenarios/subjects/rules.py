@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
-from emulator.checks import accounting, coherence, frugality, grace_period, table_walks, two_sizes
+from emulator.checks import accounting, coherence, frugality, grace_period, luf_debug, table_walks, two_sizes
 from emulator.checks.heed import ALL, Heed
 from emulator.machine import progress
 from emulator.memory import folios
@@ -42,6 +42,10 @@ _AT_THE_END: Final = (
 )
 
 
+_ASKED_FOR: Final = (*grace_period.STRICT, luf_debug.OWING)
+"""Rules that are looked at where somebody asks for them; the last one also where `check` looks at LUF v12."""
+
+
 class Looked(NamedTuple):
     """The rules that were looked at in a subject's runs, and those that a person left out."""
 
@@ -64,7 +68,7 @@ def looked(heed: Heed, test: LitmusName | None = None) -> Looked:
     """What these rules are of a litmus test, or of a workload."""
     if not heed:
         return Looked(RULES, ())
-    rules = (*(RULES if test is None else _of(test)), *filter(heed.asks, grace_period.STRICT))
+    rules = (*(RULES if test is None else _of(test)), *filter(heed.asks, _ASKED_FOR))
     rules = tuple(dict.fromkeys(rules))
     return Looked(
         tuple(rule for rule in rules if heed.counts(rule)),
@@ -76,7 +80,7 @@ def heed(rules: Sequence[str], ignored: Sequence[str], tests: Sequence[LitmusNam
     """What a person means. UsageProblem for the name of no rule of these tests, and where no rule is left."""
     if not rules and not ignored:
         return ALL
-    known = dict.fromkeys([*RULES, *grace_period.STRICT, *(rule for test in tests for rule in _own(test))])
+    known = dict.fromkeys([*RULES, *_ASKED_FOR, *(rule for test in tests for rule in _own(test))])
     for option, patterns in (("--rule", rules), ("--ignore", ignored)):
         for pattern in patterns:
             if not any(fnmatchcase(rule, pattern) for rule in known):
@@ -105,7 +109,7 @@ def check_rules(test: LitmusName) -> None:
     raised, readable = _raised(test)
     if not test.file or not readable:
         return
-    known = dict.fromkeys((*RULES, *grace_period.STRICT, *raised))
+    known = dict.fromkeys((*RULES, *_ASKED_FOR, *raised))
     for title, names in (
         *((f"expected of {one.policy}", one.rules) for one in litmus.expected),
         ("rules", litmus.rules),

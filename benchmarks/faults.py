@@ -130,12 +130,10 @@ FAULTS = {
     "SIGHUP": Fault("driver", signal.SIGHUP, codes=(129,), message=False),
     "driver killed": Fault("driver", signal.SIGKILL, codes=(-9,), message=False),
 }
-# Runs that lose an actor are counted, and others are made; sweeps and searches give a lost worker's part to
-# another or end.
+# Runs that lose an actor are counted, and others are made. All else ends.
 GOES_ON = {
     ("stress", "actor killed"),
     ("stress", "actor stopped"),
-    ("sweep", "actor killed"),
     ("stress", "sockets removed"),
 }
 

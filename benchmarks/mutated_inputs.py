@@ -89,6 +89,15 @@ OPTIONS = (
     ("run", "tiering", "--address", "{text}"),
 )
 
+SHOOTDOWN = (
+    "tlb_flush: pages:8 reason:remote IPI send (4)",
+    "csd_queue_cpu: cpu=1 callsite=f+0x20/0x60 func=flush_tlb_func csd=0000de6eb726",
+    "ipi_send_cpumask: cpumask=2 callsite=f+0x1/0x2 callback=g+0x0/0x10",
+    "csd_function_entry: func=flush_tlb_func csd=0000de6eb726",
+    "tlb_flush: pages:8 reason:remote shootdown (1)",
+    "csd_function_exit: func=flush_tlb_func csd=0000de6eb726",
+)
+
 BROKEN = ("mprotect-reclaimed", "--policy", "mistake:before-3ea277194daa", "--arch", "sc")
 
 
@@ -167,6 +176,22 @@ def formats(folder: Path) -> dict[str, Format]:
     )
     imports = ("trace", "import", "lackey", "{}", "-o", str(folder / "made.trace"))
     made["lackey"] = Format(".txt", lines, (imports, (*imports, "--window", "1")), of_text)
+
+    kernel = "".join(
+        f"           storm-{30156 + at // 3 % 2}   [00{at // 3 % 2}] d..2. {68938 + at / 1e6:.6f}: {said}\n"
+        for at, said in enumerate(SHOOTDOWN * 4)
+    )
+    made_of = ("-o", str(folder / "made.mev"))
+    reads = tuple(("trace", "import", tool, "{}", *made_of, "--quiet") for tool in ("ftrace", "perf"))
+    reads += (("calibrate", "{}", "--quiet"),)
+    made["capture"] = Format(".txt", b"# tracer: nop\n" + kernel.encode(), reads, of_text)
+
+    printed = io.StringIO()
+    one = ("check", "shootdown", "--arch", "sc", "--schedules", "2", "--policy", "immediate", "--json")
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+        exit_code(migrc, one)
+    reads = ((*one, "--baseline", "{}"),)
+    made["baseline"] = Format(".json", printed.getvalue().encode(), reads, of_json)
 
     sweep = (
         "sweep",

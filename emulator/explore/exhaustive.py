@@ -43,7 +43,7 @@ class Exhausted:
     which no run ends (only known if complete), `endless_schedule` leads to one of them. `rounds`: how often
     it was searched until nothing was learnt that matters (`persistent`); `steps` and `rules` are all rounds'.
     `reductions`: those asked for that the machine's checks allow. `stopped`: why it is not complete, if that
-    is known.
+    is known; `lost`: because a process that searched is no more.
     """
 
     schedules: int = 0
@@ -62,6 +62,7 @@ class Exhausted:
     rounds: int = 1
     reductions: tuple[str, ...] = ()
     stopped: str = ""
+    lost: bool = False
 
 
 def ample(node: CpuNode) -> Option | None:

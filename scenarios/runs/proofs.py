@@ -208,7 +208,7 @@ def _shared(
             elif file is not None and not found.stopped:
                 file.remove()
         except Lost as problem:
-            found.stopped = str(problem)
+            found.stopped, found.lost = str(problem), True
         if found.stopped != _OVER:
             found.stopped = watch.in_words(found.stopped, search.progress().memory)
             return found

@@ -202,6 +202,7 @@ def _prove(result: Result, explorer: LearnedMachine, settings: Settings, look: L
     tally = prove(result.job.subject, explorer, settings, lambda text: look(0, text))
     _take(result, tally)
     result.seen, result.reductions, result.stopped = tally.states, tally.reductions, tally.stopped
+    result.lost = tally.lost
     if tally.stopped and settings.resume is not None and settings.resume.exists():
         result.kept = settings.resume
 

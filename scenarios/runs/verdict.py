@@ -95,8 +95,8 @@ class Result:
     `violation` was found in run number `run` by `found_by`, at the end of `schedule`; a witness is made of
     that, and `harm` is what it leads to, if that was asked. `reached`: the counters that runs in other
     processes counted. `seen` states had the search of every interleaving entered, with these `reductions`,
-    whether or not that was an answer; `stopped` says why it was none, and what there is of it is `kept` in a
-    file.
+    whether or not that was an answer; `stopped` says why it was none (`lost`: a worker is no more), and what
+    there is of it is `kept` in a file.
     """
 
     job: Job
@@ -109,6 +109,7 @@ class Result:
     complete: bool = False
     seen: int = 0
     stopped: str = ""
+    lost: bool = False
     kept: Path | None = None
     reductions: tuple[str, ...] = ()
     elapsed_s: float = 0.0

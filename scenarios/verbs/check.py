@@ -237,6 +237,8 @@ def check(
                         told += 1
             if result.stopped == INTERRUPTED:
                 raise KeyboardInterrupt
+            if result.lost and result.violation is None:
+                raise HostProblem(f"--workers: {result.stopped}")
             if result.stopped in TERMINATED:
                 raise Terminated(128 + signal.Signals[result.stopped])
     errors = [result.error for result in finished if result.error]

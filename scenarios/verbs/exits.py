@@ -21,7 +21,7 @@ import click
 from actors.signals import Terminated
 from scenarios.usage import HostProblem, InternalProblem, UsageProblem
 
-_AGAIN_S: Final = 0.01
+_AGAIN_S: Final = 0.05
 VIOLATION: Final = 1
 BAD_INPUT: Final = UsageProblem.exit_code
 INTERRUPTED: Final = 128 + signal.SIGINT
@@ -127,13 +127,18 @@ def keep_interrupts() -> None:
     others = sys.unraisablehook
 
     def heard(problem: sys.UnraisableHookArgs) -> None:
-        # Not at once: it would be swallowed here.
-        if issubclass(problem.exc_type, KeyboardInterrupt):
-            threading.Timer(_AGAIN_S, _thread.interrupt_main).start()
-        elif isinstance(problem.exc_value, Terminated):
+        number = int(signal.SIGINT)
+        if isinstance(problem.exc_value, Terminated):
             number = int(str(problem.exc_value.code)) - 128
-            threading.Timer(_AGAIN_S, _thread.interrupt_main, (number,)).start()
-        else:
+        elif not issubclass(problem.exc_type, KeyboardInterrupt):
             others(problem)
+            return
+        # Not at once: it would be swallowed here. So it is where others keep this thread until it comes.
+        while True:
+            try:
+                threading.Timer(_AGAIN_S, _thread.interrupt_main, (number,)).start()
+                return
+            except (KeyboardInterrupt, Terminated):
+                continue
 
     sys.unraisablehook = heard

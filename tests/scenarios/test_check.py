@@ -456,3 +456,15 @@ def test_what_was_through_when_a_later_test_fails_is_in_the_document(
     found = [(result["litmus"], bool(result["error"])) for result in document["results"]]
     assert found == [("trivial", False), ("shootdown", True)]
     assert "SystemExit" in document["results"][1]["error"] and "SystemExit" in err
+
+
+def test_a_worker_that_is_gone_is_the_machines_fault_and_no_verdict(
+    migrc: Migrc, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = Exhausted(states=1, stopped="worker 2 of 2 is gone: it died", lost=True)
+    monkeypatch.setattr(check, "prove", lambda *_: gone)
+    options = ("--policy", "immediate", "--arch", "sc", "--strategy", "exhaustive")
+    assert migrc("check", "shootdown", *options, "--json") == 3
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["stopped"] == "--workers: worker 2 of 2 is gone: it died"
+    assert captured.err == "migrc: error: --workers: worker 2 of 2 is gone: it died\n"

@@ -172,7 +172,9 @@ class SharedSearch:
             return found
         except Lost as problem:
             self.can_go_on = False
-            return self._found(str(problem))
+            found = self._found(str(problem))
+            found.lost = True
+            return found
 
     def _begin_round(self) -> None:
         self._rounds += 1

@@ -27,7 +27,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ("run", "tiering", "--cpus", "2", "--set", "threads.accesses=2000", "--json")
-END_S = 60
+END_S = 600
 
 
 class Sample(NamedTuple):
@@ -107,6 +107,7 @@ class Soak:
         if process.returncode not in good:
             said = (self.reports / f"{name}.err").read_text().strip().splitlines()
             self.problems.append(f"{name}: exit code {process.returncode}: {said[-1] if said else ''}")
+            print(self.problems[-1], flush=True)
         text = (self.reports / f"{name}.json").read_text()
         return json.loads(text) if text else None
 
@@ -131,7 +132,9 @@ class Soak:
                 if time.monotonic() - told > 60 and self.samples:
                     told = time.monotonic()
                     print(f"{(told - began) / 60:4.0f} min  {self.runs} runs  {self.samples[-1]}", flush=True)
-        return self.ended("stress", stress)
+            # Before the other one has ended: that takes a while on a busy machine.
+            document = self.ended("stress", stress)
+        return document
 
     def checked(self, schedules: int) -> Any:
         """`check --all`, so many schedules for each result; its document."""

@@ -109,6 +109,16 @@ def test_two_loads_of_a_word_see_its_stores_in_order() -> None:
     assert not mp("lw x7,0(x5)", "lw x8,0(x5)")
 
 
+def test_a_load_goes_ahead_of_an_access_to_an_address_that_is_read() -> None:
+    # The address is another's: it may. It is its own: it has guessed wrong, or has to see the same.
+    other = ("andi x10,x7,8", "add x11,x9,x10", "lw x12,0(x11)", LOADS[1])
+    assert mp(LOADS[0], *other)
+    assert not mp(
+        LOADS[0], "andi x10,x7,8", "add x11,x6,x10", "lw x12,0(x11)", LOADS[1], asks="1:x12=1 /\\ 1:x8=0"
+    )
+    assert not mp(LOADS[0], "andi x10,x7,8", "add x11,x6,x10", "sw x5,0(x11)", LOADS[1], asks="1:x8=0")
+
+
 def test_a_pair_of_reserved_load_and_conditional_store_is_one() -> None:
     text = """RISCV SC
 {

@@ -162,6 +162,8 @@ def _read(document: Mapping[str, Any], text: str, ets2: bool) -> HerdTest:
     for name, page in pages.pages.items():
         homes.setdefault(name, pages.descriptors[page] & ~(PAGE - 1))
         homes[f"pte_{name}"] = page + DESCRIPTOR
+    if unknown := set(question.words).difference(homes):
+        raise NotTranslatable(f"a question about {min(unknown)}, which is nowhere")
     words = {**pages.words, **{f"pte_{name}": pages.descriptors[page] for name, page in pages.pages.items()}}
     flags = (ETS2 if ets2 else 0,) * len(assemblers)
     translation = Translation(

@@ -143,6 +143,8 @@ def _read(parts: Parts, ets2: bool) -> HerdTest:
         descriptors.setdefault(page, descriptor(page + PHYSICAL, {}))
     homes = {name: page + PHYSICAL for name, page in pages.items()}
     homes |= {f"pte_{name}": page + DESCRIPTOR for name, page in pages.items()}
+    if unknown := {name for thread, name in question.places if thread < 0}.difference(homes):
+        raise NotTranslatable(f"a question about {min(unknown)}, which is nowhere")
     words |= {f"pte_{name}": descriptors[page] for name, page in pages.items()}
     translation = Translation(
         tuple([assembler.finished() for assembler in assemblers]),

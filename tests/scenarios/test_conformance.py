@@ -226,6 +226,10 @@ def test_ets2_is_refused_where_nothing_is_translated(
     [
         (UNMAPPED.format("odd", "NOP").replace("\n{\n", "\nTTHM=P3:HA\n{\n"), "it names a thread"),
         (UNMAPPED.format("odd", "LSL X5,X4,X3"), "a shift by what is read"),
+        (
+            UNMAPPED.format("odd", "NOP").replace("exists (", "exists ([phy_p]=1 /\\ "),
+            "a question about phy_p",
+        ),
         (UNMAPPED.format("odd", "LDR X5,[X4]"), "an address of nothing that has a name"),
     ],
 )

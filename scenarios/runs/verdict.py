@@ -190,7 +190,7 @@ def plan(
             left_out = ""
             if not isinstance(made, litmus.only):
                 left_out = f"asks about {litmus.only.__name__} and what is derived from it only"
-            elif ours and not looked(ours, test).at:
+            elif ours and not looked(ours, test, made.luf_debug).at:
                 left_out = "judges none of the rules that count"
             elif test.kernel and (own := dict(litmus.settings).get("version", test.kernel)) != test.kernel:
                 left_out = f"is about Linux {own} (its setting version), not {test.kernel}"

@@ -64,12 +64,12 @@ class Looked(NamedTuple):
         )
 
 
-def looked(heed: Heed, test: LitmusName | None = None) -> Looked:
-    """What these rules are of a litmus test, or of a workload."""
+def looked(heed: Heed, test: LitmusName | None = None, debugged: bool = True) -> Looked:
+    """What these rules are of a litmus test, or of a workload; `debugged`: LUF_DEBUG has its words."""
     if not heed:
         return Looked(RULES, ())
     rules = (*(RULES if test is None else _of(test)), *filter(heed.asks, _ASKED_FOR))
-    rules = tuple(dict.fromkeys(rules))
+    rules = tuple(dict.fromkeys(one for one in rules if debugged or one != luf_debug.OWING))
     return Looked(
         tuple(rule for rule in rules if heed.counts(rule)),
         tuple(rule for rule in rules if not heed.counts(rule)),

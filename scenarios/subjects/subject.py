@@ -80,7 +80,8 @@ class Subject:
     @property
     def looked(self) -> Looked:
         """Which rules are looked at in its runs, and which were left out."""
-        return looked(self.heed, self.what if isinstance(self.what, LitmusName) else None)
+        test = self.what if isinstance(self.what, LitmusName) else None
+        return looked(self.heed, test, policy_factory(self.policy)().luf_debug)
 
     @property
     def own_code(self) -> tuple[str, ...]:

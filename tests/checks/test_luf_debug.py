@@ -20,7 +20,8 @@ from emulator.memory.memory import Memory
 from emulator.policies.luf import LufV12
 from emulator.policies.luf_clock import LufBatch
 from scenarios.litmus import LITMUS
-from scenarios.subjects.rules import heed
+from scenarios.subjects.programs import LitmusName
+from scenarios.subjects.rules import heed, looked
 
 
 class DietsTooMuch(LufV12):
@@ -87,4 +88,8 @@ def test_check_looks_at_it_where_the_policy_has_its_words_and_a_run_where_it_is_
     assert any(isinstance(one, LufDebug) for one in machine.checks(machine.memory()))
     machine = LitmusMachine(LITMUS["reclaimed-frame-reused"], ARCHITECTURES["sc"], Policy)
     assert not any(isinstance(one, LufDebug) for one in machine.checks(machine.memory()))
-    assert heed([OWING], [], []).asks(OWING)
+    asked = heed([OWING], [], [])
+    assert asked.asks(OWING)
+    assert looked(asked, LitmusName("reclaimed-frame-reused")).at == (OWING,)
+    # Where nobody looks at it, the test is left out.
+    assert looked(asked, LitmusName("reclaimed-frame-reused"), debugged=False).at == ()

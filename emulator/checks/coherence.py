@@ -393,7 +393,9 @@ class Coherence(Check):
         if src == dst:
             return
         # Another mapping of the folio may be back already, and have been written through.
-        if self._expect_copy(cpu, change.mm, change.vpn, src, dst) and dst not in self._written:
+        # Or the page goes back to where it was copied from, whatever was written there before that.
+        back = dst in self._origins.get(src, ())
+        if back or (self._expect_copy(cpu, change.mm, change.vpn, src, dst) and dst not in self._written):
             content = self.memory.folios.content
             has, should = content.get(dst, 0), content.get(src, 0)
             if has != should:

@@ -12,7 +12,9 @@ from emulator.policies.migrc_rfc1 import MigrcRfc1
 from emulator.policies.migrc_rfc2 import MigrcRfc2
 from emulator.policies.migrc_v3 import MigrcV3
 from emulator.policies.migrc_v9 import MigrcV9
+from emulator.policies.nomad import Nomad
 from emulator.policies.table_generations import GenerationsRepaired, GenerationsRfc
+from emulator.policies.tpp import Tpp
 
 POLICIES: dict[str, Callable[[], Policy]] = {
     "immediate": Immediate,
@@ -27,6 +29,8 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "luf:v12-required": LufV12Required,
     "generations:rfc": GenerationsRfc,
     "generations:repaired": GenerationsRepaired,
+    "tpp": Tpp,
+    "nomad": Nomad,
 }
 
 

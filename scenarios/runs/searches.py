@@ -51,7 +51,7 @@ SHORTEST_STATES: Final = 60_000
 _FEW_ROUNDS: Final = 5  # of the collector, each 100,000 objects that have come and not gone
 
 OPINION_SHARE: Final = 0.1
-OPINION_RUNS: Final = 10
+OPINION_RUNS: Final = 5
 
 Look = Callable[[int, str], None]
 """Called every now and then with the schedules of the present result that are done, and how far it is."""

@@ -17,6 +17,7 @@ from emulator.explore.compiled.graphs import (
     DROP,
     IMAGE,
     LACKS_CLOCK,
+    LACKS_MANY,
     LACKS_SHARED,
     LACKS_TOUCHED,
     LOOK,
@@ -36,7 +37,7 @@ from emulator.explore.persistent import PersistentSets
 from emulator.explore.symmetry import Symmetry
 
 _HEAD: Final = 3  # words of every report, before what lacks and what is told besides
-_ASKED_EVERY: Final = 256  # times that something lacked
+_ASKED_EVERY: Final = 32  # times that something lacked
 _MOST_CELLS: Final = 512  # of one part
 
 
@@ -46,6 +47,7 @@ class Composed(Graphs):
     def __init__(self, machine: LearnedMachine) -> None:
         super().__init__(machine)
         self._report_at = self._call("report_at")
+        self._questions_at = self._call("questions_at")
         self._known: tuple[Any, ...] = ()  # which graphs, how much of them, and for which reductions
         self._symmetry: Symmetry | None = None
 
@@ -63,12 +65,15 @@ class Composed(Graphs):
         for turn in itertools.count(1):
             go_on(self._store)
             _, code, lacks = self._words(self._report_at, _HEAD)
-            if not LACKS_SHARED <= code <= LACKS_TOUCHED:
+            if not LACKS_SHARED <= code <= LACKS_TOUCHED and code != LACKS_MANY:
                 return code, self._report_at + 4 * _HEAD
-            pairs = self._words(self._report_at + 4 * _HEAD, 2 * lacks)[:]
             self._new = array("I")
-            for first, second in zip(pairs[::2], pairs[1::2], strict=True):
-                self._learn(code, first, second)
+            if code == LACKS_MANY:
+                self._answer_questions()
+            else:
+                pairs = self._words(self._report_at + 4 * _HEAD, 2 * lacks)[:]
+                for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+                    self._learn(code, first, second)
             if self._symmetry is not None:
                 self._tell_swaps(self._symmetry)
             self._known = (self._machine.sharing, self._machine.edges_learnt(), self._sets)
@@ -76,6 +81,22 @@ class Composed(Graphs):
             if turn % _ASKED_EVERY == 0 and stop():
                 return LOOK, self._report_at + 4 * (_HEAD + 2 * lacks)
         raise AssertionError("numbers do not end")
+
+    def _answer_questions(self) -> None:
+        """Learn what is lacking in many states (`learning.c`)."""
+        *_, count = self._words(self._report_at + 4 * _HEAD, 4)
+        at = self._questions_at
+        for _ in range(count):
+            kind, first, second, cells = self._words(at, 4)
+            at += 16
+            if kind in (LACKS_SHARED, LACKS_CLOCK):
+                part = OF_CLOCKS if kind == LACKS_CLOCK else OF_SHARED
+                self._footprints(part).leaf(tuple(self._words(at, cells)), second)
+            else:
+                self._learn(kind, first, second)
+            at += 4 * cells
+        if self._symmetry is None:
+            self._tell_paths()
 
     def _load(self) -> None:
         """Hand over what has been learnt elsewhere since the last time."""

@@ -184,8 +184,11 @@ static int no_room(void)
 	return at_end + more > most_bytes;
 }
 
+static u32 blocked_room, tried_room; /* learning.c */
+
 static void forget_states(void)
 {
+	blocked_room = tried_room = 0;
 	chunks_made = 0;
 	slots = 0;
 	slot_mask = 0;

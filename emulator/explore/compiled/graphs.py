@@ -46,7 +46,8 @@ OF_SHARED, OF_CLOCKS, _OF_DEADLOCK = range(3)
     BROKEN,
     LOOK,
     FULL,
-) = range(10)
+    LACKS_MANY,
+) = range(11)
 _DEAD, _IDLE = 1, 2
 _ASKED, _OWN_ANSWER = 0xFFFFFFFE, 0xFFFFFFFD
 
@@ -71,7 +72,7 @@ class Graphs(Instance):
                 "learn_again",
                 "learn_on",
             ),
-            *("state_of_part", "cells_at", "met", "memory_taken"),
+            *("state_of_part", "cells_at", "met", "memory_taken", "questions_at"),
         )
         self._sets: PersistentSets | None = None
 

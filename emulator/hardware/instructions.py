@@ -13,6 +13,9 @@ from operator import add, and_, eq, ge, gt, le, lshift, lt, mul, ne, or_, rshift
 from typing import Any, Final, NamedTuple
 
 from emulator.hardware.descriptors import (
+    BY_ACCESS_FLAG,
+    BY_PERMISSION,
+    BY_TRANSLATION,
     DESCRIPTOR,
     ETS2,
     HARDWARE_AF,
@@ -74,6 +77,8 @@ EVERY_PAGE: Final = -1
 """What a TLBI of all has in the place of a page number."""
 MOST_OUTPUTS: Final = 5
 """An access has at most so many translations to choose from."""
+DENIED: Final = MOST_OUTPUTS
+"""In the place of a translation's number: a fault of permission, which FEAT_ETS2 leaves where it is."""
 
 
 class Instruction(NamedTuple):
@@ -260,35 +265,32 @@ def _before(other: Instruction, one: Instruction, word: str, values: Values) -> 
 
 
 def translations(pending: Sequence[Instruction], at: int, values: Values) -> Sequence[int]:
-    """Which translations the access at this position may take now: numbers, as of TakeTranslation."""
+    """Which translations the access at this position may take now: numbers, as of TakeTranslation, or
+    DENIED."""
     one = pending[at]
-    if not one.flags or one.output is not None or evaluated(one.word, values) is None:
-        return ()
-    if any(handle not in values for handle in one.needs):
+    if not _walks(one) or evaluated(one.word, values) is None:
         return ()
     older = pending[:at]
-    if any(other.kind == "isb" for other in older):
-        return ()
-    if one.flags & ETS2 and _held_by_ets2(pending, at):
-        return ()
+    touches = [TOUCHES] if one.flags & HARDWARE_AF else []
+    if any(handle not in values for handle in one.needs) or any(other.kind == "isb" for other in older):
+        return touches
+    if one.flags & ETS2 and _dsb_before(older):
+        return touches
     if one.flags & NEVER:
-        return (0, TOUCHES) if one.flags & HARDWARE_AF else (0,)
-    numbers = [*range(MOST_OUTPUTS)]
+        if one.flags & ETS2 and any(other.is_any_of("rw") for other in older):
+            return [DENIED, *touches] if one.flags & BY_PERMISSION else touches
+        return [0, *touches]
+    numbers = [*range(MOST_OUTPUTS), *touches]
     if one.flags & (HARDWARE_AF | HARDWARE_DIRTY) and not any(
         other.kind == "branch" or ((other.reads or other.writes) and not _known(other, values))
         for other in older
     ):
         numbers.append(UPDATES)
-    if one.flags & HARDWARE_AF:
-        numbers.append(TOUCHES)
     return numbers
 
 
-def _held_by_ets2(pending: Sequence[Instruction], at: int) -> bool:
-    """FEAT_ETS2: a DSB holds translations as well, and all that is older one that faults."""
-    older = pending[:at]
-    if pending[at].flags & NEVER and any(other.is_any_of("rw") for other in older):
-        return True
+def _dsb_before(older: Sequence[Instruction]) -> bool:
+    """A DSB still waits for something: with FEAT_ETS2 it holds translations as well."""
     return any(
         other.kind == "dsb"
         or (
@@ -348,7 +350,10 @@ def _same_place(one: Instruction, address: int, values: Values) -> bool:
 def asked_to_translate(one: Instruction, number: int, values: Values) -> Operation:
     """What memory is asked when an access takes this one of its translations."""
     address = evaluated(one.word, values)
-    return TakeTranslation(word_at(address - address % PAGE + DESCRIPTOR), number, one.flags)
+    flags = one.flags
+    if number == DENIED:
+        number, flags = 0, flags & ~(BY_TRANSLATION | BY_ACCESS_FLAG)
+    return TakeTranslation(word_at(address - address % PAGE + DESCRIPTOR), number, flags)
 
 
 def translated(pending: list[Instruction], at: int, values: dict[int, int], answer: int) -> list[Instruction]:

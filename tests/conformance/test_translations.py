@@ -169,3 +169,24 @@ def test_what_is_not_translatable_says_why(old: str, new: str, reason: str) -> N
     with pytest.raises(NotTranslatable) as raised:
         explored(read_vmsa(text.replace(old, new)), ARCHITECTURES["arm64"], lambda: False)
     assert str(raised.value) == reason
+
+
+def test_with_feat_ets2_a_fault_of_permission_stays_where_it_is() -> None:
+    text = """AArch64 F
+{
+[PTE(p)]=(oa:PA(p),START);
+0:X0=(oa:PA(p)); 0:X1=PTE(p); 0:X3=p; 0:X5=flag;
+1:X3=p; 1:X5=flag;
+}
+ P0             | P1             ;
+ LSR X4,X3,#12  | MOV X2,#1      ;
+ STR X0,[X1]    | STR X2,[X5]    ;
+ DSB ISH        | G: STR X2,[X3] ;
+ TLBI VAE1IS,X4 |                ;
+ DSB ISH        |                ;
+ LDR X7,[X5]    |                ;
+exists (0:X7=0 /\\ fault(P1:G,p))
+"""
+    denied, unmapped = text.replace("START", "db:0"), text.replace("START", "valid:0")
+    assert happens(denied) and happens(denied, ets2=True)
+    assert happens(unmapped) and not happens(unmapped, ets2=True)

@@ -176,7 +176,8 @@ def _shared(
     from emulator.explore.compiled.sharing_out import Lost, SharedSearch
     from emulator.explore.compiled.teacher import Forgetful
 
-    due = time.monotonic() + KEPT_EVERY_S
+    # What is there already, while it is taken up again, need not be kept.
+    due = float("inf")
 
     def why(progress: Progress) -> str:
         keeps = file is not None and search.searching and time.monotonic() > due
@@ -199,6 +200,7 @@ def _shared(
         if ended:
             return Exhausted(states=sum(one.states for one in unfinished.shares), stopped=ended)
     while True:
+        due = time.monotonic() + KEPT_EVERY_S
         found = search.run()
         try:
             if file is not None and search.can_go_on:
@@ -212,7 +214,6 @@ def _shared(
         if found.stopped != _OVER:
             found.stopped = watch.in_words(found.stopped, search.progress().memory)
             return found
-        due = time.monotonic() + KEPT_EVERY_S
 
 
 def shareable(explorer: LearnedMachine) -> tuple[str, ...]:

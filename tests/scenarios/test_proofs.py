@@ -87,6 +87,14 @@ def half(settings: Settings) -> Settings:
     return settings
 
 
+def test_it_is_not_given_up_while_it_is_taken_up_again(
+    half: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = itertools.count()
+    monkeypatch.setattr(proofs, "time", SimpleNamespace(monotonic=lambda: 3600.0 * next(hours)))
+    assert proved(half).complete
+
+
 def changed(what: str, raw: bytes) -> bytes:
     at = len(raw) // 2
     return {

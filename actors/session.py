@@ -135,13 +135,14 @@ class LiveSession(cluster.RaySession):
         assert self._context is not None
         where = self._where(machine.cpus)
         if self._memory is None:
-            self._memory = MemoryActor.options(**where(wire.MEMORY)).remote(wire.MEMORY)
+            self._memory = asked(MemoryActor.options(**where(wire.MEMORY)).remote, wire.MEMORY)
         for number in range(machine.cpus):
             if number not in self._cpus:
-                self._cpus[number] = CpuActor.options(**where(number)).remote(number)
+                self._cpus[number] = asked(CpuActor.options(**where(number)).remote, number)
         cpus = [self._cpus[number] for number in range(machine.cpus)]
         actors = [self._memory, *cpus]
         pickled = asked(ray.put, ray.cloudpickle.dumps(machine))  # type: ignore[no-untyped-call]
+        places: list[Endpoint] = []
         if self._tcp:
             mailbox = Mailbox(self._context, None, cluster.node_address())
             try:
@@ -154,11 +155,19 @@ class LiveSession(cluster.RaySession):
             places = [ipc_endpoint(self.directory, f"{self._runs}{name}") for name in names]
             driver = ipc_endpoint(self.directory, f"{self._runs}d")
             mailbox = Mailbox(self._context, driver, patience_ms=_ROOM_MS)
-            for actor, place in zip(actors, places, strict=True):
-                actor.open.remote(place)
             directory = Directory(mailbox.endpoint, places[0], tuple(places[1:]))
-        calls = [actor.run.remote(pickled, directory, mode) for actor in actors]
-        return Cast(mailbox, directory, actors, calls)
+
+        def called() -> list[Any]:
+            # Together: each question to Ray is another thread's.
+            for actor, place in zip(actors, places, strict=False):
+                actor.open.remote(place)
+            return [actor.run.remote(pickled, directory, mode) for actor in actors]
+
+        try:
+            return Cast(mailbox, directory, actors, asked(called))
+        except BaseException:
+            mailbox.close()
+            raise
 
     def _introduced(self, mailbox: Mailbox, actors: list[Any]) -> Directory:
         """Everybody's inbox on a network, where each admits the others."""

@@ -19,13 +19,15 @@ from emulator.hardware.pte import RW, pte_pfn, pte_present
 from emulator.kernel.smp import cpus_of
 from emulator.memory.memory import Memory
 from emulator.memory.zone import TAG_BITS
-from emulator.policies.luf_clock import LUF_UGEN_INIT, LufBatch, key_batch, ugen_done_word
+from emulator.policies.luf_clock import LufBatch, key_batch, ugen_done_word
 
 OWING: Final = "LUFD: a page that owes a flush is used"
 
 _BY_PFN = frozenset({ops.FolioZero, ops.FilemapAdd, ops.LruAdd})
 _BY_ENTRY = frozenset({ops.SetPte, ops.XchgPte, ops.CmpxchgPte, ops.CollapsePmd})
-_LOOKED_AT = _BY_PFN | _BY_ENTRY | {ops.FolioSetTag, ops.FolioCopy}
+_USES = _BY_PFN | _BY_ENTRY | {ops.FolioCopy}
+_LOOKED_AT = _USES | {ops.FolioSetTag, ops.AtomicCmpxchg}
+_UGEN_DONE = ugen_done_word(0)[:-1]
 
 
 def _used(operation: Any) -> tuple[int, ...]:
@@ -45,15 +47,21 @@ class LufDebug(Check):
     def __init__(self, memory: Memory, cpus: int) -> None:
         super().__init__()
         self.memory = memory
-        self._done = tuple(("word", ugen_done_word(cpu)) for cpu in range(cpus))
+        self._done = tuple((of, ugen_done_word(cpu)) for cpu in range(cpus) for of in ("word", "lufd"))
         self.owed: dict[int, int] = {}  # frame to its luf_batch
+        self.done: dict[str, int] = {}  # ugen_done, had nobody lost the race to note it
 
     def observer(self, kind: type[Any]) -> Observer | None:
         """Of what frees with a tag, and of what uses frames."""
         return self.observe if kind in _LOOKED_AT else None
 
     def observe(self, cpu: int, operation: Operation, answer: Any) -> None:
-        """lufd_mark_pages, or lufd_check_pages."""
+        """lufd_mark_pages, lufd_check_pages; or arch_tlbbatch_mark_ugen, which has a lock under LUF_DEBUG
+        (lufd_lock), so that who notes an older number at the same time does not win."""
+        if isinstance(operation, ops.AtomicCmpxchg):
+            if operation.word.startswith(_UGEN_DONE):
+                self.done[operation.word] = max(operation.new, self.done.get(operation.word, 0))
+            return
         if isinstance(operation, ops.FolioSetTag):
             key = operation.tag % (1 << TAG_BITS)
             if key:
@@ -63,7 +71,7 @@ class LufDebug(Check):
                     batch.cpus | self.left(operation.pfn), max(batch.ugen, before.ugen)
                 ).word
             return
-        for pfn in _used(operation) if type(operation) in _LOOKED_AT else ():
+        for pfn in _used(operation) if type(operation) in _USES else ():
             if pfn not in self.owed:
                 continue
             left = self.left(pfn)
@@ -83,21 +91,27 @@ class LufDebug(Check):
         return sum(
             1 << one
             for one in cpus_of(cpus)
-            if (values.get(ugen_done_word(one), 0) or LUF_UGEN_INIT - 1) < ugen
+            if max(values.get(ugen_done_word(one), 0), self.done.get(ugen_done_word(one), 0)) < ugen
         )
 
     def meets(self, cpu: int, operation: Any, answer: Any) -> Meeting:
         """The frame's note, and who has flushed when."""
         if type(operation) not in _LOOKED_AT:
             return APART
+        if type(operation) is ops.AtomicCmpxchg:
+            done = operation.word.startswith(_UGEN_DONE)
+            return Meeting((), (("lufd", operation.word),)) if done else APART
         frames = (operation.pfn,) if type(operation) is ops.FolioSetTag else _used(operation)
         return Meeting(self._done, tuple(("lufd", pfn) for pfn in frames)) if frames else APART
 
     def state(self) -> Hashable:
         """What frames owe."""
-        return tuple(sorted(self.owed.items()))
+        return tuple(sorted(self.owed.items())), tuple(sorted(self.done.items()))
 
     def restore(self, state: Any) -> None:
         """As of `state`."""
+        owed, done = state
         self.owed.clear()
-        self.owed.update(state)
+        self.owed.update(owed)
+        self.done.clear()
+        self.done.update(done)

@@ -193,7 +193,7 @@ def watch_shared(shared: Shared) -> tuple[Cells, Callable[[], None]]:
         if type(check) is Coherence:
             _watch_coherence(cells, check)
         elif type(check) is LufDebug:
-            _replace(check, owed=Map(cells, check.owed))
+            _replace(check, owed=Map(cells, check.owed), done=Map(cells, check.done))
         elif type(check).state is not Check.state:
             others.append(_Whole(cells, check))
     cells.close()

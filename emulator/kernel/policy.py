@@ -58,7 +58,7 @@ class Policy:
     """Words that have to be 0 when everything is over; what else it leaves in words is its own business."""
     luf_debug: ClassVar[bool] = False
     """It has LUF v12's words and tags, by which LUF_DEBUG can tell what a frame owes
-    (`checks/luf_debug.py`); `migrc check` does."""
+    (`checks/luf_debug.py`), where that is asked for."""
     dsb_for_others: ClassVar[bool] = True
     """On arm64 who flushes for what others have unmapped invalidates anew, as a DSB of his waits for none of
     their TLBIs. False: a DSB is all, as in the postings."""

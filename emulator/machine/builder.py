@@ -90,7 +90,7 @@ class Machine(ABC):
 
     @property
     def debugs(self) -> bool:
-        """Policies' own debugging is compiled in; somewhere only if its rule is asked for."""
+        """Policies' own debugging is compiled in: if its rule is asked for."""
         return self.heed.asks(OWING)
 
     def memory(self) -> Memory:

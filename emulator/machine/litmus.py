@@ -380,11 +380,6 @@ class LitmusMachine(Machine):
         """The test asks for it."""
         return self.litmus.drain
 
-    @property
-    def debugs(self) -> bool:
-        """What a search finds needs no luck."""
-        return True
-
     def watchers(self) -> list[Any]:
         """Fresh checks of what happens before what, for a run from the start."""
         entries = {

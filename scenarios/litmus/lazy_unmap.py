@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emulator.checks.grace_period import OWED, REFILLED_EARLY, REWRITTEN
 from emulator.checks.grace_period import REUSED as FRAME_REUSED_EARLY
+from emulator.checks.luf_debug import OWING
 from emulator.hardware.operations import FilemapRemove, FolioGet, FolioPut, Translate, WriteFrame
 from emulator.hardware.pte import pte_pfn
 from emulator.kernel.memory import filemap_fault
@@ -126,10 +127,11 @@ ALIAS_WRITTEN = Litmus(
 # reclaim: clear the entry, defer, free frame 1
 # take frame 1 for something else: flush first
 #                                   read, if it is still cached
+_TAKES_AGAIN = (in_order(call(reclaim), call(reuse, FAST)), _reads_twice)
 FRAME_REUSED = Litmus(
     name="reclaimed-frame-reused",
     question="The kernel takes a reclaimed frame for data of its own: may a user still read it?",
-    programs=(in_order(call(reclaim), call(reuse, FAST)), _reads_twice),
+    programs=_TAKES_AGAIN,
     setup=_file_page_of(1),
     expected=(
         never("immediate", REUSED),
@@ -139,6 +141,18 @@ FRAME_REUSED = Litmus(
     ),
     frugal=False,
     fast=1,
+)
+
+# The same, as LUF's own debugging sees it.
+FRAME_DEBUGGED = Litmus(
+    name="luf-debug-reused",
+    question="The same: does LUF_DEBUG find the frame used while its page owes a flush?",
+    programs=_TAKES_AGAIN,
+    setup=_file_page_of(1),
+    expected=tuple(never(policy, DEFERRED, REUSED) for policy in LUF_12),
+    frugal=False,
+    fast=1,
+    rules=(OWING,),
 )
 
 

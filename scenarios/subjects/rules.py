@@ -43,7 +43,7 @@ _AT_THE_END: Final = (
 
 
 _ASKED_FOR: Final = (*grace_period.STRICT, luf_debug.OWING)
-"""Rules that are looked at where somebody asks for them; the last one also where `check` looks at LUF v12."""
+"""Rules that are looked at where somebody asks for them."""
 
 
 class Looked(NamedTuple):

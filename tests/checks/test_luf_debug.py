@@ -83,11 +83,15 @@ def test_what_is_flushed_for_is_not() -> None:
     assert broken(LufV12, test="reclaimed-kept-freed-later") == ""
 
 
-def test_check_looks_at_it_where_the_policy_has_its_words_and_a_run_where_it_is_asked_for() -> None:
-    machine = LitmusMachine(LITMUS["reclaimed-frame-reused"], ARCHITECTURES["sc"], LufV12)
-    assert any(isinstance(one, LufDebug) for one in machine.checks(machine.memory()))
-    machine = LitmusMachine(LITMUS["reclaimed-frame-reused"], ARCHITECTURES["sc"], Policy)
-    assert not any(isinstance(one, LufDebug) for one in machine.checks(machine.memory()))
+@pytest.mark.parametrize(
+    ("policy", "rules", "looks"), [(LufV12, (OWING,), True), (LufV12, (), False), (Policy, (OWING,), False)]
+)
+def test_it_is_looked_at_where_it_is_asked_for_and_the_policy_has_its_words(
+    policy: type[Policy], rules: tuple[str, ...], looks: bool
+) -> None:
+    machine = LitmusMachine(LITMUS["reclaimed-frame-reused"], ARCHITECTURES["sc"], policy)
+    machine.heed = Heed(rules)
+    assert any(isinstance(one, LufDebug) for one in machine.checks(machine.memory())) == looks
     asked = heed([OWING], [], [])
     assert asked.asks(OWING)
     assert looked(asked, LitmusName("reclaimed-frame-reused")).at == (OWING,)

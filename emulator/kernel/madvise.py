@@ -101,12 +101,20 @@ async def madvise_willneed(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int)
 
 async def madvise_populate_read(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> None:
     """madvise_populate (MADV_POPULATE_READ): as if every page were read."""
-    await populate_vma_page_range(cpu, mm, vma, start, end, write=False)
+    await _madvise_populate(cpu, mm, start, end, write=False)
 
 
 async def madvise_populate_write(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> None:
     """madvise_populate (MADV_POPULATE_WRITE): as if every page were written."""
-    await populate_vma_page_range(cpu, mm, vma, start, end, write=True)
+    await _madvise_populate(cpu, mm, start, end, write=True)
+
+
+async def _madvise_populate(cpu: PerCpu, mm: int, start: int, end: int, write: bool) -> None:
+    """Its faults hold mmap_lock, as madvise does, and no area's lock; the area is looked up again if one gave
+    mmap_lock up."""
+    while start < end and (found := await FindVma(mm, start)):
+        vma = Vma(*found)
+        start = await populate_vma_page_range(cpu, mm, vma, start, min(vma.end, end), write)
 
 
 async def madvise_free(cpu: PerCpu, mm: int, vma: Vma, start: int, end: int) -> int:

@@ -92,17 +92,22 @@ async def _get_mergeable_page(mm: int, vpn: int) -> int:
 
 
 async def unmerge_ksm_pages(cpu: PerCpu, mm: int, start: int, end: int) -> None:
-    """unmerge_ksm_pages (MADV_UNMERGEABLE): pages [start, end) are the process' own again (break_ksm).
+    """unmerge_ksm_pages (MADV_UNMERGEABLE): pages [start, end) are the process' own again."""
+    await Lock(mmap_lock(mm))
+    await break_ksm(cpu, mm, start, end)
+    await Unlock(mmap_lock(mm))
+
+
+async def break_ksm(cpu: PerCpu, mm: int, start: int, end: int) -> None:
+    """break_ksm of pages [start, end), mmap_lock held.
 
     By a fault each that asks for a copy, but not for the right to write (FAULT_FLAG_UNSHARE).
     """
-    await Lock(mmap_lock(mm))
     for vpn in range(start, end):
         entry = await GetPte(mm, vpn)
         if entry & PRESENT and await FolioTestFlag(pte_pfn(entry), PG_KSM):
             await FolioGet(pte_pfn(entry))
             await wp_page_copy(cpu, mm, vpn, entry, unshare=True)
-    await Unlock(mmap_lock(mm))
 
 
 async def write_protect_page(cpu: PerCpu, mm: int, vpn: int, pfn: int) -> int:

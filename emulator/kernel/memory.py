@@ -27,6 +27,7 @@ from emulator.hardware.operations import (
     Lock,
     LockVma,
     LruAdd,
+    MappedRange,
     PmdRange,
     ReleaseFaultLock,
     Series,
@@ -56,7 +57,7 @@ from emulator.hardware.pte import (
 from emulator.kernel.fair import should_numa_migrate_memory, task_numa_fault
 from emulator.kernel.huge_memory import do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, split_huge_pmd
 from emulator.kernel.migrate import folio_order, migrate_misplaced_folio
-from emulator.kernel.mmap_lock import mmap_read_unlock
+from emulator.kernel.mmap_lock import mmap_read_lock, mmap_read_unlock
 from emulator.kernel.mmu_notifier import (
     mmu_notifier_invalidate_range_end,
     mmu_notifier_invalidate_range_start,
@@ -254,6 +255,18 @@ async def do_swap_page(cpu: PerCpu, mm: int, vpn: int, pte: int, write: bool) ->
     await Unlock(lock)
     # should_try_to_free_swap, unless somebody uses it there: the mapping's reference and the cache's.
     await FilemapRemove(SWAP_FILE, slot, pfn, 2)
+
+
+async def try_to_unuse(cpu: PerCpu, mm: int, start: int, end: int) -> None:
+    """swapoff, by pages [start, end) of an mm (unuse_mm, unuse_pte): all that is out is read in again.
+
+    Nothing is flushed for it. (Entries are old then in Linux.)
+    """
+    await mmap_read_lock(mm)
+    for vpn, entry in await MappedRange(mm, start, end):
+        if is_swap_entry(entry):
+            await do_swap_page(cpu, mm, vpn, entry, False)
+    await mmap_read_unlock(mm)
 
 
 async def filemap_fault(cpu: PerCpu, file: int, pgoff: int) -> int:

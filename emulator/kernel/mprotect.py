@@ -55,6 +55,7 @@ from emulator.memory.folios import PG_DIRTY
 from emulator.memory.page_table import (
     VM_ACCESS_FLAGS,
     VM_EXEC,
+    VM_PKEY_BIT0,
     VM_READ,
     VM_SHARED,
     VM_SOFT_TRACKED,
@@ -67,6 +68,8 @@ from emulator.memory.page_table import (
 PROT_NONE = 0
 PROT_READ = VM_READ
 READ_WRITE = VM_READ | VM_WRITE
+# What says it of an area says it in each entry: no execution, and the key.
+_IN_EVERY_ENTRY = VM_EXEC | VM_PKEY_BIT0
 
 
 async def change_prot_numa(cpu: PerCpu, mm: int, start: int, end: int) -> int:
@@ -268,7 +271,7 @@ async def change_pte_range(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, en
                 if seen == old:
                     break
                 old = seen  # a walker has set a bit
-            if pte_needs_flush(old, new) or (old & PRESENT and (vma.flags ^ flags) & VM_EXEC):
+            if pte_needs_flush(old, new) or (old & PRESENT and (vma.flags ^ flags) & _IN_EVERY_ENTRY):
                 pages = pte_pages(old, cpu.parameters.hpage_order)
                 tlb.adjust_range(vpn, pages, pages)
         await table_changed(cpu, tlb, first)
@@ -293,8 +296,8 @@ async def mprotect_fixup(cpu: PerCpu, tlb: MmuGather, vma: Vma, start: int, end:
 
 
 async def do_mprotect_pkey(cpu: PerCpu, mm: int, start: int, end: int, prot: int) -> bool:
-    """do_mprotect_pkey over pages [start, end) with PROT_NONE, PROT_READ or READ_WRITE; one flush for all
-    areas in it.
+    """do_mprotect_pkey over pages [start, end) with PROT_NONE, PROT_READ or READ_WRITE, with VM_EXEC or
+    VM_PKEY_BIT0 if so wanted; one flush for all areas in it.
 
     False (-ENOMEM) if a part of the range is in no area; what lies before that part is changed.
     """

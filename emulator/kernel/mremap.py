@@ -22,8 +22,9 @@ from emulator.hardware.operations import (
     XchgPmd,
     XchgPte,
 )
-from emulator.hardware.pte import PMD_ORDER, PSE, is_migration_entry, pmd_lock, ptl
+from emulator.hardware.pte import PMD_ORDER, PSE, is_migration_entry, pmd_lock, pte_present, ptl
 from emulator.kernel.huge_memory import split_huge_pmd, split_huge_pmd_if_needed
+from emulator.kernel.ksm import break_ksm
 from emulator.kernel.mmap import do_vmi_munmap
 from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
 from emulator.kernel.mmu_gather import free_pgtables, tlb_finish_mmu, tlb_gather_mmu
@@ -76,6 +77,9 @@ async def move_vma(cpu: PerCpu, mm: int, vma: Vma, new: int, new_pages: int, don
     await split_huge_pmd_if_needed(cpu, mm, end)
     moved = vma._replace(start=new, end=new + new_pages)
     locked = cpu.parameters.fault_locks
+    if cpu.parameters.ksm:
+        # ksm_madvise: merged pages do not move.
+        await break_ksm(cpu, mm, vma.start, end)
     await vma_start_write(cpu, mm, vma.start, end)
     await vma_start_write(cpu, mm, new, moved.end)
     await VmaRemove(mm, vma.start, end)
@@ -207,7 +211,8 @@ async def move_ptes(cpu: PerCpu, mm: int, start: int, end: int, by: int, whole: 
             await Series((XchgPte(mm, vpn + by, entry), XchgPte(mm, vpn, 0)))
         else:
             await set_pte_at(cpu, XchgPte(mm, vpn + by, await XchgPte(mm, vpn, 0)), MREMAP)
-            force_flush = True
+            # A page that is swapped out is in no TLB; whole tables are not looked into.
+            force_flush = force_flush or whole or pte_present(entry)
     if force_flush:
         await cpu.policy.flush_moved(cpu, mm, start, end)
     await Series(tuple(Unlock(lock) for lock in reversed(locks)))

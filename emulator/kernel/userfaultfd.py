@@ -1,7 +1,7 @@
 """Write-protection that a program asks for, to be told of writes (mm/userfaultfd.c, v6.6).
 
 Entries lose their write permission and say why; one flush for the range ends it. Whoever writes after that
-waits until the protection is taken back.
+waits until the protection is taken back. Pages that are missing are filled in (but no fault waits for it).
 """
 
 from __future__ import annotations
@@ -10,21 +10,37 @@ from emulator.hardware.operations import (
     CmpxchgPte,
     DownRead,
     FindVma,
+    FolioCopy,
+    FolioPut,
+    GetPte,
+    LruAdd,
     PmdRange,
     Unlock,
     UpRead,
     VmaProtect,
 )
 from emulator.hardware.pte import (
+    ACCESSED,
+    DIRTY,
+    EXCLUSIVE,
     MIGRATION_WRITE,
+    PRESENT,
     RW,
     UFFD_WP,
+    ZERO_PFN,
+    mk_pte,
     pte_pages,
     pte_pfn,
     pte_present,
 )
 from emulator.kernel.huge_memory import split_huge_pmd_if_needed
-from emulator.kernel.mmap_lock import mmap_write_lock, mmap_write_unlock, vma_start_write
+from emulator.kernel.mmap_lock import (
+    mmap_read_lock,
+    mmap_read_unlock,
+    mmap_write_lock,
+    mmap_write_unlock,
+    vma_start_write,
+)
 from emulator.kernel.mmu_gather import MmuGather, table_changed, tlb_finish_mmu, tlb_gather_mmu
 from emulator.kernel.mprotect import (
     can_change_pte_writable,
@@ -33,8 +49,9 @@ from emulator.kernel.mprotect import (
     pte_offset_map_lock,
     pte_wrprotect,
 )
+from emulator.kernel.page_alloc import alloc_pages
 from emulator.kernel.percpu import PerCpu
-from emulator.kernel.pgtable_generic import PROTECT, set_pte_at
+from emulator.kernel.pgtable_generic import FAULT, PROTECT, set_pte_at
 from emulator.memory.page_table import VM_UFFD_WP, Vma
 
 
@@ -44,6 +61,9 @@ async def userfaultfd_register(cpu: PerCpu, mm: int, start: int, end: int) -> bo
     found = await FindVma(mm, start)
     fits = bool(found) and Vma(*found).end >= end
     if fits:
+        # split_vma
+        await split_huge_pmd_if_needed(cpu, mm, start)
+        await split_huge_pmd_if_needed(cpu, mm, end)
         await vma_start_write(cpu, mm, start, end)
         await VmaProtect(mm, start, end, Vma(*found).flags | VM_UFFD_WP)
     await mmap_write_unlock(cpu, mm)
@@ -80,6 +100,38 @@ async def mwriteprotect_range(cpu: PerCpu, mm: int, start: int, end: int, enable
         start = stop
     await UpRead(mmap_lock(mm))
     return start >= end
+
+
+async def mfill_atomic(cpu: PerCpu, mm: int, start: int, end: int, source: int | None) -> int:
+    """mfill_atomic over pages [start, end) of anonymous memory: UFFDIO_COPY of what is at page `source` and
+    behind it, UFFDIO_ZEROPAGE without.
+
+    Nothing is flushed: there was no entry. Answers how many are there now; at one that is there already it
+    ends (-EEXIST).
+    """
+    await mmap_read_lock(mm)
+    done = 0
+    while start + done < end and await _mfill(
+        cpu, mm, start + done, None if source is None else source + done
+    ):
+        done += 1
+    await mmap_read_unlock(mm)
+    return done
+
+
+async def _mfill(cpu: PerCpu, mm: int, vpn: int, source: int | None) -> bool:
+    """mfill_atomic_pte_copy, mfill_atomic_pte_zeropage."""
+    if source is None:
+        return not await set_pte_at(cpu, CmpxchgPte(mm, vpn, 0, mk_pte(ZERO_PFN, PRESENT | ACCESSED)), FAULT)
+    pfn = await alloc_pages(cpu, 0)
+    # copy_from_user, of a page that is there
+    await FolioCopy(pte_pfn(await GetPte(mm, source)), pfn)
+    await LruAdd(pfn, False)
+    entry = mk_pte(pfn, PRESENT | ACCESSED | RW | DIRTY | EXCLUSIVE)
+    if await set_pte_at(cpu, CmpxchgPte(mm, vpn, 0, entry), FAULT):
+        await FolioPut(pfn)
+        return False
+    return True
 
 
 async def uffd_wp_range(cpu: PerCpu, mm: int, vma: Vma, enable_wp: bool) -> None:

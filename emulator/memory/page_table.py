@@ -49,6 +49,7 @@ VM_PFNMAP = 1 << 10
 VM_UFFD_WP = 1 << 12
 VM_LOCKED = 1 << 13
 VM_SOFT_TRACKED = 1 << 14  # VM_SOFTDIRTY the other way round: clear_refs has begun to track writes
+VM_PKEY_BIT0 = 1 << 32  # protection key 1
 VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC
 
 # Above the tables of entries: PMDs, each maps 2**9 of those, and PUDs. Nothing frees what is above them.

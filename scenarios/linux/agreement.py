@@ -84,7 +84,9 @@ def verdict(case: Case, known: Mapping[str, Call], kernel: str, pcid: bool) -> V
 
 def initiators(found: Found, configuration: str) -> tuple[int, ...]:
     """The CPUs of which one makes the call; where several might, Linux' is equal if it is that of any."""
-    return (0, *CONFIGURATIONS[configuration].spins) if found.call.by_any else (0,)
+    where = CONFIGURATIONS[configuration]
+    # Who sleeps is woken to end.
+    return (0, *where.spins, *(where.sleeps if found.call.alone else ())) if found.call.by_any else (0,)
 
 
 def differing(ours: Counted, case: Case) -> tuple[str, ...]:

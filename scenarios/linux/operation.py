@@ -45,7 +45,8 @@ class Call:
     """What is called, and what CPU 0 does before, when all have touched the memory.
 
     The call is a task's of the same process, unless another mm is the `caller`. With `by_any` the scheduler
-    says which of the threads that run makes it. `settings` are kernel parameters that the recording had.
+    says which of the threads that run makes it. With `alone` the others have ended
+    before. `settings` are kernel parameters that the recording had.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Call:
     prepare: Step = nothing
     caller: int = MM
     by_any: bool = False
+    alone: bool = False
     settings: tuple[tuple[str, Any], ...] = ()
 
 

@@ -215,6 +215,9 @@ class Testbed(Machine):
         await WaitFor(_SETTLED, self._helpers())
         log.phase = _DURING
         if self.initiator:
+            if found.call.alone:
+                # This thread has ended too.
+                await cpu.mmu.enter_lazy_tlb(cpu)
             await Store(_CALL, 1)
             await WaitFor(_CALLED, 1)
         elif found.call.caller == MM:
@@ -222,7 +225,7 @@ class Testbed(Machine):
         else:
             await _sleep(cpu)
         log.phase = _AFTER
-        for other in self.configuration.sleeps:
+        for other in () if found.call.alone else self.configuration.sleeps:
             await wake_up_process(cpu, other, PID)
         await Store(_NUDGE, 1)
         log.over = True
@@ -244,7 +247,9 @@ class Testbed(Machine):
         await AtomicAdd(_READY, 1)
         await WaitFor(_PREPARED, 1)
         await AtomicAdd(_SETTLED, 1)
-        if cpu.number in self.configuration.sleeps:
+        if self.found.call.alone and not elsewhere and cpu.number != self.initiator:
+            return
+        if cpu.number in self.configuration.sleeps and not self.found.call.alone:
             await _sleep(cpu)
         if cpu.number == self.initiator:
             await WaitFor(_CALL, 1)

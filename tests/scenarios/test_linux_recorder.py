@@ -70,6 +70,20 @@ def test_a_call_is_named_by_its_arguments(arguments: tuple[str, ...], call: str)
     assert count_events((RANGED.format(*arguments), *marks)) == NONE
 
 
+def test_of_an_exit_the_cpu_counts_that_does_it() -> None:
+    lines = (
+        "[000] ..... 34: tracing_mark_write: op",
+        f"[001] ..... 35: {FORK[1].split(': ', 1)[1]}",
+        "[001] ...1. 36: tlb_flush: pages:-1 reason:remote ipi send (4)",
+        "[000] d.h1. 41: asked: (flush_tlb_func+0x0/0x1f0) by=1",
+        "[000] d.h1. 42: switched: (switch_mm_irqs_off+0x0/0x470) next=0xffffffff82b5a740 task=0x0",
+        "[000] ..... 49: tracing_mark_write: end",
+    )
+    exits, others = read_trace(["CASE exit_8 s1", *lines, "DONE 0", "CASE fork s1", *lines, "DONE 0", "OVER"])
+    assert exits.counted == Counted({"full+ft": 1}, 1, {"0": {"lazy": 1}}, {}, {})
+    assert others.counted == NONE
+
+
 def test_a_cpu_that_is_asked_and_does_nothing_is_counted_as_such() -> None:
     asked = "[002] d.h.. {}: asked: (flush_tlb_func+0x0/0x1f0) by={}"
     marked = "[000] ..... 1: tracing_mark_write: op"

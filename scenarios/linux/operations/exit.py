@@ -15,4 +15,6 @@ async def _exit(cpu: PerCpu, area: Area) -> None:
 
 
 THREAD_EXIT = Call("thread_exit", nothing)
-EXIT = Call("exit", _exit)
+# The last of the threads to go gives the memory back.
+EXIT = Call("exit", _exit, by_any=True, alone=True)
+EXIT_LAST = Call("exit_last", _exit, alone=True)

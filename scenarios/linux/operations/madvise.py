@@ -15,11 +15,13 @@ from emulator.kernel.madvise import (
     madvise_populate_write,
     madvise_willneed,
 )
+from emulator.kernel.memory import try_to_unuse
 from emulator.kernel.mmap import do_munmap
 from emulator.kernel.percpu import PerCpu
-from scenarios.linux.areas import CALLER, MM, Area, Step, read_only, read_pages
+from scenarios.linux.areas import CALLER, MM, Area, Step, read_only, read_pages, write_pages
 from scenarios.linux.operation import Call
 from scenarios.linux.operations.mprotect import lock
+from scenarios.linux.operations.mremap import mremap
 
 
 def _advise(advice: Advice) -> Step:
@@ -45,6 +47,14 @@ async def _munmap(cpu: PerCpu, area: Area) -> None:
     await do_munmap(cpu, MM, area.start, area.end)
 
 
+async def _write(cpu: PerCpu, area: Area) -> None:
+    await write_pages(cpu, area)
+
+
+async def _swap_off(cpu: PerCpu, area: Area) -> None:
+    await try_to_unuse(cpu, MM, area.start, area.end)
+
+
 _SWAP = (("swap", True),)
 
 DONTNEED = Call("dontneed", _advise(madvise_dontneed))
@@ -62,4 +72,7 @@ SWAPOUT = Call("swapout", _pageout, settings=_SWAP)
 SWAPIN = Call("swapin", _read, _pageout, settings=_SWAP)
 SWAPPED_MUNMAP = Call("swapped_munmap", _munmap, _pageout, settings=_SWAP)
 SWAPPED_DONTNEED = Call("swapped_dontneed", _advise(madvise_dontneed), _pageout, settings=_SWAP)
+SWAPPED_WRITE = Call("swapped_write", _write, _pageout, settings=_SWAP)
+SWAPPED_MREMAP = Call("swapped_mremap", mremap, _pageout, settings=_SWAP)
+SWAPPED_OFF = Call("swapped_off", _swap_off, _pageout, settings=_SWAP)
 SWAPPED_RO = Call("swapped_ro", read_only, _pageout, settings=_SWAP)

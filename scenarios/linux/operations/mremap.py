@@ -10,7 +10,8 @@ from scenarios.linux.areas import ELSEWHERE, GIB, MM, Area
 from scenarios.linux.operation import Call
 
 
-async def _mremap(cpu: PerCpu, area: Area) -> None:
+async def mremap(cpu: PerCpu, area: Area) -> None:
+    """To other page tables."""
     await mremap_to(cpu, MM, area.start, ELSEWHERE, area.pages)
 
 
@@ -40,7 +41,7 @@ async def _part_swapped(cpu: PerCpu, area: Area) -> None:
 
 
 MIXED = Call("mremap_mixed", _aligned, _part_swapped, settings=(("swap", True),))
-MREMAP = Call("mremap", _mremap)
+MREMAP = Call("mremap", mremap)
 ALIGNED = Call("mremap_aligned", _aligned)
 DONTUNMAP = Call("mremap_dontunmap", _dont_unmap)
 SHRINK = Call("mremap_shrink", _shrink)

@@ -119,6 +119,15 @@ static void wake(struct thread *thread)
 		relax();
 }
 
+static void leave(struct thread *thread)
+{
+	thread->leaves = 1;
+	if (thread->sleeps)
+		wake(thread);
+	while (!syscall(SYS_tgkill, getpid(), thread->tid, 0))
+		relax();
+}
+
 /* ---- other processes ---- */
 
 static struct other {
@@ -285,6 +294,9 @@ static void run_case(const char *name, const char *configuration)
 		tell(spinning[n].to);
 		hear(spinning[n].from);
 	}
+	if (flags & THREADS_GONE)
+		for (int n = 0; n < thread_count; n++)
+			leave(&threads[n]);
 	usleep(30000);
 	say(on, "1");
 	say(mark, "op");
@@ -294,11 +306,7 @@ static void run_case(const char *name, const char *configuration)
 		tell(other.to);
 		hear(other.from);
 	} else if (flags & A_THREAD_EXITS) {
-		threads[0].leaves = 1;
-		if (threads[0].sleeps)
-			wake(&threads[0]);
-		while (!syscall(SYS_tgkill, getpid(), threads[0].tid, 0))
-			relax();
+		leave(&threads[0]);
 	} else {
 		call->call();
 	}
@@ -474,6 +482,10 @@ static void run_all(int line)
 		/* Of a process that has exited this is the end; else tracing is off already, and takes no mark. */
 		if (write(mark, "end", 3) == 3)
 			write_to(TRACING "tracing_on", "0");
+		/* Who has exited did not tell the others to. */
+		kill(-1, SIGKILL);
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
 		hand_over(line);
 		length = snprintf(text, sizeof(text), "DONE %d\n", status);
 		to_line(line, text, length);

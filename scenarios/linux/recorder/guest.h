@@ -17,6 +17,7 @@ enum {
 	A_THREAD_EXITS = 4,
 	EXITS = 8,
 	WITH_OTHERS = 16,	/* 32 other pages were moved before */
+	THREADS_GONE = 32,	/* the other threads have exited before, and their CPUs are idle */
 };
 
 /* Memory that something is called on: what it is called, CPU 0 sets it up, the other threads touch it. */

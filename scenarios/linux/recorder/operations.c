@@ -114,6 +114,9 @@ static void punch_hole(void) { change_file(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP
 static void punch_half(void) { change_file(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages / 4, pages / 2); }
 static void zero_range(void) { change_file(FALLOC_FL_ZERO_RANGE, 0, pages); }
 
+/* The same pages of the file, in the same place, by a mapping of their own. */
+static void call_remap_file_pages(void) { expect(syscall(SYS_remap_file_pages, area, pages * PAGE, 0, 0, 0), "remap_file_pages"); }
+
 static void start_writing_out(void)
 {
 	expect(sync_file_range(fd, 0, pages * PAGE, SYNC_FILE_RANGE_WRITE), "sync_file_range");
@@ -129,6 +132,38 @@ static void write_file(void)
 	for (size_t n = 0; n < pages; n++)
 		expect(pwrite(fd, page, PAGE, n * PAGE) != (ssize_t)PAGE, "pwrite");
 }
+
+/* ---- pages that the kernel reads and writes ---- */
+
+static int memory = -1;
+static void open_memory(void) { memory = open("/proc/self/mem", O_RDWR); }
+
+static void write_memory(void)
+{
+	for (size_t n = 0; n < pages; n++)
+		expect(pwrite(memory, "x", 1, (off_t)(area + n * PAGE)) != 1, "/proc/self/mem");
+}
+
+static int spliced[2];
+static void open_pipe(void) { expect(pipe(spliced), "pipe"); }
+
+static void call_vmsplice(void)
+{
+	struct iovec range = { area, pages * PAGE };
+
+	expect(vmsplice(spliced[1], &range, 1, 0) != (ssize_t)range.iov_len, "vmsplice");
+}
+
+static int key;
+static void allocate_key(void) { key = pkey_alloc(0, 0); expect(key < 0, "pkey_alloc"); }
+
+static void protect_by_key(void)
+{
+	expect(pkey_mprotect(area, pages * PAGE, PROT_READ | PROT_WRITE, key), "pkey_mprotect");
+}
+
+static void register_membarrier(void) { expect(syscall(SYS_membarrier, 1 << 4, 0, 0), "membarrier"); }
+static void call_membarrier(void) { expect(syscall(SYS_membarrier, 1 << 3, 0, 0), "membarrier"); }
 
 /* ---- moving ---- */
 
@@ -266,14 +301,32 @@ static struct uffdio_range whole_area(void)
 	return (struct uffdio_range){ (unsigned long)area, pages * PAGE };
 }
 
-static void register_uffd(void)
+static void register_for(int mode)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP };
-	struct uffdio_register range = { .range = whole_area(), .mode = UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_register range = { .range = whole_area(), .mode = mode };
 
 	uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &range))
 		die("userfaultfd");
+}
+
+static void register_uffd(void) { register_for(UFFDIO_REGISTER_MODE_WP); }
+static void register_missing(void) { register_for(UFFDIO_REGISTER_MODE_MISSING); }
+
+static void copy_by_uffd(void)
+{
+	static char content[64 * PAGE];
+	struct uffdio_copy range = { (unsigned long)area, (unsigned long)content, pages * PAGE, 0, 0 };
+
+	expect(ioctl(uffd, UFFDIO_COPY, &range), "UFFDIO_COPY");
+}
+
+static void zero_by_uffd(void)
+{
+	struct uffdio_zeropage range = { .range = whole_area() };
+
+	expect(ioctl(uffd, UFFDIO_ZEROPAGE, &range), "UFFDIO_ZEROPAGE");
 }
 
 static void write_protect(int mode)
@@ -347,6 +400,8 @@ static void part_swapped_before(void)
 	expect(madvise(area + 16 * PAGE, 8 * PAGE, MADV_PAGEOUT), "MADV_PAGEOUT");
 }
 
+static void swap_off(void) { expect(swapoff("/dev/ram1"), "swapoff"); }
+
 static void half_unmapped_before(void) { expect(munmap(area, pages / 2 * PAGE), "munmap"); }
 
 /* ---- the operations ---- */
@@ -360,6 +415,7 @@ static const struct call calls[] = {
 	{ "mprotect_back", inaccessible, writable },
 	{ "mprotect_exec", nothing, executable },
 	{ "mprotect_same", nothing, writable },
+	{ "mprotect_pkey", allocate_key, protect_by_key },
 	{ "munmap_hole", half_unmapped_before, call_munmap },
 	{ "mmap_fixed", nothing, mmap_fixed },
 	{ "mmap_none", nothing, mmap_none },
@@ -380,6 +436,10 @@ static const struct call calls[] = {
 	{ "read", nothing, read_area },
 	{ "write", nothing, write_area },
 	{ "write_heads", nothing, write_heads },
+	{ "mem_write", open_memory, write_memory },
+	{ "vmsplice", open_pipe, call_vmsplice },
+	{ "membarrier", register_membarrier, call_membarrier },
+	{ "remap_file_pages", nothing, call_remap_file_pages },
 	{ "msync", nothing, call_msync },
 	{ "msync_async", nothing, msync_async },
 	{ "fsync", nothing, call_fsync },
@@ -413,6 +473,8 @@ static const struct call calls[] = {
 	{ "uffd_wp", register_uffd, protect_uffd },
 	{ "uffd_unwp", register_and_protect, unprotect_uffd },
 	{ "uffd_unregister", register_and_protect, unregister_uffd },
+	{ "uffd_copy", register_missing, copy_by_uffd },
+	{ "uffd_zeropage", register_missing, zero_by_uffd },
 	{ "ksm", nothing, merge },
 	{ "unmerge", nothing, unmerge },
 	{ "numa_scan", balance, be_scanned },
@@ -423,9 +485,13 @@ static const struct call calls[] = {
 	{ "swapped_munmap", swapped_before, call_munmap },
 	{ "swapped_dontneed", swapped_before, dontneed },
 	{ "swapped_ro", swapped_before, read_only },
+	{ "swapped_write", swapped_before, write_area },
+	{ "swapped_mremap", swapped_before, call_mremap },
+	{ "swapped_off", swapped_before, swap_off },
 	{ "mremap_mixed", part_swapped_before, mremap_aligned },
 	{ "thread_exit", nothing, nothing, A_THREAD_EXITS },
 	{ "exit", nothing, nothing, EXITS },
+	{ "exit_last", nothing, nothing, EXITS | THREADS_GONE },
 	{ 0 },
 };
 

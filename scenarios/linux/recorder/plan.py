@@ -90,12 +90,23 @@ _THREE: Final = (
     *("mprotect_same_8", "mprotect_same_dirty_8", "thp_mprotect_same", "munmap_hole_68"),
     *("mmap_fixed_synced_dirty_8", "thp_madv_free_forked_part", "mlock_forked_8", "mmap_fixed_two_8"),
     *(f"{call}_{kind}_8" for call in ("pwrite", "truncate_inside") for kind in ("clean", "dirty", "tmpfs")),
-)
-
-_MIXED: Final = (
     *("munmap_hole_8", "munmap_hole_dirty_8", "thp_mremap_mixed_2", "mremap_private_8", "mremap_locked_8"),
     *(f"thp_{call}_forked_part" for call in ("dontneed", "munmap", "mprotect_ro")),
     "mprotect_none_forked_8",
+)
+
+_BESIDE: Final = (
+    *("mprotect_pkey_8", "thp_mprotect_pkey", "membarrier_8", "remap_file_pages_dirty_8"),
+    *("remap_file_pages_tmpfs_8", "uffd_copy_unpop_8", "uffd_zeropage_unpop_8", "mem_write_8"),
+    *(f"mem_write_{kind}_8" for kind in ("forked", "zero", "private_clean", "clean")),
+    *("vmsplice_8", "vmsplice_forked_8", "swapped_write_8", "swapped_mremap_8", "swapped_off_8"),
+    *(f"populate_write_{kind}_8" for kind in ("forked", "private_clean", "clean")),
+    *("mlock_private_clean_8", "munmap_513", "mprotect_ro_512", "mprotect_ro_513", "dontneed_513"),
+    *("munmap_pmd_34", "thp_mprotect_exec", "thp_mremap_dontunmap", "thp_mremap_shrink"),
+    *("thp_munmap_hole_2", "thp_cow_child", "thp_munlock", "thp_mprotect_none_forked", "thp_mmap_none"),
+    *("thp_mmap_fixed_part", "thp_uffd_wp_part", "thp_move_forked_1", "thp_dontneed_none"),
+    *("mprotect_ro_merged_8", "dontneed_merged_8", "mremap_merged_8", "mremap_dontunmap_dirty_8"),
+    *("mremap_dontunmap_forked_8", "uffd_wp_tmpfs_8"),
 )
 
 _TWO: Final = (
@@ -107,7 +118,7 @@ _TWO: Final = (
 _ONLY: Final[dict[str, tuple[str, ...]]] = {
     **{name: ("k0", "s3", "mix") for name in _THREE},
     **{name: ("k0", "s1") for name in _TWO},
-    **{name: ("k0", "mix") for name in _MIXED},
+    **{name: ("k0", "s3") for name in _BESIDE},
     # Where several threads run, which of them scans is chance.
     **{
         name: ("k0", "l1", "l3")
@@ -119,6 +130,8 @@ _ONLY: Final[dict[str, tuple[str, ...]]] = {
     },
     **{name: ("k0", "s1", "l3", "mix") for name in ("ksm_8", "ksm_write_8", "unmerge_8")},
     **dict.fromkeys(("exit_forked_8", "exit_dirty_8"), ("k0",)),
+    "exit_last_8": CONFIGURATIONS,
+    "exit_last_dirty_8": ("s3", "mix"),
     **{f"switch_{processes}": ("on1",) for processes in (2, 3, 5, 6, 7, 8, 12)},
 }
 
@@ -131,7 +144,7 @@ _AGAIN: Final = (
 _FEWER: Final[dict[str, tuple[str, ...]]] = {
     "move_shared_8": ("k0", "s1"),
     "thread_exit": ("s1", "s3", "l3"),
-    "exit_8": ("k0",),
+    "exit_8": ("k0", "s1", "s3", "l1", "l3", "mix"),
 }
 
 OPERATIONS: Final = (*_EACH, *_ONLY)

@@ -44,7 +44,8 @@ def read_trace(lines: Iterable[str]) -> Iterator[Traced]:
         if words[:1] == ["CASE"] and len(words) == 3:
             name, events = (words[1], words[2]), []
         elif words[:1] == ["DONE"] and name is not None:
-            yield Traced(*name, count_events(events) if words[1] == "0" else None)
+            on = _initiator(events) if name[0].startswith("exit") else 0
+            yield Traced(*name, count_events(events, on) if words[1] == "0" else None)
             name = None
         elif words == ["OVER"]:
             return
@@ -53,8 +54,21 @@ def read_trace(lines: Iterable[str]) -> Iterator[Traced]:
     raise BrokenTrace("the guest did not come to its end")
 
 
-def count_events(lines: Iterable[str]) -> Counted:
-    """What happened between the markers `op`, `wake` and `end`.
+def _initiator(lines: Iterable[str]) -> int:
+    """Of a process that exits it is the last of its threads that gives the memory back: the CPU of the first
+    flush call between the markers, 0 without any."""
+    begun = False
+    for line in lines:
+        event = _EVENT.match(line)
+        if event and event[2] == "tracing_mark_write":
+            begun = event[3].strip() == "op"
+        elif event and begun and event[2] == "ranged":
+            return int(event[1])
+    return 0
+
+
+def count_events(lines: Iterable[str], initiator: int = 0) -> Counted:
+    """What happened between the markers `op`, `wake` and `end`, by calls of the CPU `initiator`.
 
     A flush that a CPU is asked for is told by what comes next on that CPU: it drops something (tlb_flush),
     leaves the mm (switch_mm_irqs_off without a task), or does nothing.
@@ -69,9 +83,9 @@ def count_events(lines: Iterable[str]) -> Counted:
 
     def did(cpu: int, what: str) -> None:
         by = asked.pop(cpu, None)
-        if by == cpu == 0:
+        if by == cpu == initiator:
             local[what] += 1
-        elif by == 0:
+        elif by == initiator:
             recv.setdefault(str(cpu), Counter())[what] += 1
 
     for line in lines:
@@ -90,9 +104,9 @@ def count_events(lines: Iterable[str]) -> Counted:
             asked[cpu] = probed["by"]
         elif kind == "switched" and cpu in asked and not probed["task"]:
             did(cpu, "lazy")
-        elif kind == "ranged" and phase == "op" and cpu == 0:
+        elif kind == "ranged" and phase == "op" and cpu == initiator:
             calls[_call(probed)] += 1
-        elif kind == "batched" and phase == "op" and cpu == 0:
+        elif kind == "batched" and phase == "op" and cpu == initiator:
             calls["batch"] += 1
         elif kind == "tlb_flush":
             flushed = _FLUSHED.match(text)
@@ -103,7 +117,7 @@ def count_events(lines: Iterable[str]) -> Counted:
                 switch[f"{phase}{cpu}"] += 1
             elif reason != _REMOTE_SEND_IPI:
                 did(cpu, "full" if pages < 0 else str(pages))
-            elif cpu == 0 and phase == "op":
+            elif cpu == initiator and phase == "op":
                 send += 1
     for cpu in list(asked):
         did(cpu, "none")

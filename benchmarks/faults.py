@@ -199,7 +199,7 @@ def strike(random: Random, run: subprocess.Popen[bytes], fault: Fault, temporary
                 path.unlink(missing_ok=True)
         return
     while run.poll() is None and time.monotonic() < deadline:
-        if there := victims(driver, who):
+        if there := victims(driver, fault.who):
             with contextlib.suppress(psutil.Error):
                 random.choice(there).send_signal(fault.number)
                 return

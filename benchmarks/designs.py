@@ -4,7 +4,7 @@
 keeps a line of JSON for each run; what FILE has already is not run again, so that it goes on where it was
 stopped. `python benchmarks/designs.py table FILE` prints markdown. Designs are what can be named: each mmu
 with the policy `immediate`, each other policy on x86. `--design`, `--workload`, `--cpus`, `--sockets` and
-`--seeds` leave out the rest. Everything takes half an hour of one core, most of it 64 and 128 CPUs.
+`--seeds` leave out the rest. Everything takes an hour of one core, nearly all of it 64 and 128 CPUs.
 
 A difference to mainline is that of the same seed, whose accesses are the same; what is said of all seeds is
 their mean, and the interval in which it lies with 95 % (Student's t). What may as well be none, or is within

@@ -202,20 +202,15 @@ def _loaded(module: str) -> Any:
 def _asks_for_a_constant(steps: list[Instruction]) -> bool:
     """After `getattr`, its second argument is a constant and stays it until the call."""
     depth = 0
-    since: int | None = None
+    constant = False
     for step in steps:
-        if step.opname in _CALLS and depth == step.arg and since is not None:
-            return True
+        if step.opname in _CALLS and depth == step.arg:
+            return constant
         if step.opname.startswith(("JUMP", "POP_JUMP")) or depth < 0:
             return False
         after = depth + stack_effect(step.opcode, step.arg if step.opcode >= HAVE_ARGUMENT else None)
-        if since is None:
-            if after == 2:
-                if step.opname != "LOAD_CONST" or depth != 1:
-                    return False
-                since = 2
-        elif after <= 2:
-            return False
+        if after <= 2:
+            constant = depth == 1 and after == 2 and step.opname == "LOAD_CONST"
         depth = after
     return False
 

@@ -46,6 +46,7 @@ from scenarios.litmus.steps import (
     reader,
     reuse,
     scanner,
+    write_if_cached,
 )
 from scenarios.litmus.syscalls import reclaim
 
@@ -61,7 +62,7 @@ OTHER_MM = 2
 DIRTY_CACHED = Litmus(
     name="dirty-entry-cached",
     question="An entry cached writable and dirty is write-protected by now: may its flush be deferred?",
-    programs=(scanner, call(user_read, PAGE), call(user_write, PAGE, 13)),
+    programs=(scanner, call(user_read, PAGE), call(write_if_cached)),
     setup=pages(PAGE, node=SLOW, written=True, cached=(2,)),
     expected=(
         never("immediate", PROMOTED),

@@ -154,6 +154,20 @@ def test_who_stops_using_the_address_space_need_not_flush(leaving: Sequence[Oper
     assert trace.rules == ([] if known else [REUSED])
 
 
+@pytest.mark.parametrize("loads", ["never", "before", "after"])
+def test_where_no_mask_tells_who_loads_an_address_space_may_use_it(loads: str) -> None:
+    trace = Trace()
+    trace.check = GracePeriod(2, True, {1: 0b01}, lambda pfn: pfn // 100, by_loading=True)
+    if loads == "before":
+        trace.step(1, LoadCr3(1, 2, False))
+    trace.unmap()
+    if loads == "after":
+        trace.step(1, LoadCr3(1, 2, False))  # with what it may have kept from an earlier stay
+    trace.step(0, FlushTlb())
+    reuse(trace)
+    assert trace.rules == ([] if loads == "never" else [REUSED])
+
+
 @pytest.mark.parametrize("barrier", [True, False])
 @pytest.mark.parametrize("access", [ReadFrame(1, VPN, 1), WriteFrame(1, VPN, 1, 3)])
 def test_going_lazy_is_told_by_a_plain_store(access: Operation, barrier: bool) -> None:

@@ -49,7 +49,7 @@ from emulator.explore.schedule import replay
 from emulator.explore.scripts import NotDeterministic
 from emulator.explore.search import Limits, Tally, search
 from emulator.explore.strategies import find_strategy
-from emulator.explore.surroundings import SharedState
+from emulator.explore.surroundings import SharedState, Surroundings
 from emulator.explore.unsearchable import Unreadable
 from emulator.hardware.operations import (
     FlushTlbOne,
@@ -800,8 +800,14 @@ ATTACKS: dict[str, Attack] = {
     ),
     "a name beside a constant": Attack(EMPTY, sent, lambda b: getattr(b[0], "gi_" + str(b)), "getattr by"),
     "a name of two": Attack(EMPTY, sent, lambda b: getattr(b[0], "x" if b else "y"), "getattr by"),
+    "a name in a variable": Attack(EMPTY, sent, lambda b: [getattr(b[0], n) for n in b], "getattr by"),
     "getattr for all": Attack(EMPTY, sent, lambda b: list(map(getattr, b, [SAW])), "getattr by"),
     "getattr in a table": Attack(EMPTY, sent, lambda b: IN_TABLES["get"](b[0], SAW), "IN_TABLES"),
+    "a constant name of an item": Attack(
+        lambda cpu: [Data()],
+        lambda b, v: setattr(b[0], "seen", v),
+        lambda b: getattr(b[0], "seen"),  # noqa: B009
+    ),
     "a name with a default": Attack(EMPTY, lambda b, v: put(b, getattr(b, "none", v)), lambda b: b[0]),
     "a format put together": Attack(
         EMPTY, sent, lambda b: "{0.gi_X}".replace("X", "frame").format(b[0]), "format by"
@@ -1103,6 +1109,19 @@ def test_a_counter_that_a_test_names_is_part_of_the_state() -> None:
 
     litmus = Litmus("counts", "?", (counts, writes), nothing, (), drain=False, asks=("saw",))
     assert outcome(litmus) == SAW
+
+
+def test_a_name_that_was_not_there_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asks() -> object:
+        return NEW  # type: ignore[name-defined]  # noqa: F821
+
+    program = writes(PerCpu.__new__(PerCpu))
+    surroundings = Surroundings([asks])
+    surroundings.check(program)
+    monkeypatch.setattr(sys.modules[__name__], "NEW", 1, raising=False)
+    with pytest.raises(SharedState, match=r"NEW of test_hidden_state\.py has changed before"):
+        surroundings.check(program)
+    program.close()
 
 
 def test_a_method_of_a_list_may_wait_for_what_it_gets() -> None:

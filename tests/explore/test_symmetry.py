@@ -13,7 +13,7 @@ from emulator.explore.compiled.walker import Walker
 from emulator.explore.exhaustive import AMPLE, PERSISTENT, REDUCTIONS, SYMMETRY, Exhausted, exhaust
 from emulator.explore.learned import LearnedMachine, state_key
 from emulator.explore.orbits import Orbits, orders
-from emulator.explore.symmetry import NotAlike, Swap, symmetry_of
+from emulator.explore.symmetry import NotAlike, Swap, apart, symmetry_of
 from emulator.hardware.operations import AtomicAdd, Load, Store
 from emulator.hardware.ordering import ARCHITECTURES
 from emulator.kernel.percpu import PerCpu
@@ -248,6 +248,19 @@ def test_a_check_may_tell_cpus_apart_at_the_end(monkeypatch) -> None:
     symmetry._judged[0].clear()
     with pytest.raises(NotAlike):
         symmetry.judge_part(0, state)
+
+
+def test_what_was_reached_by_a_swap_that_is_none_does_not_count() -> None:
+    """A counterpart may do in a trial what no run does: what it counts there has not been reached."""
+    learned = LearnedMachine(machine(told((numbered,) * 2), "sc"))
+    learned.reached.add("before")
+    exhaust(learned, reduce=(SYMMETRY,))
+    symmetry = symmetry_of(learned)
+    assert symmetry is not None
+    learned.reached.add("by the swap")
+    apart(learned, NotAlike(symmetry.swaps[0], "another answer"))
+    assert learned.reached == {"before"}
+    assert learned.twins == []
 
 
 def test_other_programs_are_not_even_tried() -> None:

@@ -67,16 +67,20 @@ class _Asker:
 
 
 _asker: Final = _Asker()
-_raylets: Final[list[psutil.Process]] = []
+_parts: Final[list[tuple[str, psutil.Process]]] = []
 
 
 def depend_on(socket: str) -> None:
-    """The raylet that listens there: Ray ends a process, with exit code 1, that asks one which is no more."""
-    _raylets[:] = [
-        process
-        for process in psutil.process_iter(("name",))
-        if process.info["name"] == "raylet" and socket in _listens(process)
-    ]
+    """The raylet that listens there, and this process's own gcs: Ray ends a process, with exit code 1, that
+    asks one which is no more.
+    """
+    _parts.clear()
+    for process in psutil.process_iter(("name", "ppid")):
+        name, parent = process.info["name"], process.info["ppid"]
+        if name == "raylet" and socket in _listens(process):
+            _parts.append(("raylet", process))
+        elif name == "gcs_server" and parent == os.getpid():
+            _parts.append(("gcs", process))
 
 
 def _listens(process: psutil.Process) -> list[str]:
@@ -85,14 +89,15 @@ def _listens(process: psutil.Process) -> list[str]:
     return []
 
 
-def _dead() -> bool:
-    for process in _raylets:
+def _dead() -> str:
+    """The part of Ray that has died; empty if none has."""
+    for name, process in _parts:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
-                return True
+                return name
         except psutil.Error:
-            return True
-    return False
+            return name
+    return ""
 
 
 def asked(
@@ -100,9 +105,9 @@ def asked(
 ) -> Answer:
     """What `call` answers, a function of Ray. LostRay after `limit_s` seconds (`answer_s` unless given)."""
     limit = answer_s() if limit_s is None else limit_s
-    if _dead():
+    if dead := _dead():
         give_up("ray")
-        raise LostRay("Ray is lost: its raylet on this machine has died")
+        raise LostRay(f"Ray is lost: its {dead} on this machine has died")
     over = threading.Event()
 
     def question() -> Answer:

@@ -25,13 +25,16 @@ def temporary() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("who", "how", "told"),
     [
-        ("suspend", "Ray is lost: no answer within 4 s"),
-        ("kill", "Ray is lost: its raylet on this machine has died"),
+        ("raylet/raylet", "suspend", "Ray is lost: no answer within 4 s"),
+        ("raylet/raylet", "kill", "Ray is lost: its raylet on this machine has died"),
+        ("gcs/gcs_server", "kill", "Ray is lost: its gcs on this machine has died"),
     ],
 )
-def test_a_lost_raylet_ends_a_stress_with_what_is_through(temporary: Path, how: str, told: str) -> None:
+def test_a_lost_raylet_ends_a_stress_with_what_is_through(
+    temporary: Path, who: str, how: str, told: str
+) -> None:
     mark = f"LIVE_TEST=raylet-{os.getpid()}"
     key, value = mark.split("=")
     arguments = ("shootdown", "--policy", "immediate", "--arch", "x86", "--runs", "1000000", "--json")
@@ -46,7 +49,7 @@ def test_a_lost_raylet_ends_a_stress_with_what_is_through(temporary: Path, how: 
                 assert run.poll() is None and time.monotonic() < deadline
                 time.sleep(0.05)
             for number, command in processes_marked(mark).items():
-                if "raylet/raylet" in command.split()[0]:
+                if any(who in word for word in command.split()[:1]):
                     with contextlib.suppress(psutil.Error):
                         getattr(psutil.Process(number), how)()
             output, errors = run.communicate(timeout=HANG_S)

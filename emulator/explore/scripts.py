@@ -27,6 +27,7 @@ _MOST_LIVE: Final = 500  # real stacks of programs, about 10 kB each
 _ENDS: Final = object()  # in place of what is awaited: the topmost program is over
 _SINGLE: Final = frozenset(TABLE) - {BeginLoad, Series}
 _INTERRUPT: Final = "interrupt"
+_IRET: Final = Iret()
 
 
 class NotDeterministic(Exception):
@@ -77,7 +78,7 @@ class Stack:
         if (
             awaited is _ENDS
             or type(awaited) is Iret
-            or (type(awaited) is Series and Iret() in awaited.members)
+            or (type(awaited) is Series and _IRET in awaited.members)
         ):
             self.programs.pop()
             self.awaited.pop()

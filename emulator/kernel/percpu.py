@@ -387,6 +387,10 @@ class PerCpu:
         """count_vm_events on this CPU."""
         self.vmstat[counter] = self.vmstat.get(counter, 0) + delta
 
+    def count_most(self, counter: str, value: int) -> None:
+        """A counter that has the largest value that there ever was on this CPU."""
+        self.vmstat[counter] = max(self.vmstat.get(counter, 0), value)
+
     def counted(self, counter: str) -> int:
         """How often this CPU has counted that."""
         return self.vmstat.get(counter, 0)

@@ -35,6 +35,11 @@ class CountedCpu(PerCpu):
         if counter in self.asked:
             self.asked[counter] += delta
 
+    def count_most(self, counter: str, value: int) -> None:
+        """A counter that has the largest value that there ever was, for reports only."""
+        counters: dict[str, int] = self.__dict__["vmstat"]
+        counters[counter] = max(counters.get(counter, 0), value)
+
     def count_interrupt(self) -> None:
         """This CPU's column of the TLB row in /proc/interrupts."""
         self.__dict__["tlb_interrupts"] += 1

@@ -113,9 +113,9 @@ EMPTY = replace(
         bystander,
     ),
     expected=(
-        never("immediate"),
+        never("immediate", RECEIVED),
         sometimes_with_generations("generations:rfc", FREED_TABLE, RETURNED),
-        never("generations:repaired"),
+        never("generations:repaired", RECEIVED),
         sometimes_with_generations("mistake:tables-without-generation", FREED_TABLE, RETURNED),
     ),
 )

@@ -116,7 +116,7 @@ class Latr(X86):
         """update_lazy_list."""
         self.kept += (kept,)
         pages = sum(len(one.folios) for one in self.kept)
-        cpu.count(MOST_KEPT, max(0, pages - cpu.counted(MOST_KEPT)))
+        cpu.count_most(MOST_KEPT, pages)
 
     async def keep_range(self, cpu: PerCpu, mm: int, start: int, end: int) -> None:
         """munmap is through with [start, end): no other area is put there before the frames are free."""

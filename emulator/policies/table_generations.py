@@ -23,7 +23,8 @@ generation for each table, and takes a new one where tables go.
 Departures. What 20/20 makes of the batches of reclaim (one mask for all, each CPU takes itself out) is left
 out: batches are v6.6's. The generation of a page table that has gone stays in its word; its flush was done.
 What is done begins at 0, not at 1. clear_refs does not gather (6/20); it makes no entry inaccessible. 3/20 is
-v6.6's pte_needs_flush. Generations belong to x86 (ARCH_HAS_TLB_GENERATIONS): on arm64 it is mainline.
+v6.6's pte_needs_flush. Generations belong to x86 (ARCH_HAS_TLB_GENERATIONS): on arm64 there are none, and
+whether an entry is accessible is not what this answers.
 """
 
 from __future__ import annotations

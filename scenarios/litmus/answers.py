@@ -83,11 +83,6 @@ def never_on_x86(policy: str, *reached: str) -> Expectation:
     return Expectation(policy, None, "Never", None, reached)
 
 
-def sometimes_with_generations(policy: str, *rules: str) -> Expectation:
-    """As `sometimes`; not on arm64, where an mm has no generations."""
-    return sometimes(policy, *rules)._replace(arm64="Never")
-
-
 def luf_sometimes(*rules: str) -> tuple[Expectation, ...]:
     """As `sometimes`, under all versions of LUF, as posted and as meant."""
     return tuple(sometimes(policy, *rules) for policy in LUF)

@@ -20,7 +20,7 @@ from scenarios.litmus.answers import (
     RETURNED,
     REUSED,
     never,
-    sometimes_with_generations,
+    sometimes,
 )
 from scenarios.litmus.starts import OTHER, PAGE, VERSION, pages
 from scenarios.litmus.steps import (
@@ -53,9 +53,9 @@ TWICE = Litmus(
     setup=pages(PAGE, OTHER, cached=(1,)),
     expected=(
         never("immediate", RECEIVED),
-        sometimes_with_generations("generations:rfc", FREE, RETURNED),
+        sometimes("generations:rfc", FREE, RETURNED),
         never("generations:repaired", RECEIVED),
-        sometimes_with_generations("mistake:generation-kept", FREE, RETURNED),
+        sometimes("mistake:generation-kept", FREE, RETURNED),
     ),
     settings=(("mmu_gather_pages", 1),),
 )
@@ -88,9 +88,9 @@ LOADED = Litmus(
     setup=_two_tables,
     expected=(
         never("immediate", AFTER_RETURN),
-        sometimes_with_generations("generations:rfc", RETURNED, NO_PERMISSION),
+        sometimes("generations:rfc", RETURNED, NO_PERMISSION),
         never("generations:repaired", AFTER_RETURN),
-        sometimes_with_generations("mistake:generation-kept", RETURNED, NO_PERMISSION),
+        sometimes("mistake:generation-kept", RETURNED, NO_PERMISSION),
     ),
     drain=False,
     frugal=False,
@@ -114,9 +114,9 @@ EMPTY = replace(
     ),
     expected=(
         never("immediate", RECEIVED),
-        sometimes_with_generations("generations:rfc", FREED_TABLE, RETURNED),
+        sometimes("generations:rfc", FREED_TABLE, RETURNED),
         never("generations:repaired", RECEIVED),
-        sometimes_with_generations("mistake:tables-without-generation", FREED_TABLE, RETURNED),
+        sometimes("mistake:tables-without-generation", FREED_TABLE, RETURNED),
     ),
 )
 
@@ -136,7 +136,7 @@ DONE_BY_ANOTHER = Litmus(
     expected=(
         never("immediate", REUSED),
         never("generations:repaired", REUSED),
-        sometimes_with_generations("mistake:generation-done-early", RETURNED, FRAME_REUSED, FREE),
+        sometimes("mistake:generation-done-early", RETURNED, FRAME_REUSED, FREE),
     ),
     drain=False,
     frugal=False,

@@ -21,7 +21,6 @@ from scenarios.litmus.answers import (
     postings_never,
     postings_sometimes,
     sometimes,
-    sometimes_with_generations,
 )
 from scenarios.litmus.starts import (
     AREA_PAGES,
@@ -70,10 +69,10 @@ DIRTY_CACHED = Litmus(
         never("migrc:v3", PROMOTED),
         sometimes("migrc:rfc2", COPIED_WRITABLE),
         sometimes("mistake:before-20841405940e", COPIED_WRITABLE),
-        sometimes_with_generations("generations:rfc", COPIED_WRITABLE),
+        sometimes("generations:rfc", COPIED_WRITABLE),
         never_on_x86("generations:repaired", PROMOTED),
-        sometimes_with_generations("mistake:pending-compared-backwards", COPIED_WRITABLE),
-        sometimes_with_generations("mistake:table-not-marked", COPIED_WRITABLE),
+        sometimes("mistake:pending-compared-backwards", COPIED_WRITABLE),
+        sometimes("mistake:table-not-marked", COPIED_WRITABLE),
     ),
     fast=2,
     slow=1,

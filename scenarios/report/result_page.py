@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from emulator.measure.histogram import Histogram
@@ -26,6 +25,7 @@ from scenarios.files.results import (
 from scenarios.report.charts import bars_over, lines_over, percentile_curves, stacked
 from scenarios.report.comparison import over_seeds
 from scenarios.report.figures import duration, number, ratio_of
+from scenarios.report.templates import template
 from scenarios.runs.document import LATENCIES
 from scenarios.subjects.header import project_version
 from scenarios.subjects.mmus import with_mmu
@@ -42,17 +42,9 @@ _FLUSHES: Final = {
 
 def write_page(result: AnyResult, into: TextIO) -> None:
     """Write the page. ValueError if the result says what cannot be, as a file from a stranger may."""
-    pages = Environment(
-        loader=PackageLoader("scenarios.report", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {"number": number, "duration": duration}
     for kind, (name, view) in _VIEWS.items():
         if isinstance(result, kind):
-            text = pages.get_template(name).render(result=result, version=project_version(), **view(result))
+            text = template(name).render(result=result, version=project_version(), **view(result))
             into.write(text)
             return
 

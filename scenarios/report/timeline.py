@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, TextIO
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from scenarios.events.event import Event, Reason, What
 from scenarios.events.event_file import EventHeader
 from scenarios.report.charts import over_time
-from scenarios.report.figures import duration, number
+from scenarios.report.figures import duration
+from scenarios.report.templates import template
 from scenarios.subjects.header import project_version
 
 _BUCKETS: Final = 120
@@ -28,15 +27,7 @@ def write_timeline(header: EventHeader, events: Iterable[Event], into: TextIO) -
     seen = _Seen(header.cpus)
     for event in events:
         seen.add(event)
-    pages = Environment(
-        loader=PackageLoader("scenarios.report", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters |= {"number": number, "duration": duration}
-    text = pages.get_template("timeline.html").render(
+    text = template("timeline.html").render(
         title=header.title,
         version=project_version(),
         seen=seen,

@@ -204,7 +204,8 @@ class Sweep:
                 number = known.get(of, "")
                 if of == key or not number.isdecimal():
                     others = ", ".join(one for one in known if one != key and known[one].isdecimal())
-                    raise UsageProblem(f"--vary {key}={value}: {of} is no other axis with numbers; {others}")
+                    right = others or "a number, or vary something else too"
+                    raise UsageProblem(f"--vary {key}={value}: {of} is no other axis with numbers; {right}")
                 value = str(int(product[1]) * int(number))
             found[key] = value
         return found

@@ -20,7 +20,8 @@ import pytest
 from emulator.measure.costs import Costs
 from emulator.measure.histogram import Histogram
 from scenarios.events.capture import CaptureProblem, read_capture
-from scenarios.events.event import What
+from scenarios.events.event import Event, What
+from scenarios.runs.event_figures import Figures
 from tests.live.shell import settings as small
 
 Migrc = Callable[..., int]
@@ -102,6 +103,23 @@ def test_our_own_text_of_ftrace_comes_back_as_what_the_run_counted(
     assert trips[0]["max"] == trips[1]["max"] - Costs().line_ns and trips[0]["count"] == trips[1]["count"]
     assert real["ipi_latency_hdr"]["delivery"] == counted["ipi_latency_hdr"]["delivery"]
     assert real["ipi_latency_ns"]["delivery"]["count"] > 10
+
+
+def test_a_delivery_to_several_is_none_of_one_and_none_is_before_its_call() -> None:
+    figures = Figures(3)
+    figures.feed(
+        [
+            Event(10, 0, What.SEND, "flush_tlb_func", (1, 1, 1, 2)),
+            Event(12, 1, What.TAKE, "flush_tlb_func", (0, 1)),
+            Event(20, 1, What.SEND, "flush_tlb_func", (1, 1, 2)),
+            Event(25, 2, What.TAKE, "flush_tlb_func", (1, 1)),
+            Event(30, 2, What.SEND, "flush_tlb_func", (1, 1, 0)),
+            # Its clock is behind the sender's, by the least that can be seen.
+            Event(29, 0, What.TAKE, "flush_tlb_func", (2, 1)),
+        ]
+    )
+    assert figures.single == [5] and figures.early == 1
+    assert figures.interrupts == [1, 1, 1] and len(figures.latencies["delivery"]) == 2
 
 
 def test_its_events_are_exported_like_ours(migrc: Migrc, tmp_path: Path, capsys: Captured) -> None:

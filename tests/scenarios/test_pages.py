@@ -86,6 +86,14 @@ def test_a_run_is_a_page_with_its_verdict_and_figures(migrc: Migrc, tmp_path: Pa
     # What took the flushes, three kinds of latency, what allocations took, and interrupts by CPU.
     assert page.tags.count("svg") == 6
     assert "bad" not in page.classes
+    # What no counter tells of all remote flushes is drawn as the rest.
+    kinds = [f"tlb_remote_flush_{kind}" for kind in ("demotion", "promotion", "scan")]
+    others = []
+    for counts in (first["vmstat"], second["vmstat"]):
+        others.append(counts["nr_tlb_remote_flush"] - sum(counts[kind] for kind in kinds))
+    chart = told.read_text().partition("remote flushes, by what took them")[2].partition("</svg>")[0]
+    drawn = re.findall(r'<desc class="value">([\d,]+)</desc>', chart)
+    assert any(others) and {f"{one:,}" for one in others if one} <= {*drawn}
 
 
 def test_a_curve_never_goes_beyond_what_was_counted() -> None:
@@ -127,6 +135,14 @@ def test_checks_are_a_matrix_and_what_is_not_expected_a_card(
     text = page.read_text()
     assert "1 unexpected" in text and "&lt;b&gt;a rule" in text and "<b>a rule" not in text
     assert "bad" in page_of(page).classes
+
+
+def test_what_is_not_proved_is_no_never_without_a_question_mark(migrc: Migrc, tmp_path: Path) -> None:
+    page = tmp_path / "c.html"
+    asked = ("check", "shootdown", "--policy", "immediate", "--arch", "sc", "--html", str(page))
+    assert migrc(*asked, "--states", "10", "--schedules", "300") == 0
+    assert [row[2:] for row in page_of(page).rows if row[:1] == ["shootdown"]] == [["Never?"]]
+    assert "seen" in page_of(page).classes and "0 of 1 <i>Never</i> proved" in page.read_text()
 
 
 def test_a_sweep_is_lines_over_its_axis(migrc: Migrc, tmp_path: Path, capsys: Captured) -> None:

@@ -103,6 +103,7 @@ def test_an_axis_may_be_so_many_for_each_of_another(
         ("memory.fast_pages=2*seed", "seed is no other axis with numbers; cpus"),
         ("memory.fast_pages=2*memory.fast_pages", "memory.fast_pages is no other axis with numbers; cpus"),
         ("memory.fast_pages=0*cpus", "memory.fast_pages"),
+        ("cpus=2*cpus", "cpus is no other axis with numbers; a number, or vary something else too"),
     ):
         assert migrc("sweep", "tiering", "--vary", wrong) == 2
         error = capsys.readouterr().err
